@@ -1,0 +1,147 @@
+"""
+What kind of checkpoint a model is, read from its small files before anything is loaded.
+
+Three kinds can be scored: the original causal model (Qwen/Qwen3-Reranker-*), and its
+conversions to a sequence classifier with one label (logit = yes - no) or two ([no, yes]).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qwen3_reranker.errors import CheckpointError
+from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
+
+__all__ = ["DEMO_MODEL", "Checkpoint"]
+
+DEMO_MODEL = Path(__file__).parent / "demo_model"
+_CAUSAL = "Qwen3ForCausalLM"
+_CLASSIFIER = "Qwen3ForSequenceClassification"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    A model that can be scored with.
+
+    Attributes:
+        model: What an engine is told to load: a folder or a hub name.
+        kind: "causal", "one-label" or "two-label".
+        config: The content of config.json.
+        tokenizer: The content of tokenizer.json.
+    """
+
+    model: str
+    kind: Literal["causal", "one-label", "two-label"]
+    config: Mapping[str, Any]
+    tokenizer: str
+
+    @classmethod
+    def load(cls, model: str, revision: str | None = None) -> Checkpoint:
+        """
+        Read config.json and tokenizer.json of `model`: a folder, a hub name or "demo".
+
+        Raises:
+            CheckpointError: It is none of the three kinds, or a file is missing; with the reason.
+        """
+        name = str(DEMO_MODEL) if model == "demo" else str(model)
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            name = str(folder)
+            _check_weights(folder)
+        config = json.loads(_read(name, "config.json", revision))
+        kind = _kind(name, config)
+        modules = _read(name, "modules.json", revision, optional=True)
+        if modules and "sentence_transformers.models.Pooling" in modules:
+            raise CheckpointError(f"{name} is an embedding model: its modules.json pools vectors")
+        return cls(name, kind, config, _read(name, "tokenizer.json", revision))
+
+    @property
+    def limit(self) -> int:
+        """The most tokens that the model takes (`max_position_embeddings`)."""
+        return int(self.config["max_position_embeddings"])
+
+    @property
+    def yes_label(self) -> int:
+        """The place of "yes" among a two-label head's labels; 1 unless the config names them."""
+        labels = {str(v).lower(): int(k) for k, v in self.config.get("id2label", {}).items()}
+        return labels.get("yes", 1)
+
+    def prompts(self, max_length: int | None) -> PromptBuilder:
+        """
+        Return the builder of this model's prompts.
+
+        Args:
+            max_length: None takes 8192 as the model card does, or the model's limit if lower.
+
+        Raises:
+            CheckpointError: `max_length` is above the model's limit.
+        """
+        if max_length is None:
+            max_length = min(DEFAULT_MAX_LENGTH, self.limit)
+        if max_length > self.limit:
+            raise CheckpointError(
+                f"max_length={max_length} is above what {self.model} takes "
+                f"(max_position_embeddings={self.limit}): give {self.limit} or less"
+            )
+        return PromptBuilder(self.tokenizer, max_length)
+
+
+def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label", "two-label"]:
+    architectures = config.get("architectures") or []
+    if architectures == [_CAUSAL]:
+        return "causal"
+    if architectures != [_CLASSIFIER]:
+        raise CheckpointError(
+            f"{name} is no Qwen3 reranker: its config.json says architectures={architectures}, "
+            f"not {_CAUSAL} (original) or {_CLASSIFIER} (converted)"
+        )
+    labels = config.get("num_labels") or len(config.get("id2label") or {}) or 2
+    if labels == 1:
+        return "one-label"
+    if labels == 2:
+        return "two-label"
+    raise CheckpointError(
+        f"{name} classifies into {labels} labels; a converted Qwen3 reranker has one (yes - no) "
+        "or two ([no, yes])"
+    )
+
+
+def _check_weights(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+        if missing:
+            raise CheckpointError(f"{folder} lacks weight shards that its index names: {missing}")
+    elif not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise CheckpointError(
+            f"{folder} holds no weights (*.safetensors): finish the download, or give a hub name"
+        )
+
+
+def _read(name: str, file: str, revision: str | None, *, optional: bool = False) -> str:
+    """Return the text of a model's file, from its folder or through the hub's cache."""
+    path = Path(name) / file
+    if not Path(name).is_dir():
+        # Only the hub needs this library; a folder loads without.
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+        try:
+            path = Path(hf_hub_download(name, file, revision=revision))
+        except (EntryNotFoundError, OSError, ValueError, HFValidationError) as error:
+            if optional:
+                return ""
+            raise CheckpointError(
+                f"{name!r} is no folder here, and the hub gave no {file}: {error}"
+            ) from error
+    elif not path.is_file():
+        if optional:
+            return ""
+        raise CheckpointError(f"{name} holds no {file}, so it is not a model folder")
+    return path.read_text("utf-8")

@@ -1,0 +1,212 @@
+"""
+The prompt of Qwen3-Reranker, as token ids and as text.
+
+The form is that of the model card (huggingface.co/Qwen/Qwen3-Reranker-0.6B):
+
+    PREFIX <Instruct>: {instruction}\\n<Query>: {query}\\n<Document>: {document} SUFFIX
+
+Prefix and suffix hold control tokens (`<|im_start|>`, `<think>`, ...); what users write must
+not. So the two are read by the model's tokenizer, and everything between them by a copy of it
+that knows no added tokens, to which `<|im_end|>` is ten ordinary characters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
+
+__all__ = [
+    "DEFAULT_INSTRUCTION",
+    "DEFAULT_MAX_LENGTH",
+    "PREFIX",
+    "SUFFIX",
+    "EncodedPrompt",
+    "Prompt",
+    "PromptBuilder",
+]
+
+PREFIX = (
+    "<|im_start|>system\n"
+    "Judge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>user\n"
+)
+# Two newlines at the end: the model was trained to answer right behind them.
+SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+DEFAULT_MAX_LENGTH = 8192
+_DOCUMENT = "<Document>: "
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as an engine takes it: its token ids, and whether the document's end was cut."""
+
+    ids: list[int]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """
+    A prompt to look at.
+
+    Attributes:
+        text: The same prompt as text, for endpoints that take nothing else. Control tokens in
+            user text are broken up by a space, so that no tokenizer reads them as such.
+        ids: The token ids that an engine gets.
+        truncated: Whether the document's end was cut to fit `max_length`.
+    """
+
+    text: str
+    ids: list[int]
+    truncated: bool
+
+
+class PromptBuilder:
+    """
+    Writes the prompts of one model.
+
+    Args:
+        tokenizer: The content of the model's tokenizer.json.
+        max_length: The most tokens that a prompt may have, prefix and suffix included.
+
+    Raises:
+        CheckpointError: The tokenizer lacks a control token of the prompt, or `yes` or `no`.
+
+    Attributes:
+        yes, no: The ids of the two answers.
+        prefix_ids, suffix_ids: The ids of the fixed parts.
+        control_ids: The ids of all added tokens; none of them comes out of user text.
+    """
+
+    def __init__(self, tokenizer: str, max_length: int = DEFAULT_MAX_LENGTH) -> None:
+        data = json.loads(tokenizer)
+        # Settings that a training run may have left in the file; lengths are handled here.
+        data["truncation"] = data["padding"] = None
+        full = Tokenizer.from_str(json.dumps(data))
+        added = [token["content"] for token in data["added_tokens"]]
+        data["added_tokens"] = []
+        self._plain = Tokenizer.from_str(json.dumps(data))
+        self._control = _any_of(added)
+        self.control_ids = frozenset(full.token_to_id(token) for token in added)
+        for token in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
+            if token not in added:
+                raise CheckpointError(f"the tokenizer has no token {token!r}: not a Qwen3 model's")
+        self.yes, self.no = (_single(full, word) for word in ("yes", "no"))
+        self.prefix_ids: list[int] = full.encode(PREFIX, add_special_tokens=False).ids
+        self.suffix_ids: list[int] = full.encode(SUFFIX, add_special_tokens=False).ids
+        self._document_length = len(self._encode(_DOCUMENT))
+        self.max_length = max_length
+        least = len(self.prefix_ids) + len(self.suffix_ids) + self._document_length + 1
+        if max_length < least:
+            raise InputError(
+                f"max_length={max_length} is too small: the prompt's fixed parts and one token "
+                f"of a document need {least}"
+            )
+
+    def encode(
+        self, query: str, documents: Sequence[str], instruction: str | None = None
+    ) -> list[EncodedPrompt]:
+        """
+        Return the prompt of each document, the head tokenized once and the documents in one batch.
+
+        The result has the ids that tokenizing the model card's full string gives, for text
+        without control tokens. A document is cut at its end where the whole would exceed
+        `max_length`, as in the model card's script; the suffix always stays.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            InputError: A text holds a lone surrogate, so is not Unicode text.
+        """
+        head = self._head(query, instruction)
+        room = self._room(head, query, instruction)
+        for index, document in enumerate(documents):
+            _check_unicode(f"document {index}", document)
+        encodings = self._plain.encode_batch_fast(
+            [_DOCUMENT + document for document in documents], add_special_tokens=False
+        )
+        before = self.prefix_ids + head
+        return [
+            EncodedPrompt(before + ids[:room] + self.suffix_ids, len(ids) > room)
+            for ids in (encoding.ids for encoding in encodings)
+        ]
+
+    def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
+        """Return the prompt of one document as ids and as text; raises as `encode` does."""
+        encoded = self.encode(query, [document], instruction)[0]
+        if encoded.truncated:
+            room = self._room(self._head(query, instruction), query, instruction)
+            offsets = self._plain.encode(_DOCUMENT + document, add_special_tokens=False).offsets
+            # Where the first dropped token begins: a character that is cut in two goes whole.
+            document = document[: offsets[room][0] - len(_DOCUMENT)]
+        text = PREFIX + self._head_text(self.harmless(query), self.harmless(_default(instruction)))
+        text += _DOCUMENT + self.harmless(document) + SUFFIX
+        return Prompt(text, encoded.ids, encoded.truncated)
+
+    def harmless(self, text: str) -> str:
+        """Return `text` with a space after the first character of every control token in it."""
+        return self._control.sub(" ", text)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @staticmethod
+    def _head_text(query: str, instruction: str) -> str:
+        return f"<Instruct>: {instruction}\n<Query>: {query}\n"
+
+    def _head(self, query: str, instruction: str | None) -> list[int]:
+        instruction = _default(instruction)
+        _check_unicode("query", query)
+        _check_unicode("instruction", instruction)
+        return self._encode(self._head_text(query, instruction))
+
+    def _room(self, head: list[int], query: str, instruction: str | None) -> int:
+        """Return how many tokens `<Document>: ...` may have."""
+        fixed = len(self.prefix_ids) + len(self.suffix_ids)
+        room = self.max_length - fixed - len(head)
+        if room <= self._document_length:
+            raise PromptTooLongError(
+                f"no room for a document: of max_length={self.max_length} tokens the template "
+                f"takes {fixed + self._document_length}, the instruction "
+                f"{len(self._encode(_default(instruction)))} and the query "
+                f"{len(self._encode(query))}. Shorten them, or raise max_length"
+            )
+        return room
+
+
+def _default(instruction: str | None) -> str:
+    return DEFAULT_INSTRUCTION if instruction is None else instruction
+
+
+def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
+    """Match the empty place behind the first character of each token, overlapping ones too."""
+    places = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1)
+    return re.compile("|".join(places) or r"(?!)")
+
+
+def _single(tokenizer: Tokenizer, word: str) -> int:
+    ids: list[int] = tokenizer.encode(word, add_special_tokens=False).ids
+    if len(ids) != 1:
+        raise CheckpointError(
+            f"the tokenizer reads {word!r} as {len(ids)} tokens {ids}; a Qwen3 reranker answers "
+            "with the single tokens 'yes' and 'no'"
+        )
+    return ids[0]
+
+
+def _check_unicode(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
+            f"{error.start}, so it is not Unicode text: decode its bytes with errors='replace'"
+        ) from None

@@ -1,0 +1,135 @@
+"""From scores to a ranking. Pure functions; nothing here waits or knows where scores come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qwen3_reranker.errors import InputError, ScoreError
+
+__all__ = ["Hit", "Work", "rank", "validate_limits", "validate_query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """
+    One document that was kept.
+
+    Attributes:
+        index: Its place in the caller's list, from 0.
+        score: P(yes), the probability in [0, 1] that it meets the instruction for the query.
+        text: The document, as given.
+        truncated: Whether its end was cut to fit `max_length`.
+    """
+
+    index: int
+    score: float
+    text: str
+    truncated: bool = False
+
+
+def validate_query(query: object) -> str:
+    """Return `query`; raise `InputError` unless it is a string with something in it."""
+    if not isinstance(query, str):
+        raise InputError(f"query must be a str, not {type(query).__name__}: {query!r:.80}")
+    if not query.strip():
+        raise InputError(f"query is blank ({query!r}): there is nothing to compare documents with")
+    return query
+
+
+def validate_limits(top_n: object, min_score: object) -> None:
+    """Raise `InputError` unless `top_n` is None or >= 1 and `min_score` None or in [0, 1]."""
+    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
+        raise InputError(f"top_n={top_n!r}: give a whole number of at least 1, or None to keep all")
+    if min_score is None:
+        return
+    if isinstance(min_score, bool) or not isinstance(min_score, (int, float)):
+        raise InputError(f"min_score={min_score!r}: give a number in [0, 1], or None")
+    if not 0 <= min_score <= 1:  # also refuses NaN
+        raise InputError(
+            f"min_score={min_score!r}: scores are probabilities, so give one in [0, 1]"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """
+    What there is to score of a list of documents: each different text once, blank ones never.
+
+    Attributes:
+        documents: The caller's documents, in order.
+        texts: The different texts that are not blank, in order of appearance.
+        slots: For each document the place of its text in `texts`, None where it is blank.
+    """
+
+    documents: list[str]
+    texts: list[str] = field(init=False)
+    slots: list[int | None] = field(init=False)
+
+    def __init__(self, documents: Sequence[str]) -> None:
+        if isinstance(documents, (str, bytes)):
+            raise InputError(f"documents must be a list of str, not one {type(documents).__name__}")
+        texts: dict[str, int] = {}
+        slots: list[int | None] = []
+        documents = list(documents)
+        for index, text in enumerate(documents):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"document {index} is a {type(text).__name__}, not a str: {text!r:.80}"
+                )
+            slots.append(texts.setdefault(text, len(texts)) if text.strip() else None)
+        object.__setattr__(self, "documents", documents)
+        object.__setattr__(self, "texts", list(texts))
+        object.__setattr__(self, "slots", slots)
+
+    def spread(self, scores: Sequence[float]) -> list[float]:
+        """Give every document its text's score; blank ones get 0.0."""
+        scores = _checked(scores, len(self.texts))
+        return [0.0 if slot is None else scores[slot] for slot in self.slots]
+
+    def spread_flags(self, flags: Sequence[bool]) -> list[bool]:
+        """Give every document its text's flag; blank ones get False."""
+        return [False if slot is None else flags[slot] for slot in self.slots]
+
+
+def _checked(scores: Sequence[float], wanted: int) -> list[float]:
+    if len(scores) != wanted:
+        raise ScoreError(f"asked for the scores of {wanted} documents, got {len(scores)}")
+    for index, score in enumerate(scores):
+        number = isinstance(score, (int, float)) and not isinstance(score, bool)
+        if not number or math.isnan(score) or not 0 <= score <= 1:
+            raise ScoreError(f"score {index} of {wanted} is {score!r}, not a probability in [0, 1]")
+    return [float(score) for score in scores]
+
+
+def rank(
+    work: Work,
+    scores: Sequence[float],
+    truncated: Sequence[bool],
+    *,
+    top_n: int | None,
+    min_score: float | None,
+) -> list[Hit]:
+    """
+    Return the documents best first.
+
+    Blank documents come last, also behind others that scored 0.0. Ties keep the input order:
+    the retriever's opinion is the best there is between equals.
+
+    Args:
+        work: The documents.
+        scores: One probability for each of `work.texts`.
+        truncated: One flag for each of `work.texts`.
+        top_n: Keep so many at most; None keeps all.
+        min_score: Keep those with at least this score; None keeps all.
+
+    Raises:
+        ScoreError: `scores` are not as many as the texts, or not all probabilities.
+    """
+    spread = work.spread(scores)
+    flags = work.spread_flags(truncated)
+    order = sorted(range(len(spread)), key=lambda i: (work.slots[i] is None, -spread[i]))
+    if min_score is not None:
+        order = [i for i in order if spread[i] >= min_score]
+    return [Hit(i, spread[i], work.documents[i], flags[i]) for i in order[:top_n]]

