@@ -102,7 +102,8 @@ class PromptBuilder:
         self.yes, self.no = (_single(full, word) for word in ("yes", "no"))
         self.prefix_ids: list[int] = full.encode(PREFIX, add_special_tokens=False).ids
         self.suffix_ids: list[int] = full.encode(SUFFIX, add_special_tokens=False).ids
-        self._document_length = len(self._encode(_DOCUMENT))
+        # Without its blank, which goes into the first word's token.
+        self._document_length = len(self._encode(_DOCUMENT.rstrip()))
         self.max_length = max_length
         least = len(self.prefix_ids) + len(self.suffix_ids) + self._document_length + 1
         if max_length < least:

@@ -12,6 +12,7 @@ import atexit
 import itertools
 import multiprocessing.spawn
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from typing import Any
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import ClosedError, EngineError, ForkError, MissingDependencyError
 from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.scorers import child
 from qwen3_reranker.scorers.engine_args import check_version, engine_arguments
 
 __all__ = ["Engine", "lease", "release"]
@@ -134,8 +136,12 @@ class Engine:
         """Stop the engine's process, from whatever thread."""
         self._closed = True
         llm, self.llm = self.llm, None
-        if llm is not None and self._pid == os.getpid():
-            llm.shutdown()
+        if llm is None or self._pid != os.getpid():
+            return
+        if (handler := llm.output_handler) is not None:
+            # First, or it reports the process's end as a failure.
+            handler.get_loop().call_soon_threadsafe(handler.cancel)
+        llm.shutdown()
 
     def _check(self) -> None:
         if self._pid not in (None, os.getpid()):
@@ -149,6 +155,8 @@ class Engine:
     def _build(self) -> None:
         checkpoint, prompts = self.load()
         with _start_lock, _environment(_wanted(cpu=False)):
+            if "vllm" not in sys.modules:
+                child.set_log_level()
             try:
                 import vllm
             except ModuleNotFoundError as error:
@@ -170,8 +178,11 @@ class Engine:
             )
             self._pid = os.getpid()
             try:
-                with _environment(_wanted(cpu=cpu)), _no_main_module():
+                with _environment(_wanted(cpu=cpu)), _own_main_module():
                     self.llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+                # Last in, first out: before what multiprocessing and vLLM do at exit.
+                atexit.unregister(_at_exit)
+                atexit.register(_at_exit)
             except Exception as error:
                 raise EngineError(
                     f"vLLM {vllm.__version__} did not start for {self.model}: {error}"
@@ -216,9 +227,7 @@ def _wanted(*, cpu: bool) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if cpu:
-        cores = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        )
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         wanted |= {
             # All cores; by itself vLLM keeps one back.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -242,31 +251,25 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _no_main_module() -> Iterator[None]:
-    """
-    Keep the processes that this thread spawns from importing the user's main module.
-
-    A spawned process runs that module anew, so a script without a `__main__` guard would start
-    a second engine, and die. The engine needs nothing of it.
-    """
+def _own_main_module() -> Iterator[None]:
+    """Let the processes that this thread spawns run `child` in place of the user's main module."""
     original = multiprocessing.spawn.get_preparation_data
     thread = threading.get_ident()
 
-    def without_main(name: str) -> dict[str, Any]:
+    def preparation_data(name: str) -> dict[str, Any]:
         data = original(name)
         if threading.get_ident() == thread:
-            data.pop("init_main_from_name", None)
             data.pop("init_main_from_path", None)
+            data["init_main_from_name"] = child.__name__
         return data
 
-    multiprocessing.spawn.get_preparation_data = without_main
+    multiprocessing.spawn.get_preparation_data = preparation_data
     try:
         yield
     finally:
         multiprocessing.spawn.get_preparation_data = original
 
 
-@atexit.register
 def _at_exit() -> None:
     for engine in list(_engines.values()):
         engine.shutdown()

@@ -1,0 +1,19 @@
+"""LlamaIndex: BM25 finds 20 docstrings of Python's standard library, Qwen3Rerank keeps three."""
+
+import stdlib_docs
+from bm25 import Bm25, LlamaIndexBm25
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+
+from qwen3_reranker.llama_index import Qwen3Rerank
+
+reranker = Qwen3Rerank(model="demo", top_n=3)  # model="Qwen/Qwen3-Reranker-0.6B" on a GPU
+engine = RetrieverQueryEngine.from_args(
+    LlamaIndexBm25(Bm25(stdlib_docs.load()), k=20),
+    llm=MockLLM(),  # any LLM
+    node_postprocessors=[reranker],
+)
+answer = engine.query("How can I run a shell command and capture its output?")
+for source in answer.source_nodes:
+    print(f"{source.score:.4f}  {source.node_id}")
+reranker.close()

@@ -1,0 +1,80 @@
+"""The engine against the model card's recipe in transformers, on real questions and documents."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from checkpoints import convert_demo
+from qwen3_reranker import Reranker
+from qwen3_reranker.scorers.transformers import TransformersScorer
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))
+import stdlib_docs  # noqa: E402
+
+TOLERANCE = 2e-3
+FP32 = {"dtype": "float32"}
+
+
+def pairs() -> list[tuple[str, list[str]]]:
+    """Return 20 held-out questions with 10 documents each: 200 pairs."""
+    docs = {doc.name: doc.text for doc in stdlib_docs.load()}
+    lines = (EXAMPLES / "held_out_questions.jsonl").read_text().splitlines()
+    questions = [json.loads(line) for line in lines[::11]][:20]
+    others = list(docs.values())
+    found = []
+    for place, question in enumerate(questions):
+        answers = [docs[name] for name in question["answers"] if name in docs]
+        found.append((question["question"], (answers + others[place::500])[:10]))
+    return found
+
+
+PAIRS = pairs()
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[list[list[float]]]:
+    with Reranker(scorer=TransformersScorer("demo", dtype="float32")) as reranker:
+        yield [reranker.score(query, documents) for query, documents in PAIRS]
+
+
+def check(reranker: Reranker, reference: list[list[float]]) -> None:
+    assert sum(len(documents) for _, documents in PAIRS) == 200
+    assert max(map(max, reference)) - min(map(min, reference)) > 0.5  # or closeness means nothing
+    for (query, documents), right in zip(PAIRS, reference, strict=True):
+        scores = reranker.score(query, documents)
+        assert scores == pytest.approx(right, abs=TOLERANCE)
+        for i, j in combinations(range(len(documents)), 2):
+            if right[i] - right[j] > TOLERANCE:
+                assert scores[i] > scores[j]
+
+
+def test_the_original_checkpoint(reranker: Reranker, reference: list[list[float]]) -> None:
+    check(reranker, reference)
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_converted_checkpoints(labels: int, tmp_path: Path, reference: list[list[float]]) -> None:
+    model = convert_demo(tmp_path / "converted", labels)
+    with Reranker(str(model), engine_args=FP32) as reranker:
+        check(reranker, reference)
+
+
+def test_truncation_agrees() -> None:
+    long = "Return a list of the words. " * 40
+    with (
+        Reranker(scorer=TransformersScorer("demo", dtype="float32", max_length=200)) as one,
+        Reranker("demo", max_length=200, engine_args=FP32) as other,
+    ):
+        query, documents = "split a string into words", [long, "short"]
+        right = one.rerank(query, documents)
+        got = other.rerank(query, documents)
+    assert [(h.index, h.truncated) for h in got] == [(h.index, h.truncated) for h in right]
+    assert [h.score for h in got] == pytest.approx([h.score for h in right], abs=TOLERANCE)
+    assert any(h.truncated for h in got)
