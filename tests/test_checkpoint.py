@@ -81,6 +81,21 @@ def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyP
         Checkpoint.load("nobody/no-such-model")
 
 
+def test_a_hub_name_is_read_from_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The layout that huggingface_hub keeps, so that its own code finds the files offline.
+    repository = tmp_path / "models--somebody--their-reranker"
+    copy_demo(repository / "snapshots" / "0123abcd")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    checkpoint = Checkpoint.load("somebody/their-reranker")
+    assert (checkpoint.model, checkpoint.kind) == ("somebody/their-reranker", "causal")
+    assert checkpoint.tokenizer == Checkpoint.load("demo").tokenizer
+
+
 def test_max_length_is_never_above_the_models(tmp_path: Path) -> None:
     copy_demo(tmp_path / "x", max_position_embeddings=512)
     checkpoint = Checkpoint.load(str(tmp_path / "x"))

@@ -178,6 +178,22 @@ def test_lone_surrogates_are_named() -> None:
         BUILDERS["demo"].encode("\udc80", ["fine"])
 
 
+def test_heads_are_read_once_a_query_and_documents_in_one_batch() -> None:
+    class Counting:
+        def __init__(self, tokenizer: Tokenizer) -> None:
+            self.tokenizer, self.calls = tokenizer, []
+
+        def __getattr__(self, name: str) -> object:
+            self.calls.append(name)
+            return getattr(self.tokenizer, name)
+
+    builder = PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))
+    counting = Counting(builder._plain)
+    builder._plain = counting  # type: ignore[assignment]
+    assert len(builder.encode("q", [f"document {i}" for i in range(50)])) == 50
+    assert counting.calls == ["encode", "encode_batch_fast"]
+
+
 def test_settings_left_in_the_file_do_not_count() -> None:
     tokenizer = Tokenizer.from_str(OFFICIAL)
     tokenizer.enable_truncation(5)

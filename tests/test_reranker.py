@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -145,13 +146,13 @@ async def test_cancelling_takes_the_requests_out_of_the_engine(reranker: Reranke
     texts = [f"{i} " + "word " * 2000 for i in range(200)]
     task = asyncio.create_task(reranker.ascore("q", texts))
     async with asyncio.timeout(60):
-        while llm.get_num_unfinished_requests() < 100:
+        while llm.output_processor.get_num_unfinished_requests() < 100:
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(10):
-        while llm.get_num_unfinished_requests():
+        while llm.output_processor.get_num_unfinished_requests():
             await asyncio.sleep(0.01)
     assert await reranker.ascore(QUERY, DOCUMENTS[:1])
 
@@ -204,8 +205,8 @@ def test_sharing_and_closing() -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     llm = engines[0].llm
-    while llm.get_num_unfinished_requests() < 50:
-        pass
+    while llm.output_processor.get_num_unfinished_requests() < 50:
+        time.sleep(0.01)
     second.close()
     thread.join(60)
     assert [type(error) for error in failures] == [ClosedError]

@@ -1,0 +1,136 @@
+"""What the adapters to the frameworks share: their settings, and the reranker they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, Self
+
+# Not a dependency of this package, but of both frameworks; only their adapters come here.
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.ranking import validate_limits
+from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
+
+__all__ = ["Adapter"]
+
+
+class Adapter(BaseModel):
+    """
+    Settings, a reranker made from them or handed in, and its lifetime.
+
+    A copy or an unpickled one is made anew from the settings, and in one process shares the
+    engine. `instruction`, `top_n` and `min_score` may be reassigned.
+    """
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True,
+        extra="forbid",
+        # The messages of this package name the value; pydantic's would print tokens too.
+        hide_input_in_errors=True,
+        validate_assignment=True,
+    )
+    # Settings that belong to this process: copies share them, pickles leave them out.
+    _of_this_process: ClassVar[frozenset[str]] = frozenset()
+
+    model: str = Field(default=DEFAULT_MODEL, frozen=True)
+    instruction: str | None = None
+    top_n: int | None = 3
+    min_score: float | None = None
+    max_length: int | None = Field(default=None, frozen=True, strict=True)
+    engine_args: dict[str, Any] | None = Field(default=None, frozen=True, exclude=True, repr=False)
+    reranker: SkipJsonSchema[Reranker | None] = Field(
+        default=None, frozen=True, exclude=True, repr=False
+    )
+
+    _reranker: Reranker = PrivateAttr()
+
+    @field_validator("top_n", mode="before")
+    @classmethod
+    def _check_top_n(cls, top_n: Any) -> Any:
+        validate_limits(top_n, None)
+        return top_n
+
+    @field_validator("min_score", mode="before")
+    @classmethod
+    def _check_min_score(cls, min_score: Any) -> Any:
+        validate_limits(None, min_score)
+        return min_score
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Make the reranker, or take the one that was handed in."""
+        if self.reranker is None:
+            self._reranker = Reranker(
+                self.model, max_length=self.max_length, engine_args=self.engine_args
+            )
+            return
+        names = sorted({"model", "max_length", "engine_args"} & self.model_fields_set)
+        given = [name for name in names if getattr(self, name) is not None]
+        if given:
+            raise InputError(
+                f"reranker= is given, and {', '.join(given)} too: the ready reranker has its own"
+            )
+        self._reranker = self.reranker
+        # What traces and dumps show, though the field is frozen and the caller did not set it.
+        self.__dict__["model"] = self.reranker.model
+
+    def close(self) -> None:
+        """Close the reranker that this adapter made; one that was handed in stays open."""
+        if self.reranker is None:
+            self._reranker.close()
+
+    async def aclose(self) -> None:
+        """Do as `close`."""
+        if self.reranker is None:
+            await self._reranker.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """
+        Return a new adapter with the same settings, except for those in `update`.
+
+        It shares the engine, or the reranker that was handed in, and is closed for itself.
+        `update` is validated; `deep` changes nothing.
+        """
+        return type(self)(**{**self._settings(self._of_this_process), **(update or {})})
+
+    def __copy__(self) -> Self:
+        return self.model_copy()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.model_copy()
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        if self.reranker is not None:
+            raise TypeError(
+                f"a {type(self).__name__} that was handed a ready reranker cannot be pickled: give "
+                "it model=, max_length= and engine_args= instead, so that it can be made anew"
+            )
+        settings = self._settings()
+        for name in self._of_this_process:
+            settings.pop(name, None)
+        return partial(type(self), **settings), ()
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the keyword arguments of `Reranker.rerank`."""
+        return {
+            "top_n": self.top_n,
+            "min_score": self.min_score,
+            "instruction": self.instruction,
+        }
+
+    def _settings(self, also: frozenset[str] = frozenset()) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.model_fields_set | also}
