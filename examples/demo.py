@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-import stdlib_docs
-from bm25 import Bm25, LangChainBm25, LlamaIndexBm25
 from langchain_classic.retrievers import ContextualCompressionRetriever
 
 from qwen3_reranker import Reranker, langchain, llama_index
+
+import stdlib_docs
+from bm25 import Bm25, LangChainBm25, LlamaIndexBm25
 
 QUESTIONS = [
     "How do I split a path into its directory and its file name?",
@@ -68,7 +70,10 @@ def ask_through_llama_index(index: Bm25, reranker: Reranker) -> None:
         )
 
 
-def show(through: str, question: str, found: list[tuple], kept: list[tuple]) -> None:
+Ranking = list[tuple[Any, float | None]]
+
+
+def show(through: str, question: str, found: Ranking, kept: Ranking) -> None:
     """Print the retriever's first five beside the three that were kept."""
     print(f"\n[{through}] {question}")
     print(f"    {'BM25':<52}Qwen3Rerank (demo)")

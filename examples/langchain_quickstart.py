@@ -1,10 +1,11 @@
 """LangChain: BM25 finds 20 docstrings of Python's standard library, Qwen3Rerank keeps three."""
 
-import stdlib_docs
-from bm25 import Bm25, LangChainBm25
 from langchain_classic.retrievers import ContextualCompressionRetriever
 
 from qwen3_reranker.langchain import Qwen3Rerank
+
+import stdlib_docs
+from bm25 import Bm25, LangChainBm25
 
 reranker = Qwen3Rerank(model="demo", top_n=3)  # model="Qwen/Qwen3-Reranker-0.6B" on a GPU
 retriever = ContextualCompressionRetriever(

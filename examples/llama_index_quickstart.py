@@ -1,11 +1,12 @@
 """LlamaIndex: BM25 finds 20 docstrings of Python's standard library, Qwen3Rerank keeps three."""
 
-import stdlib_docs
-from bm25 import Bm25, LlamaIndexBm25
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from qwen3_reranker.llama_index import Qwen3Rerank
+
+import stdlib_docs
+from bm25 import Bm25, LlamaIndexBm25
 
 reranker = Qwen3Rerank(model="demo", top_n=3)  # model="Qwen/Qwen3-Reranker-0.6B" on a GPU
 engine = RetrieverQueryEngine.from_args(

@@ -30,7 +30,7 @@ _SKIPPED = set(
     genericpath ntpath nturl2path posix posixpath
     aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp mailcap nis nntplib
     pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 
@@ -55,8 +55,8 @@ def load() -> list[Doc]:
             if inspect.isclass(member) and member.__module__ != "typing":
                 for attribute, value in sorted(vars(member).items()):
                     if not attribute.startswith("_"):
-                        value = getattr(value, "__func__", value)
-                        _add(found, seen, path, f"{name}.{attribute}", value)
+                        function = getattr(value, "__func__", value)
+                        _add(found, seen, path, f"{name}.{attribute}", function)
     return sorted(found.values(), key=lambda doc: doc.name)
 
 
@@ -69,9 +69,11 @@ def _modules() -> list[tuple[str, ModuleType]]:
             try:
                 module = importlib.import_module(name)
                 modules.append((name, module))
-                for sub in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
-                    if "._" not in sub.name and ".test" not in sub.name:
-                        modules.append((sub.name, importlib.import_module(sub.name)))
+                modules.extend(
+                    (sub.name, importlib.import_module(sub.name))
+                    for sub in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}.")
+                    if "._" not in sub.name and ".test" not in sub.name
+                )
             except ImportError:  # another platform's
                 continue
     return modules

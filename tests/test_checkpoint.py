@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import convert_demo, copy_demo
 from qwen3_reranker import CheckpointError, InputError, Reranker, UnsupportedVersionError
 from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.scorers.engine_args import SUPPORTED, check_version, engine_arguments
+
+from checkpoints import convert_demo, copy_demo
 
 
 def test_the_three_kinds(tmp_path: Path) -> None:

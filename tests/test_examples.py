@@ -62,7 +62,7 @@ def test_the_demo_shows_both_frameworks_and_measures() -> None:
     for framework in ("[LangChain]", "[LlamaIndex]"):
         assert out.count(framework) == 4
     before, after = (
-        tuple(map(float, re.search(rf"{row}.*?([\d.]+) +([\d.]+)$", out, re.M).groups()))  # type: ignore[union-attr]
+        tuple(map(float, re.search(rf"{row}.*?([\d.]+) +([\d.]+)$", out, re.MULTILINE).groups()))  # type: ignore[union-attr]
         for row in ("as BM25 found them", "reranked")
     )
     assert before[0] > 0.2 and before[1] > 0.3

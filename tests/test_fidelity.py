@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import convert_demo
 from qwen3_reranker import Reranker
 from qwen3_reranker.scorers.transformers import TransformersScorer
+
+from checkpoints import convert_demo
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))

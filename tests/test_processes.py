@@ -90,7 +90,8 @@ def test_a_notebook_cell(tmp_path: Path) -> None:
         assert asyncio.get_running_loop()
         print("AWAITED", len(await reranker.arerank("join", ["a", "b"])))
     """)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    code = nbformat.v4.new_code_cell(cell)  # type: ignore[no-untyped-call]
+    notebook = nbformat.v4.new_notebook(cells=[code])  # type: ignore[no-untyped-call]
     nbclient.NotebookClient(notebook, timeout=120).execute(cwd=str(tmp_path))
     printed = "".join(o.get("text", "") for o in notebook.cells[0].outputs)
     assert "HITS [0, 1]" in printed

@@ -181,7 +181,8 @@ def test_lone_surrogates_are_named() -> None:
 def test_heads_are_read_once_a_query_and_documents_in_one_batch() -> None:
     class Counting:
         def __init__(self, tokenizer: Tokenizer) -> None:
-            self.tokenizer, self.calls = tokenizer, []
+            self.tokenizer = tokenizer
+            self.calls: list[str] = []
 
         def __getattr__(self, name: str) -> object:
             self.calls.append(name)

@@ -38,7 +38,7 @@ DOCUMENTS = [
 def test_rerank(reranker: Reranker) -> None:
     before = list(DOCUMENTS)
     hits = reranker.rerank(QUERY, DOCUMENTS)
-    assert DOCUMENTS == before
+    assert before == DOCUMENTS
     assert sorted(hit.index for hit in hits) == list(range(6))
     assert [hit.index for hit in hits[-2:]] == [1, 4]
     assert [hit.text for hit in hits] == [DOCUMENTS[hit.index] for hit in hits]

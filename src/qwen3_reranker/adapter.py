@@ -59,7 +59,7 @@ class Adapter(BaseModel):
         validate_limits(None, min_score)
         return min_score
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, _context: Any, /) -> None:
         """Make the reranker, or take the one that was handed in."""
         if self.reranker is None:
             self._reranker = Reranker(
@@ -98,7 +98,7 @@ class Adapter(BaseModel):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """
         Return a new adapter with the same settings, except for those in `update`.
 

@@ -35,7 +35,7 @@ __all__ = ["Qwen3Rerank"]
 
 
 class Qwen3Rerank(Adapter, BaseDocumentCompressor):
-    """
+    r"""
     Keeps the documents that a Qwen3 reranker scores best for the query, best first.
 
     The engine starts at the first query. Any threads and event loops may share one object. A
@@ -50,7 +50,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         min_score: Keep those with at least this P(yes) in [0, 1]; None keeps all.
         max_length: The most tokens of a prompt; longer documents are cut at their end. None
             takes 8192, or the model's limit where that is lower.
-        document_template: What is scored of a document, e.g. "{title}\\n{page_content}": each
+        document_template: What is scored of a document, e.g. "{title}\n{page_content}": each
             {name} stands for the page content or a metadata value, as str() writes it. A key
             that a document lacks, or whose value is None, is an empty string. None scores the
             page content. The documents returned are as they came, whatever the template.

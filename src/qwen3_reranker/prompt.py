@@ -1,9 +1,9 @@
-"""
+r"""
 The prompt of Qwen3-Reranker, as token ids and as text.
 
 The form is that of the model card (huggingface.co/Qwen/Qwen3-Reranker-0.6B):
 
-    PREFIX <Instruct>: {instruction}\\n<Query>: {query}\\n<Document>: {document} SUFFIX
+    PREFIX <Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document} SUFFIX
 
 Prefix and suffix hold control tokens (`<|im_start|>`, `<think>`, ...); what users write must
 not. So the two are read by the model's tokenizer, and everything between them by a copy of it

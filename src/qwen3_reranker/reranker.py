@@ -149,7 +149,9 @@ class Reranker:
 
         Args:
             pairs: The queries with their documents.
-            top_n, instruction, min_score: As in `rerank`, for every pair.
+            top_n: As in `rerank`, for every pair.
+            instruction: As in `rerank`, for every pair.
+            min_score: As in `rerank`, for every pair.
             progress: Show a bar that counts documents, on standard error.
 
         Returns:

@@ -108,10 +108,9 @@ class Engine:
         # Raw logits: what a head's activation is, a checkpoint's config can say wrongly.
         params = PoolingParams(task="classify", use_activation=False)
         name = f"rerank-{next(self._names)}"
-        output: Any = None
+        prompt = TokensPrompt(prompt_token_ids=ids)
         try:
-            async for output in self.llm.encode(TokensPrompt(prompt_token_ids=ids), params, name):
-                pass
+            [output] = [output async for output in self.llm.encode(prompt, params, name)]
         except Exception as error:
             cause = error.__cause__ or error
             state = "the engine died" if self.dead else "the engine failed on a request"
