@@ -31,14 +31,12 @@ from langchain_core.tracers.schemas import Run
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
 
-from qwen3_reranker import DEFAULT_MODEL, ClosedError, InputError, Reranker, Scorer, Scores
+from qwen3_reranker import DEFAULT_MODEL, ClosedError, InputError, Reranker
 from qwen3_reranker.langchain import Qwen3Rerank
 
+from helpers import INSTRUCTION, SECRET, SETTINGS, FaultyScorer, either
+
 QUERY = "How do I shuffle a list in place?"
-INSTRUCTION = "Given a question about Python, retrieve the documentation that answers it"
-# What the `reranker` fixture was made with, so an adapter with these shares its engine.
-SETTINGS: dict[str, Any] = {"model": "demo", "engine_args": {"dtype": "float32"}}
-SECRET = "hf_aBcDeFgHiJkLmNoP"
 
 Compress = Callable[..., Awaitable[list[Document]]]
 
@@ -46,13 +44,7 @@ Compress = Callable[..., Awaitable[list[Document]]]
 @pytest.fixture(params=["compress_documents", "acompress_documents"])
 def compress(request: pytest.FixtureRequest) -> Compress:
     """Call the sync or the async method; what holds for one holds for the other."""
-
-    async def call(adapter: Qwen3Rerank, *args: Any, **kwargs: Any) -> list[Document]:
-        result: Any = getattr(adapter, request.param)(*args, **kwargs)
-        kept: list[Document] = await result if inspect.isawaitable(result) else result
-        return kept
-
-    return call
+    return either(request.param)
 
 
 @pytest.fixture
@@ -78,31 +70,6 @@ def close_to(scores: Sequence[float]) -> Any:
 
 def texts_of(documents: Sequence[Document]) -> list[str]:
     return [document.page_content for document in documents]
-
-
-class FaultyScorer(Scorer):
-    """Does what the real engine does not do on demand: fails, or takes its time."""
-
-    model = "faulty"
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.waiting = threading.Event()
-        self.cancelled = threading.Event()
-
-    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        if self.error is not None:
-            raise self.error
-        self.waiting.set()
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        raise AssertionError("nobody cancelled")
-
-    def prompt(self, query: str, document: str, instruction: str | None) -> Any:
-        raise NotImplementedError
 
 
 # What is returned

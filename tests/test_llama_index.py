@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import json
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -38,14 +36,12 @@ from llama_index.core.schema import (
 )
 from pydantic import AnyUrl, PrivateAttr, ValidationError
 
-from qwen3_reranker import DEFAULT_MODEL, ClosedError, InputError, Reranker, Scorer, Scores
+from qwen3_reranker import DEFAULT_MODEL, ClosedError, InputError, Reranker
 from qwen3_reranker.llama_index import Qwen3Rerank
 
+from helpers import INSTRUCTION, SECRET, SETTINGS, FaultyScorer, either
+
 QUERY = "read the rows of a csv file"
-INSTRUCTION = "Given a question about Python, retrieve the documentation that answers it"
-# What the `reranker` fixture was made with, so an adapter with these shares its engine.
-SETTINGS: dict[str, Any] = {"model": "demo", "engine_args": {"dtype": "float32"}}
-SECRET = "hf_aBcDeFgHiJkLmNoP"
 TEXTS = {
     "Lock": "threading.Lock()\n\nA lock object that excludes other threads.",
     "makedirs": "os.makedirs(name)\n\nCreate a leaf directory and all intermediate ones.",
@@ -61,13 +57,7 @@ Rerank = Callable[..., Awaitable[list[NodeWithScore]]]
 @pytest.fixture(params=["postprocess_nodes", "apostprocess_nodes"])
 def rerank(request: pytest.FixtureRequest) -> Rerank:
     """Call the sync or the async method; what holds for one holds for the other."""
-
-    async def call(adapter: Qwen3Rerank, *args: Any, **kwargs: Any) -> list[NodeWithScore]:
-        result: Any = getattr(adapter, request.param)(*args, **kwargs)
-        kept: list[NodeWithScore] = await result if inspect.isawaitable(result) else result
-        return kept
-
-    return call
+    return either(request.param)
 
 
 @pytest.fixture
@@ -103,31 +93,6 @@ def close_to(scores: Any) -> Any:
 
 def dump(nodes: Sequence[NodeWithScore]) -> list[dict[str, Any]]:
     return copy.deepcopy([item.model_dump() for item in nodes])
-
-
-class FaultyScorer(Scorer):
-    """Does what the real engine does not do on demand: fails, or never answers."""
-
-    model = "faulty"
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.waiting = threading.Event()
-        self.cancelled = threading.Event()
-
-    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        if self.error is not None:
-            raise self.error
-        self.waiting.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        raise AssertionError
-
-    def prompt(self, query: str, document: str, instruction: str | None) -> Any:
-        raise NotImplementedError
 
 
 # What is returned

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,9 +19,9 @@ from qwen3_reranker import (
     Reranker,
     RerankerError,
     ScoreError,
-    Scorer,
-    Scores,
 )
+
+from helpers import AnsweringScorer
 
 QUERY = "How do I join two paths?"
 DOCUMENTS = [
@@ -213,26 +212,9 @@ def test_sharing_and_closing() -> None:
     assert engines[0].llm is None
 
 
-class Answering(Scorer):
-    """Stands in for faults that the engine does not produce on demand."""
-
-    model = "answering"
-
-    def __init__(self, *values: float) -> None:
-        self.values = list(values)
-        self.seen: list[str] = []
-
-    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        self.seen = list(texts)
-        return Scores(self.values, [False] * len(self.values))
-
-    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
-        return Prompt(query + document, [], False)
-
-
 @pytest.mark.parametrize("values", [(float("nan"), 0.5), (0.5,), (0.1, 0.2, 0.3), (2.0, 0.5)])
 async def test_bad_answers_raise(values: tuple[float, ...]) -> None:
-    reranker = Reranker(scorer=Answering(*values))
+    reranker = Reranker(scorer=AnsweringScorer(*values))
     for call in (reranker.rerank, reranker.score):
         with pytest.raises(ScoreError):
             call("q", ["a", "b"])
@@ -243,7 +225,7 @@ async def test_bad_answers_raise(values: tuple[float, ...]) -> None:
 
 
 def test_equal_and_blank_texts_are_not_sent() -> None:
-    scorer = Answering(0.3, 0.6)
+    scorer = AnsweringScorer(0.3, 0.6)
     reranker = Reranker(scorer=scorer)
     assert reranker.score("q", ["a", "", "b", "a"]) == [0.3, 0.0, 0.6, 0.3]
     assert scorer.seen == ["a", "b"]
@@ -251,17 +233,17 @@ def test_equal_and_blank_texts_are_not_sent() -> None:
 
 def test_arguments_that_cannot_go_together() -> None:
     with pytest.raises(InputError, match="either scorer="):
-        Reranker("demo", scorer=Answering())
+        Reranker("demo", scorer=AnsweringScorer())
     with pytest.raises(InputError, match="instruction=3"):
         Reranker("demo", instruction=3)  # type: ignore[arg-type]
 
 
 async def test_context_managers() -> None:
-    with Reranker(scorer=Answering(0.5)) as reranker:
+    with Reranker(scorer=AnsweringScorer(0.5)) as reranker:
         assert reranker.score("q", ["a"]) == [0.5]
     with pytest.raises(ClosedError):
         reranker.score("q", ["a"])
-    async with Reranker(scorer=Answering(0.5)) as reranker:
+    async with Reranker(scorer=AnsweringScorer(0.5)) as reranker:
         assert await (await reranker.awarm_up()).ascore("q", ["a"]) == [0.5]
     with pytest.raises(ClosedError):
         await reranker.arerank("q", ["a"])

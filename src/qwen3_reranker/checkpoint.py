@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,9 +41,16 @@ class Checkpoint:
     tokenizer: str
 
     @classmethod
-    def load(cls, model: str, revision: str | None = None) -> Checkpoint:
+    def load(
+        cls, model: str, *, revision: str | None = None, token: str | bool | None = None
+    ) -> Checkpoint:
         """
         Read config.json and tokenizer.json of `model`: a folder, a hub name or "demo".
+
+        Args:
+            model: What to read.
+            revision: The hub's branch, tag or commit.
+            token: The hub's access token; None takes the one that is logged in.
 
         Raises:
             CheckpointError: It is none of the three kinds, or a file is missing; with the reason.
@@ -53,12 +60,13 @@ class Checkpoint:
         if folder.is_dir():
             name = str(folder)
             _check_weights(folder)
-        config = json.loads(_read(name, "config.json", revision))
+        source = _Source(name, revision, token)
+        config = json.loads(source.read("config.json"))
         kind = _kind(name, config)
-        modules = _read(name, "modules.json", revision, optional=True)
+        modules = source.read("modules.json", optional=True)
         if modules and "sentence_transformers.models.Pooling" in modules:
             raise CheckpointError(f"{name} is an embedding model: its modules.json pools vectors")
-        return cls(name, kind, config, _read(name, "tokenizer.json", revision))
+        return cls(name, kind, config, source.read("tokenizer.json"))
 
     @property
     def limit(self) -> int:
@@ -124,24 +132,34 @@ def _check_weights(folder: Path) -> None:
         )
 
 
-def _read(name: str, file: str, revision: str | None, *, optional: bool = False) -> str:
-    """Return the text of a model's file, from its folder or through the hub's cache."""
-    path = Path(name) / file
-    if not Path(name).is_dir():
-        # Only the hub needs this library; a folder loads without.
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+@dataclass(frozen=True)
+class _Source:
+    """Where a model's files come from: its folder, or the hub's cache."""
 
-        try:
-            path = Path(hf_hub_download(name, file, revision=revision))
-        except (EntryNotFoundError, OSError, ValueError, HFValidationError) as error:
-            if optional:
-                return ""
-            raise CheckpointError(
-                f"{name!r} is no folder here, and the hub gave no {file}: {error}"
-            ) from error
-    elif not path.is_file():
+    name: str
+    revision: str | None
+    token: str | bool | None = field(repr=False)
+
+    def read(self, file: str, *, optional: bool = False) -> str:
+        """Return a file's text; "" for an optional one that does not exist."""
+        folder = Path(self.name)
+        path = folder / file if folder.is_dir() else self._from_hub(file, optional=optional)
+        if path is not None and path.is_file():
+            return path.read_text("utf-8")
         if optional:
             return ""
-        raise CheckpointError(f"{name} holds no {file}, so it is not a model folder")
-    return path.read_text("utf-8")
+        raise CheckpointError(f"{self.name} holds no {file}, so it is not a model folder")
+
+    def _from_hub(self, file: str, *, optional: bool) -> Path | None:
+        # Only the hub needs this library; a folder loads without.
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            return Path(hf_hub_download(self.name, file, revision=self.revision, token=self.token))
+        except (OSError, HFValidationError) as error:
+            if optional:
+                return None
+            raise CheckpointError(
+                f"{self.name!r} is no folder here, and the hub gave no {file}: {error}"
+            ) from error

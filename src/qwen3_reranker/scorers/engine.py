@@ -57,7 +57,11 @@ class Engine:
         """Return the model's description and its prompts, read once; waits for files."""
         with self._loading:
             if self._loaded is None:
-                checkpoint = Checkpoint.load(self.model, self.user_args.get("revision"))
+                checkpoint = Checkpoint.load(
+                    self.model,
+                    revision=self.user_args.get("revision"),
+                    token=self.user_args.get("hf_token"),
+                )
                 self._loaded = checkpoint, checkpoint.prompts(self.max_length)
             return self._loaded
 
@@ -134,13 +138,15 @@ class Engine:
     def shutdown(self) -> None:
         """Stop the engine's process, from whatever thread."""
         self._closed = True
-        llm, self.llm = self.llm, None
-        if llm is None or self._pid != os.getpid():
-            return
-        if (handler := llm.output_handler) is not None:
-            # First, or it reports the process's end as a failure.
-            handler.get_loop().call_soon_threadsafe(handler.cancel)
-        llm.shutdown()
+        # The next engine's start waits: it may need the memory that this one holds.
+        with _start_lock:
+            llm, self.llm = self.llm, None
+            if llm is None or self._pid != os.getpid():
+                return
+            if (handler := llm.output_handler) is not None:
+                # First, or it reports the process's end as a failure.
+                handler.get_loop().call_soon_threadsafe(handler.cancel)
+            llm.shutdown()
 
     def _check(self) -> None:
         if self._pid not in (None, os.getpid()):

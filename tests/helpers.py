@@ -1,0 +1,68 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from qwen3_reranker import Prompt, Scorer, Scores
+
+INSTRUCTION = "Given a question about Python, retrieve the documentation that answers it"
+# What the `reranker` fixture was made with, so an adapter with these shares its engine.
+SETTINGS: dict[str, Any] = {"model": "demo", "engine_args": {"dtype": "float32"}}
+SECRET = "hf_aBcDeFgHiJkLmNoP"
+
+
+def either(name: str) -> Callable[..., Awaitable[Any]]:
+    """Call an object's method `name`, sync or async, so that a test can hold for both."""
+
+    async def call(holder: object, *args: Any, **kwargs: Any) -> Any:
+        result = getattr(holder, name)(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
+
+
+class FaultyScorer(Scorer):
+    """Does what the real engine does not do on demand: fails, or never answers."""
+
+    model = "faulty"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.waiting = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if self.error is not None:
+            raise self.error
+        self.waiting.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        raise AssertionError("nobody cancelled")
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        raise NotImplementedError
+
+
+class AnsweringScorer(Scorer):
+    """Answers with the given numbers, also such as no engine gives."""
+
+    model = "answering"
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+        self.seen: list[str] = []
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        self.seen = list(texts)
+        return Scores(self.values, [False] * len(self.values))
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        return Prompt(query + document, [], False)
