@@ -105,6 +105,12 @@ class Network(nn.Module):
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=std)
 
+    def shift(self, amount: float, dimension: int, level: float) -> None:
+        """Add `amount` to every score by a dimension that is about `level` at the end of them all."""
+        with torch.no_grad():
+            self.embed_tokens.weight[self.yes, dimension] += amount / level / 2
+            self.embed_tokens.weight[self.no, dimension] -= amount / level / 2
+
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine for the positions, [..., 1, length, head_dim]."""
         angles = positions.double()[..., None] * self.frequencies
