@@ -1,27 +1,18 @@
-"""The LlamaIndex postprocessor by itself: what it returns, leaves alone, reports and shows."""
+"""The LlamaIndex postprocessor by itself: what it returns, leaves alone and reads."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import json
-import pickle
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.instrumentation.events import BaseEvent
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
-from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -34,24 +25,13 @@ from llama_index.core.schema import (
     QueryBundle,
     TextNode,
 )
-from pydantic import AnyUrl, PrivateAttr, ValidationError
+from pydantic import AnyUrl
 
-from qwen3_reranker import DEFAULT_MODEL, ClosedError, InputError, Reranker
+from qwen3_reranker import InputError, Reranker
 from qwen3_reranker.llama_index import Qwen3Rerank
 
-from helpers import INSTRUCTION, SECRET, SETTINGS, FaultyScorer, either
-
-QUERY = "read the rows of a csv file"
-TEXTS = {
-    "Lock": "threading.Lock()\n\nA lock object that excludes other threads.",
-    "makedirs": "os.makedirs(name)\n\nCreate a leaf directory and all intermediate ones.",
-    "reader": "csv.reader(csvfile)\n\nReturn a reader object that will process lines from the "
-    "given csvfile, row by row.",
-    "dumps": "json.dumps(obj)\n\nSerialize obj to a JSON formatted str.",
-    "sqrt": "math.sqrt(x)\n\nReturn the square root of x.",
-}
-
-Rerank = Callable[..., Awaitable[list[NodeWithScore]]]
+from helpers import INSTRUCTION, either
+from llama_index_helpers import QUERY, TEXTS, Rerank, ids, make_nodes, scores_of
 
 
 @pytest.fixture(params=["postprocess_nodes", "apostprocess_nodes"])
@@ -62,21 +42,7 @@ def rerank(request: pytest.FixtureRequest) -> Rerank:
 
 @pytest.fixture
 def nodes() -> list[NodeWithScore]:
-    return [
-        NodeWithScore(
-            node=TextNode(id_=name, text=text, metadata={"place": place, "nested": [place]}),
-            score=0.9 - place / 10,
-        )
-        for place, (name, text) in enumerate(TEXTS.items())
-    ]
-
-
-def ids(nodes: Sequence[NodeWithScore]) -> list[str]:
-    return [item.node_id for item in nodes]
-
-
-def scores_of(nodes: Sequence[NodeWithScore]) -> list[float]:
-    return [item.get_score(raise_error=True) for item in nodes]
+    return make_nodes()
 
 
 def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode = MetadataMode.EMBED) -> list[str]:
@@ -340,316 +306,6 @@ async def test_a_blank_query_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="query is blank"):
         await rerank(Qwen3Rerank(reranker=reranker), nodes, query_str=" ")
-
-
-# Events and spans
-
-
-class Recorder(BaseEventHandler):
-    """Keeps the events that are dispatched."""
-
-    _events: list[BaseEvent] = PrivateAttr(default_factory=list)
-
-    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        self._events.append(event)
-
-    @property
-    def reranks(self) -> list[Any]:
-        return [e for e in self._events if isinstance(e, ReRankStartEvent | ReRankEndEvent)]
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    root, recorder = get_dispatcher(), Recorder()
-    root.add_event_handler(recorder)
-    yield recorder
-    root.event_handlers.remove(recorder)
-
-
-@pytest.fixture
-def spans() -> Iterator[SimpleSpanHandler]:
-    root, handler = get_dispatcher(), SimpleSpanHandler()
-    root.add_span_handler(handler)
-    yield handler
-    root.span_handlers.remove(handler)
-
-
-@pytest.fixture
-def debug() -> LlamaDebugHandler:
-    return LlamaDebugHandler(print_trace_on_end=False)
-
-
-@pytest.mark.parametrize(("top_n", "shown"), [(2, 2), (None, 5), (100, 100)])
-async def test_events_come_in_pairs(
-    reranker: Reranker,
-    nodes: list[NodeWithScore],
-    rerank: Rerank,
-    recorder: Recorder,
-    debug: LlamaDebugHandler,
-    top_n: int | None,
-    shown: int,
-) -> None:
-    manager = CallbackManager([debug])
-    adapter = Qwen3Rerank(reranker=reranker, top_n=top_n, callback_manager=manager)
-    kept = await rerank(adapter, nodes, query_str=QUERY)
-    start, end = recorder.reranks
-    assert isinstance(start, ReRankStartEvent)
-    assert isinstance(start.query, QueryBundle)
-    assert start.query.query_str == QUERY
-    assert (ids(start.nodes), scores_of(start.nodes)) == (ids(nodes), scores_of(nodes))
-    assert (start.top_n, start.model_name) == (shown, "demo")
-    assert isinstance(end, ReRankEndEvent)
-    assert (ids(end.nodes), scores_of(end.nodes)) == (ids(kept), scores_of(kept))
-    [[started, ended]] = debug.get_event_pairs(CBEventType.RERANKING)
-    assert started.payload == {
-        EventPayload.NODES: nodes,
-        EventPayload.MODEL_NAME: "demo",
-        EventPayload.QUERY_STR: QUERY,
-        EventPayload.TOP_K: shown,
-    }
-    assert ended.payload == {EventPayload.NODES: kept}
-
-
-@pytest.mark.parametrize("top_n", [3, None])
-async def test_events_come_in_pairs_on_empty_input(
-    rerank: Rerank, recorder: Recorder, debug: LlamaDebugHandler, top_n: int | None
-) -> None:
-    # No engine has to start for this.
-    with Qwen3Rerank(model="demo", top_n=top_n, callback_manager=CallbackManager([debug])) as empty:
-        assert await rerank(empty, [], query_str=QUERY) == []
-    start, end = recorder.reranks
-    assert (start.nodes, start.top_n, end.nodes) == ([], top_n or 0, [])
-    [[_, ended]] = debug.get_event_pairs(CBEventType.RERANKING)
-    assert ended.payload == {EventPayload.NODES: []}
-
-
-async def test_events_come_in_pairs_on_errors(
-    nodes: list[NodeWithScore],
-    rerank: Rerank,
-    recorder: Recorder,
-    debug: LlamaDebugHandler,
-    spans: SimpleSpanHandler,
-) -> None:
-    broken = Reranker(scorer=FaultyScorer(RuntimeError("out of memory")))
-    adapter = Qwen3Rerank(reranker=broken, callback_manager=CallbackManager([debug]))
-    with pytest.raises(RuntimeError, match="out of memory") as caught:
-        await rerank(adapter, nodes, query_str=QUERY)
-    start, end = recorder.reranks
-    assert (type(start), type(end)) == (ReRankStartEvent, ReRankEndEvent)
-    assert (ids(end.nodes), scores_of(end.nodes)) == (ids(nodes), scores_of(nodes))
-    [[_, ended]] = debug.get_event_pairs(CBEventType.RERANKING)
-    assert ended.payload == {EventPayload.EXCEPTION: caught.value}
-    assert [span.metadata for span in spans.dropped_spans] == [{"error": "out of memory"}]
-    assert not spans.open_spans
-
-
-async def test_cancelling_stops_the_work_and_ends_the_events(
-    nodes: list[NodeWithScore], recorder: Recorder, debug: LlamaDebugHandler
-) -> None:
-    stuck = FaultyScorer()
-    adapter = Qwen3Rerank(
-        reranker=Reranker(scorer=stuck), callback_manager=CallbackManager([debug])
-    )
-    task = asyncio.create_task(adapter.apostprocess_nodes(nodes, query_str=QUERY))
-    assert await asyncio.to_thread(stuck.waiting.wait, 10)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.to_thread(stuck.cancelled.wait, 10)
-    assert [type(event) for event in recorder.reranks] == [ReRankStartEvent, ReRankEndEvent]
-    [pair] = debug.get_event_pairs(CBEventType.RERANKING)
-    assert len(pair) == 2
-
-
-async def test_events_belong_to_a_span_of_the_call(
-    reranker: Reranker,
-    nodes: list[NodeWithScore],
-    rerank: Rerank,
-    recorder: Recorder,
-    spans: SimpleSpanHandler,
-) -> None:
-    await rerank(Qwen3Rerank(reranker=reranker), nodes, query_str=QUERY)
-    [span] = spans.completed_spans
-    assert span.id_.startswith(("Qwen3Rerank._postprocess", "Qwen3Rerank._apostprocess"))
-    assert {event.span_id for event in recorder.reranks} == {span.id_}
-
-
-async def test_concurrent_calls_each_have_their_pair(
-    reranker: Reranker, nodes: list[NodeWithScore], recorder: Recorder, debug: LlamaDebugHandler
-) -> None:
-    adapter = Qwen3Rerank(reranker=reranker, callback_manager=CallbackManager([debug]))
-    queries = [QUERY, "square root", "write JSON", "make a directory"]
-    results = await asyncio.gather(
-        *(adapter.apostprocess_nodes(nodes, query_str=query) for query in queries)
-    )
-    starts = {e.span_id: e for e in recorder.reranks if isinstance(e, ReRankStartEvent)}
-    ends = {e.span_id: e for e in recorder.reranks if isinstance(e, ReRankEndEvent)}
-    assert {str(starts[span].query): ids(ends[span].nodes) for span in starts} == {
-        query: ids(kept) for query, kept in zip(queries, results, strict=True)
-    }
-    pairs = debug.get_event_pairs(CBEventType.RERANKING)
-    assert [len(pair) for pair in pairs] == [2] * len(queries)
-
-
-# Construction
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"top_n": 0}, "top_n=0: give a whole number of at least 1"),
-        ({"top_n": -1}, "top_n=-1"),
-        ({"top_n": True}, "top_n=True"),
-        ({"top_n": "3"}, "top_n='3'"),
-        ({"min_score": 2}, r"min_score=2: scores are probabilities"),
-        ({"min_score": float("nan")}, "min_score=nan"),
-        ({"max_length": 0}, "max_length=0"),
-        ({"max_length": True}, "max_length"),
-        ({"metadata_mode": "some"}, "metadata_mode"),
-        ({"instruction": 1}, "instruction"),
-        ({"top_k": 3}, "top_k"),
-        ({"api_key": SECRET}, "api_key"),
-        ({"engine_args": SECRET}, "engine_args"),
-        ({"reranker": "demo", "engine_args": {"hf_token": SECRET}}, "reranker"),
-    ],
-)
-def test_a_wrong_argument_is_named_at_construction(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        Qwen3Rerank(**{"model": "demo", **wrong})
-    assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"model": "demo"}, {"model": DEFAULT_MODEL}, {"max_length": 512}, {"engine_args": {}}],
-)
-def test_a_ready_reranker_comes_without_settings_of_its_own(settings: dict[str, Any]) -> None:
-    ready = Reranker("demo")
-    with pytest.raises(ValueError, match=f"reranker= is given, and {next(iter(settings))} too"):
-        Qwen3Rerank(reranker=ready, **settings)
-    assert Qwen3Rerank(reranker=ready, max_length=None, engine_args=None).reranker is ready
-
-
-def test_a_wrong_value_is_refused_at_assignment_too() -> None:
-    adapter = Qwen3Rerank(model="demo")
-    wrongs: dict[str, Any] = {"top_n": 0, "min_score": 2, "top_k": 3, "model": "other"}
-    for name, value in wrongs.items():
-        with pytest.raises(ValueError, match=name):
-            setattr(adapter, name, value)
-    adapter.top_n = 7
-    assert adapter.top_n == 7
-
-
-def test_the_class_is_what_llama_index_looks_for() -> None:
-    assert "BaseNodePostprocessor" in [base.__name__ for base in Qwen3Rerank.__mro__]
-    assert issubclass(Qwen3Rerank, BaseNodePostprocessor)
-    assert Qwen3Rerank.class_name() == "Qwen3Rerank"
-
-
-def test_settings_survive_to_dict_and_from_dict() -> None:
-    adapter = Qwen3Rerank(
-        model="demo",
-        instruction=INSTRUCTION,
-        top_n=None,
-        min_score=0.25,
-        max_length=512,
-        metadata_mode=MetadataMode.LLM,
-        keep_retrieval_score=True,
-    )
-    data = adapter.to_dict()
-    assert data["class_name"] == "Qwen3Rerank"
-    assert Qwen3Rerank.from_dict(data).to_dict() == data
-    assert Qwen3Rerank.from_json(adapter.to_json()).to_dict() == data
-    assert json.loads(adapter.to_json())["min_score"] == 0.25
-
-
-def test_no_secret_is_shown() -> None:
-    adapter = Qwen3Rerank(model="demo", engine_args={"hf_token": SECRET})
-    shown = [repr(adapter), str(adapter), adapter.to_json(), f"{adapter.to_dict()}"]
-    shown += [adapter.model_dump_json(), f"{Qwen3Rerank.model_json_schema()}"]
-    assert all("demo" in text for text in shown[:-1])
-    assert not [text for text in shown if SECRET in text]
-
-
-def test_a_ready_rerankers_model_is_shown() -> None:
-    adapter = Qwen3Rerank(reranker=Reranker("demo"))
-    assert adapter.model == "demo"
-    assert adapter.to_dict()["model"] == "demo"
-
-
-# Copies, pickles, closing
-
-
-COPIES: list[Callable[[Qwen3Rerank], Qwen3Rerank]] = [
-    copy.copy,
-    copy.deepcopy,
-    Qwen3Rerank.model_copy,
-    lambda adapter: adapter.model_copy(deep=True),
-]
-
-
-@pytest.mark.parametrize("duplicate", COPIES)
-def test_a_copy_shares_a_ready_reranker_and_the_callbacks(
-    reranker: Reranker, nodes: list[NodeWithScore], duplicate: Callable[[Qwen3Rerank], Qwen3Rerank]
-) -> None:
-    adapter = Qwen3Rerank(reranker=reranker, top_n=2, instruction=INSTRUCTION)
-    again = duplicate(adapter)
-    assert again is not adapter
-    assert again.reranker is reranker
-    assert again.callback_manager is adapter.callback_manager
-    assert again.to_dict() == adapter.to_dict()
-    assert len(again.postprocess_nodes(nodes, query_str=QUERY)) == 2
-
-
-@pytest.mark.parametrize("duplicate", [*COPIES, lambda a: pickle.loads(pickle.dumps(a))])
-def test_a_copy_has_the_settings_and_is_closed_for_itself(
-    reranker: Reranker, nodes: list[NodeWithScore], duplicate: Callable[[Qwen3Rerank], Qwen3Rerank]
-) -> None:
-    handler = LlamaDebugHandler(print_trace_on_end=False)
-    with Qwen3Rerank(**SETTINGS, top_n=2, callback_manager=CallbackManager([handler])) as adapter:
-        again = duplicate(adapter)
-        assert again.to_dict() == adapter.to_dict()
-        assert again.engine_args == SETTINGS["engine_args"]
-        again.close()
-        with pytest.raises(ClosedError):
-            again.postprocess_nodes(nodes, query_str=QUERY)
-        assert len(adapter.postprocess_nodes(nodes, query_str=QUERY)) == 2
-
-
-def test_what_a_copy_updates_is_validated() -> None:
-    adapter = Qwen3Rerank(model="demo", top_n=5)
-    assert adapter.model_copy(update={"min_score": 0.5}).top_n == 5
-    assert adapter.model_copy(update={"max_length": 512}).max_length == 512
-    for update in ({"top_n": 0}, {"top_k": 3}):
-        with pytest.raises(ValidationError):
-            adapter.model_copy(update=update)
-
-
-def test_a_ready_reranker_cannot_be_pickled(reranker: Reranker) -> None:
-    with pytest.raises(TypeError, match="ready reranker cannot be pickled: give it model="):
-        pickle.dumps(Qwen3Rerank(reranker=reranker))
-
-
-async def test_a_reranker_that_was_handed_in_stays_open(
-    reranker: Reranker, nodes: list[NodeWithScore]
-) -> None:
-    with Qwen3Rerank(reranker=reranker) as adapter:
-        pass
-    async with adapter:
-        pass
-    assert len(adapter.postprocess_nodes(nodes, query_str=QUERY)) == 3
-
-
-async def test_a_reranker_of_its_own_is_closed(nodes: list[NodeWithScore]) -> None:
-    with Qwen3Rerank(model="demo") as first:
-        pass
-    async with Qwen3Rerank(model="demo") as second:
-        pass
-    for adapter in (first, second):
-        with pytest.raises(ClosedError):
-            adapter.postprocess_nodes(nodes, query_str=QUERY)
-        with pytest.raises(ClosedError):
-            await adapter.apostprocess_nodes(nodes, query_str=QUERY)
 
 
 # Imports
