@@ -232,7 +232,7 @@ def test_equal_and_blank_texts_are_not_sent() -> None:
 
 
 def test_arguments_that_cannot_go_together() -> None:
-    with pytest.raises(InputError, match="either scorer="):
+    with pytest.raises(InputError, match="scorer= is given"):
         Reranker("demo", scorer=AnsweringScorer())
     with pytest.raises(InputError, match="instruction=3"):
         Reranker("demo", instruction=3)  # type: ignore[arg-type]

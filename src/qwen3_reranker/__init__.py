@@ -1,15 +1,23 @@
 """Qwen3-Reranker for LangChain and LlamaIndex: the exact prompt, an embedded vLLM, the best kept."""
 
+from typing import TYPE_CHECKING
+
 from qwen3_reranker.errors import (
+    AnswerError,
     CheckpointError,
     ClosedError,
+    DetectionError,
     EngineError,
     ForkError,
     InputError,
     MissingDependencyError,
     PromptTooLongError,
     RerankerError,
+    RerankerWarning,
     ScoreError,
+    ServerError,
+    ServerUnavailableError,
+    UnsupportedFeatureError,
     UnsupportedVersionError,
 )
 from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, Prompt
@@ -17,11 +25,16 @@ from qwen3_reranker.ranking import Hit
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 from qwen3_reranker.scorers import Scorer, Scores
 
+if TYPE_CHECKING:  # brings the HTTP client
+    from qwen3_reranker.scorers.remote import ServerOptions
+
 __all__ = [
     "DEFAULT_INSTRUCTION",
     "DEFAULT_MODEL",
+    "AnswerError",
     "CheckpointError",
     "ClosedError",
+    "DetectionError",
     "EngineError",
     "ForkError",
     "Hit",
@@ -31,11 +44,24 @@ __all__ = [
     "PromptTooLongError",
     "Reranker",
     "RerankerError",
+    "RerankerWarning",
     "ScoreError",
     "Scorer",
     "Scores",
+    "ServerError",
+    "ServerOptions",
+    "ServerUnavailableError",
+    "UnsupportedFeatureError",
     "UnsupportedVersionError",
     "__version__",
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "ServerOptions":
+        from qwen3_reranker.scorers.remote import ServerOptions
+
+        return ServerOptions
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import math
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 # Not a dependency of this package, but of both frameworks; only their adapters come here.
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.ranking import validate_limits
-from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
+from qwen3_reranker.ranking import Hit, validate_limits
+from qwen3_reranker.reranker import Reranker
 
-__all__ = ["Adapter"]
+__all__ = ["ERROR_KEY", "Adapter", "score_of"]
+
+ERROR_KEY = "rerank_error"
+"""The metadata's key that marks what `on_error="keep_order"` returned unscored."""
+
+# What the reranker is made from; a ready one has its own.
+_MAKING = (
+    *("model", "base_url", "max_length", "on_error", "engine_args", "api_key", "dialect"),
+    *("template", "tokenizer", "timeout", "max_concurrency", "max_retries", "headers", "verify"),
+    *("proxy", "http_client", "on_unsupported"),
+)
+
+
+def _setting(default: Any = None, *, hidden: bool = False) -> Any:
+    """Return a field that cannot be reassigned, and where it may hold a key is not shown."""
+    return Field(default=default, frozen=True, exclude=hidden, repr=not hidden)
 
 
 class Adapter(BaseModel):
@@ -35,15 +52,27 @@ class Adapter(BaseModel):
     # Settings that belong to this process: copies share them, pickles leave them out.
     _of_this_process: ClassVar[frozenset[str]] = frozenset()
 
-    model: str = Field(default=DEFAULT_MODEL, frozen=True)
+    model: str | None = _setting()
+    base_url: str | list[str] | None = _setting()
     instruction: str | None = None
     top_n: int | None = 3
     min_score: float | None = None
     max_length: int | None = Field(default=None, frozen=True, strict=True)
-    engine_args: dict[str, Any] | None = Field(default=None, frozen=True, exclude=True, repr=False)
-    reranker: SkipJsonSchema[Reranker | None] = Field(
-        default=None, frozen=True, exclude=True, repr=False
-    )
+    on_error: Literal["raise", "keep_order"] = _setting("raise")
+    api_key: SecretStr | None = _setting(hidden=True)
+    dialect: SkipJsonSchema[Any] = _setting("auto")
+    template: Literal["auto", "client", "server"] = _setting("auto")
+    tokenizer: str | None = _setting()
+    timeout: float = _setting(60.0)
+    max_concurrency: int = _setting(32)
+    max_retries: int = _setting(3)
+    headers: dict[str, str] | None = _setting(hidden=True)
+    verify: SkipJsonSchema[bool | str | ssl.SSLContext] = _setting(default=True, hidden=True)
+    proxy: str | None = _setting(hidden=True)
+    http_client: SkipJsonSchema[Any] = _setting(hidden=True)
+    on_unsupported: Literal["warn", "raise"] = _setting("warn")
+    engine_args: dict[str, Any] | None = _setting(hidden=True)
+    reranker: SkipJsonSchema[Reranker | None] = _setting(hidden=True)
 
     _reranker: Reranker = PrivateAttr()
 
@@ -61,20 +90,25 @@ class Adapter(BaseModel):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Make the reranker, or take the one that was handed in."""
+        given = {
+            name: getattr(self, name)
+            for name in _MAKING
+            if getattr(self, name) != type(self).model_fields[name].default
+        }
         if self.reranker is None:
-            self._reranker = Reranker(
-                self.model, max_length=self.max_length, engine_args=self.engine_args
-            )
-            return
-        names = sorted({"model", "max_length", "engine_args"} & self.model_fields_set)
-        given = [name for name in names if getattr(self, name) is not None]
-        if given:
+            if self.api_key is not None:
+                given["api_key"] = self.api_key.get_secret_value()
+            self._reranker = Reranker(**given)
+        elif given:
             raise InputError(
-                f"reranker= is given, and {', '.join(given)} too: the ready reranker has its own"
+                f"reranker= is given, and {', '.join(sorted(given))} too: the ready reranker has "
+                "its own"
             )
-        self._reranker = self.reranker
-        # What traces and dumps show, though the field is frozen and the caller did not set it.
-        self.__dict__["model"] = self.reranker.model
+        else:
+            self._reranker = self.reranker
+        if self.base_url is None:
+            # What traces and dumps show, though the field is frozen and the caller did not set it.
+            self.__dict__["model"] = self._reranker.model
 
     def close(self) -> None:
         """Close the reranker that this adapter made; one that was handed in stays open."""
@@ -117,7 +151,7 @@ class Adapter(BaseModel):
         if self.reranker is not None:
             raise TypeError(
                 f"a {type(self).__name__} that was handed a ready reranker cannot be pickled: give "
-                "it model=, max_length= and engine_args= instead, so that it can be made anew"
+                "it model= or base_url= with their settings instead, so that it can be made anew"
             )
         settings = self._settings()
         for name in self._of_this_process:
@@ -134,3 +168,8 @@ class Adapter(BaseModel):
 
     def _settings(self, also: frozenset[str] = frozenset()) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.model_fields_set | also}
+
+
+def score_of(hit: Hit) -> float | None:
+    """Return the hit's score, None where it has none."""
+    return None if math.isnan(hit.score) else hit.score

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
 
-__all__ = ["DEMO_MODEL", "Checkpoint"]
+__all__ = ["DEMO_MODEL", "Checkpoint", "read_file"]
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
 _CAUSAL = "Qwen3ForCausalLM"
@@ -55,11 +55,9 @@ class Checkpoint:
         Raises:
             CheckpointError: It is none of the three kinds, or a file is missing; with the reason.
         """
-        name = str(DEMO_MODEL) if model == "demo" else str(model)
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            name = str(folder)
-            _check_weights(folder)
+        name = _location(model)
+        if Path(name).is_dir():
+            _check_weights(Path(name))
         source = _Source(name, revision, token)
         config = json.loads(source.read("config.json"))
         kind = _kind(name, config)
@@ -97,6 +95,23 @@ class Checkpoint:
                 f"(max_position_embeddings={self.limit}): give {self.limit} or less"
             )
         return PromptBuilder(self.tokenizer, max_length)
+
+
+def read_file(model: str, file: str) -> str:
+    """
+    Return the text of a model's file; the model is a folder, a hub name or "demo".
+
+    Raises:
+        CheckpointError: It is not there.
+    """
+    return _Source(_location(model), None, None).read(file)
+
+
+def _location(model: str) -> str:
+    """Return the folder of `model` where it is one, else the hub name."""
+    name = str(DEMO_MODEL) if model == "demo" else str(model)
+    folder = Path(name).expanduser()
+    return str(folder) if folder.is_dir() else name
 
 
 def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label", "two-label"]:

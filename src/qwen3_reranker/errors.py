@@ -8,15 +8,21 @@ Every error says what went wrong, with the value, and what to do. All derive fro
 from __future__ import annotations
 
 __all__ = [
+    "AnswerError",
     "CheckpointError",
     "ClosedError",
+    "DetectionError",
     "EngineError",
     "ForkError",
     "InputError",
     "MissingDependencyError",
     "PromptTooLongError",
     "RerankerError",
+    "RerankerWarning",
     "ScoreError",
+    "ServerError",
+    "ServerUnavailableError",
+    "UnsupportedFeatureError",
     "UnsupportedVersionError",
 ]
 
@@ -51,6 +57,42 @@ class EngineError(RerankerError):
 
 class ScoreError(RerankerError):
     """A scorer answered with something that is not one probability a document."""
+
+
+class AnswerError(ScoreError):
+    """A server answered with something that is not one number a document, each with its index."""
+
+
+class ServerError(RerankerError):
+    """
+    A server refused a request, with its own message.
+
+    Attributes:
+        status: The HTTP status; None where there was no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[ServerError], tuple[str, int | None]]:
+        return type(self), (str(self), self.status)
+
+
+class ServerUnavailableError(ServerError):
+    """No server answered in time, after all retries; the message names each with its reason."""
+
+
+class DetectionError(ServerError):
+    """What is served at a URL does not score as a Qwen3 reranker; says what to change there."""
+
+
+class UnsupportedFeatureError(RerankerError):
+    """Something was asked for that the server cannot do, and `on_unsupported="raise"` was set."""
+
+
+class RerankerWarning(UserWarning):
+    """Something was asked for and could not be done, but a result was returned."""
 
 
 class ClosedError(RerankerError):

@@ -24,7 +24,7 @@ try:
     from langchain_core.runnables import RunnableLambda
     from pydantic import Field, field_validator
 
-    from qwen3_reranker.adapter import Adapter
+    from qwen3_reranker.adapter import ERROR_KEY, Adapter, score_of
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.langchain needs langchain-core: "
@@ -43,7 +43,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     `instruction`, `top_n`, `min_score`, `document_template` and `metadata_key` may be reassigned.
 
     Args:
-        model: A hub name, a folder, or "demo" (a small model that the package carries).
+        model: A hub name, a folder, or "demo" (a small model that the package carries). With
+            `base_url` the name that the server knows it by; None takes what it lists.
+        base_url: Score with this server instead of an embedded vLLM; or a list of servers.
         instruction: What makes a document a good one, in one English sentence; None takes the
             reranker's own.
         top_n: Keep so many at most, 1 or more; None keeps all.
@@ -55,10 +57,17 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             that a document lacks, or whose value is None, is an empty string. None scores the
             page content. The documents returned are as they came, whatever the template.
         metadata_key: Where in the metadata P(yes) is written, over what may be there.
-        engine_args: Arguments of vLLM's engine that replace those chosen here. Not shown in
-            repr, str or dumps, for they may hold a token.
-        reranker: A ready `Reranker` instead of `model`, `max_length` and `engine_args`; many
-            adapters may share it, and none closes it.
+        on_error: What happens where scoring fails: "raise", or "keep_order", which returns the
+            first `top_n` as the retriever found them, without a score, and with the reason as
+            `metadata["rerank_error"]`.
+        api_key: The server's. Like `headers`, `proxy`, `verify`, `http_client` and `engine_args`
+            it is not shown in repr, str or dumps.
+        dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
+            proxy, http_client, on_unsupported: How servers are reached, see
+            `qwen3_reranker.ServerOptions`.
+        engine_args: Arguments of vLLM's engine that replace those chosen here.
+        reranker: A ready `Reranker` instead of all that makes one (`model`, `base_url`, ...);
+            many adapters may share it, and none closes it.
 
     Raises:
         pydantic.ValidationError: A `ValueError`: an argument is unknown or cannot be used.
@@ -93,6 +102,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             InputError: The query is blank, or a text cannot be used.
             PromptTooLongError: Instruction and query leave no room for a document.
             EngineError: The engine failed; no score is made up.
+            ServerError: The server failed, or is none that can be used.
         """
         documents = list(documents)
         inputs, run = self._build(documents, query)
@@ -122,7 +132,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             return _outputs(await self._reranker.arerank(query, texts, **limits))
 
         # Counts instead of texts: a tracer would store them all once more.
-        inputs = {"query": query, "model": self.model, "documents": len(texts), **limits}
+        inputs = {"query": query, "model": self._reranker.model, "documents": len(texts), **limits}
         return inputs, RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
 
     def _text(self, document: Document) -> str:
@@ -137,21 +147,21 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         self, documents: Sequence[Document], ranking: dict[str, Any]
     ) -> list[Document]:
         kept = zip(ranking["indexes"], ranking["scores"], strict=True)
-        return [
-            documents[i].model_copy(
-                update={"metadata": {**documents[i].metadata, self.metadata_key: score}}
-            )
-            for i, score in kept
-        ]
+        return [self._marked(documents[i], score, ranking.get("error")) for i, score in kept]
+
+    def _marked(self, document: Document, score: float | None, error: str | None) -> Document:
+        told = {ERROR_KEY: error} if score is None else {self.metadata_key: score}
+        return document.model_copy(update={"metadata": {**document.metadata, **told}})
 
 
 def _outputs(hits: Sequence[Hit]) -> dict[str, Any]:
     """Return what the traced run shows as its outputs: a ranking without texts."""
-    return {
+    outputs: dict[str, Any] = {
         "documents": len(hits),
         "indexes": [hit.index for hit in hits],
-        "scores": [hit.score for hit in hits],
+        "scores": [score_of(hit) for hit in hits],
     }
+    return outputs | {"error": hit.error for hit in hits[:1] if hit.error}
 
 
 def _validate_template(template: str) -> None:

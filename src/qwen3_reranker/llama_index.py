@@ -26,7 +26,7 @@ try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-    from qwen3_reranker.adapter import Adapter
+    from qwen3_reranker.adapter import ERROR_KEY, Adapter
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.llama_index needs llama-index-core: "
@@ -52,17 +52,26 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     metadata say: it comes last with a score of 0.0, dropped by `top_n` and `min_score` alone.
 
     Args:
-        model: A hub name, a folder, or "demo" (a small model that the package carries).
+        model: A hub name, a folder, or "demo" (a small model that the package carries). With
+            `base_url` the name that the server knows it by; None takes what it lists.
+        base_url: Score with this server instead of an embedded vLLM; or a list of servers.
         instruction: What makes a node a good one, in one English sentence; None takes the
             reranker's own.
         top_n: Keep so many at most; None keeps all.
         min_score: Keep those with at least this P(yes), in [0, 1]; None keeps all.
         max_length: The most tokens of a prompt; longer texts are cut at their end. None takes
             8192, or the model's limit where that is lower.
-        engine_args: Arguments of vLLM's engine. As they may hold a token, `to_dict()` and
-            `repr()` leave them out.
-        reranker: Score with this one instead of making one; many adapters may share it.
-            `model`, `max_length` and `engine_args` are then its own affair, and closing it is
+        on_error: What happens where scoring fails: "raise", or "keep_order", which returns the
+            first `top_n` as the retriever found them, with their retrieval score, as copies of
+            the nodes that hold the reason as `metadata["rerank_error"]`.
+        api_key: The server's. Like `headers`, `proxy`, `verify`, `http_client` and `engine_args`
+            it is left out of `to_dict()` and `repr()`.
+        dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
+            proxy, http_client, on_unsupported: How servers are reached, see
+            `qwen3_reranker.ServerOptions`.
+        engine_args: Arguments of vLLM's engine that replace those chosen here.
+        reranker: Score with this one instead of making one; many adapters may share it. All
+            that makes one (`model`, `base_url`, ...) is then its own affair, and closing it is
             its owner's.
         metadata_mode: Which metadata are read as part of a node's text.
         keep_retrieval_score: Return copies of the nodes that hold the score they came with as
@@ -124,8 +133,14 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         kept = []
         for hit in hits:
             item = nodes[hit.index]
-            node = _with_score(item.node, item.score) if self.keep_retrieval_score else item.node
-            kept.append(item.model_copy(update={"node": node, "score": hit.score}))
+            told: dict[str, Any] = (
+                {_RETRIEVAL_SCORE: item.score} if self.keep_retrieval_score else {}
+            )
+            if hit.error:
+                told[ERROR_KEY] = hit.error
+            node = _with_metadata(item.node, told) if told else item.node
+            score = item.score if hit.error else hit.score
+            kept.append(item.model_copy(update={"node": node, "score": score}))
         return kept
 
     @contextmanager
@@ -138,12 +153,12 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         top_n = self.top_n or len(nodes)
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
-            EventPayload.MODEL_NAME: self.model,
+            EventPayload.MODEL_NAME: self._reranker.model,
             EventPayload.QUERY_STR: query.query_str,
             EventPayload.TOP_K: top_n,
         }
         _dispatcher.event(
-            ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self.model)
+            ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self._reranker.model)
         )
         try:
             # On an error the manager ends its own event, with the exception.
@@ -160,15 +175,15 @@ def _require(query_bundle: QueryBundle | None) -> QueryBundle:
     return query_bundle
 
 
-def _with_score(node: BaseNode, score: float | None) -> BaseNode:
-    """Return a copy of `node` that holds the retriever's score where no model reads it."""
+def _with_metadata(node: BaseNode, told: dict[str, Any]) -> BaseNode:
+    """Return a copy of `node` with more metadata, where no model reads them."""
 
     def hide(keys: list[str]) -> list[str]:
-        return list(dict.fromkeys([*keys, _RETRIEVAL_SCORE]))
+        return list(dict.fromkeys([*keys, *told]))
 
     return node.model_copy(
         update={
-            "metadata": {**node.metadata, _RETRIEVAL_SCORE: score},
+            "metadata": {**node.metadata, **told},
             "excluded_embed_metadata_keys": hide(node.excluded_embed_metadata_keys),
             "excluded_llm_metadata_keys": hide(node.excluded_llm_metadata_keys),
         }

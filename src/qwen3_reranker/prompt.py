@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
 
 __all__ = [
+    "CONTROL_TOKENS",
     "DEFAULT_INSTRUCTION",
     "DEFAULT_MAX_LENGTH",
     "PREFIX",
@@ -29,6 +30,7 @@ __all__ = [
     "EncodedPrompt",
     "Prompt",
     "PromptBuilder",
+    "TextWriter",
 ]
 
 PREFIX = (
@@ -41,7 +43,28 @@ PREFIX = (
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 DEFAULT_MAX_LENGTH = 8192
+# The added tokens of the Qwen3 tokenizer (tokenizer.json of Qwen/Qwen3-Reranker-0.6B), for
+# where no tokenizer is at hand to say its own.
+CONTROL_TOKENS = (
+    "<|endoftext|>",
+    *(
+        f"<|{name}_{end}|>"
+        for name in ("im", "object_ref", "box", "quad")
+        for end in ("start", "end")
+    ),
+    *(f"<|vision_{name}|>" for name in ("start", "end", "pad")),
+    *("<|image_pad|>", "<|video_pad|>", "<|repo_name|>", "<|file_sep|>"),
+    *(f"<|fim_{name}|>" for name in ("prefix", "middle", "suffix", "pad")),
+    *(
+        f"<{slash}{name}>"
+        for name in ("tool_call", "tool_response", "think")
+        for slash in ("", "/")
+    ),
+)
 _DOCUMENT = "<Document>: "
+# NFC, which the tokenizer applies first, makes UTF-8 text at most three times as long, and no
+# token is shorter than a byte.
+_MOST_TOKENS_PER_BYTE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +92,33 @@ class Prompt:
     truncated: bool
 
 
-class PromptBuilder:
+class TextWriter:
     """
-    Writes the prompts of one model.
+    Writes prompts as text, with the control tokens in user text broken up.
+
+    Args:
+        control_tokens: What no tokenizer may find in user text.
+    """
+
+    def __init__(self, control_tokens: Sequence[str] = CONTROL_TOKENS) -> None:
+        self._control = _any_of(control_tokens)
+
+    def harmless(self, text: str) -> str:
+        """Return `text` with a space after the first character of every control token in it."""
+        return self._control.sub(" ", text)
+
+    def head(self, query: str, instruction: str | None = None) -> str:
+        """Return the prompt up to the document, prefix included."""
+        return PREFIX + head_text(self.harmless(query), self.harmless(_default(instruction)))
+
+    def tail(self, document: str) -> str:
+        """Return the rest of the prompt for a document that is harmless already."""
+        return _DOCUMENT + document + SUFFIX
+
+
+class PromptBuilder(TextWriter):
+    """
+    Writes the prompts of one model, as token ids or as text.
 
     Args:
         tokenizer: The content of the model's tokenizer.json.
@@ -94,7 +141,7 @@ class PromptBuilder:
         added = [token["content"] for token in data["added_tokens"]]
         data["added_tokens"] = []
         self._plain = Tokenizer.from_str(json.dumps(data))
-        self._control = _any_of(added)
+        super().__init__(added)
         self.control_ids = frozenset(full.token_to_id(token) for token in added)
         for token in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
             if token not in added:
@@ -126,52 +173,79 @@ class PromptBuilder:
             PromptTooLongError: Instruction and query leave no room for a document.
             InputError: A text holds a lone surrogate, so is not Unicode text.
         """
+        head, tails = self.halves(query, documents, instruction)
+        return [EncodedPrompt(head + tail.ids, tail.truncated) for tail in tails]
+
+    def halves(
+        self, query: str, documents: Sequence[str], instruction: str | None = None
+    ) -> tuple[list[int], list[EncodedPrompt]]:
+        """Return what all of `encode`'s prompts begin with, and the rest of each of them."""
         head = self._head(query, instruction)
         room = self._room(head, query, instruction)
         for index, document in enumerate(documents):
-            _check_unicode(f"document {index}", document)
+            check_unicode(f"document {index}", document)
         encodings = self._plain.encode_batch_fast(
             [_DOCUMENT + document for document in documents], add_special_tokens=False
         )
-        before = self.prefix_ids + head
-        return [
-            EncodedPrompt(before + ids[:room] + self.suffix_ids, len(ids) > room)
+        return self.prefix_ids + head, [
+            EncodedPrompt(ids[:room] + self.suffix_ids, len(ids) > room)
             for ids in (encoding.ids for encoding in encodings)
         ]
+
+    def fit(
+        self, query: str, documents: Sequence[str], instruction: str | None = None, spare: int = 0
+    ) -> list[tuple[str, bool]]:
+        """
+        Return each document harmless and cut at its end to the budget, and whether it was cut.
+
+        Args:
+            query: As for `encode`.
+            documents: As for `encode`.
+            instruction: As for `encode`.
+            spare: So many tokens less than `max_length`, for a template that another writes.
+        """
+        query, instruction = self.harmless(query), self.harmless(_default(instruction))
+        room = self._room(self._head(query, instruction), query, instruction, spare)
+        fitted = []
+        for index, document in enumerate(documents):
+            check_unicode(f"document {index}", document)
+            text = whole = self.harmless(document)
+            while len(ids := self._offsets(text, room)) > room:
+                # Where the first dropped token begins: a character that is cut in two goes whole.
+                text = text[: max(0, ids[room][0] - len(_DOCUMENT))]
+            fitted.append((text, text != whole))
+        return fitted
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """Return the prompt of one document as ids and as text; raises as `encode` does."""
         encoded = self.encode(query, [document], instruction)[0]
-        if encoded.truncated:
-            room = self._room(self._head(query, instruction), query, instruction)
-            offsets = self._plain.encode(_DOCUMENT + document, add_special_tokens=False).offsets
-            # Where the first dropped token begins: a character that is cut in two goes whole.
-            document = document[: offsets[room][0] - len(_DOCUMENT)]
-        text = PREFIX + self._head_text(self.harmless(query), self.harmless(_default(instruction)))
-        text += _DOCUMENT + self.harmless(document) + SUFFIX
-        return Prompt(text, encoded.ids, encoded.truncated)
+        text, _ = self.fit(query, [document], instruction)[0]
+        return Prompt(
+            self.head(query, instruction) + self.tail(text), encoded.ids, encoded.truncated
+        )
 
-    def harmless(self, text: str) -> str:
-        """Return `text` with a space after the first character of every control token in it."""
-        return self._control.sub(" ", text)
+    def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
+        """Return where the tokens of `<Document>: text` lie; nothing where they surely fit."""
+        if (len(text.encode()) + len(_DOCUMENT)) * _MOST_TOKENS_PER_BYTE <= room:
+            return []
+        offsets: list[tuple[int, int]] = self._plain.encode(
+            _DOCUMENT + text, add_special_tokens=False
+        ).offsets
+        return offsets
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
-    @staticmethod
-    def _head_text(query: str, instruction: str) -> str:
-        return f"<Instruct>: {instruction}\n<Query>: {query}\n"
-
     def _head(self, query: str, instruction: str | None) -> list[int]:
         instruction = _default(instruction)
-        _check_unicode("query", query)
-        _check_unicode("instruction", instruction)
-        return self._encode(self._head_text(query, instruction))
+        check_unicode("query", query)
+        check_unicode("instruction", instruction)
+        return self._encode(head_text(query, instruction))
 
-    def _room(self, head: list[int], query: str, instruction: str | None) -> int:
+    def _room(self, head: list[int], query: str, instruction: str | None, spare: int = 0) -> int:
         """Return how many tokens `<Document>: ...` may have."""
-        fixed = len(self.prefix_ids) + len(self.suffix_ids)
+        fixed = len(self.prefix_ids) + len(self.suffix_ids) + spare
         room = self.max_length - fixed - len(head)
         if room <= self._document_length:
             raise PromptTooLongError(
@@ -181,6 +255,11 @@ class PromptBuilder:
                 f"{len(self._encode(query))}. Shorten them, or raise max_length"
             )
         return room
+
+
+def head_text(query: str, instruction: str) -> str:
+    """Return what stands between the prefix and the document."""
+    return f"<Instruct>: {instruction}\n<Query>: {query}\n"
 
 
 def _default(instruction: str | None) -> str:
@@ -203,7 +282,8 @@ def _single(tokenizer: Tokenizer, word: str) -> int:
     return ids[0]
 
 
-def _check_unicode(name: str, text: str) -> None:
+def check_unicode(name: str, text: str) -> None:
+    """Raise `InputError` where `text` holds a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

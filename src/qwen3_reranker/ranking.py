@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from qwen3_reranker.errors import InputError, ScoreError
 
-__all__ = ["Hit", "Work", "rank", "validate_limits", "validate_query"]
+__all__ = ["Hit", "Work", "rank", "unscored", "validate_limits", "validate_query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,18 @@ class Hit:
 
     Attributes:
         index: Its place in the caller's list, from 0.
-        score: P(yes), the probability in [0, 1] that it meets the instruction for the query.
+        score: P(yes), the probability in [0, 1] that it meets the instruction for the query;
+            NaN where scoring failed and `on_error="keep_order"` was set.
         text: The document, as given.
         truncated: Whether its end was cut to fit `max_length`.
+        error: Why it has no score; None where it has one.
     """
 
     index: int
     score: float
     text: str
     truncated: bool = False
+    error: str | None = None
 
 
 def validate_query(query: object) -> str:
@@ -133,3 +136,11 @@ def rank(
     if min_score is not None:
         order = [i for i in order if spread[i] >= min_score]
     return [Hit(i, spread[i], work.documents[i], flags[i]) for i in order[:top_n]]
+
+
+def unscored(work: Work, error: Exception, top_n: int | None) -> list[Hit]:
+    """Return the documents in the order given, the first `top_n` of them, marked with the error."""
+    return [
+        Hit(index, math.nan, text, error=str(error))
+        for index, text in enumerate(work.documents[:top_n])
+    ]

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from qwen3_reranker import background
-from qwen3_reranker.errors import ClosedError, InputError
+from qwen3_reranker.errors import (
+    ClosedError,
+    EngineError,
+    InputError,
+    PromptTooLongError,
+    RerankerWarning,
+    ScoreError,
+    ServerError,
+)
 from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.ranking import Hit, Work, rank, validate_limits, validate_query
+from qwen3_reranker.ranking import Hit, Work, rank, unscored, validate_limits, validate_query
 from qwen3_reranker.scorers.base import Scorer, Scores
+
+if TYPE_CHECKING:  # brings the HTTP client
+    from qwen3_reranker.scorers.remote import ServerOptions
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
 DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 # Enough to keep an engine's batches full, little enough to hold for any number of queries.
 _DOCUMENTS_IN_FLIGHT = 2048
+# What `on_error="keep_order"` survives: failures of the work, not of the settings.
+_SURVIVED = (EngineError, PromptTooLongError, ScoreError, ServerError)
 
 
 class Reranker:
@@ -29,38 +43,53 @@ class Reranker:
     any event loop at the same time; what runs together is batched together.
 
     Args:
-        model: A hub name, a folder, or "demo" (a small model that this package carries).
+        model: A hub name, a folder, or "demo" (a small model that this package carries); None
+            takes `DEFAULT_MODEL`. With `base_url` the name that the server knows it by; None
+            takes what it lists.
+        base_url: Score with this server instead of an embedded vLLM: its root, `/v1` or an
+            endpoint's full path; or several that serve the same model. What it speaks and who
+            writes the template are found out at the first call, see `describe`.
         instruction: What makes a document a good one, in one English sentence; None takes the
             model card's "Given a web search query, retrieve relevant passages that answer the
             query". The card reports 1-5 % from an instruction written for the task.
         max_length: The most tokens of a prompt; longer documents are cut at their end. None
             takes 8192, or the model's limit where that is lower.
+        on_error: What `rerank` and its kin do where scoring fails: "raise", or "keep_order",
+            which returns the first `top_n` in the order given, unscored, with a warning and the
+            reason in each hit's `error`. Wrong arguments raise in any case.
         engine_args: Arguments of vLLM's engine that replace those chosen here.
-        scorer: Compute the scores with this instead of an embedded vLLM; `model`, `max_length`
-            and `engine_args` are then the scorer's own affair.
+        scorer: Compute the scores with this instead.
+        **server: With `base_url`, see `ServerOptions`: `api_key`, `dialect`, `template`,
+            `tokenizer`, `timeout`, `max_concurrency`, `max_retries`, `headers`, `verify`,
+            `proxy`, `http_client`, `on_unsupported`.
 
     Raises:
-        InputError: `scorer` and settings of the embedded engine are both given.
+        InputError: An argument cannot be used, or is not for what scores here.
     """
 
     def __init__(
         self,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         *,
+        base_url: str | Sequence[str] | None = None,
         instruction: str | None = None,
         max_length: int | None = None,
+        on_error: Literal["raise", "keep_order"] = "raise",
         engine_args: Mapping[str, Any] | None = None,
         scorer: Scorer | None = None,
+        **server: Unpack[ServerOptions],
     ) -> None:
-        if scorer is None:
-            from qwen3_reranker.scorers.vllm import VllmScorer
-
-            scorer = VllmScorer(model, max_length=max_length, engine_args=engine_args)
-        elif model != DEFAULT_MODEL or max_length is not None or engine_args is not None:
-            raise InputError("give either scorer= or model=, max_length= and engine_args=")
         if instruction is not None and not isinstance(instruction, str):
             raise InputError(f"instruction={instruction!r}: give a str, or None for the default")
-        self._scorer = scorer
+        if on_error not in ("raise", "keep_order"):
+            raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
+        settings: dict[str, Any] = {"model": model, "base_url": base_url, **server}
+        settings |= {"max_length": max_length, "engine_args": engine_args}
+        self._scorer = scorer or _make_scorer(**settings)
+        given = [name for name, value in settings.items() if value is not None]
+        if scorer is not None and given:
+            raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
+        self._on_error = on_error
         self._closed = False
         self.instruction = instruction
 
@@ -96,10 +125,12 @@ class Reranker:
             InputError: An argument cannot be used.
             PromptTooLongError: Instruction and query leave no room for a document.
             EngineError: The engine failed; no score is made up.
+            ServerError: The server failed, or is none that can be used.
+            ScoreError: The answer was not one probability a document.
         """
         work = self._prepare(query, documents, top_n, min_score)
-        scores = background.run(self._score(query, work, instruction)) if work.texts else _NONE
-        return rank(work, scores.values, scores.truncated, top_n=top_n, min_score=min_score)
+        scores = background.run(self._try(query, work, instruction)) if work.texts else _NONE
+        return _hits(work, scores, top_n, min_score)
 
     async def arerank(
         self,
@@ -112,10 +143,8 @@ class Reranker:
     ) -> list[Hit]:
         """Do as `rerank`; cancelling the awaiting task takes its requests out of the engine."""
         work = self._prepare(query, documents, top_n, min_score)
-        scores = (
-            await background.arun(self._score(query, work, instruction)) if work.texts else _NONE
-        )
-        return rank(work, scores.values, scores.truncated, top_n=top_n, min_score=min_score)
+        scores = await background.arun(self._try(query, work, instruction)) if work.texts else _NONE
+        return _hits(work, scores, top_n, min_score)
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -159,7 +188,8 @@ class Reranker:
         """
         works = self._prepare_many(pairs, top_n, min_score)
         scores = background.run(self._score_many(works, instruction, progress))
-        return _rank_many(works, scores, top_n, min_score)
+        pairs_scored = zip(works, scores, strict=True)
+        return [_hits(work, found, top_n, min_score) for (_, work), found in pairs_scored]
 
     async def arerank_many(
         self,
@@ -173,15 +203,24 @@ class Reranker:
         """Do as `rerank_many`."""
         works = self._prepare_many(pairs, top_n, min_score)
         scores = await background.arun(self._score_many(works, instruction, progress))
-        return _rank_many(works, scores, top_n, min_score)
+        pairs_scored = zip(works, scores, strict=True)
+        return [_hits(work, found, top_n, min_score) for (_, work), found in pairs_scored]
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """Return what is sent for one document: `.text`, `.ids`, `.truncated`. Starts nothing."""
         validate_query(query)
         return self._scorer.prompt(query, document, self._instruction(instruction))
 
+    def describe(self) -> str:
+        """Return what scores and how; of a server what was found out, asking it where needed."""
+        return background.run(self._scorer.describe())
+
+    async def adescribe(self) -> str:
+        """Do as `describe`."""
+        return await background.arun(self._scorer.describe())
+
     def warm_up(self) -> Self:
-        """Start the engine now, so that the first score does not wait for it."""
+        """Start the engine, or ask the server, now, so that the first score does not wait."""
         background.run(self._start())
         return self
 
@@ -259,22 +298,31 @@ class Reranker:
     async def _score(self, query: str, work: Work, instruction: str | None) -> Scores:
         return await self._scorer.score(query, work.texts, self._instruction(instruction))
 
+    async def _try(self, query: str, work: Work, instruction: str | None) -> Scores | Exception:
+        """Return the scores, or what failed if that shall not be raised."""
+        try:
+            return await self._score(query, work, instruction)
+        except _SURVIVED as error:
+            if self._on_error == "raise":
+                raise
+            return error
+
     async def _score_many(
         self, works: list[tuple[str, Work]], instruction: str | None, progress: bool
-    ) -> list[Scores]:
+    ) -> list[Scores | Exception]:
         from tqdm import tqdm
 
         bar = tqdm(
             total=sum(len(work.documents) for _, work in works), unit="doc", disable=not progress
         )
-        results = [_NONE] * len(works)
+        results: list[Scores | Exception] = [_NONE] * len(works)
         running: set[asyncio.Task[None]] = set()
         in_flight = 0
 
         async def one(place: int, query: str, work: Work) -> None:
             nonlocal in_flight
             if work.texts:
-                results[place] = await self._score(query, work, instruction)
+                results[place] = await self._try(query, work, instruction)
             in_flight -= len(work.texts)
             bar.update(len(work.documents))
 
@@ -300,13 +348,39 @@ class Reranker:
 _NONE = Scores([], [])
 
 
-def _rank_many(
-    works: list[tuple[str, Work]],
-    scores: list[Scores],
-    top_n: int | None,
-    min_score: float | None,
-) -> list[list[Hit]]:
-    return [
-        rank(work, s.values, s.truncated, top_n=top_n, min_score=min_score)
-        for (_, work), s in zip(works, scores, strict=True)
-    ]
+def _hits(
+    work: Work, scores: Scores | Exception, top_n: int | None, min_score: float | None
+) -> list[Hit]:
+    if isinstance(scores, Scores):
+        return rank(work, scores.values, scores.truncated, top_n=top_n, min_score=min_score)
+    warnings.warn(
+        f"kept the order of {len(work.documents)} documents, unscored: {scores}",
+        RerankerWarning,
+        stacklevel=3,
+    )
+    return unscored(work, scores, top_n)
+
+
+def _make_scorer(
+    *,
+    model: str | None,
+    base_url: str | Sequence[str] | None,
+    max_length: int | None,
+    engine_args: Mapping[str, Any] | None,
+    **server: Any,
+) -> Scorer:
+    if max_length is not None and (
+        isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
+    ):
+        raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
+    if base_url is None:
+        if server:
+            raise InputError(f"{', '.join(server)} are for a server: give base_url= too")
+        from qwen3_reranker.scorers.vllm import VllmScorer
+
+        return VllmScorer(model or DEFAULT_MODEL, max_length=max_length, engine_args=engine_args)
+    if engine_args is not None:
+        raise InputError("engine_args= are for an embedded engine, and base_url= is given too")
+    from qwen3_reranker.scorers.remote import RemoteScorer
+
+    return RemoteScorer(base_url, model=model, max_length=max_length, **server)

@@ -48,6 +48,10 @@ class Scorer(ABC):
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the prompt that `score` would send for one document."""
 
+    async def describe(self) -> str:
+        """Return what scores and how, for people to read."""
+        return f"{type(self).__name__} with {self.model}"
+
     async def start(self) -> None:
         """Load what `score` needs, so that the first call is not the slow one."""
         return

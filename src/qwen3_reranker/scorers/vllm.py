@@ -12,7 +12,7 @@ from typing import Any
 
 from qwen3_reranker import background
 from qwen3_reranker.checkpoint import Checkpoint
-from qwen3_reranker.errors import InputError, ScoreError
+from qwen3_reranker.errors import ScoreError
 from qwen3_reranker.prompt import Prompt
 from qwen3_reranker.scorers.base import Scorer, Scores
 from qwen3_reranker.scorers.engine import Engine, lease, release
@@ -37,11 +37,6 @@ class VllmScorer(Scorer):
         max_length: int | None = None,
         engine_args: Mapping[str, Any] | None = None,
     ) -> None:
-        wrong = max_length is not None and (
-            isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
-        )
-        if wrong:
-            raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
         self.model = str(model)
         args = dict(engine_args or {})
         key = (self.model, max_length, json.dumps(args, sort_keys=True, default=repr))
@@ -60,6 +55,13 @@ class VllmScorer(Scorer):
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         return self._engine.load()[1].prompt(query, document, instruction)
+
+    async def describe(self) -> str:
+        checkpoint, builder = await asyncio.to_thread(self._engine.load)
+        return (
+            f"embedded vLLM, {checkpoint.kind} checkpoint {checkpoint.model}, token ids, template "
+            f"written by this client, max_length {builder.max_length}"
+        )
 
     async def start(self) -> None:
         await self._engine.start()

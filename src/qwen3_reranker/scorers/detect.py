@@ -1,0 +1,354 @@
+"""
+What a server is and how it wants to be asked: found out, never guessed.
+
+Cheap GETs say what kind it is, which orders the dialects. Then each is tried with a probe until
+one passes: an obvious pair has to score clearly above irrelevant ones. Who writes the template is
+told by the tokens that the server counts, and where it counts none, by the scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qwen3_reranker.errors import AnswerError, DetectionError, InputError, ServerError
+from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH
+from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects
+from qwen3_reranker.scorers.probe import PROBES, Outcome
+from qwen3_reranker.scorers.signs import Signs, read_signs
+from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.scorers.writing import ServerTokenizer, Writer, cached_tokenizer
+
+__all__ = ["Detector", "Served", "environment_key"]
+
+Template = Literal["auto", "client", "server"]
+Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
+Get = Callable[[str], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Served:
+    """
+    How one server is asked.
+
+    Attributes:
+        dialect: What it speaks.
+        owner: Who writes the template.
+        path: Where it is asked.
+        model: The name that it knows the model by.
+        writer: Writes what it is sent.
+        labels: The ids of "yes" and "no", where they are known.
+        logits: Whether it answers log-odds.
+        signs: What it says of itself.
+        outcome: How the probe came out; None where everything was given and nothing probed.
+    """
+
+    dialect: Dialect
+    owner: Owner
+    path: str
+    model: str | None
+    writer: Writer
+    labels: tuple[int, int] | None
+    logits: bool
+    signs: Signs
+    outcome: Outcome | None
+
+    def __str__(self) -> str:
+        ids = self.dialect.ids and self.writer.builder is not None
+        template = "this client" if self.owner == "client" else "the server"
+        probe = "not probed" if self.outcome is None else f"probe {self.outcome}"
+        return (
+            f"{self.signs}, dialect {self.dialect.name} at {self.path}, "
+            f"{'token ids' if ids else 'text'}, template written by {template}, "
+            f"model {self.model}, max_length {self.writer.max_length}"
+            f"{', log-odds' if self.logits else ''}; {probe}"
+        )
+
+
+class Detector:
+    """
+    Finds out how one server is asked.
+
+    Args:
+        address: Where it is.
+        get: Returns the JSON answer of a path.
+        post: Returns the JSON answer of a path to a body.
+        adopt_key: Takes the environment's key for one of the dialects; says whether it did.
+        dialect: The dialect, None to find it.
+        template: Who writes the template, "auto" to find out.
+        model: The model's name, None to take the server's.
+        tokenizer: The content of the model's tokenizer.json, None to look for one.
+        max_length: The most tokens of a prompt, None for 8192 or the server's lower limit.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        get: Get,
+        post: Post,
+        adopt_key: Callable[[Sequence[Dialect]], bool],
+        *,
+        dialect: Dialect | None,
+        template: Template,
+        model: str | None,
+        tokenizer: str | None,
+        max_length: int | None,
+    ) -> None:
+        self._address = address
+        self._get = get
+        self._post = post
+        self._adopt_key = adopt_key
+        self._dialect = dialect
+        self._template = template
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+
+    async def run(self) -> Served:
+        """
+        Ask the server, and return how it is to be asked.
+
+        Raises:
+            DetectionError: Nothing there scores as a Qwen3 reranker does.
+            RetryableError: The server cannot be reached.
+            ServerError: It refused the key.
+        """
+        hosted = self._hosted()
+        candidates = [self._dialect] if self._dialect else hosted
+        self._adopt_key(candidates)
+        signs = Signs() if hosted else await read_signs(self._get)
+        if not candidates:
+            candidates = self._candidates(signs)
+            own = [d for d in candidates if d.kind is not None and d.kind == signs.kind]
+            if self._adopt_key(own):  # what is behind the key can be read now
+                signs = await read_signs(self._get)
+        writer = await self._writer(signs)
+        rejected: list[tuple[str, ServerError | AnswerError]] = []
+        for dialect in candidates:
+            try:
+                return await self._settle(dialect, signs, writer)
+            except (ServerError, AnswerError) as error:
+                if isinstance(error, RetryableError) and error.passing:
+                    raise  # it is the server that fails, not the dialect
+                rejected.append((dialect.name, error))
+        raise self._nothing(signs, rejected)
+
+    def _hosted(self) -> list[Dialect]:
+        """Return the dialects of the hosted service that the host belongs to, if any."""
+        found = [d for d in dialects() if self._address.host.endswith(d.hosts or ("\0",))]
+        return [d for d in found if self._address.serves(d)] or found
+
+    def _candidates(self, signs: Signs) -> list[Dialect]:
+        """Return the dialects to try: those of the kind first, then what any server may speak."""
+        known = [d for d in dialects() if self._address.serves(d) and not d.hosts]
+        own = [d for d in known if d.kind is not None and d.kind == signs.kind]
+        common = [d for d in known if d.kind is None or (d.common and signs.kind is None)]
+        return own + [d for d in common if d not in own]
+
+    async def _writer(self, signs: Signs) -> Writer:
+        limit = signs.max_length
+        tokenizes = signs.kind in ("vLLM", "SGLang")
+        if limit is None and tokenizes:  # the list of models may be behind a key
+            limit = await self._tokenizers_length()
+        if self._max_length is not None and limit is not None and self._max_length > limit:
+            raise InputError(
+                f"max_length={self._max_length} is above what {self._address.url} takes ({limit} "
+                f"tokens): give {limit} or less"
+            )
+        length = self._max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+        tokenizer = self._tokenizer
+        names = [self._model, *signs.models, *signs.sources]
+        for name in dict.fromkeys(name for name in names if name):
+            tokenizer = tokenizer or await asyncio.to_thread(cached_tokenizer, name)
+        server = self._server_tokenizer() if tokenizes else None
+        return Writer(tokenizer, server, length)
+
+    async def _tokenizers_length(self) -> int | None:
+        """Return the length that vLLM's and SGLang's `/tokenize` tells, which no key guards."""
+        try:
+            answer = await self._post("/tokenize", {"prompt": "yes"})
+        except ServerError:
+            return None
+        return answer.get("max_model_len") if isinstance(answer, dict) else None
+
+    def _server_tokenizer(self) -> ServerTokenizer:
+        async def encode(text: str) -> list[int]:
+            body = {"model": self._model, "prompt": text, "add_special_tokens": False}
+            answer = await self._post("/tokenize", body)
+            return list(answer["tokens"])
+
+        async def decode(ids: list[int]) -> str:
+            answer = await self._post("/detokenize", {"model": self._model, "tokens": ids})
+            return str(answer.get("prompt", answer.get("text", "")))
+
+        return ServerTokenizer(encode, decode)
+
+    async def _labels(self, dialect: Dialect, writer: Writer) -> tuple[int, int] | None:
+        if writer.builder is not None:
+            return writer.builder.yes, writer.builder.no
+        if not dialect.needs_labels:
+            return None
+        tokenizer = self._server_tokenizer()
+        yes, no = await tokenizer.encode("yes"), await tokenizer.encode("no")
+        if len(yes) != 1 or len(no) != 1:
+            raise AnswerError(f"the server's tokenizer reads 'yes' and 'no' as {yes} and {no}")
+        return yes[0], no[0]
+
+    async def _settle(self, dialect: Dialect, signs: Signs, writer: Writer) -> Served:
+        """Return the way to ask in this dialect; raise where it is not spoken or does not score."""
+        model = self._model or self._address.rest or next(iter(signs.models), dialect.default_model)
+        if dialect.answer_tokens and signs.max_length:
+            writer = writer.shortened(signs.max_length - dialect.answer_tokens)
+        labels = await self._labels(dialect, writer)
+        paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
+        owners: Sequence[Owner] = dialect.owners
+        if self._template != "auto":
+            if self._template not in owners:
+                raise DetectionError(
+                    f"template={self._template!r}: with {dialect.name} the template is always the "
+                    f"{owners[0]}'s"
+                )
+            owners = (self._template,)
+        missing: list[ServerError] = []
+        for path in paths:
+            served = [
+                Served(
+                    dialect,
+                    owner,
+                    path,
+                    model,
+                    writer,
+                    labels,
+                    dialect.score == "logit",
+                    signs,
+                    None,
+                )
+                for owner in owners
+            ]
+            if self._dialect is not None and self._template != "auto":
+                return served[0]
+            try:
+                return await self._choose(served)
+            except ServerError as error:
+                if error.status not in (404, 405):
+                    raise
+                missing.append(error)
+        raise missing[0]
+
+    async def _choose(self, ways: list[Served]) -> Served:
+        """Return the way that passes the probe and fits the tokens counted."""
+        outcomes = await asyncio.gather(*(self._probe(way) for way in ways), return_exceptions=True)
+        errors = [o for o in outcomes if isinstance(o, BaseException)]
+        tried = [
+            (way, outcome)
+            for way, outcome in zip(ways, outcomes, strict=True)
+            if not isinstance(outcome, BaseException)
+        ]
+        if not tried:
+            raise errors[0]
+        way, outcome = _right(tried) or max(tried, key=lambda pair: pair[1].margin)
+        if len(ways) == 1 and (doubt := _doubt(way, outcome)):
+            raise _TemplateError(doubt)
+        if not outcome.passed:
+            raise DetectionError(outcome.diagnosis())
+        return Served(**{**vars(way), "logits": outcome.logits, "outcome": outcome})
+
+    async def _probe(self, way: Served) -> Outcome:
+        answers = await asyncio.gather(*(self._ask(way, *probe) for probe in PROBES))
+        counted = [way.dialect.usage(answer) for answer, _ in answers]
+        tokens = None if None in counted else sum(n for n in counted if n is not None)
+        return Outcome.read([scores for _, scores in answers], tokens, logits=way.logits)
+
+    async def _ask(self, way: Served, query: str, texts: Sequence[str]) -> tuple[Any, list[float]]:
+        written = await way.writer.write(query, texts, None, way.owner, ids=way.dialect.ids)
+        ask = Ask(written.query, written.documents, None, way.model, way.labels)
+        call = way.dialect.build(ask)
+        answer = await self._post(call.path or way.path, call.body)
+        return answer, way.dialect.parse(answer, len(texts))
+
+    def _nothing(
+        self, signs: Signs, rejected: Sequence[tuple[str, ServerError | AnswerError]]
+    ) -> ServerError:
+        """Return the error that says why nothing fits."""
+        url = self._address.url
+        for _, error in rejected:
+            if isinstance(error, ServerError) and error.status in (401, 403):
+                return error
+        if len(rejected) == 1 and isinstance(rejected[0][1], ServerError):
+            name, error = rejected[0]
+            return DetectionError(f"{url} ({signs}), dialect {name}: {error}")
+        there = [
+            f"{name}: {error}"
+            for name, error in rejected
+            if not isinstance(error, ServerError) or error.status not in (404, 405)
+        ]
+        absent = [name for name, error in rejected if f"{name}: {error}" not in there]
+        lines = [f"nothing at {url} ({signs}) scores as a Qwen3 reranker does", *there]
+        if absent:
+            lines.append(f"not there: {', '.join(absent)}")
+        message = "\n- ".join(lines)
+        if not any(isinstance(error, _TemplateError) for _, error in rejected):
+            message += "\n" + _ADVICE.get(signs.kind or "", _ADVICE[""])
+        return DetectionError(message)
+
+
+class _TemplateError(DetectionError):
+    """The template is written twice or not at all; the message says who should."""
+
+
+def environment_key(address: Address, candidates: Sequence[Dialect]) -> str | None:
+    """
+    Return the key that the environment holds for one of the dialects.
+
+    A hosted service's key is for its own hosts alone, so that no other server gets it.
+    """
+    fitting = [d for d in candidates if not d.hosts or address.host.endswith(d.hosts)]
+    names = [name for dialect in fitting for name in dialect.key_variables]
+    return next((key for name in names if (key := os.environ.get(name))), None)
+
+
+def _right(tried: Sequence[tuple[Served, Outcome]]) -> tuple[Served, Outcome] | None:
+    """Return the way that the counted tokens prove right, None where they prove nothing."""
+    ways = {way.owner: (way, outcome) for way, outcome in tried}
+    if "server" not in ways or ways["server"][1].templated is None:
+        return None
+    if ways["server"][1].templated:
+        return ways["server"]
+    # Only where all tokens are counted do few of them show that there is no template.
+    return ways.get("client") if ways["server"][0].dialect.counts else None
+
+
+def _doubt(way: Served, outcome: Outcome) -> str | None:
+    """Return why a given owner of the template cannot be right, by the tokens counted."""
+    if way.owner == "client" and outcome.doubled:
+        return (
+            f"the server counted {outcome.tokens} tokens for the probe, so it writes the template "
+            "around a written prompt: give template='server', or start it without its own"
+        )
+    if way.owner == "server" and way.dialect.counts and outcome.templated is False:
+        return (
+            f"the server counted {outcome.tokens} tokens for the probe, so it writes no template: "
+            "give template='client', or start it with a Qwen3 reranker's"
+        )
+    return None
+
+
+# What to change on a server of a kind.
+_ADVICE = {
+    "vLLM": (
+        'Start it with --runner pooling and --hf-overrides \'{"architectures": '
+        '["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], '
+        '"is_original_qwen3_reranker": true}\' for an original checkpoint, without them for a '
+        "converted one."
+    ),
+    "SGLang": (
+        "Start it with the original checkpoint and without --is-embedding, or with a checkpoint "
+        "converted to two labels [no, yes] and --is-embedding."
+    ),
+    "llama.cpp": "Start it with --rerank and a GGUF file that holds the template named rerank.",
+    "": "Give dialect= and template= if you know them; docs/servers.md says how to start a server.",
+}

@@ -1,0 +1,74 @@
+"""
+Any OpenAI-style `/v1/completions` with logprobs: the model card's recipe on a causal checkpoint.
+
+    {"model": "m", "prompt": [[151644, ...], ...], "max_tokens": 1, "temperature": 0,
+     "logprobs": 20}
+    {"choices": [{"index": 0, "logprobs": {"top_logprobs": [{"yes": -0.02, "no": -4.1}]}}],
+     "usage": {"prompt_tokens": 93}}
+
+P(yes) is the softmax over the logprobs of "yes" and "no"; one that is not among the most likely
+counts as -10, as in the model card's own vLLM example. vLLM from 0.19 on is asked for these two
+by their ids (`logprob_token_ids`), so that neither is ever missing; other servers ignore that.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from qwen3_reranker.errors import AnswerError
+from qwen3_reranker.scorers.dialects.base import Ask, Call, Dialect, Limits, number, placed, rows
+
+__all__ = ["MISSING", "Completions"]
+
+MISSING = -10.0
+"""The logprob of an answer that is not among the most likely tokens."""
+
+
+class Completions(Dialect):
+    """`/v1/completions` of a model that generates."""
+
+    name = "completions"
+    paths = ("/v1/completions", "/completions")
+    ids = True
+    owners = ("client",)
+    counts = True
+    answer_tokens = 1
+    limits = Limits(documents=64)
+    key_variables = ("VLLM_API_KEY", "SGLANG_API_KEY")
+
+    def build(self, ask: Ask) -> Call:
+        body: dict[str, Any] = {
+            "model": ask.model,
+            "prompt": ask.whole(),
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 20,
+        }
+        if ask.labels is not None:
+            body |= {"logprob_token_ids": list(ask.labels), "allowed_token_ids": list(ask.labels)}
+        return Call(body)
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        return placed(rows(answer, "choices"), count, _probability)
+
+
+def _probability(choice: dict[str, Any]) -> float:
+    logprobs = choice.get("logprobs")
+    top = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
+    if not isinstance(top, list) or not top or not isinstance(top[0], dict):
+        raise AnswerError(
+            f"a choice has no top_logprobs: {choice!r:.200}; the server must give them"
+        )
+    yes, no = (_logprob(top[0], word) for word in ("yes", "no"))
+    if yes is None and no is None:
+        raise AnswerError(
+            f"neither 'yes' nor 'no' is among the most likely tokens {sorted(top[0])!r:.200}: no "
+            "Qwen3 reranker, or one that never saw the template's end"
+        )
+    margin = (MISSING if yes is None else yes) - (MISSING if no is None else no)
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+
+
+def _logprob(top: dict[str, Any], word: str) -> float | None:
+    return number(top[word], f"the logprob of {word!r}") if word in top else None

@@ -1,0 +1,45 @@
+"""
+DeepInfra's inference API, as documented in 2026; the model stands in the path.
+
+    POST /v1/inference/Qwen/Qwen3-Reranker-8B
+    {"queries": ["q", "q"], "documents": ["d", "e"], "instruction": "..."}
+    {"scores": [0.98, 0.01], "input_tokens": 93, "request_id": "...", "inference_status": {...}}
+
+The query is repeated for every document and the scores come in the order sent. The server writes
+the template.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwen3_reranker.errors import AnswerError
+from qwen3_reranker.scorers.dialects.base import Ask, Call, Dialect, number, rows
+
+__all__ = ["DeepInfra"]
+
+
+class DeepInfra(Dialect):
+    """DeepInfra's service, with the real models of all three sizes."""
+
+    name = "deepinfra"
+    kind = "DeepInfra"
+    paths = ("/v1/inference",)
+    instruction = True
+    default_model = "Qwen/Qwen3-Reranker-8B"
+    hosts = ("deepinfra.com",)
+    key_variables = ("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN", "DEEPINFRA_API_TOKEN")
+
+    def build(self, ask: Ask) -> Call:
+        body = {
+            "queries": [ask.query] * len(ask.documents),
+            "documents": list(ask.documents),
+            "instruction": ask.instruction,
+        }
+        return Call(body, path=f"/v1/inference/{ask.model}")
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        scores = rows(answer, "scores")
+        if len(scores) != count:
+            raise AnswerError(f"asked for the scores of {count} documents, got {len(scores)}")
+        return [number(score, f"the score of document {i}") for i, score in enumerate(scores)]

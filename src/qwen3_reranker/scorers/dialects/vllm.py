@@ -1,0 +1,121 @@
+"""
+vLLM's pooling endpoints, read in 0.9.2 to 0.33.0 and run on 0.32.0.
+
+`/classify` takes token ids from 0.16 on, so nothing has to be guessed about the template:
+
+    {"model": "m", "input": [[151644, ...], ...]}
+    {"data": [{"index": 0, "label": "LABEL_0", "probs": [0.98], "num_classes": 1}],
+     "usage": {"prompt_tokens": 93, ...}}
+
+`/v1/score` and `/v1/rerank` take text. Started with `--chat-template` the server writes the
+template; without, it joins query and document with nothing between, and the client can send them
+as the two halves of a written prompt.
+
+    {"model": "m", "text_1": "query", "text_2": ["document", ...]}
+    {"data": [{"index": 0, "object": "score", "score": 0.98}], "usage": {"prompt_tokens": 93}}
+
+    {"model": "m", "query": "query", "documents": ["document", ...], "top_n": 1}
+    {"results": [{"index": 0, "document": {"text": "..."}, "relevance_score": 0.98}],
+     "usage": {"prompt_tokens": 93, "total_tokens": 93}}
+
+A model served to generate has `/generative_scoring` (0.32): ids, and a softmax over two labels.
+
+    {"query": [151644, ...], "items": [[27, ...], ...], "label_token_ids": [9693, 2152]}
+    {"data": [{"index": 0, "object": "score", "score": 0.98}], "usage": {"prompt_tokens": 93}}
+
+From 0.22 on `/v1/score` and `/v1/rerank` take an `instruction` for the template; older ones ignore it in silence.
+`truncate_prompt_tokens` is never sent: it cuts the written prompt, and with it the suffix.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from qwen3_reranker.scorers.dialects.base import Ask, Call, Dialect, Owner, number, placed, rows
+from qwen3_reranker.scorers.dialects.rerank import RerankDialect
+
+__all__ = ["VllmClassify", "VllmGenerative", "VllmRerank", "VllmScore", "two_labels"]
+
+
+def two_labels(item: Any) -> Any:
+    """Return P(yes) of one or two labels' probabilities; two stand in the order [no, yes]."""
+    probabilities = item.get("probs")
+    if not isinstance(probabilities, list) or len(probabilities) not in (1, 2):
+        return probabilities
+    return number(probabilities[-1], "a label's probability")
+
+
+class VllmClassify(Dialect):
+    """`/classify`: token ids in, one number a prompt; the surest way to a vLLM."""
+
+    name = "vllm-classify"
+    kind = "vLLM"
+    common = True
+    paths = ("/classify",)
+    ids = True
+    owners = ("client",)
+    counts = True
+    key_variables = ("VLLM_API_KEY",)
+
+    def build(self, ask: Ask) -> Call:
+        return Call({"model": ask.model, "input": ask.whole()})
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        return placed(rows(answer, "data"), count, two_labels)
+
+
+class VllmScore(Dialect):
+    """`/v1/score`, in the names that every version knows."""
+
+    name = "vllm-score"
+    kind = "vLLM"
+    common = True
+    paths = ("/v1/score", "/score")
+    owners = ("client", "server")
+    instruction = True
+    counts = True
+    key_variables = ("VLLM_API_KEY",)
+
+    def build(self, ask: Ask) -> Call:
+        body = {"model": ask.model, "text_1": ask.query, "text_2": list(ask.documents)}
+        return Call(body if ask.instruction is None else body | {"instruction": ask.instruction})
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        return placed(rows(answer, "data"), count, "score")
+
+
+class VllmGenerative(Dialect):
+    """`/generative_scoring` of a causal checkpoint that is served to generate."""
+
+    name = "vllm-generative"
+    kind = "vLLM"
+    common = True
+    paths = ("/generative_scoring",)
+    ids = True
+    owners = ("client",)
+    counts = True
+    needs_labels = True
+    answer_tokens = 1
+    key_variables = ("VLLM_API_KEY",)
+
+    def build(self, ask: Ask) -> Call:
+        labels = list(ask.labels or ())
+        items = list(ask.documents)
+        return Call(
+            {"model": ask.model, "query": ask.query, "items": items, "label_token_ids": labels}
+        )
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        return placed(rows(answer, "data"), count, "score")
+
+
+class VllmRerank(RerankDialect):
+    """`/v1/rerank`, which sorts and echoes the documents; also vLLM-Ascend's."""
+
+    name = "vllm-rerank"
+    kind = "vLLM"
+    paths = ("/v1/rerank", "/rerank", "/v2/rerank")
+    owners: ClassVar[tuple[Owner, ...]] = ("client", "server")
+    instruction_field = "instruction"
+    counts = True
+    key_variables = ("VLLM_API_KEY",)

@@ -1,0 +1,196 @@
+"""One server: how it is asked, once that is found out, how busy it is, and whether it rests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from qwen3_reranker.errors import AnswerError
+from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.base import Scores
+from qwen3_reranker.scorers.detect import Detector, Served, Template, environment_key
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Limits
+from qwen3_reranker.scorers.probe import PROBES, logit, sigmoid
+from qwen3_reranker.scorers.transport import RetryableError, TooLargeError, Transport
+
+__all__ = ["Endpoint", "Settings"]
+
+_FIRST_REST = 1.0
+_LONGEST_REST = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all servers of a scorer have in common; see `RemoteScorer`."""
+
+    model: str | None
+    max_length: int | None
+    dialect: Dialect | None
+    template: Template
+    tokenizer: str | None
+    api_key: str | None
+    timeout: float
+
+
+class Endpoint:
+    """
+    One server.
+
+    Attributes:
+        address: Where it is.
+        served: How it is asked; None until `settle`.
+        busy: How many requests it has at the moment.
+        rests_until: Until when it is asked last, in seconds of `time.monotonic`.
+    """
+
+    def __init__(self, address: Address, settings: Settings, transport: Transport) -> None:
+        self.address = address
+        self.served: Served | None = None
+        self.busy = 0
+        self.rests_until = 0.0
+        self._settings = settings
+        self._transport = transport
+        self._failures = 0
+        self._settling = asyncio.Lock()
+        self._key = settings.api_key
+        self._honours: bool | None = None
+
+    async def settle(self) -> Served:
+        """Find out how this server is asked: at the first call, once."""
+        async with self._settling:
+            if self.served is None:
+                settings = self._settings
+                detector = Detector(
+                    self.address,
+                    self._get,
+                    self._post,
+                    self._adopt_key,
+                    dialect=settings.dialect,
+                    template=settings.template,
+                    model=settings.model,
+                    tokenizer=settings.tokenizer,
+                    max_length=settings.max_length,
+                )
+                self.served = await detector.run()
+            return self.served
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        """
+        Return P(yes) of the texts, in one request.
+
+        Raises:
+            TooLargeError: They are more than this server takes at once.
+            RetryableError: The server failed in a way that may pass.
+            AnswerError: Its answer is not one probability a text.
+            ServerError: It refused.
+        """
+        served = await self.settle()
+        if len(texts) > 1 and len(split(query, texts, served.dialect.limits)) > 1:
+            raise TooLargeError(f"{len(texts)} documents are too many for {served.dialect.name}")
+        server_writes = served.owner == "server"
+        written = await served.writer.write(
+            query, texts, instruction, served.owner, ids=served.dialect.ids
+        )
+        ask = Ask(
+            written.query,
+            written.documents,
+            instruction if server_writes and served.dialect.instruction else None,
+            served.model,
+            served.labels,
+        )
+        values = await self._ask(served, ask)
+        self._failures = 0
+        return Scores(values, written.truncated)
+
+    async def honours_instruction(self) -> bool:
+        """Return whether this server reads an instruction; asked once, where it is not certain."""
+        served = await self.settle()
+        if served.owner == "client":
+            return True
+        if not served.dialect.instruction:
+            return False
+        if self._honours is None:
+            query, texts = PROBES[0]
+            plain, other = await asyncio.gather(
+                self.score(query, texts, None), self.score(query, texts, _OTHER_INSTRUCTION)
+            )
+            pairs = zip(plain.values, other.values, strict=True)
+            self._honours = any(abs(logit(a) - logit(b)) > _NOISE for a, b in pairs)
+        return self._honours
+
+    def fail(self, error: RetryableError) -> None:
+        """Let this server rest: as long as it asks, or twice as long with every failure."""
+        self._failures += 1
+        rest = min(_LONGEST_REST, _FIRST_REST * 2 ** (self._failures - 1))
+        self.rests_until = monotonic() + (rest if error.after is None else error.after)
+
+    async def _ask(self, served: Served, ask: Ask) -> list[float]:
+        call = served.dialect.build(ask)
+        answer = await self._post(call.path or served.path, call.body)
+        values = served.dialect.parse(answer, len(ask.documents))
+        if served.logits:
+            return [sigmoid(value) for value in values]
+        for place, value in enumerate(values):
+            # A float's last digit may stand above 1.
+            if not -1e-6 <= value <= 1 + 1e-6:
+                raise AnswerError(
+                    f"{self.address.url} gave document {place} the score {value!r}, which is no "
+                    "probability: it answers log-odds, or is no reranker"
+                )
+        return [min(max(value, 0.0), 1.0) for value in values]
+
+    def _adopt_key(self, candidates: Sequence[Dialect]) -> bool:
+        """Take the environment's key for one of the dialects, unless one was given."""
+        if self._key is not None:
+            return False
+        self._key = environment_key(self.address, candidates)
+        return self._key is not None
+
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        self.busy += 1
+        try:
+            return await self._transport.post(
+                self._url(path), body, auth=self._auth(), seconds=self._settings.timeout
+            )
+        finally:
+            self.busy -= 1
+
+    async def _get(self, path: str) -> Any:
+        return await self._transport.get(
+            self._url(path), auth=self._auth(), seconds=self._settings.timeout
+        )
+
+    def _url(self, path: str) -> str:
+        return self.address.at(path)
+
+    def _auth(self) -> str | None:
+        return f"Bearer {self._key}" if self._key else self.address.auth
+
+
+# Any text that means something else will do.
+_OTHER_INSTRUCTION = "Given a city, find the recipe of a dish that people cook there on Sundays"
+# Of logit. Repeats differ by less on servers that compute in fp32, the instruction by far more.
+_NOISE = 1e-3
+
+
+def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:
+    """Return runs of `texts` that each fit into one request."""
+    fixed = len(query.encode())
+    runs: list[range] = []
+    start = size = tokens = 0
+    for place, text in enumerate(texts):
+        length = len(text.encode())
+        # Without tokenizing: a token is four bytes of English, and fewer of other languages.
+        more = (fixed + length) // 3 + 100
+        full = place - start >= limits.documents or size + length > limits.size
+        if place > start and (
+            full or (limits.tokens is not None and tokens + more > limits.tokens)
+        ):
+            runs.append(range(start, place))
+            start, size, tokens = place, 0, 0
+        size += length
+        tokens += more
+    return [*runs, range(start, len(texts))]

@@ -1,0 +1,314 @@
+"""The remote scorer: any server behind a URL, in the dialect that it speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict, TypeVar
+
+import httpx
+
+from qwen3_reranker import background
+from qwen3_reranker.errors import (
+    ClosedError,
+    ForkError,
+    InputError,
+    RerankerWarning,
+    UnsupportedFeatureError,
+)
+from qwen3_reranker.prompt import Prompt, TextWriter
+from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.detect import Served, Template
+from qwen3_reranker.scorers.dialects import Dialect, find
+from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
+from qwen3_reranker.scorers.failover import attempt
+from qwen3_reranker.scorers.transport import TooLargeError, Transport
+from qwen3_reranker.scorers.writing import load_tokenizer
+
+__all__ = ["RemoteScorer", "ServerOptions"]
+
+T = TypeVar("T")
+
+
+class ServerOptions(TypedDict, total=False):
+    """
+    How servers are reached.
+
+    Attributes:
+        api_key: Sent as a bearer token. None takes the environment variable that is usual for
+            the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...); a hosted service's key goes to
+            its own hosts alone.
+        dialect: What the server speaks: "auto" finds out, else a name or a `Dialect`.
+        template: Who writes the Qwen3 template: "auto" finds out, "client" or "server".
+        tokenizer: The model's tokenizer, to send token ids and to cut what is too long: a
+            tokenizer.json, a folder, a hub name. None takes the one of `model` or of the served
+            model if it lies on this machine.
+        timeout: The most seconds that one server gets for a request, its retries included.
+        max_concurrency: The most requests, and connections, at a time.
+        max_retries: How often a request is sent again, to each server, after a failure that may
+            pass: no connection, 408, 429, 502, 503, 504, a broken body.
+        headers: Sent with every request.
+        verify: Whether certificates are checked, a file of authorities, or an `ssl.SSLContext`.
+        proxy: The URL of a proxy; None takes that of the environment.
+        http_client: Used instead of an own one, and never closed; for this reranker alone.
+        on_unsupported: What is done where something is asked for that the server cannot do (an
+            instruction, a `max_length` without tokenizer): "warn" once, or "raise".
+    """
+
+    api_key: str | None
+    dialect: str | Dialect
+    template: Template
+    tokenizer: str | None
+    timeout: float
+    max_concurrency: int
+    max_retries: int
+    headers: Mapping[str, str] | None
+    verify: bool | str | ssl.SSLContext
+    proxy: str | None
+    http_client: httpx.AsyncClient | None
+    on_unsupported: Literal["warn", "raise"]
+
+
+class RemoteScorer(Scorer):
+    """
+    Scores with one server or with several that serve the same model.
+
+    Of several the least busy gets a request; one that fails rests, longer every time, and its
+    work moves on to the others.
+
+    Args:
+        base_url: The root, `/v1` or an endpoint's full path; or a list of such.
+        model: The name that the servers know the model by; None takes what they list.
+        max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
+        api_key: See `ServerOptions`, as for all that follow.
+        dialect: See there.
+        template: See there.
+        tokenizer: See there.
+        timeout: See there.
+        max_concurrency: See there.
+        max_retries: See there.
+        headers: See there.
+        verify: See there.
+        proxy: See there.
+        http_client: See there.
+        on_unsupported: See there.
+
+    Raises:
+        InputError: An argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str | Sequence[str],
+        *,
+        model: str | None = None,
+        max_length: int | None = None,
+        api_key: str | None = None,
+        dialect: str | Dialect = "auto",
+        template: Template = "auto",
+        tokenizer: str | None = None,
+        timeout: float = 60.0,
+        max_concurrency: int = 32,
+        max_retries: int = 3,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        proxy: str | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        on_unsupported: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        urls = [base_url] if isinstance(base_url, str) else list(base_url)
+        if not urls:
+            raise InputError("base_url=[]: give at least one URL")
+        _check_number("timeout", timeout, 0, "a number of seconds above 0")
+        _check_number("max_concurrency", max_concurrency, 0, "a whole number of at least 1")
+        _check_number("max_retries", max_retries, -1, "a whole number of at least 0")
+        _check_choice("template", template, ("auto", "client", "server"))
+        _check_choice("on_unsupported", on_unsupported, ("warn", "raise"))
+        if isinstance(dialect, str):
+            dialect_found = None if dialect == "auto" else find(dialect)
+        else:
+            dialect_found = dialect
+        self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
+        self._settings = Settings(
+            model,
+            max_length,
+            dialect_found,
+            template,
+            None if tokenizer is None else load_tokenizer(tokenizer),
+            api_key,
+            timeout,
+        )
+        self._max_concurrency = max_concurrency
+        self._max_retries = max_retries
+        self._on_unsupported = on_unsupported
+        self._warned: set[str] = set()
+        self._running: set[asyncio.Task[Scores]] = set()
+        self._closed = False
+        self._client = http_client
+        self._headers, self._verify, self._proxy = headers, verify, proxy
+        self._open()
+
+    @property
+    def model(self) -> str:  # type: ignore[override]
+        """The model's name: as given, as the server lists it, or the URL while that is unknown."""
+        served = next((e.served for e in self._endpoints if e.served), None)
+        return self._settings.model or (served and served.model) or self._endpoints[0].address.url
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        self._check_process()
+        task = asyncio.create_task(self._score(query, texts, instruction))
+        self._running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._closed:
+                raise ClosedError("the reranker was closed while the call was waiting") from None
+            raise
+        finally:
+            self._running.discard(task)
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        """
+        Return the prompt that the model reads, whoever writes it.
+
+        Asks the server what it is, at the first call. Without a tokenizer `.ids` is empty.
+        """
+        writer = background.run(self._settle()).writer
+        if writer.builder is not None:
+            return writer.builder.prompt(query, document, instruction)
+        text = TextWriter()
+        return Prompt(
+            text.head(query, instruction) + text.tail(text.harmless(document)), [], truncated=False
+        )
+
+    async def describe(self) -> str:
+        """Return what was found out of each server, a line each."""
+        await self._settle()
+        return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
+
+    async def start(self) -> None:
+        await self._settle()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        for task in list(self._running):
+            task.cancel()
+        if self._finalizer.detach() is not None:
+            await self._transport.aclose()
+
+    def _open(self) -> None:
+        """Make what belongs to this process: the connections, and what is known of the servers."""
+        self._process = os.getpid()
+        self._transport = Transport(
+            headers=self._headers,
+            verify=self._verify,
+            proxy=self._proxy,
+            max_connections=self._max_concurrency,
+            client=self._client,
+        )
+        self._slots = asyncio.Semaphore(self._max_concurrency)
+        self._endpoints = [
+            Endpoint(address, self._settings, self._transport) for address in self._addresses
+        ]
+        # For a reranker that nobody closed.
+        self._finalizer = weakref.finalize(self, _close, self._transport)
+        self._finalizer.atexit = False
+
+    def _check_process(self) -> None:
+        """In a forked child, start afresh: the parent's connections are not to be shared."""
+        if self._process == os.getpid():
+            return
+        if self._client is not None:
+            raise ForkError(
+                "this reranker's http_client belongs to the process that was forked: make a new "
+                "reranker in the child"
+            )
+        self._finalizer.detach()
+        self._running.clear()
+        self._open()
+
+    async def _settle(self) -> Served:
+        self._check_process()
+        return await self._retrying(Endpoint.settle)
+
+    async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        served = await self._settle()
+        if instruction is not None and not await self._retrying(Endpoint.honours_instruction):
+            self._unsupported(
+                f"an instruction was given, but {served.dialect.name} at this server does not "
+                "read one: its template's own is used"
+            )
+        if self._settings.max_length and not served.writer.can_cut:
+            self._unsupported(
+                "max_length was given, but there is no tokenizer to count with: give tokenizer="
+            )
+        parts = await _gather(
+            self._part(query, texts[run.start : run.stop], instruction)
+            for run in split(query, texts, served.dialect.limits)
+        )
+        return _joined(parts)
+
+    async def _part(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        """Score what should fit into one request; halve it where the server says it does not."""
+        try:
+            async with self._slots:
+                return await self._retrying(lambda e: e.score(query, texts, instruction))
+        except TooLargeError:
+            if len(texts) == 1:
+                raise
+            middle = len(texts) // 2
+            halves = (texts[:middle], texts[middle:])
+            return _joined(await _gather(self._part(query, h, instruction) for h in halves))
+
+    async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
+        settings = self._settings
+        return await attempt(
+            work, self._endpoints, retries=self._max_retries, seconds=settings.timeout
+        )
+
+    def _unsupported(self, message: str) -> None:
+        if self._on_unsupported == "raise":
+            raise UnsupportedFeatureError(f'{message} (on_unsupported="raise")')
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, RerankerWarning, stacklevel=2)
+
+
+async def _gather(work: Iterable[Coroutine[Any, Any, Scores]]) -> list[Scores]:
+    """Do all of it side by side; the first failure stops the rest."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    return Scores(
+        [value for part in parts for value in part.values],
+        [cut for part in parts for cut in part.truncated],
+    )
+
+
+def _close(transport: Transport) -> None:
+    background.submit(transport.aclose())
+
+
+def _check_number(name: str, value: object, above: float, wanted: str) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    whole = wanted.startswith("a whole") and not isinstance(value, int)
+    if not number or whole or not value > above:  # type: ignore[operator]  # a number by now
+        raise InputError(f"{name}={value!r}: give {wanted}")
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")

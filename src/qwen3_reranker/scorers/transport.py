@@ -1,0 +1,270 @@
+"""
+HTTP for servers: one POST or GET, its answer read as JSON, its failures told apart.
+
+Knows no server's requests. What a failure means for the next attempt is said by its class:
+`RetryableError` may be tried again, there or elsewhere; `TooLargeError` in smaller parts; any other
+`ServerError` is final.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from time import time
+from typing import Any
+
+import httpx
+
+from qwen3_reranker.errors import InputError, ServerError
+
+__all__ = ["MAX_ANSWER", "RetryableError", "TooLargeError", "Transport"]
+
+MAX_ANSWER = 64 * 2**20
+"""The most bytes of an answer that are read; eight times what a request may hold."""
+
+_AGAIN = frozenset({408, 429, 502, 503, 504})
+# How servers say that a request is too long or holds too many documents; read in vLLM, SGLang,
+# TEI, llama.cpp, Infinity and DashScope.
+_TOO_LARGE = re.compile(
+    r"too (?:long|large|many|big)|(?:maximum|max)[ _](?:context|model|input|batch|sequence|number)"
+    r"|longer than|exceed|must have less than|range of input length|physical batch",
+    re.IGNORECASE,
+)
+
+
+class RetryableError(ServerError):
+    """
+    A server failed in a way that may pass.
+
+    Attributes:
+        after: The seconds that the server asked to wait, None where it did not.
+        here: Whether the same server may be asked again; if not, only another one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        after: float | None = None,
+        here: bool = True,
+    ) -> None:
+        super().__init__(message, status)
+        self.after = after
+        self.here = here
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is the server's state: no answer at all, or one that says to come again."""
+        return self.status is None or self.status in _AGAIN
+
+
+class TooLargeError(ServerError):
+    """A request was too long, or held too many documents."""
+
+
+class Transport:
+    """
+    One pool of kept-alive HTTP/1.1 connections; lives on the background loop.
+
+    Args:
+        headers: Sent with every request.
+        verify: Whether certificates are checked; a path names a file with the authorities to
+            trust, an `ssl.SSLContext` says all.
+        proxy: The URL of a proxy; None takes that of the environment.
+        max_connections: The most connections that are open at once.
+        client: Used instead of an own one, and left open; it must not be used on another loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        proxy: str | None = None,
+        max_connections: int = 32,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._headers = dict(headers or {})
+        self._own = client is None
+        if isinstance(verify, str):
+            if not Path(verify).exists():
+                raise InputError(f"verify={verify!r}: there is no such file; give True, or a path")
+            verify = ssl.create_default_context(cafile=verify)
+        try:
+            self._client = client or httpx.AsyncClient(
+                verify=verify,
+                proxy=proxy,
+                timeout=None,  # noqa: S113  # the whole attempt is bounded instead, see _send
+                limits=httpx.Limits(
+                    max_connections=max_connections, max_keepalive_connections=max_connections
+                ),
+            )
+        except ValueError as error:
+            raise InputError(f"proxy={proxy!r} cannot be used: {error}") from None
+
+    async def post(
+        self, url: str, body: Mapping[str, Any], *, auth: str | None = None, seconds: float
+    ) -> Any:
+        """
+        Return the JSON answer to `body`, whose None values are left out.
+
+        Args:
+            url: Where to.
+            body: What.
+            auth: The value of an Authorization header; never shown.
+            seconds: The time for all of it, connecting and reading included.
+
+        Raises:
+            RetryableError: No connection, no answer in time, 408, 429, 500 to 504, a broken body.
+            TooLargeError: 413, or an error that says that the request is too long.
+            ServerError: Any other error, with the server's own message.
+        """
+        content = json.dumps(
+            {name: value for name, value in body.items() if value is not None},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode()
+        return await self._send("POST", url, content, auth, seconds)
+
+    async def get(self, url: str, *, auth: str | None = None, seconds: float) -> Any:
+        """Return the JSON answer; raises as `post` does."""
+        return await self._send("GET", url, None, auth, seconds)
+
+    async def aclose(self) -> None:
+        """Close the connections, unless the client was handed in."""
+        if self._own:
+            await self._client.aclose()
+
+    async def _send(
+        self, method: str, url: str, content: bytes | None, auth: str | None, seconds: float
+    ) -> Any:
+        headers = {"Content-Type": "application/json", **self._headers}
+        if auth:
+            headers["Authorization"] = auth
+        request = self._client.build_request(method, url, content=content, headers=headers)
+        try:
+            async with asyncio.timeout(seconds):
+                # A redirect would take the key to whoever it names.
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+                try:
+                    body = await _read(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise RetryableError(
+                f"{url} gave no answer within {seconds:.3g} s", here=False
+            ) from None
+        except httpx.InvalidURL as error:
+            raise InputError(f"{url!r} is no URL: {error}") from None
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise RetryableError(f"no connection to {url}: {reason}") from None
+        try:
+            return _answer(response, url, body)
+        except ServerError as error:
+            # A server may repeat what it was sent.
+            secrets = [auth, *self._headers.values()]
+            error.args = (_hide(str(error), [s for s in secrets if s]), *error.args[1:])
+            raise
+
+
+async def _read(response: httpx.Response) -> bytes:
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > MAX_ANSWER:
+            raise ServerError(
+                f"{response.url} answered with more than {MAX_ANSWER >> 20} MiB, which no scores "
+                "need: is this a reranker?",
+                response.status_code,
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _answer(response: httpx.Response, url: str, body: bytes) -> Any:
+    status = response.status_code
+    if 200 <= status < 300:
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise RetryableError(
+                f"{url} answered with something that is not JSON: {_excerpt(body)!r}", status
+            ) from None
+    if 300 <= status < 400:
+        raise ServerError(
+            f"{url} redirects to {response.headers.get('location')!r}; this is not followed, for "
+            "the key would go there too. Give that address as base_url if it is meant",
+            status,
+        )
+    message = f"{url} answered {status}: {error_message(body) or response.reason_phrase}"
+    if status in _AGAIN:
+        raise RetryableError(
+            message, status, after=_retry_after(response.headers.get("retry-after"))
+        )
+    if status == 413 or (status != 404 and _TOO_LARGE.search(message)):
+        raise TooLargeError(message, status)
+    if status >= 500:
+        raise RetryableError(message, status, here=False)
+    if status in (401, 403):
+        message += ". Give the right api_key="
+    raise ServerError(message, status)
+
+
+def error_message(body: bytes) -> str:
+    """Return the message in an error's body, whichever of the known shapes it has."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return _excerpt(body)
+    for _ in range(4):
+        if isinstance(found, list) and found:
+            found = found[0]
+        elif isinstance(found, dict):
+            key = next((k for k in _MESSAGE_KEYS if found.get(k)), None)
+            if key == "msg" and found.get("loc"):  # FastAPI's validation errors
+                return f"{found['msg']} ({'.'.join(map(str, found['loc']))})"
+            found = found[key] if key else json.dumps(found, ensure_ascii=False)
+        else:
+            break
+    return str(found)[:1000]
+
+
+_MESSAGE_KEYS = ("error", "message", "detail", "errors", "msg", "error_message", "error_type")
+
+
+def _excerpt(body: bytes) -> str:
+    """Return the beginning of a body that is not JSON; of a page its title and text."""
+    text = body[:20_000].decode(errors="replace")
+    if "<html" in text[:1000].lower():
+        text = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", text)
+        text = html.unescape(text)
+    return " ".join(text.split())[:300]
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for: a number, or a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+        except ValueError:
+            return None
+
+
+def _hide(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        for part in (secret, secret.rpartition(" ")[2]):
+            if len(part) > 3:
+                text = text.replace(part, "***")
+    return text

@@ -1,0 +1,199 @@
+"""What a server is sent for a query and its documents: ids or text, whole prompts or plain texts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen3_reranker.checkpoint import DEMO_MODEL, read_file
+from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
+from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder, TextWriter, check_unicode
+from qwen3_reranker.scorers.dialects.base import Owner, Text
+
+__all__ = ["ServerTokenizer", "Writer", "Written", "cached_tokenizer", "load_tokenizer"]
+
+# A server's own template may have more to say than the model card's.
+_SPARE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A query and its documents as they go over the wire, and which documents were cut."""
+
+    query: Text
+    documents: list[Text]
+    truncated: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTokenizer:
+    """A server that tokenizes for its clients: text to ids, and ids to text."""
+
+    encode: Callable[[str], Awaitable[list[int]]]
+    decode: Callable[[list[int]], Awaitable[str]]
+
+
+class Writer:
+    """
+    Writes what one server is sent.
+
+    Documents are cut at their end, before the template, so that the suffix always stays. That
+    takes the model's tokenizer, here or on the server; with neither a text that is too long goes
+    as it is, and the server says so.
+
+    Args:
+        tokenizer: The content of the model's tokenizer.json, None where it is not at hand.
+        server: Asked instead, for texts that may be too long.
+        max_length: The most tokens of a prompt.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str | None,
+        server: ServerTokenizer | None = None,
+        max_length: int = DEFAULT_MAX_LENGTH,
+    ) -> None:
+        self.builder = None if tokenizer is None else PromptBuilder(tokenizer, max_length)
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._server = server
+        self._text = self.builder or TextWriter()
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether there is a tokenizer to count with, here or on the server."""
+        return self.builder is not None or self._server is not None
+
+    def shortened(self, max_length: int) -> Writer:
+        """Return a writer of prompts that are no longer than that."""
+        if max_length >= self.max_length:
+            return self
+        return Writer(self._tokenizer, self._server, max_length)
+
+    async def write(
+        self,
+        query: str,
+        texts: Sequence[str],
+        instruction: str | None,
+        owner: Owner,
+        *,
+        ids: bool,
+    ) -> Written:
+        """
+        Return what to send.
+
+        Args:
+            query: What is asked.
+            texts: The documents, none of them blank.
+            instruction: Part of the prompt where the client writes it.
+            owner: Who writes the template.
+            ids: Whether the server takes token ids; it gets them where a tokenizer is at hand.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            InputError: A text is not Unicode.
+        """
+        if self.builder is not None:
+            # Off the loop: the tokenizer works without the GIL, and others' requests go on.
+            return await asyncio.to_thread(
+                self._with_builder, self.builder, query, texts, instruction, owner, ids=ids
+            )
+        check_unicode("query", query)
+        for index, text in enumerate(texts):
+            check_unicode(f"document {index}", text)
+        head = self._text.head(query, instruction)
+        fitted = [(self._text.harmless(text), False) for text in texts]
+        if self._server is not None:
+            fitted = await self._cut(self._server, head, [text for text, _ in fitted])
+        return self._texts(query, fitted, instruction, owner)
+
+    def _with_builder(
+        self,
+        builder: PromptBuilder,
+        query: str,
+        texts: Sequence[str],
+        instruction: str | None,
+        owner: Owner,
+        *,
+        ids: bool,
+    ) -> Written:
+        if ids and owner == "client":
+            head, tails = builder.halves(query, texts, instruction)
+            return Written(head, [tail.ids for tail in tails], [tail.truncated for tail in tails])
+        spare = _SPARE if owner == "server" else 0
+        return self._texts(query, builder.fit(query, texts, instruction, spare), instruction, owner)
+
+    def _texts(
+        self,
+        query: str,
+        fitted: Sequence[tuple[str, bool]],
+        instruction: str | None,
+        owner: Owner,
+    ) -> Written:
+        truncated = [cut for _, cut in fitted]
+        if owner == "server":
+            return Written(self._text.harmless(query), [text for text, _ in fitted], truncated)
+        tails: list[Text] = [self._text.tail(text) for text, _ in fitted]
+        return Written(self._text.head(query, instruction), tails, truncated)
+
+    async def _cut(
+        self, server: ServerTokenizer, head: str, texts: list[str]
+    ) -> list[tuple[str, bool]]:
+        """Cut the texts that do not fit, asking the server only about those that may not."""
+        tail = self._text.tail("")
+        fixed = len((head + tail).encode())
+        if all(3 * (fixed + len(text.encode())) <= self.max_length for text in texts):
+            return [(text, False) for text in texts]
+        room = self.max_length - len(await server.encode(head + tail)) - _SPARE
+        if room < 1:
+            raise PromptTooLongError(
+                f"no room for a document: of max_length={self.max_length} tokens the template, "
+                f"the instruction and the query take {self.max_length - room}. Shorten them, or "
+                "raise max_length"
+            )
+
+        async def one(text: str) -> tuple[str, bool]:
+            if 3 * len(text.encode()) <= room or len(ids := await server.encode(text)) <= room:
+                return text, False
+            # A character that is cut in two is decoded as a replacement character.
+            return (await server.decode(ids[:room])).rstrip("\ufffd"), True
+
+        return await asyncio.gather(*map(one, texts))
+
+
+def load_tokenizer(source: str) -> str:
+    """
+    Return the content of a tokenizer.json.
+
+    Args:
+        source: The file, a folder that holds it, a hub name or "demo".
+
+    Raises:
+        InputError: There is none.
+    """
+    path = Path(source).expanduser()
+    try:
+        return path.read_text("utf-8") if path.is_file() else read_file(source, "tokenizer.json")
+    except CheckpointError as error:
+        raise InputError(
+            f"tokenizer={source!r} is no tokenizer.json, no folder that holds one and no model on "
+            f"the hub: {error}"
+        ) from None
+
+
+def cached_tokenizer(name: str) -> str | None:
+    """Return the tokenizer.json of a model if it lies on this machine, without asking the hub."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    folder = DEMO_MODEL if name == "demo" else Path(name).expanduser()
+    path: object = folder / "tokenizer.json"
+    if not folder.is_dir():
+        try:
+            path = try_to_load_from_cache(name, "tokenizer.json")
+        except HFValidationError:
+            return None
+        path = Path(path) if isinstance(path, str) else None
+    return path.read_text("utf-8") if isinstance(path, Path) and path.is_file() else None
