@@ -161,7 +161,9 @@ def _outputs(hits: Sequence[Hit]) -> dict[str, Any]:
         "indexes": [hit.index for hit in hits],
         "scores": [score_of(hit) for hit in hits],
     }
-    return outputs | {"error": hit.error for hit in hits[:1] if hit.error}
+    if hits and hits[0].error:
+        outputs["error"] = hits[0].error
+    return outputs
 
 
 def _validate_template(template: str) -> None:
