@@ -110,6 +110,14 @@ class Adapter(BaseModel):
             # What traces and dumps show, though the field is frozen and the caller did not set it.
             self.__dict__["model"] = self._reranker.model
 
+    def describe(self) -> str:
+        """Return what scores and how; of a server what was found out, asking it where needed."""
+        return self._reranker.describe()
+
+    async def adescribe(self) -> str:
+        """Do as `describe`."""
+        return await self._reranker.adescribe()
+
     def close(self) -> None:
         """Close the reranker that this adapter made; one that was handed in stays open."""
         if self.reranker is None:
