@@ -67,7 +67,7 @@ class Limits:
 
     Attributes:
         documents: The most documents.
-        size: The most bytes of query and documents, as UTF-8 text; a token id counts as seven.
+        size: The most bytes of the documents, as UTF-8 text.
         tokens: The most tokens of all prompts, None for no limit of its own.
     """
 
