@@ -26,11 +26,11 @@ PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Queries with their passages, the right one first; two are the model card's own."""
 
-# Measured on the demo model: at least 5.0 of logit with its template, at most 0.6 without it or
-# with it twice. The real models are farther apart still. Either difference is enough, for a
-# service may squeeze its scores.
-_LOGIT = 1.0
-_PROBABILITY = 0.1
+# Measured on the demo model: 3.3 of logit and 0.67 of probability with its template, at most 1.0
+# and 0.15 with it twice, less than nothing without it. The real models are farther apart. Either
+# difference is enough, for a service may squeeze its scores.
+_LOGIT = 1.5
+_PROBABILITY = 0.3
 # A pair has 22 tokens here on the average; the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
