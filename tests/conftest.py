@@ -8,6 +8,8 @@ import pytest
 
 from qwen3_reranker import Reranker
 
+pytest_plugins = ["servers.fixtures"]
+
 
 @pytest.fixture(scope="session")
 def reranker() -> Iterator[Reranker]:

@@ -1,0 +1,133 @@
+"""Starts a real server as a process, waits for its health, and ends it for sure."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["MAX_LENGTH", "Server", "free_port"]
+
+# The most tokens of a prompt that the servers take: few, so that too many are soon written.
+MAX_LENGTH = 2048
+
+GUARD = Path(__file__).with_name("guard.py")
+START_LIMIT = 300.0
+TAIL = 4000
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+class Server:
+    """
+    A server that runs between `with` and its end.
+
+    Args:
+        command: What starts it; "{port}" in an argument becomes the port.
+        log: The file that gets its output.
+        env: Variables on top of this process's; None takes one away.
+        health: The path that answers 200 when the server can work.
+        served: The name of the model that it serves.
+        key: The API key that it asks for; "" if none.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        env: Mapping[str, str | None] | None = None,
+        health: str = "/health",
+        served: str = "",
+        key: str = "",
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.served = served
+        self.key = key
+        self.log_path = log
+        self.start_seconds = 0.0
+        self._command = [argument.replace("{port}", str(self.port)) for argument in command]
+        variables = {**os.environ, **(env or {})}
+        self._env = {name: value for name, value in variables.items() if value is not None}
+        self._health = self.url + health
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def log(self) -> str:
+        """What the server has written so far."""
+        return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+
+    def __enter__(self) -> Self:
+        started = time.monotonic()
+        with self.log_path.open("wb") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", str(GUARD), *self._command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                # Ctrl-C goes to the tests alone: what they end, they end through the pipe.
+                start_new_session=True,
+            )
+        try:
+            self._wait(started + START_LIMIT)
+        except BaseException:
+            self.stop()
+            raise
+        self.start_seconds = time.monotonic() - started
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def let_go(self) -> None:
+        """Have the server ended, with all that it started, and do not wait for it."""
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+
+    def stop(self) -> None:
+        """Have it ended, and wait until it is gone."""
+        self.let_go()
+        if self._guard is not None:
+            self._guard.wait()
+            self._guard = None
+
+    def _wait(self, deadline: float) -> None:
+        while not self._healthy():
+            assert self._guard is not None
+            if self._guard.poll() is not None:
+                raise RuntimeError(f"the server died while it started:\n{self.log()[-TAIL:]}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"the server is not up after {START_LIMIT:.0f} s:\n{self.log()[-TAIL:]}"
+                )
+            time.sleep(0.2)
+
+    def _healthy(self) -> bool:
+        request = urllib.request.Request(self._health)
+        if self.key:
+            request.add_header("Authorization", f"Bearer {self.key}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False

@@ -1,0 +1,68 @@
+"""Real vLLM servers on the CPU, from the tests' own environment."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from servers.processes import MAX_LENGTH, Server
+
+__all__ = ["SCORE_TEMPLATE", "vllm_server"]
+
+SCORE_TEMPLATE = Path(__file__).with_name("vllm_score.jinja")
+# What makes vLLM read the causal checkpoint's head as the one row yes - no.
+ORIGINAL = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+ENV = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "2",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def vllm_server(
+    model: Path,
+    log: Path,
+    *,
+    original: bool = False,
+    template: Path | None = None,
+    generate: bool = False,
+    key: str = "",
+    served: str = "",
+) -> Server:
+    """
+    A server of `model`, not started yet.
+
+    Args:
+        model: The checkpoint's folder.
+        log: The file that gets the server's output.
+        original: Whether the checkpoint is the causal one, to be served as a classifier.
+        template: The score template that the server writes the prompt with; None: none.
+        generate: Whether the model writes text instead of scoring.
+        key: The API key that the server asks for.
+        served: The model's name in requests; "" takes the folder's path, as vLLM does.
+    """
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--model", str(model)),
+        *("--runner", "generate" if generate else "pooling"),
+        *("--dtype", "float32", "--enforce-eager", "--distributed-executor-backend", "uni"),
+        *("--max-model-len", str(MAX_LENGTH), "--max-num-seqs", "16"),
+        *("--kv-cache-memory-bytes", str(128 * 2**20)),
+        *("--disable-access-log-for-endpoints", "/health"),
+    ]
+    if original:
+        command += ["--hf-overrides", json.dumps(ORIGINAL)]
+    if template is not None:
+        command += ["--chat-template", str(template)]
+    if key:
+        command += ["--api-key", key]
+    if served:
+        command += ["--served-model-name", served]
+    return Server(command, log, env=ENV, served=served or str(model), key=key)
