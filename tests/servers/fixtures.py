@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from qwen3_reranker.checkpoint import DEMO_MODEL
 
 from checkpoints import convert_demo
+from servers.litellm_servers import LITELLM, litellm_server
 from servers.processes import Server
 from servers.sglang_servers import PYTHON, RERANK_TEMPLATE, sglang_server
 from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
@@ -87,14 +88,14 @@ def vllm_key(start: Start, logs: Path) -> Server:
 @pytest.fixture(scope="session")
 def sglang_causal(start: Start, logs: Path) -> Server:
     """SGLang, the causal checkpoint with the template that /v1/rerank needs."""
-    _check_sglang()
+    _check(PYTHON)
     return start(sglang_server(DEMO_MODEL, logs / "sglang_causal.log", template=RERANK_TEMPLATE))
 
 
 @pytest.fixture(scope="session")
 def sglang_two_label(start: Start, logs: Path) -> Server:
     """SGLang, the checkpoint converted to two labels ([no, yes])."""
-    _check_sglang()
+    _check(PYTHON)
     model = convert_demo(logs / "two_label", 2)
     weights = load_file(model / "model.safetensors")
     # SGLang's head has a bias, and one that the checkpoint lacks is left at random numbers.
@@ -103,6 +104,13 @@ def sglang_two_label(start: Start, logs: Path) -> Server:
     return start(sglang_server(model, logs / "sglang_two_label.log"))
 
 
-def _check_sglang() -> None:
-    if not PYTHON.is_file():
-        pytest.fail(f"{PYTHON} is missing: `make setup` makes SGLang's environment")
+@pytest.fixture(scope="session")
+def litellm(start: Start, logs: Path, vllm_template: Server) -> Server:
+    """LiteLLM's proxy in front of `vllm_template`."""
+    _check(LITELLM)
+    return start(litellm_server(vllm_template, logs / "litellm.log"))
+
+
+def _check(program: Path) -> None:
+    if not program.is_file():
+        pytest.fail(f"{program} is missing: `make setup` makes it")

@@ -1,0 +1,49 @@
+"""A real LiteLLM proxy before another server, from an environment of its own (`make setup`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from servers.processes import Server
+
+__all__ = ["JINA", "LITELLM", "MODEL", "litellm_server"]
+
+LITELLM = Path(__file__).parents[2] / ".venv-litellm/bin/litellm"
+# The two names that the proxy knows the same model by: forwarded as to vLLM, and as to Jina, whose
+# requests have no instruction, so that the proxy drops it without a word.
+MODEL = "qwen3-reranker"
+JINA = "qwen3-reranker-as-jina"
+# Its keys begin so.
+KEY = "sk-of-the-tests"
+
+
+def litellm_server(upstream: Server, log: Path) -> Server:
+    """A proxy that forwards to `upstream`, a vLLM server; not started yet."""
+    models = {
+        MODEL: (f"hosted_vllm/{upstream.served}", f"{upstream.url}/v1"),
+        JINA: (f"jina_ai/{upstream.served}", f"{upstream.url}/v1/rerank"),
+    }
+    config = {
+        "model_list": [
+            {
+                "model_name": name,
+                "litellm_params": {
+                    "model": model,
+                    "api_base": base,
+                    "api_key": upstream.key or "none",
+                },
+            }
+            for name, (model, base) in models.items()
+        ],
+        "general_settings": {"master_key": KEY},
+    }
+    path = log.with_suffix(".yaml")
+    path.write_text(json.dumps(config))
+    command = [
+        *(str(LITELLM), "--config", str(path), "--telemetry", "False"),
+        *("--host", "127.0.0.1", "--port", "{port}"),
+    ]
+    # Its prices come from the internet otherwise, after three tries.
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    return Server(command, log, env=env, health="/health/liveliness", served=MODEL, key=KEY)
