@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -14,29 +12,13 @@ from qwen3_reranker import Reranker
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from checkpoints import convert_demo
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
-import stdlib_docs  # noqa: E402
+from real_pairs import real_pairs
 
 TOLERANCE = 2e-3
 FP32 = {"dtype": "float32"}
 
 
-def pairs() -> list[tuple[str, list[str]]]:
-    """Return 20 held-out questions with 10 documents each: 200 pairs."""
-    docs = {doc.name: doc.text for doc in stdlib_docs.load()}
-    lines = (EXAMPLES / "held_out_questions.jsonl").read_text().splitlines()
-    questions = [json.loads(line) for line in lines[::11]][:20]
-    others = list(docs.values())
-    found = []
-    for place, question in enumerate(questions):
-        answers = [docs[name] for name in question["answers"] if name in docs]
-        found.append((question["question"], (answers + others[place::500])[:10]))
-    return found
-
-
-PAIRS = pairs()
+PAIRS = real_pairs(20)
 
 
 @pytest.fixture(scope="module")
