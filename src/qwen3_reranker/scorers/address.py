@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import httpx
@@ -20,7 +21,8 @@ class Address:
     Attributes:
         url: As given, without what it may say of a user and a password.
         host: The host's name.
-        root: What all paths of the server come after.
+        origin: Scheme, host and port.
+        prefix: The path that all paths of the server come after.
         endpoint: The path of an endpoint that the URL ends with, None where it names none.
         rest: What follows the endpoint (a model's name).
         auth: The value of an Authorization header, where the URL holds user and password.
@@ -28,7 +30,8 @@ class Address:
 
     url: str
     host: str
-    root: str
+    origin: str
+    prefix: str
     endpoint: str | None
     rest: str
     auth: str | None
@@ -44,24 +47,25 @@ class Address:
         try:
             url = httpx.URL(str(base_url).strip())
         except httpx.InvalidURL as error:
-            raise InputError(f"base_url={base_url!r} is no URL: {error}") from None
+            raise InputError(f"base_url={_shown(base_url)} is no URL: {error}") from None
         if url.scheme not in ("http", "https") or not url.host:
             raise InputError(
-                f"base_url={base_url!r}: give a URL with its scheme, like http://localhost:8000"
+                f"base_url={_shown(base_url)}: give a URL with its scheme, like "
+                "http://localhost:8000"
             )
         if url.query or url.fragment:
             raise InputError(
-                f"base_url={base_url!r} has a query or a fragment: give what the server needs to "
-                "know in headers="
+                f"base_url={_shown(base_url)} has a query or a fragment: give what the server "
+                "needs to know in headers="
             )
         auth = None
         if url.userinfo:
             auth = _basic(url)
             url = url.copy_with(username=None, password=None)
-        path = url.path.rstrip("/")
-        bare = str(url.copy_with(path="/")).rstrip("/")
+        path = url.raw_path.decode().partition("?")[0].rstrip("/")
+        origin = str(url.copy_with(raw_path=b"/", fragment=None)).rstrip("/")
         prefix, endpoint, rest = _split(path)
-        return cls(bare + path, url.host, bare + prefix, endpoint, rest, auth)
+        return cls(origin + path, url.host, origin, prefix, endpoint, rest, auth)
 
     def at(self, path: str) -> str:
         """
@@ -70,15 +74,15 @@ class Address:
         What the end of the given URL and the beginning of the path have in common stands there
         once: `/v1` and `/v1/rerank` make `/v1/rerank`.
         """
-        root, pieces = self.root, path.strip("/").split("/")
+        prefix, pieces = self.prefix, path.strip("/").split("/")
         for size in range(len(pieces), 0, -1):
             common = "/" + "/".join(pieces[:size])
-            if root.endswith(common):
-                return root.removesuffix(common) + path
-        version = root.rsplit("/", 1)[-1]
+            if prefix.endswith(common):
+                return self.origin + prefix.removesuffix(common) + path
+        version = prefix.rpartition("/")[2]
         if version[:1] == "v" and version[1:].isdigit() and self.endpoint is None:
-            root = root.removesuffix("/" + version)
-        return root + path
+            prefix = prefix.removesuffix("/" + version)
+        return self.origin + prefix + path
 
     def serves(self, dialect: Dialect) -> str | None:
         """Return the dialect's path on this server: the URL's own endpoint, or the usual one."""
@@ -86,17 +90,26 @@ class Address:
             return dialect.paths[0]
         return self.endpoint if self.endpoint in dialect.paths else None
 
+    def hosts(self, dialect: Dialect) -> bool:
+        """Return whether this is a host of the dialect's hosted service."""
+        return any(self.host == d or self.host.endswith("." + d) for d in dialect.hosts)
+
 
 def _split(path: str) -> tuple[str, str | None, str]:
     """Return what comes before an endpoint in `path`, the endpoint and what follows it."""
-    known = sorted({p for dialect in dialects() for p in dialect.paths}, key=len, reverse=True)
-    for endpoint in known:
+    known = {p: d.model_in_path for d in dialects() for p in d.paths}
+    for endpoint in sorted(known, key=len, reverse=True):
         if path.endswith(endpoint):
             return path.removesuffix(endpoint), endpoint, ""
         before, found, rest = path.partition(endpoint + "/")
-        if found:
+        if found and known[endpoint]:
             return before, endpoint, rest
     return path, None, ""
+
+
+def _shown(base_url: object) -> str:
+    """Return a base URL as errors show it: without a password."""
+    return repr(re.sub(r"(?<=//).*@", "***@", str(base_url), flags=re.DOTALL))
 
 
 def _basic(url: httpx.URL) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from qwen3_reranker.errors import AnswerError, DetectionError, InputError, ServerError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.probe import PROBES, Outcome
 from qwen3_reranker.scorers.signs import Signs, read_signs
 from qwen3_reranker.scorers.transport import RetryableError
@@ -139,7 +140,7 @@ class Detector:
 
     def _hosted(self) -> list[Dialect]:
         """Return the dialects of the hosted service that the host belongs to, if any."""
-        found = [d for d in dialects() if self._address.host.endswith(d.hosts or ("\0",))]
+        found = [d for d in dialects() if self._address.hosts(d)]
         return [d for d in found if self._address.serves(d)] or found
 
     def _candidates(self, signs: Signs) -> list[Dialect]:
@@ -168,22 +169,29 @@ class Detector:
         return Writer(tokenizer, server, length)
 
     async def _tokenizers_length(self) -> int | None:
-        """Return the length that vLLM's and SGLang's `/tokenize` tells, which no key guards."""
+        """Return the length that `/tokenize` tells, which vLLM's key does not guard."""
         try:
             answer = await self._post("/tokenize", {"prompt": "yes"})
         except ServerError:
             return None
-        return answer.get("max_model_len") if isinstance(answer, dict) else None
+        length = answer.get("max_model_len") if isinstance(answer, dict) else None
+        return length if type(length) is int and length > 0 else None
 
     def _server_tokenizer(self) -> ServerTokenizer:
         async def encode(text: str) -> list[int]:
             body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-            answer = await self._post("/tokenize", body)
-            return list(answer["tokens"])
+            ids = rows(await self._post("/tokenize", body), "tokens")
+            if not all(type(token) is int for token in ids):
+                raise AnswerError(f"/tokenize answered with no token ids: {ids!r:.200}")
+            return ids
 
         async def decode(ids: list[int]) -> str:
             answer = await self._post("/detokenize", {"model": self._model, "tokens": ids})
-            return str(answer.get("prompt", answer.get("text", "")))
+            found = answer if isinstance(answer, dict) else {}
+            text = found.get("prompt", found.get("text"))
+            if not isinstance(text, str):
+                raise AnswerError(f"/detokenize answered with no text: {answer!r:.200}")
+            return text
 
         return ServerTokenizer(encode, decode)
 
@@ -243,6 +251,9 @@ class Detector:
         """Return the way that passes the probe and fits the tokens counted."""
         outcomes = await asyncio.gather(*(self._probe(way) for way in ways), return_exceptions=True)
         errors = [o for o in outcomes if isinstance(o, BaseException)]
+        for error in errors:
+            if isinstance(error, RetryableError) and error.passing:
+                raise error  # what the other way gave proves nothing
         tried = [
             (way, outcome)
             for way, outcome in zip(ways, outcomes, strict=True)
@@ -281,11 +292,7 @@ class Detector:
         if len(rejected) == 1 and isinstance(rejected[0][1], ServerError):
             name, error = rejected[0]
             return DetectionError(f"{url} ({signs}), dialect {name}: {error}")
-        there = [
-            f"{name}: {error}"
-            for name, error in rejected
-            if not isinstance(error, ServerError) or error.status not in (404, 405)
-        ]
+        there = [f"{name}: {error}" for name, error in rejected if not _absent(error)]
         absent = [name for name, error in rejected if f"{name}: {error}" not in there]
         lines = [f"nothing at {url} ({signs}) scores as a Qwen3 reranker does", *there]
         if absent:
@@ -306,25 +313,35 @@ def environment_key(address: Address, candidates: Sequence[Dialect]) -> str | No
 
     A hosted service's key is for its own hosts alone, so that no other server gets it.
     """
-    fitting = [d for d in candidates if not d.hosts or address.host.endswith(d.hosts)]
+    fitting = [d for d in candidates if not d.hosts or address.hosts(d)]
     names = [name for dialect in fitting for name in dialect.key_variables]
     return next((key for name in names if (key := os.environ.get(name))), None)
+
+
+def _absent(error: ServerError | AnswerError) -> bool:
+    """Return whether a path is not there; an unknown model is a 404 too, on a path that is."""
+    return (
+        isinstance(error, ServerError)
+        and error.status in (404, 405)
+        and not re.search(r"answered 404: .*\bmodel\b", str(error), re.IGNORECASE)
+    )
 
 
 def _right(tried: Sequence[tuple[Served, Outcome]]) -> tuple[Served, Outcome] | None:
     """Return the way that the counted tokens prove right, None where they prove nothing."""
     ways = {way.owner: (way, outcome) for way, outcome in tried}
-    if "server" not in ways or ways["server"][1].templated is None:
+    # What other dialects count may be characters, or the documents alone.
+    if "server" not in ways or not ways["server"][0].dialect.counts:
         return None
-    if ways["server"][1].templated:
-        return ways["server"]
-    # Only where all tokens are counted do few of them show that there is no template.
-    return ways.get("client") if ways["server"][0].dialect.counts else None
+    templated = ways["server"][1].templated
+    if templated is None:
+        return None
+    return ways["server"] if templated else ways.get("client")
 
 
 def _doubt(way: Served, outcome: Outcome) -> str | None:
     """Return why a given owner of the template cannot be right, by the tokens counted."""
-    if way.owner == "client" and outcome.doubled:
+    if way.owner == "client" and way.dialect.counts and outcome.doubled:
         return (
             f"the server counted {outcome.tokens} tokens for the probe, so it writes the template "
             "around a written prompt: give template='server', or start it without its own"

@@ -31,6 +31,8 @@ PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
 # difference is enough, for a service may squeeze its scores.
 _LOGIT = 1.5
 _PROBABILITY = 0.3
+# So far may a probability be off 0 or 1 by its last digit.
+_ROUNDING = 1e-6
 # A pair has 22 tokens here on the average; the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
@@ -54,7 +56,8 @@ class Outcome:
     @classmethod
     def read(cls, raw: Sequence[Sequence[float]], tokens: int | None, *, logits: bool) -> Outcome:
         """Take raw numbers; such as cannot be probabilities are log-odds."""
-        logits = logits or any(not 0 <= score <= 1 for row in raw for score in row)
+        flat = [score for row in raw for score in row]
+        logits = logits or any(not -_ROUNDING <= score <= 1 + _ROUNDING for score in flat)
         scores = tuple(tuple(sigmoid(x) if logits else x for x in row) for row in raw)
         return cls(scores, tokens, logits)
 
@@ -91,10 +94,10 @@ class Outcome:
         flat = [score for row in self.scores for score in row]
         if all(score == 0.5 for score in flat):
             return "all scores are 0.5: the classifier's head was not loaded (hf_overrides?)"
-        if max(flat) - min(flat) < 1e-9:
-            return f"all scores are {flat[0]:.3g}: the server does not see query and document"
         if max(flat) < 1e-9:
             return "all scores are next to 0: a GGUF file without its head or its template"
+        if max(flat) - min(flat) < 1e-9:
+            return f"all scores are {flat[0]:.3g}: the server does not see query and document"
         if all(row[0] < min(row[1:]) for row in self.scores):
             return (
                 f"the order is upside down ({self}): labels swapped, or a number that is no score"

@@ -26,6 +26,12 @@ _KINDS: Mapping[str, tuple[tuple[str, frozenset[str]], ...]] = {
 }
 _OWNERS = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp", "infinity": "Infinity"}
 _TITLES = {"litellm": "LiteLLM", "xinference": "Xinference", "infinity": "Infinity"}
+_VERSIONS = (
+    ("/version", "version"),
+    ("/info", "version"),
+    ("/v1/cluster/version", "version"),
+    ("/props", "build_info"),
+)
 _PATHS = (
     "/v1/models",
     "/version",
@@ -93,17 +99,19 @@ async def read_signs(get: Get) -> Signs:
         ),
         {},
     )
-    version = answers["/version"] if isinstance(answers["/version"], dict) else about
+    versions = [
+        answers[path].get(key) for path, key in _VERSIONS if isinstance(answers[path], dict)
+    ]
     sources = [model.get("root") for model in listed]
     sources += [about.get(key) for key in ("model_path", "tokenizer_path", "model_id")]
     models = [model["id"] for model in listed] or [about.get("model_id")]
     lengths = [model.get("max_model_len") for model in listed[:1]] + [about.get("max_input_length")]
     return Signs(
         kind,
-        next((str(version[key]) for key in ("version",) if version.get(key)), None),
-        tuple(m for m in models if isinstance(m, str)),
+        next((v for v in versions if isinstance(v, str) and v), None),
+        tuple(m for m in models if isinstance(m, str) and m),
         tuple(dict.fromkeys(s for s in sources if isinstance(s, str) and s)),
-        next((n for n in lengths if isinstance(n, int) and n > 0), None),
+        next((n for n in lengths if type(n) is int and n > 0), None),
         answers,
     )
 
@@ -122,8 +130,8 @@ def _kind(answers: Mapping[str, Any]) -> str | None:
             if isinstance(answer, dict) and keys <= answer.keys():
                 return kind
     for model in _models(answers["/v1/models"]):
-        if model.get("owned_by") in _OWNERS:
-            return _OWNERS[model["owned_by"]]
+        if owner := _OWNERS.get(str(model.get("owned_by"))):
+            return owner
     version = answers["/version"]
     if isinstance(version, dict) and set(version) == {"version"}:
         return "vLLM"  # its models are hidden behind a key

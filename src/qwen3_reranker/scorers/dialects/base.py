@@ -85,6 +85,7 @@ class Dialect(ABC):
         kind: The kind of server that has it, None where many have.
         common: Whether servers of other kinds may have it too.
         paths: Where it is served; the first is posted to, the others are the same by other names.
+        model_in_path: Whether the model's name follows the path.
         ids: Whether token ids may be sent instead of text.
         owners: Who may write the template, the usual one first.
         instruction: Whether a request can carry an instruction to a server's template.
@@ -94,7 +95,7 @@ class Dialect(ABC):
         needs_labels: Whether a request must name the ids of "yes" and "no".
         answer_tokens: So many tokens of the model's length are for an answer.
         default_model: The model's name where the user gives none and the server lists none.
-        hosts: Ends of the host names of a hosted service; they alone get its key.
+        hosts: The domains of a hosted service; they and what is below them alone get its key.
         key_variables: Environment variables that hold the key, the first that is set.
     """
 
@@ -102,6 +103,7 @@ class Dialect(ABC):
     kind: ClassVar[str | None] = None
     common: ClassVar[bool] = False
     paths: ClassVar[tuple[str, ...]]
+    model_in_path: ClassVar[bool] = False
     ids: ClassVar[bool] = False
     owners: ClassVar[tuple[Owner, ...]] = ("server",)
     instruction: ClassVar[bool] = False
@@ -133,7 +135,7 @@ class Dialect(ABC):
         if not isinstance(usage, dict):
             return None
         tokens = usage.get("prompt_tokens", usage.get("total_tokens"))
-        return tokens if isinstance(tokens, int) and tokens > 0 else None
+        return tokens if type(tokens) is int and tokens > 0 else None
 
     def __repr__(self) -> str:
         return f"<dialect {self.name}>"
@@ -141,9 +143,12 @@ class Dialect(ABC):
 
 def number(value: Any, what: str) -> float:
     """Return `value` as a float; raise `AnswerError` unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise AnswerError(f"{what} is {value!r:.80}, not a finite number")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        pass
+    raise AnswerError(f"{what} is {value!r:.80}, not a finite number")
 
 
 def rows(answer: Any, key: str) -> list[Any]:

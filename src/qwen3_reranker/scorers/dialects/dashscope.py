@@ -27,6 +27,13 @@ from qwen3_reranker.scorers.dialects.rerank import RerankDialect
 __all__ = ["DashScope", "DashScopeNative"]
 
 _LIMITS = Limits(documents=500, tokens=120_000)
+# Not all of aliyuncs.com: other services there run what their users put there.
+_HOSTS = (
+    "dashscope.aliyuncs.com",
+    "dashscope-intl.aliyuncs.com",
+    "dashscope-us.aliyuncs.com",
+    "maas.aliyuncs.com",
+)
 
 
 class DashScope(RerankDialect):
@@ -39,7 +46,7 @@ class DashScope(RerankDialect):
     extra = {}  # noqa: RUF012
     limits = _LIMITS
     default_model = "qwen3-rerank"
-    hosts = ("aliyuncs.com",)
+    hosts = _HOSTS
     key_variables = ("DASHSCOPE_API_KEY",)
 
 
@@ -52,7 +59,7 @@ class DashScopeNative(Dialect):
     instruction = True
     limits = _LIMITS
     default_model = "qwen3-rerank"
-    hosts = ("aliyuncs.com",)
+    hosts = _HOSTS
     key_variables = ("DASHSCOPE_API_KEY",)
 
     def build(self, ask: Ask) -> Call:

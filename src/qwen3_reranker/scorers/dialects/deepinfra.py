@@ -25,6 +25,7 @@ class DeepInfra(Dialect):
     name = "deepinfra"
     kind = "DeepInfra"
     paths = ("/v1/inference",)
+    model_in_path = True
     instruction = True
     default_model = "Qwen/Qwen3-Reranker-8B"
     hosts = ("deepinfra.com",)
@@ -36,7 +37,7 @@ class DeepInfra(Dialect):
             "documents": list(ask.documents),
             "instruction": ask.instruction,
         }
-        return Call(body, path=f"/v1/inference/{ask.model}")
+        return Call(body, path=f"/v1/inference/{ask.model or self.default_model}")
 
     def parse(self, answer: Any, count: int) -> list[float]:
         scores = rows(answer, "scores")

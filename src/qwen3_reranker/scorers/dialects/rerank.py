@@ -65,9 +65,6 @@ class Rerank(RerankDialect):
         found = answer if isinstance(answer, list) else rows(answer, "results")
         return placed(found, count, _either)
 
-    def usage(self, answer: Any) -> int | None:
-        return super().usage(answer) if isinstance(answer, dict) else None
-
 
 def _either(item: dict[str, Any]) -> Any:
     found = [item[key] for key in ("relevance_score", "score") if key in item]

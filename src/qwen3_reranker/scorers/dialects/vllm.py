@@ -31,17 +31,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from qwen3_reranker.errors import AnswerError
 from qwen3_reranker.scorers.dialects.base import Ask, Call, Dialect, Owner, number, placed, rows
 from qwen3_reranker.scorers.dialects.rerank import RerankDialect
 
 __all__ = ["VllmClassify", "VllmGenerative", "VllmRerank", "VllmScore", "two_labels"]
 
 
-def two_labels(item: Any) -> Any:
+def two_labels(item: Any) -> float:
     """Return P(yes) of one or two labels' probabilities; two stand in the order [no, yes]."""
     probabilities = item.get("probs")
     if not isinstance(probabilities, list) or len(probabilities) not in (1, 2):
-        return probabilities
+        raise AnswerError(f"a result has not one or two labels' probabilities: {item!r:.200}")
     return number(probabilities[-1], "a label's probability")
 
 
