@@ -1,0 +1,140 @@
+"""The probe's outcome on the pictures that known servers and known mistakes give."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen3_reranker.scorers.probe import PROBES, Outcome, logit, sigmoid
+
+PAIRS = sum(len(texts) for _, texts in PROBES)
+# The demo model with its template, as vLLM and SGLang answer.
+RIGHT = ((0.99798, 0.02302, 0.01979), (0.85003, 0.03671, 0.17763))
+
+
+def read(*rows: tuple[float, ...], tokens: int | None = None, logits: bool = False) -> Outcome:
+    return Outcome.read(rows, tokens, logits=logits)
+
+
+def test_the_probes_are_those_that_the_outcome_reads() -> None:
+    assert [len(texts) for _, texts in PROBES] == [3, 3]
+    assert all(query and all(texts) for query, texts in PROBES)
+
+
+def test_the_right_picture_passes() -> None:
+    outcome = read(*RIGHT, tokens=552)
+    assert outcome.passed and not outcome.logits
+    assert outcome.margin == pytest.approx(logit(0.85003) - logit(0.17763))
+    assert str(outcome) == "0.998 against 0.023 and 0.0198; 0.85 against 0.0367 and 0.178"
+
+
+@pytest.mark.parametrize(
+    ("rows", "diagnosis"),
+    [
+        pytest.param(((0.5,) * 3,) * 2, "all scores are 0.5: the classifier's head", id="0.5"),
+        pytest.param(((0.731,) * 3,) * 2, "all scores are 0.731: the server", id="equal"),
+        pytest.param(
+            ((1.0,) * 3,) * 2, "all scores are 1: the server does not see", id="one label"
+        ),
+        pytest.param(
+            ((3e-20, 1e-20, 2e-20), (1e-19, 9e-20, 2e-23)), "next to 0: a GGUF file", id="1e-20"
+        ),
+        pytest.param(((0.0,) * 3,) * 2, "next to 0", id="zero"),
+        pytest.param(
+            ((0.01, 0.97, 0.98), (0.15, 0.96, 0.83)),
+            "upside down (0.01 against 0.97 and 0.98; ",
+            id="labels swapped",
+        ),
+        pytest.param(
+            ((0.99995, 0.99993, 0.99991), (0.99992, 0.99993, 0.99991)),
+            "template is missing or twice",
+            id="no template",
+        ),
+        pytest.param(
+            ((0.1295, 0.1196, 0.1227), (0.1312, 0.1201, 0.1199)),
+            "hardly stands out (0.13 against 0.12 and 0.123; ",
+            id="doubled",
+        ),
+        pytest.param(
+            ((0.99, 0.01, 0.02), (0.5, 0.6, 0.1)), "template is missing or twice", id="one of two"
+        ),
+        # A two-label checkpoint at SGLang's /v1/rerank: an embedding's component.
+        pytest.param(((-3.42, -3.21, -2.07), (-3.1, -3.0, -2.9)), "upside down", id="embedding"),
+    ],
+)
+def test_a_wrong_picture_is_told_apart(rows: tuple[tuple[float, ...], ...], diagnosis: str) -> None:
+    outcome = read(*rows)
+    assert not outcome.passed
+    assert diagnosis in outcome.diagnosis()
+
+
+def test_log_odds_are_recognised_and_read_as_probabilities() -> None:
+    odds = tuple(tuple(logit(score) for score in row) for row in RIGHT)
+    outcome = read(*odds)
+    assert outcome.logits and outcome.passed
+    assert [list(row) for row in outcome.scores] == [pytest.approx(list(row)) for row in RIGHT]
+    assert read(*RIGHT, logits=True).logits
+    # One number is enough to tell.
+    assert read((0.5, 0.1, 0.1), (1.5, 0.1, 0.1)).logits
+    assert read((0.5, 0.1, 0.1), (0.5, 0.1, -0.1)).logits
+
+
+@pytest.mark.parametrize("off", [1.0000001192092896, -1.19e-7])
+def test_a_last_digit_outside_the_range_makes_no_log_odds(off: float) -> None:
+    row = (off, 0.001, 0.002) if off > 0 else (0.98, off, 0.002)
+    outcome = read(row, RIGHT[1])
+    assert not outcome.logits and outcome.passed
+
+
+def test_squeezed_scores_pass_by_their_difference() -> None:
+    assert read((0.72, 0.52, 0.51), (0.70, 0.51, 0.53)).passed is False
+    assert read((0.80, 0.45, 0.40), (0.75, 0.40, 0.43)).passed
+    assert read((1e-3, 1e-4, 1e-5), (2e-3, 1e-4, 1e-4)).passed
+
+
+def test_the_tokens_say_whether_there_was_a_template() -> None:
+    plain, written, twice = 22 * PAIRS, 92 * PAIRS, 162 * PAIRS
+    assert [read(*RIGHT, tokens=n).templated for n in (None, plain, written, twice)] == [
+        *(None, False, True, True)
+    ]
+    assert [read(*RIGHT, tokens=n).doubled for n in (None, plain, written, twice)] == [
+        *(False, False, False, True)
+    ]
+
+
+probabilities = st.floats(1e-9, 1 - 1e-9)
+
+
+@given(probabilities)
+def test_sigmoid_undoes_logit(p: float) -> None:
+    assert sigmoid(logit(p)) == pytest.approx(p, rel=1e-6)
+
+
+@given(st.floats(-20, 20))
+def test_logit_undoes_sigmoid(x: float) -> None:
+    assert logit(sigmoid(x)) == pytest.approx(x, abs=1e-5)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_both_are_bounded_whatever_comes(x: float) -> None:
+    assert 0 <= sigmoid(x) <= 1
+    assert abs(logit(x)) < 28
+    assert math.isclose(sigmoid(x) + sigmoid(-x), 1)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(st.tuples(finite, finite, finite), min_size=2, max_size=2), st.none() | st.integers()
+)
+def test_any_numbers_have_an_outcome(rows: list[tuple[float, ...]], tokens: int | None) -> None:
+    outcome = Outcome.read(rows, tokens, logits=False)
+    assert math.isfinite(outcome.margin)
+    assert outcome.diagnosis() and str(outcome)
+    assert all(-1e-6 <= score <= 1 + 1e-6 for row in outcome.scores for score in row)
+    if outcome.passed:
+        assert all(row[0] > max(row[1:]) for row in outcome.scores)
