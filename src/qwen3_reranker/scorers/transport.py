@@ -15,7 +15,6 @@ import re
 import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from time import time
 from typing import Any
 
@@ -29,10 +28,11 @@ MAX_ANSWER = 64 * 2**20
 """The most bytes of an answer that are read; eight times what a request may hold."""
 
 _AGAIN = frozenset({408, 429, 502, 503, 504})
+_REFUSED = frozenset({401, 402, 403, 404})  # an exceeded quota is no long request
 # How servers say that a request is too long or holds too many documents; read in vLLM, SGLang,
 # TEI, llama.cpp, Infinity and DashScope.
 _TOO_LARGE = re.compile(
-    r"too (?:long|large|many|big)|(?:maximum|max)[ _](?:context|model|input|batch|sequence|number)"
+    r"too (?:long|large|many|big)|max(?:imum)?(?: allowed)?[ _](?:context|model|input|batch|sequence|number)"
     r"|longer than|exceed|must have less than|range of input length|physical batch",
     re.IGNORECASE,
 )
@@ -92,11 +92,19 @@ class Transport:
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self._headers = dict(headers or {})
+        _check_headers(self._headers)
         self._own = client is None
+        if not isinstance(verify, (bool, str, ssl.SSLContext)):
+            raise InputError(f"verify={verify!r}: give True, False, a path or an ssl.SSLContext")
         if isinstance(verify, str):
-            if not Path(verify).exists():
-                raise InputError(f"verify={verify!r}: there is no such file; give True, or a path")
-            verify = ssl.create_default_context(cafile=verify)
+            try:
+                verify = ssl.create_default_context(cafile=verify)
+            except OSError as error:  # ssl.SSLError is one too
+                raise InputError(
+                    f"verify={verify!r} is no file with certificate authorities: {error}"
+                ) from None
+        if not isinstance(proxy, (str, type(None))):
+            raise InputError(f"proxy= is a {type(proxy).__name__}: give a URL")
         try:
             self._client = client or httpx.AsyncClient(
                 verify=verify,
@@ -106,8 +114,9 @@ class Transport:
                     max_connections=max_connections, max_keepalive_connections=max_connections
                 ),
             )
-        except ValueError as error:
-            raise InputError(f"proxy={proxy!r} cannot be used: {error}") from None
+        except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
+            # Not its value, which may hold a password.
+            raise InputError(f"proxy= cannot be used: {error}") from None
 
     async def post(
         self, url: str, body: Mapping[str, Any], *, auth: str | None = None, seconds: float
@@ -137,6 +146,11 @@ class Transport:
         """Return the JSON answer; raises as `post` does."""
         return await self._send("GET", url, None, auth, seconds)
 
+    def hide(self, text: str, auth: str | None) -> str:
+        """Return `text` without what is secret; a server may repeat what it was sent."""
+        secrets = [auth, *self._headers.values()]
+        return _hide(text, [secret for secret in secrets if secret])
+
     async def aclose(self) -> None:
         """Close the connections, unless the client was handed in."""
         if self._own:
@@ -148,8 +162,12 @@ class Transport:
         headers = {"Content-Type": "application/json", **self._headers}
         if auth:
             headers["Authorization"] = auth
-        request = self._client.build_request(method, url, content=content, headers=headers)
+        _check_headers(headers)
         try:
+            # A client that was handed in may have a timeout of its own: this one's holds.
+            request = self._client.build_request(
+                method, url, content=content, headers=headers, timeout=None
+            )
             async with asyncio.timeout(seconds):
                 # A redirect would take the key to whoever it names.
                 response = await self._client.send(request, stream=True, follow_redirects=False)
@@ -164,14 +182,12 @@ class Transport:
         except httpx.InvalidURL as error:
             raise InputError(f"{url!r} is no URL: {error}") from None
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            reason = self.hide(str(error), auth) or type(error).__name__
             raise RetryableError(f"no connection to {url}: {reason}") from None
         try:
             return _answer(response, url, body)
         except ServerError as error:
-            # A server may repeat what it was sent.
-            secrets = [auth, *self._headers.values()]
-            error.args = (_hide(str(error), [s for s in secrets if s]), *error.args[1:])
+            error.args = (self.hide(str(error), auth), *error.args[1:])
             raise
 
 
@@ -194,7 +210,7 @@ def _answer(response: httpx.Response, url: str, body: bytes) -> Any:
     if 200 <= status < 300:
         try:
             return json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RetryableError(
                 f"{url} answered with something that is not JSON: {_excerpt(body)!r}", status
             ) from None
@@ -209,7 +225,7 @@ def _answer(response: httpx.Response, url: str, body: bytes) -> Any:
         raise RetryableError(
             message, status, after=_retry_after(response.headers.get("retry-after"))
         )
-    if status == 413 or (status != 404 and _TOO_LARGE.search(message)):
+    if status == 413 or (status not in _REFUSED and _TOO_LARGE.search(message)):
         raise TooLargeError(message, status)
     if status >= 500:
         raise RetryableError(message, status, here=False)
@@ -222,7 +238,7 @@ def error_message(body: bytes) -> str:
     """Return the message in an error's body, whichever of the known shapes it has."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _excerpt(body)
     for _ in range(4):
         if isinstance(found, list) and found:
@@ -260,6 +276,19 @@ def _retry_after(value: str | None) -> float | None:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time())
         except ValueError:
             return None
+
+
+def _check_headers(headers: Mapping[str, Any]) -> None:
+    for name, value in headers.items():
+        if not (_NAME.fullmatch(name) and isinstance(value, str) and _VALUE.fullmatch(value)):
+            raise InputError(
+                f"the header {name!r} cannot be sent: give a str of printable ASCII characters, "
+                "without blanks around it, in api_key= or headers="
+            )
+
+
+_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
 
 
 def _hide(text: str, secrets: list[str]) -> str:
