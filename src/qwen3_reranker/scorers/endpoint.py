@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from qwen3_reranker.errors import AnswerError
+from qwen3_reranker.errors import AnswerError, RerankerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
 from qwen3_reranker.scorers.detect import Detector, Served, Template, environment_key
@@ -42,7 +43,7 @@ class Endpoint:
     Attributes:
         address: Where it is.
         served: How it is asked; None until `settle`.
-        busy: How many requests it has at the moment.
+        busy: How many attempts are made on it at the moment.
         rests_until: Until when it is asked last, in seconds of `time.monotonic`.
     """
 
@@ -55,6 +56,7 @@ class Endpoint:
         self._transport = transport
         self._failures = 0
         self._settling = asyncio.Lock()
+        self._probing = asyncio.Lock()
         self._key = settings.api_key
         self._honours: bool | None = None
 
@@ -74,7 +76,8 @@ class Endpoint:
                     tokenizer=settings.tokenizer,
                     max_length=settings.max_length,
                 )
-                self.served = await detector.run()
+                with self._hiding():
+                    self.served = await detector.run()
             return self.served
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -102,7 +105,7 @@ class Endpoint:
             served.labels,
         )
         values = await self._ask(served, ask)
-        self._failures = 0
+        self._failures, self.rests_until = 0, 0.0
         return Scores(values, written.truncated)
 
     async def honours_instruction(self) -> bool:
@@ -112,25 +115,30 @@ class Endpoint:
             return True
         if not served.dialect.instruction:
             return False
-        if self._honours is None:
-            query, texts = PROBES[0]
-            plain, other = await asyncio.gather(
-                self.score(query, texts, None), self.score(query, texts, _OTHER_INSTRUCTION)
-            )
-            pairs = zip(plain.values, other.values, strict=True)
-            self._honours = any(abs(logit(a) - logit(b)) > _NOISE for a, b in pairs)
-        return self._honours
+        async with self._probing:
+            if self._honours is None:
+                query, texts = PROBES[0]
+                plain, other = await asyncio.gather(
+                    self.score(query, texts, None), self.score(query, texts, _OTHER_INSTRUCTION)
+                )
+                pairs = zip(plain.values, other.values, strict=True)
+                self._honours = any(abs(logit(a) - logit(b)) > _NOISE for a, b in pairs)
+            return self._honours
 
     def fail(self, error: RetryableError) -> None:
         """Let this server rest: as long as it asks, or twice as long with every failure."""
-        self._failures += 1
+        now = monotonic()
+        if now >= self.rests_until:  # requests that were under way together fail as one
+            self._failures += 1
         rest = min(_LONGEST_REST, _FIRST_REST * 2 ** (self._failures - 1))
-        self.rests_until = monotonic() + (rest if error.after is None else error.after)
+        until = now + (rest if error.after is None else error.after)
+        self.rests_until = max(self.rests_until, until)
 
     async def _ask(self, served: Served, ask: Ask) -> list[float]:
         call = served.dialect.build(ask)
         answer = await self._post(call.path or served.path, call.body)
-        values = served.dialect.parse(answer, len(ask.documents))
+        with self._hiding():
+            values = served.dialect.parse(answer, len(ask.documents))
         if served.logits:
             return [sigmoid(value) for value in values]
         for place, value in enumerate(values):
@@ -142,6 +150,16 @@ class Endpoint:
                 )
         return [min(max(value, 0.0), 1.0) for value in values]
 
+    @contextmanager
+    def _hiding(self) -> Iterator[None]:
+        """Keep the key out of errors that show an answer: a server may repeat what it was sent."""
+        try:
+            yield
+        except RerankerError as error:
+            shown = self._transport.hide(str(error), self._auth())
+            error.args = (shown, *error.args[1:])
+            raise
+
     def _adopt_key(self, candidates: Sequence[Dialect]) -> bool:
         """Take the environment's key for one of the dialects, unless one was given."""
         if self._key is not None:
@@ -150,13 +168,9 @@ class Endpoint:
         return self._key is not None
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        self.busy += 1
-        try:
-            return await self._transport.post(
-                self._url(path), body, auth=self._auth(), seconds=self._settings.timeout
-            )
-        finally:
-            self.busy -= 1
+        return await self._transport.post(
+            self._url(path), body, auth=self._auth(), seconds=self._settings.timeout
+        )
 
     async def _get(self, path: str) -> Any:
         return await self._transport.get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import TypeVar
@@ -11,9 +12,9 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
-    stop_after_attempt,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from qwen3_reranker.errors import ServerUnavailableError
@@ -24,7 +25,7 @@ __all__ = ["attempt"]
 
 T = TypeVar("T")
 
-_backoff = wait_exponential_jitter(initial=0.25, max=8, jitter=0.5)
+_backoff = wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5)
 
 
 async def attempt(
@@ -46,12 +47,12 @@ async def attempt(
     Raises:
         ServerUnavailableError: All failed, each named with its reason.
     """
-    attempts = _Attempts(endpoints)
+    attempts = _Attempts(endpoints, retries, seconds)
     count = len(endpoints)
-    most, in_time = stop_after_attempt((retries + 1) * count), stop_before_delay(seconds * count)
+    in_time = stop_before_delay(seconds * count)
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(RetryableError),
-        stop=lambda state: most(state) or in_time(state) or attempts.hopeless(),
+        stop=lambda state: in_time(state) or attempts.hopeless(),
         wait=attempts.wait,
         reraise=True,
     )
@@ -66,51 +67,82 @@ async def attempt(
 class _Attempts:
     """The attempts of one request: which servers failed it, and which are left."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], retries: int, seconds: float) -> None:
         self._endpoints = endpoints
+        self._retries = retries
+        self._seconds = seconds
+        self._asked: Counter[Endpoint] = Counter()
+        self._spent: defaultdict[Endpoint, float] = defaultdict(float)
         self._errors: dict[Endpoint, RetryableError] = {}
+        self._again: dict[Endpoint, float] = {}
         self._started = monotonic()
-        self._count = 0
 
     async def run(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
         """Try once, where it is best."""
-        endpoint = min(self._left(), key=self._preference)
-        self._count += 1
+        endpoint = self._next()
+        self._asked[endpoint] += 1
+        endpoint.busy += 1
+        started = monotonic()
         try:
-            return await work(endpoint)
-        except RetryableError as error:
-            endpoint.fail(error)
-            self._errors[endpoint] = error
-            raise
+            # Waiting for another call to find the server out is part of its time too.
+            async with asyncio.timeout(self._seconds - self._spent[endpoint]):
+                return await work(endpoint)
+        except TimeoutError:
+            url = endpoint.address.url
+            error = RetryableError(f"{url} gave no answer within {self._seconds:.3g} s", here=False)
+        except RetryableError as caught:
+            error = caught
+        finally:
+            endpoint.busy -= 1
+            self._spent[endpoint] += monotonic() - started
+        endpoint.fail(error)
+        self._errors[endpoint] = error
+        self._again[endpoint] = monotonic() + (error.after or 0.0)
+        raise error
 
     def hopeless(self) -> bool:
         """Say whether no server is left that may be asked again."""
         return not self._left()
 
     def wait(self, state: RetryCallState) -> float:
-        """Return the seconds to the next attempt: none where another server is fresh."""
-        now = monotonic()
-        if any(e not in self._errors and e.rests_until <= now for e in self._left()):
+        """Return the seconds to the next attempt: none where another server is next."""
+        if self.hopeless():
             return 0.0
-        asked = [error.after for e in self._left() if (error := self._errors.get(e))]
-        if asked and None not in asked:
-            return min(after for after in asked if after is not None)
-        return _backoff(state)
+        endpoint = self._next()
+        if endpoint not in self._errors:
+            return 0.0
+        if self._errors[endpoint].after is None:
+            return _backoff(state)
+        return max(0.0, self._again[endpoint] - monotonic())
 
     def report(self) -> str:
         """Return each server's last failure."""
-        spent = f"{self._count} attempts in {monotonic() - self._started:.1f} s"
+        spent = f"{self._asked.total()} attempts in {monotonic() - self._started:.1f} s"
         failures = [str(error) for error in self._errors.values()]
-        silent = [e.address.url for e in self._endpoints if e not in self._errors]
-        failures += [f"{url} was not asked, or gave no answer in time" for url in silent]
+        silence = f"gave no answer within {self._seconds:.3g} s"
+        failures += [
+            f"{e.address.url} {silence if self._asked[e] else 'was not asked'}"
+            for e in self._endpoints
+            if e not in self._errors
+        ]
         if len(failures) == 1:
             return f"{failures[0]} ({spent})"
         return f"no server answered ({spent}):\n- " + "\n- ".join(failures)
 
-    def _left(self) -> list[Endpoint]:
-        return [e for e in self._endpoints if e not in self._errors or self._errors[e].here]
+    def _next(self) -> Endpoint:
+        return min(self._left(), key=self._preference)
 
-    def _preference(self, endpoint: Endpoint) -> tuple[bool, float, int]:
-        """Order servers: fresh ones before those that rest, then by their work."""
+    def _left(self) -> list[Endpoint]:
+        return [
+            e
+            for e in self._endpoints
+            if self._asked[e] <= self._retries
+            and self._spent[e] < self._seconds
+            and (e not in self._errors or self._errors[e].here)
+        ]
+
+    def _preference(self, endpoint: Endpoint) -> tuple[bool, bool, float, int]:
+        """Order servers: those not asked yet first, fresh ones before those that rest."""
         resting = endpoint.rests_until > monotonic()
-        return resting, endpoint.rests_until if resting else 0.0, endpoint.busy
+        until = endpoint.rests_until if resting else 0.0
+        return endpoint in self._errors, resting, until, endpoint.busy
