@@ -121,9 +121,13 @@ class RemoteScorer(Scorer):
         http_client: httpx.AsyncClient | None = None,
         on_unsupported: Literal["warn", "raise"] = "warn",
     ) -> None:
+        if not isinstance(base_url, (str, Sequence)):
+            raise InputError(f"base_url={base_url!r}: give a URL, or a list of URLs")
         urls = [base_url] if isinstance(base_url, str) else list(base_url)
         if not urls:
-            raise InputError("base_url=[]: give at least one URL")
+            raise InputError(f"base_url={base_url!r}: give at least one URL")
+        if api_key is not None and not isinstance(api_key, str):
+            raise InputError(f"api_key= is a {type(api_key).__name__}: give a str")
         _check_number("timeout", timeout, 0, "a number of seconds above 0")
         _check_number("max_concurrency", max_concurrency, 0, "a whole number of at least 1")
         _check_number("max_retries", max_retries, -1, "a whole number of at least 0")
@@ -131,8 +135,10 @@ class RemoteScorer(Scorer):
         _check_choice("on_unsupported", on_unsupported, ("warn", "raise"))
         if isinstance(dialect, str):
             dialect_found = None if dialect == "auto" else find(dialect)
-        else:
+        elif isinstance(dialect, Dialect):
             dialect_found = dialect
+        else:
+            raise InputError(f"dialect={dialect!r}: give a name, or an object of a Dialect")
         self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
         self._settings = Settings(
             model,
@@ -147,7 +153,7 @@ class RemoteScorer(Scorer):
         self._max_retries = max_retries
         self._on_unsupported = on_unsupported
         self._warned: set[str] = set()
-        self._running: set[asyncio.Task[Scores]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._client = http_client
         self._headers, self._verify, self._proxy = headers, verify, proxy
@@ -160,17 +166,8 @@ class RemoteScorer(Scorer):
         return self._settings.model or (served and served.model) or self._endpoints[0].address.url
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        self._check_process()
-        task = asyncio.create_task(self._score(query, texts, instruction))
-        self._running.add(task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if self._closed:
-                raise ClosedError("the reranker was closed while the call was waiting") from None
-            raise
-        finally:
-            self._running.discard(task)
+        self._check()
+        return await self._run(self._score(query, texts, instruction))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """
@@ -178,7 +175,7 @@ class RemoteScorer(Scorer):
 
         Asks the server what it is, at the first call. Without a tokenizer `.ids` is empty.
         """
-        writer = background.run(self._settle()).writer
+        writer = background.run(self._settled()).writer
         if writer.builder is not None:
             return writer.builder.prompt(query, document, instruction)
         text = TextWriter()
@@ -188,11 +185,11 @@ class RemoteScorer(Scorer):
 
     async def describe(self) -> str:
         """Return what was found out of each server, a line each."""
-        await self._settle()
+        await self._settled()
         return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
 
     async def start(self) -> None:
-        await self._settle()
+        await self._settled()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -200,6 +197,19 @@ class RemoteScorer(Scorer):
             task.cancel()
         if self._finalizer.detach() is not None:
             await self._transport.aclose()
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` in a task of its own, which `aclose` can stop."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._closed:
+                raise ClosedError("the reranker was closed while the call was waiting") from None
+            raise
+        finally:
+            self._running.discard(task)
 
     def _open(self) -> None:
         """Make what belongs to this process: the connections, and what is known of the servers."""
@@ -219,8 +229,10 @@ class RemoteScorer(Scorer):
         self._finalizer = weakref.finalize(self, _close, self._transport)
         self._finalizer.atexit = False
 
-    def _check_process(self) -> None:
-        """In a forked child, start afresh: the parent's connections are not to be shared."""
+    def _check(self) -> None:
+        """Refuse to work when closed; in a forked child start afresh, without the parent's pool."""
+        if self._closed:
+            raise ClosedError("the reranker is closed: make a new one")
         if self._process == os.getpid():
             return
         if self._client is not None:
@@ -232,8 +244,11 @@ class RemoteScorer(Scorer):
         self._running.clear()
         self._open()
 
+    async def _settled(self) -> Served:
+        self._check()
+        return await self._run(self._settle())
+
     async def _settle(self) -> Served:
-        self._check_process()
         return await self._retrying(Endpoint.settle)
 
     async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
