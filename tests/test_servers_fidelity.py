@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from qwen3_reranker import DetectionError, Reranker, RerankerWarning, ServerError
+from qwen3_reranker import DetectionError, InputError, Reranker, RerankerWarning, ServerError
+from qwen3_reranker.scorers import detect
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
-from helpers import INSTRUCTION
+from helpers import INSTRUCTION, QWEN3_TOKENIZER
 from real_pairs import real_pairs
 from servers.processes import MAX_LENGTH, Server
 
@@ -39,6 +40,7 @@ WAYS = [
     ("sglang_causal", "sglang-score", "client"),
     ("sglang_causal", "sglang-rerank", "server"),
     ("sglang_causal", "rerank", "server"),
+    ("sglang_causal", "completions", "client"),
     ("sglang_two_label", "sglang-classify", "client"),
 ]
 FOUND = {
@@ -117,8 +119,9 @@ def test_a_document_that_is_too_long_is_cut_as_the_recipe_cuts_it(
 
 
 def test_without_a_tokenizer_text_goes_and_the_server_counts(
-    vllm_key: Server, reference: list[list[float]]
+    vllm_key: Server, reference: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(detect, "cached_tokenizer", lambda _: None)
     with Reranker(base_url=vllm_key.url, api_key=vllm_key.key) as reranker:
         assert ", text, " in reranker.describe()
         check(reranker, reference)
@@ -128,8 +131,9 @@ def test_without_a_tokenizer_text_goes_and_the_server_counts(
 
 
 def test_a_tokenizer_that_is_named_makes_it_ids(
-    vllm_key: Server, reference: list[list[float]]
+    vllm_key: Server, reference: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(detect, "cached_tokenizer", lambda _: None)
     with Reranker(base_url=vllm_key.url, api_key=vllm_key.key, tokenizer="demo") as reranker:
         assert ", token ids, " in reranker.describe()
         check(reranker, reference)
@@ -158,6 +162,32 @@ def test_wrong_pairings_are_refused(
         pytest.raises(DetectionError, match=message),
     ):
         reranker.score(*PAIRS[0])
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_ids_are_sent(
+    sglang_causal: Server, monkeypatch: pytest.MonkeyPatch, reference: list[list[float]]
+) -> None:
+    # SGLang would die of an id that its model does not have.
+    with (
+        Reranker(base_url=sglang_causal.url, tokenizer=str(QWEN3_TOKENIZER)) as reranker,
+        pytest.raises(InputError, match="tokenizer= is not that of the model"),
+    ):
+        reranker.score(*PAIRS[0])
+    monkeypatch.setattr(detect, "cached_tokenizer", lambda _: QWEN3_TOKENIZER.read_text("utf-8"))
+    with Reranker(base_url=sglang_causal.url) as reranker:
+        assert ", text, " in reranker.describe()
+        check(reranker, reference)
+
+
+def test_auto_does_not_ask_a_classifier_to_write(sglang_two_label: Server) -> None:
+    # SGLang would die of it. /v1/completions is all that is left to try at this path.
+    with (
+        Reranker(base_url=sglang_two_label.url + "/v1/completions") as reranker,
+        pytest.raises(DetectionError),
+    ):
+        reranker.score(*PAIRS[0])
+    with Reranker(base_url=sglang_two_label.url) as reranker:
+        assert len(reranker.score(*PAIRS[0])) == 10
 
 
 def test_a_wrong_key_is_told(vllm_key: Server) -> None:

@@ -146,6 +146,8 @@ class Detector:
     def _candidates(self, signs: Signs) -> list[Dialect]:
         """Return the dialects to try: those of the kind first, then what any server may speak."""
         known = [d for d in dialects() if self._address.serves(d) and not d.hosts]
+        if signs.generates is False:
+            known = [d for d in known if not d.generates]
         own = [d for d in known if d.kind is not None and d.kind == signs.kind]
         common = [d for d in known if d.kind is None or (d.common and signs.kind is None)]
         return own + [d for d in common if d not in own]
@@ -166,7 +168,28 @@ class Detector:
         for name in dict.fromkeys(name for name in names if name):
             tokenizer = tokenizer or await asyncio.to_thread(cached_tokenizer, name)
         server = self._server_tokenizer() if tokenizes else None
-        return Writer(tokenizer, server, length)
+        writer = Writer(tokenizer, server, length)
+        if server is None or await self._agree(writer, server):
+            return writer
+        if self._tokenizer is not None:
+            raise InputError(
+                f"tokenizer= is not that of the model at {self._address.url}, whose /tokenize "
+                "reads a prompt in other tokens: give the model's own, or None"
+            )
+        return Writer(None, server, length)
+
+    async def _agree(self, writer: Writer, server: ServerTokenizer) -> bool:
+        """Say whether the tokenizer at hand reads a prompt as the server's does."""
+        if writer.builder is None:
+            return True
+        query, texts = PROBES[0]
+        prompt = writer.builder.prompt(query, texts[0])
+        try:
+            return await server.encode(prompt.text) == prompt.ids
+        except (ServerError, AnswerError) as error:
+            if isinstance(error, RetryableError) and error.passing:
+                raise
+            return True  # it does not say; the probe will
 
     async def _tokenizers_length(self) -> int | None:
         """Return the length that `/tokenize` tells, which vLLM's key does not guard."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from qwen3_reranker.errors import ServerError
@@ -50,6 +50,7 @@ class Signs:
         models: The names under which models are served.
         sources: Where models came from, as far as the server says: folders or hub names.
         max_length: The most tokens that the model takes, where the server says it.
+        generates: Whether the model writes text, where the server says it.
     """
 
     kind: str | None = None
@@ -57,7 +58,7 @@ class Signs:
     models: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     max_length: int | None = None
-    answers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    generates: bool | None = None
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.kind, self.version) if part) or "an unknown kind"
@@ -112,7 +113,7 @@ async def read_signs(get: Get) -> Signs:
         tuple(m for m in models if isinstance(m, str) and m),
         tuple(dict.fromkeys(s for s in sources if isinstance(s, str) and s)),
         next((n for n in lengths if type(n) is int and n > 0), None),
-        answers,
+        generates if isinstance(generates := about.get("is_generation"), bool) else None,
     )
 
 

@@ -92,6 +92,7 @@ class Dialect(ABC):
         limits: What one request may hold.
         score: What `parse` returns: "probability", or "logit" for log-odds.
         counts: Whether `usage` counts the tokens of the prompts as the model reads them.
+        generates: Whether the model has to write text; some servers die of asking one that does not.
         needs_labels: Whether a request must name the ids of "yes" and "no".
         answer_tokens: So many tokens of the model's length are for an answer.
         default_model: The model's name where the user gives none and the server lists none.
@@ -110,6 +111,7 @@ class Dialect(ABC):
     limits: ClassVar[Limits] = Limits()
     score: ClassVar[Literal["probability", "logit"]] = "probability"
     counts: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     answer_tokens: ClassVar[int] = 0
     default_model: ClassVar[str | None] = None

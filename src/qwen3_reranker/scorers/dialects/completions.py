@@ -7,8 +7,10 @@ Any OpenAI-style `/v1/completions` with logprobs: the model card's recipe on a c
      "usage": {"prompt_tokens": 93}}
 
 P(yes) is the softmax over the logprobs of "yes" and "no"; one that is not among the most likely
-counts as -10, as in the model card's own vLLM example. vLLM from 0.19 on is asked for these two
-by their ids (`logprob_token_ids`), so that neither is ever missing; other servers ignore that.
+counts as -10, as in the model card's own vLLM example. Where the ids of both are known, neither is
+missing: vLLM (0.32) is asked for them by id (`logprob_token_ids`), and for servers that do not know
+that both get the same `logit_bias`, which lifts them to the top and leaves their difference as it
+is (SGLang 0.5.23; vLLM's logprobs are those before the bias).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Completions(Dialect):
     ids = True
     owners = ("client",)
     counts = True
-    answer_tokens = 1
+    generates = True
+    answer_tokens = 7  # SGLang wants so many; others one
     limits = Limits(documents=64)
     key_variables = ("VLLM_API_KEY", "SGLANG_API_KEY")
 
@@ -46,7 +49,11 @@ class Completions(Dialect):
             "logprobs": 20,
         }
         if ask.labels is not None:
-            body |= {"logprob_token_ids": list(ask.labels), "allowed_token_ids": list(ask.labels)}
+            body |= {
+                "logprob_token_ids": list(ask.labels),
+                "allowed_token_ids": list(ask.labels),
+                "logit_bias": {str(label): 100 for label in ask.labels},
+            }
         return Call(body)
 
     def parse(self, answer: Any, count: int) -> list[float]:

@@ -18,7 +18,7 @@ answer is a bare list:
     {"model": "m", "input": ["prompt", ...]}
     {"data": [{"index": 0, "label": "yes", "probs": [p_no, p_yes], "num_classes": 2}]}
 
-A prompt has to be a token shorter than the context. On a two-label checkpoint the first answers in
+A prompt has to be seven tokens shorter than the context. On a two-label checkpoint the first answers in
 the order of the labels, whatever was asked, and the second with a raw logit: both are told from the
 third by a probe.
 """
@@ -41,7 +41,7 @@ class SglangScore(Dialect):
     name = "sglang-score"
     kind = "SGLang"
     common = True
-    answer_tokens = 1
+    answer_tokens = 7
     paths = ("/v1/score",)
     ids = True
     owners = ("client",)
@@ -75,7 +75,7 @@ class SglangRerank(RerankDialect):
 
     name = "sglang-rerank"
     kind = "SGLang"
-    answer_tokens = 1
+    answer_tokens = 7
     paths = ("/v1/rerank",)
     instruction_field = "instruct"
     key_variables = ("SGLANG_API_KEY",)
@@ -92,7 +92,7 @@ class SglangClassify(Dialect):
     name = "sglang-classify"
     kind = "SGLang"
     common = True
-    answer_tokens = 1
+    answer_tokens = 7
     paths = ("/v1/classify",)
     owners = ("client",)
     counts = True
