@@ -20,7 +20,7 @@ from qwen3_reranker.errors import (
     RerankerWarning,
     UnsupportedFeatureError,
 )
-from qwen3_reranker.prompt import Prompt, TextWriter
+from qwen3_reranker.prompt import Prompt, TextWriter, check_unicode
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scorer, Scores
 from qwen3_reranker.scorers.detect import Served, Template
@@ -252,6 +252,10 @@ class RemoteScorer(Scorer):
         return await self._retrying(Endpoint.settle)
 
     async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        check_unicode("query", query)
+        check_unicode("instruction", instruction or "")
+        for index, text in enumerate(texts):
+            check_unicode(f"document {index}", text)
         served = await self._settle()
         if instruction is not None and not await self._retrying(Endpoint.honours_instruction):
             self._unsupported(
