@@ -1,0 +1,269 @@
+"""Which dialect and whose template a server is settled on, from what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fake_reranker import DEMO, NO, YES, FakeReranker
+
+from qwen3_reranker.errors import AnswerError, ServerError
+from qwen3_reranker.scorers import dialects as package
+from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.detect import environment_key
+from qwen3_reranker.scorers.dialects import Ask, Call, Dialect, Owner, dialects, find, register
+
+VLLM = {
+    "/version": {"version": "0.32.0"},
+    "/v1/models": {"data": [{"id": "m", "owned_by": "vllm", "root": "/m", "max_model_len": 2048}]},
+}
+SGLANG = {
+    "/v1/models": {"data": [{"id": "m", "owned_by": "sglang", "max_model_len": 2048}]},
+    "/model_info": {"model_path": "/m", "is_generation": True},
+}
+TEI = {"/info": {"model_id": "m", "max_client_batch_size": 32, "max_input_length": 4096}}
+INFINITY = {"/v1/models": {"data": [{"id": "m", "owned_by": "infinity"}]}}
+
+
+async def test_a_vllm_is_asked_with_token_ids() -> None:
+    server = FakeReranker({"/classify": "classify", "/v1/rerank": "rerank"}, VLLM)
+    served = await server.detector(tokenizer=DEMO).run()
+    assert (served.dialect.name, served.owner, served.path) == (
+        *("vllm-classify", "client"),
+        "/classify",
+    )
+    assert (served.model, served.labels, served.logits) == ("m", (YES, NO), False)
+    assert served.writer.max_length == 2048
+    assert served.outcome is not None and served.outcome.passed
+    bodies = [body for path, body in server.asked if path == "/classify"]
+    assert len(bodies) == 2 and all(isinstance(body["input"][0][0], int) for body in bodies)
+    text = str(served)
+    for part in ("vLLM 0.32.0", "vllm-classify at /classify", "token ids", "this client", "2048"):
+        assert part in text
+
+
+@pytest.mark.parametrize("tokenizer", [None, DEMO], ids=["text", "tokenizer"])
+@pytest.mark.parametrize("usage", [True, False], ids=["counts", "silent"])
+@pytest.mark.parametrize(("template", "owner"), [(True, "server"), (False, "client")])
+@pytest.mark.parametrize(
+    ("paths", "gets", "name"),
+    [
+        ({"/v1/score": "score"}, VLLM, "vllm-score"),
+        ({"/v1/rerank": "rerank"}, VLLM, "vllm-rerank"),
+        ({"/rerank": "rerank"}, VLLM, "vllm-rerank"),
+        ({"/rerank": "tei"}, TEI, "tei"),
+        # An unknown kind, in the three shapes that /rerank has.
+        ({"/rerank": "rerank"}, {}, "rerank"),
+        ({"/v1/reranks": "rerank"}, {}, "rerank"),
+        ({"/v1/rerank": "bare"}, {}, "rerank"),
+        ({"/rerank": "tei"}, {}, "tei"),
+        ({"/v1/score": "score"}, {}, "vllm-score"),
+    ],
+)
+async def test_the_owner_of_the_template_is_found_out(
+    paths: dict[str, Any],
+    gets: dict[str, Any],
+    name: str,
+    template: bool,
+    owner: Owner,
+    usage: bool,
+    tokenizer: str | None,
+) -> None:
+    server = FakeReranker(paths, gets, template=template, usage=usage)
+    served = await server.detector(tokenizer=tokenizer).run()
+    assert (served.dialect.name, served.owner, served.path) == (name, owner, *paths)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "paths", "path"),
+    [
+        ("http://h/v1", {"/v1/rerank": "rerank"}, "/v1/rerank"),
+        ("http://h/v1/rerank", {"/v1/rerank": "rerank", "/classify": "classify"}, "/v1/rerank"),
+        ("http://h/rerank", {"/rerank": "rerank", "/v1/rerank": "tei"}, "/rerank"),
+    ],
+)
+async def test_an_endpoint_that_is_given_is_the_one_asked(
+    base_url: str, paths: dict[str, Any], path: str
+) -> None:
+    server = FakeReranker(paths, VLLM, template=True)
+    served = await server.detector(base_url).run()
+    assert served.path == path
+    others = {asked for asked, _ in server.asked} - {path, "/tokenize"}
+    assert not others or base_url == "http://h/v1"
+
+
+async def test_sglang_is_asked_by_labels_or_in_text() -> None:
+    causal = FakeReranker({"/v1/score": "sglang_score", "/v1/rerank": "bare"}, SGLANG)
+    served = await causal.detector(tokenizer=DEMO).run()
+    assert (served.dialect.name, served.labels) == ("sglang-score", (YES, NO))
+    two = FakeReranker(
+        {"/v1/score": "no_yes", "/v1/rerank": "bare", "/v1/classify": "two_labels"},
+        SGLANG | {"/model_info": {"model_path": "/m", "is_generation": False}},
+    )
+    served = await two.detector(tokenizer=DEMO).run()
+    assert (served.dialect.name, served.owner) == ("sglang-classify", "client")
+
+
+async def test_the_servers_tokenizer_says_the_labels() -> None:
+    server = FakeReranker({"/v1/score": "sglang_score", "/tokenize": "tokenize"}, SGLANG)
+    served = await server.detector().run()
+    assert (served.dialect.name, served.labels) == ("sglang-score", (YES, NO))
+    assert served.writer.builder is None and served.writer.can_cut
+    generative = FakeReranker({"/generative_scoring": "generative", "/tokenize": "tokenize"}, VLLM)
+    served = await generative.detector().run()
+    assert (served.dialect.name, served.labels) == ("vllm-generative", (YES, NO))
+    assert served.writer.max_length == 2047
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"tokens": "x"}, {"tokens": ["a"]}, 5])
+async def test_a_tokenizer_that_answers_nonsense_is_an_error(answer: Any) -> None:
+    server = FakeReranker({"/v1/score": "sglang_score", "/tokenize": "tokenize"}, SGLANG)
+    server.tokenize = lambda body: answer  # type: ignore[method-assign]
+    with pytest.raises(ServerError, match="tokens|no token ids"):
+        await server.detector(dialect=find("sglang-score")).run()
+
+
+async def test_infinity_counts_characters_and_is_not_taken_for_doubled() -> None:
+    server = FakeReranker({"/rerank": "rerank"}, INFINITY)
+    plain = server.rerank
+
+    def counting(body: Any) -> Any:
+        answer = plain(body)
+        server.tokens = sum(len(body["query"] + document) for document in body["documents"])
+        return answer
+
+    server.rerank = counting  # type: ignore[method-assign]
+    served = await server.detector(tokenizer=DEMO).run()
+    assert (served.dialect.name, served.owner) == ("infinity", "client")
+    assert served.outcome is not None and served.outcome.doubled
+
+
+async def test_log_odds_are_noticed() -> None:
+    server = FakeReranker({"/rerank": "tei"}, TEI, scores=lambda right, _: 4.2 if right else -3.1)
+    served = await server.detector().run()
+    assert served.logits and "log-odds" in str(served)
+
+
+async def test_what_is_given_is_not_probed() -> None:
+    server = FakeReranker({}, VLLM)
+    served = await server.detector(dialect=find("vllm-score"), template="server").run()
+    assert (served.dialect.name, served.owner, served.path) == ("vllm-score", "server", "/v1/score")
+    assert served.outcome is None and "not probed" in str(served)
+    assert not [path for path, _ in server.asked if path != "/tokenize"]
+
+
+async def test_a_model_that_is_given_is_the_one_named() -> None:
+    server = FakeReranker({"/v1/rerank": "rerank"}, VLLM)
+    served = await server.detector(model="mine").run()
+    assert served.model == "mine"
+    assert {body["model"] for path, body in server.asked if path == "/v1/rerank"} == {"mine"}
+
+
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Dialect]]:
+    class Acme(Dialect):
+        name = "acme"
+        paths = ("/acme/rank",)
+
+        def build(self, ask: Ask) -> Call:
+            return Call({"query": ask.query, "documents": list(ask.documents)})
+
+        def parse(self, answer: Any, count: int) -> list[float]:
+            return package.placed(package.rows(answer, "results"), count)
+
+    monkeypatch.setattr(package, "_register", dict(package._register))
+    yield Acme
+
+
+async def test_a_registered_dialect_is_found_out(acme: type[Dialect]) -> None:
+    server = FakeReranker({"/acme/rank": "rerank"}, template=True)
+    register(acme)
+    for base_url in ("http://h", "http://h/acme/rank"):
+        served = await server.detector(base_url).run()
+        assert (served.dialect.name, served.path) == ("acme", "/acme/rank")
+
+
+async def test_a_dialect_may_be_given_without_being_registered(acme: type[Dialect]) -> None:
+    server = FakeReranker({"/acme/rank": "rerank"}, template=True)
+    served = await server.detector(dialect=acme()).run()
+    assert served.dialect.name == "acme" and type(served.dialect) is acme
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name", "path", "method", "model"),
+    [
+        (
+            "https://api.siliconflow.cn/v1",
+            *("siliconflow", "/v1/rerank", "rerank", "Qwen/Qwen3-Reranker-8B"),
+        ),
+        (
+            "https://dashscope.aliyuncs.com",
+            *("dashscope", "/compatible-api/v1/reranks", "rerank", "qwen3-rerank"),
+        ),
+        (
+            "https://api.deepinfra.com/v1/inference/Qwen/Qwen3-Reranker-4B",
+            "deepinfra",
+            "/v1/inference/Qwen/Qwen3-Reranker-4B",
+            *("scores_alone", "Qwen/Qwen3-Reranker-4B"),
+        ),
+        ("https://api.jina.ai", *("jina", "/v1/rerank", "rerank", "jina-reranker-v3")),
+        ("https://api.cohere.com/v1/rerank", *("cohere-v1", "/v1/rerank", "rerank", "rerank-v3.5")),
+        ("https://api.cohere.com", *("cohere-v2", "/v2/rerank", "rerank", "rerank-v3.5")),
+    ],
+)
+async def test_hosted_services_are_known_by_their_host(
+    base_url: str, name: str, path: str, method: str, model: str
+) -> None:
+    server = FakeReranker({path: method}, template=True, usage=False)
+    served = await server.detector(base_url).run()
+    assert (served.dialect.name, served.owner, served.model) == (name, "server", model)
+    assert server.got == [] and {asked for asked, _ in server.asked} == {path}
+    assert server.adopted[0][0] == name
+
+
+async def test_the_key_of_a_kind_opens_the_list_of_models() -> None:
+    gets: dict[str, Any] = {"/version": {"version": "0.32.0"}}
+    server = FakeReranker({"/classify": "classify", "/tokenize": "tokenize"}, gets)
+    refused = ServerError("http://h/v1/models answered 401: Unauthorized", 401)
+    server.gets["/v1/models"] = refused
+    served = await server.detector(tokenizer=DEMO).run()
+    assert (served.model, served.writer.max_length) == (None, 2048)  # told by /tokenize
+    adopt = server.adopt
+
+    def opening(candidates: Any) -> bool:
+        adopt(candidates)
+        server.gets["/v1/models"] = VLLM["/v1/models"]
+        return bool(candidates)
+
+    server.adopt = opening  # type: ignore[method-assign]
+    served = await server.detector(tokenizer=DEMO).run()
+    assert served.model == "m"
+    assert all(name.startswith("vllm") for name in server.adopted[-1])
+
+
+async def test_a_keys_environment_variable_goes_to_its_own_hosts_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for dialect in dialects():
+        for name in dialect.key_variables:
+            monkeypatch.setenv(name, f"key of {name}")
+    for url in ("http://localhost", "https://notjina.ai", "https://x.oss-cn-a.aliyuncs.com"):
+        address = Address.parse(url)
+        hosted = [dialect for dialect in dialects() if dialect.hosts]
+        assert environment_key(address, hosted) is None
+        assert environment_key(address, [find("vllm-classify")]) == "key of VLLM_API_KEY"
+    cohere = Address.parse("https://api.cohere.com")
+    assert environment_key(cohere, [find("jina"), find("cohere-v2")]) == "key of CO_API_KEY"
+    monkeypatch.delenv("CO_API_KEY")
+    assert environment_key(cohere, [find("cohere-v2")]) == "key of COHERE_API_KEY"
+    monkeypatch.setenv("COHERE_API_KEY", "")
+    assert environment_key(cohere, [find("cohere-v2")]) is None
+
+
+async def test_answers_of_another_shape_move_on_to_the_next_dialect() -> None:
+    server = FakeReranker({"/classify": "rerank", "/v1/rerank": "rerank"}, VLLM, template=True)
+    server.paths["/classify"] = "bare"
+    assert (await server.detector().run()).dialect.name == "vllm-rerank"
+    with pytest.raises((ServerError, AnswerError)):
+        await server.detector(dialect=find("vllm-classify")).run()
