@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 import stdlib_docs  # noqa: E402
 
-__all__ = ["real_pairs"]
+__all__ = ["EXAMPLES", "real_pairs"]
 
 
 def real_pairs(count: int) -> list[tuple[str, list[str]]]:
