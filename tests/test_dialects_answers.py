@@ -129,11 +129,11 @@ def test_scores_come_in_the_order_asked(name: str, values: list[float], random: 
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in IN_ORDER])
-@pytest.mark.parametrize("index", WRONG_INDICES, ids=repr)
-def test_a_wrong_index_is_an_error(name: str, index: Any) -> None:
-    for rows in ([(index, 0.5), (1, 0.5)], [(1, 0.5), (index, 0.5)]):
-        with pytest.raises(AnswerError, match="index"):
-            find(name).parse(SHAPES[name](rows), 2)
+def test_a_wrong_index_is_an_error(name: str) -> None:
+    for index in WRONG_INDICES:
+        for rows in ([(index, 0.5), (1, 0.5)], [(1, 0.5), (index, 0.5)]):
+            with pytest.raises(AnswerError, match="index"):
+                find(name).parse(SHAPES[name](rows), 2)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in IN_ORDER])
@@ -147,18 +147,17 @@ def test_a_missing_index_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("value", WRONG_NUMBERS, ids=lambda value: repr(value)[:12])
-def test_what_is_no_finite_number_is_an_error(name: str, value: Any) -> None:
-    with pytest.raises(AnswerError, match="not a finite number"):
-        find(name).parse(SHAPES[name]([(0, 0.5), (1, value)]), 2)
+def test_what_is_no_finite_number_is_an_error(name: str) -> None:
+    for value in WRONG_NUMBERS:
+        with pytest.raises(AnswerError, match="not a finite number"):
+            find(name).parse(SHAPES[name]([(0, 0.5), (1, value)]), 2)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("got", [0, 1, 2, 4, 5])
-def test_a_wrong_count_is_an_error(name: str, got: int) -> None:
-    with pytest.raises(AnswerError) as error:
-        find(name).parse(SHAPES[name]([(i, 0.5) for i in range(got)]), 3)
-    assert "3" in str(error.value)
+def test_a_wrong_count_is_an_error(name: str) -> None:
+    for got in (0, 1, 2, 4, 5):
+        with pytest.raises(AnswerError, match="3"):
+            find(name).parse(SHAPES[name]([(i, 0.5) for i in range(got)]), 3)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -370,9 +370,10 @@ def _doubt(way: Served, outcome: Outcome) -> str | None:
             "around a written prompt: give template='server', or start it without its own"
         )
     if way.owner == "server" and way.dialect.counts and outcome.templated is False:
+        instead = "give template='client', or " if "client" in way.dialect.owners else ""
         return (
             f"the server counted {outcome.tokens} tokens for the probe, so it writes no template: "
-            "give template='client', or start it with a Qwen3 reranker's"
+            f"{instead}start it with a Qwen3 reranker's"
         )
     return None
 
