@@ -117,7 +117,7 @@ async def test_many_first_calls_leave_a_server_that_hangs(pair: Pair) -> None:
     silent, _ = pair
     silent.script = dict.fromkeys(silent.script, lambda _: HANG)
     urls = [server.url for server in pair]
-    async with Reranker(base_url=urls, timeout=1.5) as reranker:
+    async with Reranker(base_url=urls, timeout=2.5) as reranker:
         found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
     assert found == [RIGHT] * 10
 

@@ -44,7 +44,8 @@ def reranker(server: ScriptedServer) -> Iterator[Reranker]:
 
 
 @pytest.fixture
-def hasty(server: ScriptedServer) -> Iterator[Reranker]:
+def hasty(server: ScriptedServer, reranker: Reranker) -> Iterator[Reranker]:
+    # The patient one is there first: a process's first call imports what it needs.
     with Reranker(base_url=server.url, timeout=TIMEOUT, max_retries=1) as reranker:
         yield reranker.warm_up()
 
