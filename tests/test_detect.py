@@ -75,6 +75,18 @@ async def test_the_owner_of_the_template_is_found_out(
     assert (served.dialect.name, served.owner, served.path) == (name, owner, *paths)
 
 
+@pytest.mark.parametrize(("template", "owner"), [(True, "server"), (False, "client")])
+async def test_the_tokens_counted_say_more_than_the_scores(template: bool, owner: Owner) -> None:
+    def strong(right: bool, templates: int) -> float:  # as large models may answer
+        sure = 0.97 if templates == 1 else 0.999
+        return sure if right else 1 - sure
+
+    server = FakeReranker({"/v1/score": "score"}, VLLM, template=template, scores=strong)
+    served = await server.detector(tokenizer=DEMO).run()
+    assert (served.dialect.name, served.owner) == ("vllm-score", owner)
+    assert served.outcome is not None and 0.97 in served.outcome.scores[0]
+
+
 @pytest.mark.parametrize(
     ("base_url", "paths", "path"),
     [
