@@ -1,0 +1,6 @@
+"""From a causal checkpoint to a classifier that servers load."""
+
+from qwen3_reranker.deploy.convert import Conversion, convert
+from qwen3_reranker.deploy.verify import Verification, verify
+
+__all__ = ["Conversion", "Verification", "convert", "verify"]

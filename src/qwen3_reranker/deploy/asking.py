@@ -1,0 +1,266 @@
+"""How the doctor asks a server: as the reranker does, but seeing the raw answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
+from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.detect import Detector, Served, Template, environment_key
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects
+from qwen3_reranker.scorers.dialects.base import Text
+from qwen3_reranker.scorers.probe import PROBES, Outcome
+from qwen3_reranker.scorers.signs import Signs, read_signs
+from qwen3_reranker.scorers.transport import Transport
+
+__all__ = ["Answer", "Probed", "Server"]
+
+# What scores any prompt that it is sent, and puts no template around it.
+_RAW = {
+    "vLLM": ("vllm-classify", "vllm-generative"),
+    "SGLang": ("sglang-score", "sglang-classify"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: a number a document as on the wire, the tokens counted, all of it, the time."""
+
+    values: list[float]
+    tokens: int | None
+    raw: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One way to ask a server, and what it answered to the probe."""
+
+    served: Served
+    answers: tuple[Answer, ...]
+
+    @property
+    def rows(self) -> list[list[float]]:
+        """The numbers as on the wire."""
+        return [answer.values for answer in self.answers]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The probe's outcome, with the tokens of the prompts where the dialect counts them."""
+        counted = [answer.tokens for answer in self.answers]
+        known = self.served.dialect.counts and None not in counted
+        tokens = sum(n for n in counted if n is not None) if known else None
+        return Outcome.read(self.rows, tokens, logits=self.served.dialect.score == "logit")
+
+
+class Server:
+    """
+    A server to examine.
+
+    Args:
+        address: Where it is.
+        transport: How it is reached.
+        api_key: The key; None takes the environment's.
+        model: The name that it knows the model by; None takes what it lists.
+        tokenizer: The content of a tokenizer.json; None looks for one.
+        timeout: The most seconds for a request.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        transport: Transport,
+        *,
+        api_key: str | None,
+        model: str | None,
+        tokenizer: str | None,
+        timeout: float,
+    ) -> None:
+        self.address = address
+        self.signs = Signs()
+        self.info: Mapping[str, Any] = {}
+        self._root = replace(address, url=address.origin + address.prefix, endpoint=None, rest="")
+        self._transport = transport
+        self._key = api_key
+        self._given = api_key is not None
+        self._model = model
+        self._tokenizer = tokenizer
+        self._timeout = timeout
+
+    def hide(self, text: str) -> str:
+        """Return `text` without the key."""
+        return self._transport.hide(text, self._auth())
+
+    async def look(self) -> None:
+        """
+        Read what the server says of itself.
+
+        Raises:
+            RetryableError: It cannot be reached.
+        """
+        self._adopt_key(self.hosted() or [d for d in dialects() if not d.hosts][:0])
+        if self.hosted():
+            return
+        self.signs = await read_signs(self.get)
+        own = [d for d in dialects() if d.kind is not None and d.kind == self.signs.kind]
+        if self._adopt_key(own):
+            self.signs = await read_signs(self.get)
+        if self.signs.kind == "SGLang":
+            try:
+                found = await self.get("/model_info")
+            except ServerError:
+                return
+            self.info = found if isinstance(found, dict) else {}
+
+    def hosted(self) -> list[Dialect]:
+        """Return the dialects of the hosted service that the host belongs to, if any."""
+        found = [d for d in dialects() if self.address.hosts(d)]
+        return [d for d in found if self.address.serves(d)] or found
+
+    def candidates(self) -> list[Dialect]:
+        """Return what this server may speak, the likely first."""
+        if hosted := self.hosted():
+            return hosted
+        known = [d for d in dialects() if self.address.serves(d) and not d.hosts]
+        if self.signs.generates is False:  # asked to generate, some servers die
+            known = [d for d in known if not d.generates]
+        own = [d for d in known if d.kind is not None and d.kind == self.signs.kind]
+        common = [d for d in known if d.kind is None or (d.common and self.signs.kind is None)]
+        return own + [d for d in common if d not in own]
+
+    async def detect(self, dialect: Dialect | None, template: Template) -> Served:
+        """Find out how the server is asked, as the reranker does; raises as it does."""
+        return await self._detector(self.address, dialect, template).run()
+
+    async def way(self, dialect: Dialect, owner: Owner, *, root: bool = False) -> Served:
+        """Return one way to ask, whatever comes of it; `root` leaves the URL's endpoint out."""
+        address = self._root if root else self.address
+        return await self._detector(address, dialect, owner).run()
+
+    async def probe(self, served: Served, *, root: bool = False) -> Probed:
+        """Ask the probe's questions, at the first of the dialect's paths that is there."""
+        fixed = self.address.endpoint is not None and not root
+        paths = [served.path] if fixed else list(served.dialect.paths)
+        for path in paths:
+            way = replace(served, path=path)
+            try:
+                answers = [await self.ask(way, *one) for one in PROBES]
+            except ServerError as error:
+                if error.status not in (404, 405) or path == paths[-1]:
+                    raise
+            else:
+                return Probed(way, tuple(answers))
+        raise AnswerError(f"{served.dialect.name} has no path")
+
+    async def probe_all(
+        self, candidates: Sequence[Dialect], owners: Sequence[Owner]
+    ) -> tuple[list[Probed], list[tuple[str, RerankerError]]]:
+        """Return each way that answers the probe with numbers, and why the others do not."""
+        found: list[Probed] = []
+        failed: list[tuple[str, RerankerError]] = []
+        for dialect in candidates:
+            for owner in owners:
+                if owner not in dialect.owners:
+                    continue
+                try:
+                    found.append(await self.probe(await self.way(dialect, owner)))
+                except RerankerError as error:
+                    failed.append((dialect.name, error))
+        return found, failed
+
+    async def raw(self) -> Served | None:
+        """Return a way to score any text as the whole prompt, None where there is none."""
+        names = _RAW.get(self.signs.kind or "", ())
+        if self.signs.kind == "SGLang":  # with two labels the first answers in another order
+            names = names[1:] if self.signs.generates is False else names[:1]
+        for dialect in (d for d in dialects() if d.name in names):
+            try:
+                served = await self.way(dialect, "client", root=True)
+                await self.ask_whole(served, [PROBES[0][1][0]])
+            except RerankerError:
+                continue
+            return served
+        return None
+
+    async def ask(
+        self,
+        served: Served,
+        query: str,
+        texts: Sequence[str],
+        instruction: str | None = None,
+    ) -> Answer:
+        """Score texts as the reranker would."""
+        written = await served.writer.write(
+            query, texts, instruction, served.owner, ids=served.dialect.ids
+        )
+        carried = served.owner == "server" and served.dialect.instruction
+        return await self.send(
+            served, written.query, written.documents, instruction if carried else None
+        )
+
+    async def ask_whole(self, served: Served, prompts: Sequence[str]) -> Answer:
+        """Score texts as whole prompts, in a way that `raw` returned."""
+        return await self.send(served, "", prompts)
+
+    async def send(
+        self,
+        served: Served,
+        query: Text,
+        documents: Sequence[Text],
+        instruction: str | None = None,
+    ) -> Answer:
+        """Send what is given as it is."""
+        ask = Ask(query, list(documents), instruction, served.model, served.labels)
+        call = served.dialect.build(ask)
+        started = perf_counter()
+        answer = await self.post(call.path or served.path, call.body, root=self._moved(served))
+        seconds = perf_counter() - started
+        values = served.dialect.parse(answer, len(documents))
+        return Answer(values, served.dialect.usage(answer), answer, seconds)
+
+    async def get(self, path: str) -> Any:
+        """Return the JSON answer of a path."""
+        return await self._transport.get(
+            self.address.at(path), auth=self._auth(), seconds=self._timeout
+        )
+
+    async def post(self, path: str, body: Mapping[str, Any], *, root: bool = False) -> Any:
+        """Return the JSON answer of a path to a body."""
+        address = self._root if root else self.address
+        return await self._transport.post(
+            address.at(path), body, auth=self._auth(), seconds=self._timeout
+        )
+
+    def _moved(self, served: Served) -> bool:
+        """Whether a way leads to another path than the endpoint that the URL names."""
+        return self.address.endpoint is not None and served.path != self.address.endpoint
+
+    def _detector(
+        self, address: Address, dialect: Dialect | None, template: Template
+    ) -> Detector:
+        async def post(path: str, body: dict[str, Any]) -> Any:
+            return await self.post(path, body, root=address is self._root)
+
+        return Detector(
+            address,
+            self.get,
+            post,
+            self._adopt_key,
+            dialect=dialect,
+            template=template,
+            model=self._model,
+            tokenizer=self._tokenizer,
+            max_length=None,
+        )
+
+    def _adopt_key(self, candidates: Sequence[Dialect]) -> bool:
+        if self._key is None:
+            self._key = environment_key(self.address, candidates)
+            return self._key is not None
+        return False
+
+    def _auth(self) -> str | None:
+        return f"Bearer {self._key}" if self._key else self.address.auth
