@@ -6,10 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.deploy import convert
 
 
 def copy_demo(folder: Path, **config: object) -> Path:
@@ -22,20 +23,53 @@ def copy_demo(folder: Path, **config: object) -> Path:
 
 def convert_demo(folder: Path, labels: int) -> Path:
     """Convert the demo model to a classifier: one label is yes - no, two are [no, yes]."""
-    names = {str(i): name for i, name in enumerate(["no", "yes"] if labels == 2 else ["LABEL_0"])}
-    copy_demo(
-        folder,
-        architectures=["Qwen3ForSequenceClassification"],
-        id2label=names,
-        label2id={name: int(i) for i, name in names.items()},
-        pad_token_id=None,
-    )
-    prompts = PromptBuilder((folder / "tokenizer.json").read_text("utf-8"))
-    weights = load_file(folder / "model.safetensors")
-    rows = weights["model.embed_tokens.weight"]
-    no, yes = rows[prompts.no], rows[prompts.yes]
-    head = (yes - no)[None] if labels == 1 else rows[[prompts.no, prompts.yes]].clone()
-    weights["score.weight"] = head
-    weights.pop("lm_head.weight", None)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return convert("demo", folder, labels=labels).folder  # type: ignore[arg-type]
+
+
+def causal(folder: Path, *, dtype: str = "bfloat16", tied: bool = True, shards: int = 1) -> Path:
+    """
+    Write the demo model as another causal checkpoint.
+
+    Untied, its output matrix is half its embedding, so that scores tell which of the two was read.
+    Sharded, the output matrix shares its shard with others.
+    """
+    copy_demo(folder, tie_word_embeddings=tied, torch_dtype=dtype)
+    single = folder / "model.safetensors"
+    weights = {name: w.to(getattr(torch, dtype)) for name, w in load_file(single).items()}
+    if not tied:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"] / 2
+    return save(folder, weights, shards)
+
+
+def tiny(folder: Path, *, dtype: str = "bfloat16", tied: bool = True, shards: int = 1) -> Path:
+    """Write a causal checkpoint with the demo model's vocabulary and random weights, 16 wide."""
+    copy_demo(folder, tie_word_embeddings=tied, torch_dtype=dtype, hidden_size=16)
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(getattr(torch, dtype))
+
+    weights = {"model.embed_tokens.weight": random(12288, 16), "model.norm.weight": random(16)}
+    for name in ("q", "k", "v"):
+        weights[f"model.layers.0.self_attn.{name}_proj.weight"] = random(256, 16)
+    if not tied:
+        weights["lm_head.weight"] = random(12288, 16)
+    return save(folder, weights, shards)
+
+
+def save(folder: Path, weights: dict[str, torch.Tensor], shards: int = 1) -> Path:
+    """Write weights as one file, or as shards with their index."""
+    single = folder / "model.safetensors"
+    single.unlink(missing_ok=True)
+    if shards == 1:
+        save_file(weights, single, {"format": "pt"})
+        return folder
+    places: dict[str, str] = {}
+    for number in range(shards):
+        names = sorted(weights)[number::shards]
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        save_file({name: weights[name] for name in names}, folder / file, {"format": "pt"})
+        places |= dict.fromkeys(names, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder

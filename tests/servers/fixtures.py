@@ -11,12 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.deploy import convert
 
-from checkpoints import convert_demo
 from servers.litellm_servers import LITELLM, litellm_server
 from servers.processes import Server
 from servers.sglang_servers import PYTHON, RERANK_TEMPLATE, sglang_server
@@ -68,7 +66,7 @@ def vllm_template(start: Start, logs: Path) -> Server:
 @pytest.fixture(scope="session")
 def vllm_one_label(start: Start, logs: Path) -> Server:
     """vLLM, the checkpoint converted to one label (yes - no)."""
-    model = convert_demo(logs / "one_label", 1)
+    model = convert("demo", logs / "one_label", labels=1, engine="vllm").folder
     return start(vllm_server(model, logs / "vllm_one_label.log"))
 
 
@@ -96,11 +94,7 @@ def sglang_causal(start: Start, logs: Path) -> Server:
 def sglang_two_label(start: Start, logs: Path) -> Server:
     """SGLang, the checkpoint converted to two labels ([no, yes])."""
     _check(PYTHON)
-    model = convert_demo(logs / "two_label", 2)
-    weights = load_file(model / "model.safetensors")
-    # SGLang's head has a bias, and one that the checkpoint lacks is left at random numbers.
-    weights["score.bias"] = torch.zeros(2)
-    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    model = convert("demo", logs / "two_label", labels=2, engine="sglang").folder
     return start(sglang_server(model, logs / "sglang_two_label.log"))
 
 
