@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 
-from qwen3_reranker import ClosedError, Reranker, RerankerError, ServerError
+from qwen3_reranker import ClosedError, Reranker, RerankerError, ServerError, ServerUnavailableError
 from qwen3_reranker.langchain import Qwen3Rerank
 
 from scripted_server import HANG, Reply, Request, ScriptedServer, but, relevance
@@ -205,6 +205,22 @@ async def test_cancelled_and_timed_out_calls_give_their_connections_back(
             found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(8)))
     assert found == [RIGHT] * 8
     assert server.most <= 2
+
+
+async def test_calls_that_time_out_leave_no_connection_behind(server: ScriptedServer) -> None:
+    settings: dict[str, Any] = {"dialect": "vllm-classify", "template": "client"}
+    async with Reranker(base_url=server.url, timeout=60) as patient:
+        await patient.awarm_up()
+    async with Reranker(base_url=server.url, timeout=2, **settings) as reranker:
+        await reranker.awarm_up()
+        before = len(server.asked())
+        server.always(HANG)
+        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(30))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in found} == {ServerUnavailableError}
+        async with asyncio.timeout(SOON):
+            while len(server.dropped) < len(server.asked()) - before:
+                await asyncio.sleep(0.01)
 
 
 async def test_cancelling_a_call_closes_its_request(

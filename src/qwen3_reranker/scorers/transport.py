@@ -13,16 +13,18 @@ import html
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from qwen3_reranker.errors import InputError, ServerError
 
 __all__ = ["MAX_ANSWER", "RetryableError", "TooLargeError", "Transport"]
+
+T = TypeVar("T")
 
 MAX_ANSWER = 64 * 2**20
 """The most bytes of an answer that are read; eight times what a request may hold."""
@@ -156,6 +158,14 @@ class Transport:
         if self._own:
             await self._client.aclose()
 
+    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+        # A redirect would take the key to whoever it names.
+        response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            return response, await _read(response)
+        finally:
+            await response.aclose()
+
     async def _send(
         self, method: str, url: str, content: bytes | None, auth: str | None, seconds: float
     ) -> Any:
@@ -169,12 +179,7 @@ class Transport:
                 method, url, content=content, headers=headers, timeout=None
             )
             async with asyncio.timeout(seconds):
-                # A redirect would take the key to whoever it names.
-                response = await self._client.send(request, stream=True, follow_redirects=False)
-                try:
-                    body = await _read(response)
-                finally:
-                    await response.aclose()
+                response, body = await _cancelled_once(self._exchange(request))
         except TimeoutError:
             raise RetryableError(
                 f"{url} gave no answer within {seconds:.3g} s", here=False
@@ -189,6 +194,21 @@ class Transport:
         except ServerError as error:
             error.args = (self.hide(str(error), auth), *error.args[1:])
             raise
+
+
+async def _cancelled_once(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Await `work`, and cancel it once at most.
+
+    Where two timeouts end together, a second cancellation would stop httpcore as it closes the
+    connection for the first, and the connection would stay open and taken for ever.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -245,9 +265,11 @@ def error_message(body: bytes) -> str:
             found = found[0]
         elif isinstance(found, dict):
             key = next((k for k in _MESSAGE_KEYS if found.get(k)), None)
-            if key == "msg" and found.get("loc"):  # FastAPI's validation errors
-                return f"{found['msg']} ({'.'.join(map(str, found['loc']))})"
-            found = found[key] if key else json.dumps(found, ensure_ascii=False)
+            place = found.get("loc")
+            if key == "msg" and isinstance(place, list):  # FastAPI's validation errors
+                found = f"{found['msg']} ({'.'.join(map(str, place))})"
+            else:
+                found = found[key] if key else json.dumps(found, ensure_ascii=False)
         else:
             break
     return str(found)[:1000]
