@@ -25,6 +25,7 @@ _CHOICE = {
     "max_tokens": 1,
     "temperature": 0,
     "logprobs": 20,
+    "return_tokens_as_token_ids": False,
     "logprob_token_ids": [9693, 2152],
     "allowed_token_ids": [9693, 2152],
     "logit_bias": {"9693": 100, "2152": 100},

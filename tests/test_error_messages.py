@@ -78,7 +78,7 @@ def test_what_is_not_json_is_shown_as_text() -> None:
     assert len(error_message(json.dumps({"error": "x" * 10**5}).encode())) <= 1000
 
 
-KEYS = ["error", "message", "detail", "errors", "msg", "error_message", "error_type", "code"]
+KEYS = ["error", "message", "detail", "errors", "msg", "error_message", "error_type", "code", "loc"]
 odd = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

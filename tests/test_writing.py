@@ -275,3 +275,15 @@ def test_tokenizers_are_found_where_they_lie(tmp_path: Path) -> None:
 )
 def test_a_server_may_call_its_model_anything(name: str) -> None:
     assert cached_tokenizer(name) is None
+
+
+@given(instruction=hostile)
+@settings(max_examples=80, deadline=None)
+@pytest.mark.parametrize("writer", [WRITERS["official"], Writer(None)])
+async def test_an_instruction_for_a_servers_template_is_harmless(
+    writer: Writer, instruction: str
+) -> None:
+    written = await writer.write("q", ["d"], instruction, "server", ids=False)
+    assert written.instruction is not None and not has_token(written.instruction)
+    client = await writer.write("q", ["d"], instruction, "client", ids=False)
+    assert client.instruction is None

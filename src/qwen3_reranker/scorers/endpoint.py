@@ -93,14 +93,13 @@ class Endpoint:
         served = await self.settle()
         if len(texts) > 1 and len(split(query, texts, served.dialect.limits)) > 1:
             raise TooLargeError(f"{len(texts)} documents are too many for {served.dialect.name}")
-        server_writes = served.owner == "server"
         written = await served.writer.write(
             query, texts, instruction, served.owner, ids=served.dialect.ids
         )
         ask = Ask(
             written.query,
             written.documents,
-            instruction if server_writes and served.dialect.instruction else None,
+            written.instruction if served.dialect.instruction else None,
             served.model,
             served.labels,
         )

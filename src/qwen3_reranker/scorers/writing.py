@@ -20,11 +20,16 @@ _SPARE = 64
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A query and its documents as they go over the wire, and which documents were cut."""
+    """
+    What goes over the wire, and which documents were cut.
+
+    The instruction is None where it is part of the prompt already, or the default.
+    """
 
     query: Text
     documents: list[Text]
     truncated: list[bool]
+    instruction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,12 @@ class Writer:
     ) -> Written:
         truncated = [cut for _, cut in fitted]
         if owner == "server":
-            return Written(self._text.harmless(query), [text for text, _ in fitted], truncated)
+            return Written(
+                self._text.harmless(query),
+                [text for text, _ in fitted],
+                truncated,
+                None if instruction is None else self._text.harmless(instruction),
+            )
         tails: list[Text] = [self._text.tail(text) for text, _ in fitted]
         return Written(self._text.head(query, instruction), tails, truncated)
 

@@ -47,6 +47,8 @@ class Completions(Dialect):
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": 20,
+            # A vLLM may have been started with the opposite.
+            "return_tokens_as_token_ids": False,
         }
         if ask.labels is not None:
             body |= {
