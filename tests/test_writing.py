@@ -148,7 +148,7 @@ async def test_a_server_that_writes_the_template_gets_plain_texts(
         "neither": Writer(None),
     }[kind]
     written = await writer.write(query, documents, "find it", "server", ids=True)
-    assert written == Written(query, [*documents], [False] * len(documents))
+    assert written == Written(query, [*documents], [False] * len(documents), "find it")
 
 
 @pytest.mark.parametrize("ids", [True, False])

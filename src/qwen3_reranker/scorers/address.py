@@ -19,13 +19,12 @@ class Address:
     A base URL, taken apart.
 
     Attributes:
-        url: As given, without what it may say of a user and a password.
+        url: As given.
         host: The host's name.
         origin: Scheme, host and port.
         prefix: The path that all paths of the server come after.
         endpoint: The path of an endpoint that the URL ends with, None where it names none.
         rest: What follows the endpoint (a model's name).
-        auth: The value of an Authorization header, where the URL holds user and password.
     """
 
     url: str
@@ -34,7 +33,6 @@ class Address:
     prefix: str
     endpoint: str | None
     rest: str
-    auth: str | None
 
     @classmethod
     def parse(cls, base_url: str) -> Address:
@@ -42,7 +40,7 @@ class Address:
         Take a base URL apart.
 
         Raises:
-            InputError: It is no http or https URL, or has a query.
+            InputError: It is no http or https URL, or has a query, or holds a password.
         """
         try:
             url = httpx.URL(str(base_url).strip())
@@ -58,14 +56,16 @@ class Address:
                 f"base_url={_shown(base_url)} has a query or a fragment: give what the server "
                 "needs to know in headers="
             )
-        auth = None
         if url.userinfo:
-            auth = _basic(url)
-            url = url.copy_with(username=None, password=None)
+            # It would stand in every repr and message.
+            raise InputError(
+                f"base_url={_shown(base_url)} holds a user or a password: give api_key=, or "
+                'headers={"Authorization": ...}'
+            )
         path = url.raw_path.decode().partition("?")[0].rstrip("/")
         origin = str(url.copy_with(raw_path=b"/", fragment=None)).rstrip("/")
         prefix, endpoint, rest = _split(path)
-        return cls(origin + path, url.host, origin, prefix, endpoint, rest, auth)
+        return cls(origin + path, url.host, origin, prefix, endpoint, rest)
 
     def at(self, path: str) -> str:
         """
@@ -110,10 +110,3 @@ def _split(path: str) -> tuple[str, str | None, str]:
 def _shown(base_url: object) -> str:
     """Return a base URL as errors show it: without a password."""
     return repr(re.sub(r"(?<=//).*@", "***@", str(base_url), flags=re.DOTALL))
-
-
-def _basic(url: httpx.URL) -> str:
-    request = httpx.Request("GET", url.copy_with(username=None, password=None))
-    return next(httpx.BasicAuth(url.username, url.password).auth_flow(request)).headers[
-        "Authorization"
-    ]

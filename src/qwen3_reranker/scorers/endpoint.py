@@ -180,7 +180,7 @@ class Endpoint:
         return self.address.at(path)
 
     def _auth(self) -> str | None:
-        return f"Bearer {self._key}" if self._key else self.address.auth
+        return f"Bearer {self._key}" if self._key else None
 
 
 # Any text that means something else will do.
