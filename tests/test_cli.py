@@ -1,0 +1,71 @@
+"""The command, as a shell runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripted_server import ScriptedServer
+
+QUERY = "What is the capital of China?"
+TEXTS = ["Gravity pulls [bold]bodies[/bold].", "The capital of China is Beijing.", "An apple."]
+
+
+def run(*arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", "from qwen3_reranker.cli import main; main()", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with ScriptedServer() as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "-"])
+def test_rerank_shows_the_best_first(url: str, tmp_path: Path, kind: str) -> None:
+    rows = TEXTS if kind == "txt" else [json.dumps({"text": text, "id": text[0]}) for text in TEXTS]
+    file = tmp_path / f"documents.{kind}"
+    file.write_text("\n".join(rows), "utf-8")
+    where = ["-"] if kind == "-" else [str(file)]
+    stdin = "\n".join(rows) if kind == "-" else ""
+    table = run("rerank", QUERY, *where, "--base-url", url, stdin=stdin).stdout
+    assert TEXTS[0] in table  # not read as markup
+    lines = [line for line in table.splitlines() if any(text in line for text in TEXTS)]
+    assert "Beijing" in lines[0] and len(lines) == 3
+    best = run("rerank", QUERY, *where, "--base-url", url, "--json", "--top-n", "1", stdin=stdin)
+    [row] = [json.loads(line) for line in best.stdout.splitlines()]
+    assert (row["line"], row["truncated"]) == (2, False)
+    assert row["document"]["text"] == TEXTS[1] and 0.5 < row["score"] <= 1
+    assert ("id" in row["document"]) == (kind != "txt")
+
+
+def test_an_error_is_a_message_and_code_2(tmp_path: Path) -> None:
+    missing = run("rerank", "q", str(tmp_path / "none.txt"), "--base-url", "http://x", code=2)
+    assert missing.stderr.startswith("error: ") and "cannot be read" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    (tmp_path / "a.jsonl").write_text("{oops\n", "utf-8")
+    broken = run("rerank", "q", str(tmp_path / "a.jsonl"), "--base-url", "http://x", code=2)
+    assert "line 1 is not JSON" in broken.stderr
+
+
+def test_convert_and_verify(tmp_path: Path) -> None:
+    target = tmp_path / "converted"
+    done = run("convert", "demo", str(target), "--labels", "2", "--for", "sglang", "--verify")
+    assert "2 label(s)" in done.stderr and "largest difference" in done.stdout
+    assert json.loads((target / "config.json").read_text("utf-8"))["num_labels"] == 2
+    again = run("convert", "demo", str(target), code=2)
+    assert again.stderr.startswith("error: ")
