@@ -13,6 +13,7 @@ from qwen3_reranker.scorers import dialects as package
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detect import environment_key
 from qwen3_reranker.scorers.dialects import Ask, Call, Dialect, Owner, dialects, find, register
+from qwen3_reranker.scorers.transport import RetryableError
 
 VLLM = {
     "/version": {"version": "0.32.0"},
@@ -279,3 +280,21 @@ async def test_answers_of_another_shape_move_on_to_the_next_dialect() -> None:
     assert (await server.detector().run()).dialect.name == "vllm-rerank"
     with pytest.raises((ServerError, AnswerError)):
         await server.detector(dialect=find("vllm-classify")).run()
+
+
+async def test_an_accident_does_not_make_a_lesser_dialect_stick() -> None:
+    accident = RetryableError("http://h/classify answered 500: oops", 500, here=False)
+    server = FakeReranker({"/classify": accident, "/v1/rerank": "rerank"}, VLLM, template=True)
+    post = server.post
+
+    async def recovering(path: str, body: dict[str, Any]) -> Any:
+        try:
+            return await post(path, body)
+        finally:
+            if sum(asked == "/classify" for asked, _ in server.asked) == 2:  # the probe's two
+                server.paths["/classify"] = "classify"
+
+    server.post = recovering  # type: ignore[method-assign]
+    assert (await server.detector().run()).dialect.name == "vllm-classify"
+    server.paths["/classify"] = accident
+    assert (await server.detector().run()).dialect.name == "vllm-rerank"

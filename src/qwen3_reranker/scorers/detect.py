@@ -130,12 +130,17 @@ class Detector:
         writer = await self._writer(signs)
         rejected: list[tuple[str, ServerError | AnswerError]] = []
         for dialect in candidates:
-            try:
-                return await self._settle(dialect, signs, writer)
-            except (ServerError, AnswerError) as error:
-                if isinstance(error, RetryableError) and error.passing:
-                    raise  # it is the server that fails, not the dialect
-                rejected.append((dialect.name, error))
+            for attempt in (1, 2):
+                try:
+                    return await self._settle(dialect, signs, writer)
+                except RetryableError as error:
+                    if error.passing:
+                        raise  # it is the server that fails, not the dialect
+                    if attempt == 2:  # an accident must not make a lesser dialect stick
+                        rejected.append((dialect.name, error))
+                except (ServerError, AnswerError) as error:
+                    rejected.append((dialect.name, error))
+                    break
         raise self._nothing(signs, rejected)
 
     def _hosted(self) -> list[Dialect]:
