@@ -14,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from qwen3_reranker.deploy import guard
+
 __all__ = ["MAX_LENGTH", "Server", "free_port"]
 
 # The most tokens of a prompt that the servers take: few, so that too many are soon written.
 MAX_LENGTH = 2048
 
-GUARD = Path(__file__).with_name("guard.py")
+PATIENCE = "5"  # seconds for an orderly end
 START_LIMIT = 300.0
 TAIL = 4000
 
@@ -75,7 +77,7 @@ class Server:
         started = time.monotonic()
         with self.log_path.open("wb") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", str(GUARD), *self._command],
+                [sys.executable, "-I", guard.__file__, PATIENCE, *self._command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

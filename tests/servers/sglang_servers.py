@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from qwen3_reranker.deploy.launch import TEMPLATES
+
 from servers.processes import MAX_LENGTH, Server
 
 __all__ = ["PYTHON", "RERANK_TEMPLATE", "sglang_server"]
 
 HERE = Path(__file__).parent
 PYTHON = Path(os.environ.get("SGLANG_PYTHON", HERE.parents[1] / ".venv-sglang/bin/python"))
-RERANK_TEMPLATE = HERE / "sglang_rerank.jinja"
+RERANK_TEMPLATE = TEMPLATES / "sglang_rerank.jinja"
 ENV = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "2",

@@ -6,11 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+from qwen3_reranker.deploy.launch import TEMPLATES
+
 from servers.processes import MAX_LENGTH, Server
 
 __all__ = ["SCORE_TEMPLATE", "vllm_server"]
 
-SCORE_TEMPLATE = Path(__file__).with_name("vllm_score.jinja")
+SCORE_TEMPLATE = TEMPLATES / "vllm_score.jinja"
 # What makes vLLM read the causal checkpoint's head as the one row yes - no.
 ORIGINAL = {
     "architectures": ["Qwen3ForSequenceClassification"],

@@ -22,7 +22,7 @@ from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import ClosedError, EngineError, ForkError, MissingDependencyError
 from qwen3_reranker.prompt import PromptBuilder
 from qwen3_reranker.scorers import child
-from qwen3_reranker.scorers.engine_args import check_version, engine_arguments
+from qwen3_reranker.scorers.engine_args import check_version, cpu_environment, engine_arguments
 
 __all__ = ["Engine", "lease", "release"]
 
@@ -232,15 +232,7 @@ def _wanted(*, cpu: bool) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if cpu:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        wanted |= {
-            # All cores; by itself vLLM keeps one back.
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(cores),
-            # Lets the engine's process do the work itself ("uni") instead of starting another
-            # one, which costs as much again at start. AsyncLLM has its own process all the same.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        }
+        wanted |= cpu_environment()
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 

