@@ -11,10 +11,10 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["arun", "run", "submit"]
+__all__ = ["arun", "gather", "run", "submit"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 async def arun(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run `coroutine` on the background loop and await it; cancelling the caller cancels it."""
     return await asyncio.wrap_future(submit(coroutine))
+
+
+async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
+    """Await all; where one fails, or the caller is cancelled, cancel the others and wait for them."""
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def _get_loop() -> asyncio.AbstractEventLoop:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from qwen3_reranker import background
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import ClosedError, EngineError, ForkError, MissingDependencyError
 from qwen3_reranker.prompt import PromptBuilder
@@ -95,11 +96,8 @@ class Engine:
         tasks = [asyncio.create_task(self._encode(ids)) for ids in prompts]
         self._running.update(tasks)
         try:
-            return await asyncio.gather(*tasks)
+            return await background.gather(tasks)
         except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             if self._closed:
                 raise ClosedError("the reranker was closed while documents were scored") from None
             raise

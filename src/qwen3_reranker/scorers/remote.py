@@ -266,11 +266,20 @@ class RemoteScorer(Scorer):
             self._unsupported(
                 "max_length was given, but there is no tokenizer to count with: give tokenizer="
             )
-        parts = await _gather(
-            self._part(query, texts[run.start : run.stop], instruction)
-            for run in split(query, texts, served.dialect.limits)
+        runs = split(query, texts, served.dialect.limits)
+        return await self._parts(query, [texts[r.start : r.stop] for r in runs], instruction)
+
+    async def _parts(
+        self, query: str, parts: Iterable[Sequence[str]], instruction: str | None
+    ) -> Scores:
+        """Score parts side by side, and join what comes back."""
+        scores = await background.gather(
+            [asyncio.create_task(self._part(query, part, instruction)) for part in parts]
         )
-        return _joined(parts)
+        return Scores(
+            [value for part in scores for value in part.values],
+            [cut for part in scores for cut in part.truncated],
+        )
 
     async def _part(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """Score what should fit into one request; halve it where the server says it does not."""
@@ -281,8 +290,7 @@ class RemoteScorer(Scorer):
             if len(texts) == 1:
                 raise
             middle = len(texts) // 2
-            halves = (texts[:middle], texts[middle:])
-            return _joined(await _gather(self._part(query, h, instruction) for h in halves))
+            return await self._parts(query, (texts[:middle], texts[middle:]), instruction)
 
     async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
         settings = self._settings
@@ -296,25 +304,6 @@ class RemoteScorer(Scorer):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, RerankerWarning, stacklevel=2)
-
-
-async def _gather(work: Iterable[Coroutine[Any, Any, Scores]]) -> list[Scores]:
-    """Do all of it side by side; the first failure stops the rest."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-def _joined(parts: Sequence[Scores]) -> Scores:
-    return Scores(
-        [value for part in parts for value in part.values],
-        [cut for part in parts for cut in part.truncated],
-    )
 
 
 def _close(transport: Transport) -> None:
