@@ -85,7 +85,6 @@ class Server:
         self._root = replace(address, url=address.origin + address.prefix, endpoint=None, rest="")
         self._transport = transport
         self._key = api_key
-        self._given = api_key is not None
         self._model = model
         self._tokenizer = tokenizer
         self._timeout = timeout
@@ -101,7 +100,7 @@ class Server:
         Raises:
             RetryableError: It cannot be reached.
         """
-        self._adopt_key(self.hosted() or [d for d in dialects() if not d.hosts][:0])
+        self._adopt_key(self.hosted())
         if self.hosted():
             return
         self.signs = await read_signs(self.get)
@@ -109,11 +108,10 @@ class Server:
         if self._adopt_key(own):
             self.signs = await read_signs(self.get)
         if self.signs.kind == "SGLang":
-            try:
-                found = await self.get("/model_info")
-            except ServerError:
-                return
-            self.info = found if isinstance(found, dict) else {}
+            self.info = await self._about("/model_info")
+            version = (await self._about("/server_info")).get("version")
+            if self.signs.version is None and isinstance(version, str):
+                self.signs = replace(self.signs, version=version)
 
     def hosted(self) -> list[Dialect]:
         """Return the dialects of the hosted service that the host belongs to, if any."""
@@ -173,7 +171,7 @@ class Server:
 
     async def raw(self) -> Served | None:
         """Return a way to score any text as the whole prompt, None where there is none."""
-        names = _RAW.get(self.signs.kind or "", ())
+        names: tuple[str, ...] = _RAW.get(self.signs.kind or "", ())
         if self.signs.kind == "SGLang":  # with two labels the first answers in another order
             names = names[1:] if self.signs.generates is False else names[:1]
         for dialect in (d for d in dialects() if d.name in names):
@@ -216,7 +214,7 @@ class Server:
         ask = Ask(query, list(documents), instruction, served.model, served.labels)
         call = served.dialect.build(ask)
         started = perf_counter()
-        answer = await self.post(call.path or served.path, call.body, root=self._moved(served))
+        answer = await self.post(call.path or served.path, call.body)
         seconds = perf_counter() - started
         values = served.dialect.parse(answer, len(documents))
         return Answer(values, served.dialect.usage(answer), answer, seconds)
@@ -227,27 +225,24 @@ class Server:
             self.address.at(path), auth=self._auth(), seconds=self._timeout
         )
 
-    async def post(self, path: str, body: Mapping[str, Any], *, root: bool = False) -> Any:
+    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the JSON answer of a path to a body."""
-        address = self._root if root else self.address
         return await self._transport.post(
-            address.at(path), body, auth=self._auth(), seconds=self._timeout
+            self.address.at(path), body, auth=self._auth(), seconds=self._timeout
         )
 
-    def _moved(self, served: Served) -> bool:
-        """Whether a way leads to another path than the endpoint that the URL names."""
-        return self.address.endpoint is not None and served.path != self.address.endpoint
+    async def _about(self, path: str) -> dict[str, Any]:
+        try:
+            found = await self.get(path)
+        except ServerError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
-    def _detector(
-        self, address: Address, dialect: Dialect | None, template: Template
-    ) -> Detector:
-        async def post(path: str, body: dict[str, Any]) -> Any:
-            return await self.post(path, body, root=address is self._root)
-
+    def _detector(self, address: Address, dialect: Dialect | None, template: Template) -> Detector:
         return Detector(
             address,
             self.get,
-            post,
+            self.post,
             self._adopt_key,
             dialect=dialect,
             template=template,
@@ -263,4 +258,4 @@ class Server:
         return False
 
     def _auth(self) -> str | None:
-        return f"Bearer {self._key}" if self._key else self.address.auth
+        return f"Bearer {self._key}" if self._key else None

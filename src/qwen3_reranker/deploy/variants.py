@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, head_text
+from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter, head_text
 from qwen3_reranker.scorers.probe import logit
 
 __all__ = ["RIGHT", "VARIANTS", "Rows", "Variant", "distance", "nearest"]
@@ -48,6 +48,12 @@ def _twice(query: str, document: str) -> str:
     return _whole(head, f"<Document>: {document}{SUFFIX}")
 
 
+def _twice_harmless(query: str, document: str) -> str:
+    writer = TextWriter()
+    head = PREFIX + head_text(query, DEFAULT_INSTRUCTION)
+    return _whole(writer.harmless(head), writer.harmless(f"<Document>: {document}{SUFFIX}"))
+
+
 _NO_THINK = SUFFIX[: SUFFIX.index("<think>")]
 _STOP = DEFAULT_INSTRUCTION + "."
 
@@ -57,11 +63,14 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("template-missing", "query and document with nothing around", lambda q, d: q + d),
     Variant("template-missing", "query and document on two lines", lambda q, d: f"{q}\n{d}"),
     Variant("template-twice", "a template around a written prompt", _twice),
+    Variant(
+        "template-twice",
+        "a template around a written prompt whose control tokens it breaks up",
+        _twice_harmless,
+    ),
     Variant("newline-lost", "one newline at the end, not two", lambda q, d: _whole(q, d)[:-1]),
     Variant("newline-lost", "no newline at the end", lambda q, d: _whole(q, d)[:-2]),
-    Variant(
-        "think-missing", "no think block", lambda q, d: PREFIX + _user(q, d) + _NO_THINK
-    ),
+    Variant("think-missing", "no think block", lambda q, d: PREFIX + _user(q, d) + _NO_THINK),
     Variant(
         "think-missing",
         "no think block, and no newline behind 'assistant'",
@@ -99,9 +108,7 @@ _EDGE = 8.0
 
 def distance(one: Rows, other: Rows) -> float:
     """Return the largest difference of two rows of scores, in log-odds."""
-    pairs = (
-        (a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)
-    )
+    pairs = ((a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
     return max(abs(_bounded(a) - _bounded(b)) for a, b in pairs)
 
 

