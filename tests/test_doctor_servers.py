@@ -1,0 +1,134 @@
+"""The doctor at real servers: the healthy are healthy, and what was broken on purpose is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qwen3_reranker import Reranker
+from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.deploy.doctor import adiagnose, diagnose
+from qwen3_reranker.deploy.findings import Finding, Report
+
+from helpers import SETTINGS
+from servers.fixtures import SERVED, Start
+from servers.litellm_servers import MODEL
+from servers.processes import Server
+from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
+
+
+@pytest.fixture(scope="module")
+def vllm_newline_lost(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """As `vllm_template`, and the template's newlines stand at the file's end: Jinja drops one."""
+    folder = tmp_path_factory.mktemp("newline")
+    written = SCORE_TEMPLATE.read_text("utf-8").rstrip("\n")
+    template = folder / "lost.jinja"
+    template.write_text(written.removesuffix("{{ '\\n\\n' }}") + "\n\n", "utf-8")
+    assert template.read_text("utf-8").endswith("</think>\n\n")
+    return start(vllm_server(DEMO_MODEL, folder / "log", original=True, template=template))
+
+
+def problems(report: Report) -> set[str | None]:
+    return {finding.code for finding in report.findings if finding.status == "problem"}
+
+
+def of(report: Report, check: str) -> Finding:
+    return next(finding for finding in report.findings if finding.check == check)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "endpoint"),
+    [
+        ("vllm_original", "vLLM 0.32.0", "vllm-classify at /classify"),
+        ("vllm_template", "vLLM 0.32.0", "vllm-classify at /classify"),
+        ("vllm_one_label", "vLLM 0.32.0", "vllm-classify at /classify"),
+        ("sglang_causal", "SGLang 0.5.23", "sglang-score at /v1/score"),
+        ("sglang_two_label", "SGLang 0.5.23", "sglang-classify at /v1/classify"),
+    ],
+)
+def test_healthy_servers(
+    request: pytest.FixtureRequest, name: str, kind: str, endpoint: str
+) -> None:
+    server: Server = request.getfixturevalue(name)
+    report = diagnose(server.url)
+    assert report.healthy, report
+    assert not report.codes - {"control-tokens"}, report
+    assert of(report, "kind").found == kind
+    assert of(report, "endpoint").found == endpoint
+    assert "takes 2048 tokens" in of(report, "model").found
+    for check in ("template", "order", "instruction", "truncation", "determinism", "latency"):
+        assert of(report, check).status == "ok", report
+    if server.served == str(DEMO_MODEL):
+        assert of(report, "golden pairs").status == "ok", report
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vllm_original", {"dialect": "vllm-score", "template": "client"}),
+        ("vllm_original", {"dialect": "vllm-rerank"}),
+        ("vllm_template", {"dialect": "vllm-score", "template": "server"}),
+        ("sglang_causal", {"dialect": "sglang-rerank"}),
+        ("sglang_causal", {"dialect": "completions"}),
+        ("litellm", {"model": MODEL, "api_key": None}),
+    ],
+)
+def test_other_ways_that_are_right(
+    request: pytest.FixtureRequest, name: str, options: dict[str, Any]
+) -> None:
+    server: Server = request.getfixturevalue(name)
+    report = diagnose(server.url, **{**options, "api_key": server.key or None})
+    assert report.healthy, report
+    assert of(report, "template").status == "ok", report
+
+
+def test_texts_without_a_template(vllm_original: Server) -> None:
+    report = diagnose(vllm_original.url, dialect="vllm-score", template="server")
+    assert problems(report) == {"template-missing"}, report
+    report = diagnose(vllm_original.url, template="server")
+    assert problems(report) == {"template-missing"}, report
+
+
+def test_a_template_around_written_prompts(vllm_template: Server) -> None:
+    report = diagnose(vllm_template.url, dialect="vllm-score", template="client")
+    assert problems(report) == {"template-twice"}, report
+    report = diagnose(f"{vllm_template.url}/v1/rerank", template="client")
+    assert problems(report) == {"template-twice"}, report
+
+
+def test_a_template_that_loses_its_newline(vllm_newline_lost: Server) -> None:
+    report = diagnose(vllm_newline_lost.url, dialect="vllm-rerank", template="server")
+    assert problems(report) == {"newline-lost"}, report
+    report = diagnose(vllm_newline_lost.url)
+    assert report.healthy, report
+    assert of(report, "other endpoints").code == "newline-lost", report
+
+
+def test_prompts_that_are_cut_in_silence(vllm_generate: Server) -> None:
+    report = diagnose(vllm_generate.url)
+    assert of(report, "truncation").code == "suffix-cut", report
+    assert report.healthy, report  # this client cuts documents itself
+
+
+def test_labels_in_another_order_than_asked_for(sglang_two_label: Server) -> None:
+    report = diagnose(sglang_two_label.url, dialect="sglang-score")
+    assert problems(report) == {"labels-inverted"}, report
+
+
+async def test_keys_and_a_model_by_anothers_name(vllm_key: Server) -> None:
+    report = await adiagnose(vllm_key.url, dialect="vllm-score", api_key="a-wrong-key")
+    assert problems(report) == {"key-refused"}, report
+    report = await adiagnose(vllm_key.url, api_key=vllm_key.key)
+    assert problems(report) == {"golden-mismatch"}, report
+    assert SERVED in of(report, "golden pairs").found
+    assert vllm_key.key not in str(report.as_dict())
+
+
+def test_a_model_in_the_embedded_engine(reranker: Reranker) -> None:
+    reranker.warm_up()
+    report = diagnose("demo", engine_args=SETTINGS["engine_args"])
+    assert report.healthy, report
+    assert of(report, "checkpoint").found.startswith("causal, takes 8192 tokens")
+    assert of(report, "order").status == "ok"
+    assert of(report, "golden pairs").status == "ok", report
