@@ -69,3 +69,23 @@ def test_convert_and_verify(tmp_path: Path) -> None:
     assert json.loads((target / "config.json").read_text("utf-8"))["num_labels"] == 2
     again = run("convert", "demo", str(target), code=2)
     assert again.stderr.startswith("error: ")
+
+
+def test_serve_prints_how_to_start_it() -> None:
+    name = "Qwen/Qwen3-Reranker-0.6B"
+    shell = run(
+        "serve", name, "--print", "shell", "--version", "0.32.0", "--", "--seed", "7"
+    ).stdout
+    assert "--runner pooling" in shell and "--seed 7" in shell and "# " in shell
+    compose = run("serve", name, "--print", "compose", "--engine", "sglang").stdout
+    assert "healthcheck:" in compose and "restart: unless-stopped" in compose
+    old = run("serve", name, "--print", "shell", "--version", "0.1.0", code=2)
+    assert old.stderr.startswith("error: ") and "0.1.0" in old.stderr
+
+
+def test_the_doctors_exit_code(url: str) -> None:
+    # Of a server that is right, and of one that is not there.
+    report = json.loads(run("doctor", url, "--json").stdout)
+    assert report["healthy"] and report["target"] == url
+    missing = run("doctor", "http://127.0.0.1:9", code=1)
+    assert "unreachable" in missing.stdout and "Traceback" not in missing.stderr
