@@ -176,6 +176,32 @@ def test_the_way_a_server_writes_its_prompts_is_told_by_its_scores(
         assert problems(report) == {variant.code}, report
 
 
+@pytest.mark.parametrize(
+    "variant", [v for v in VARIANTS if v.code == "newline-lost"], ids=lambda v: v.what
+)
+def test_what_a_server_renders_says_more_than_scores_that_move(variant: Variant) -> None:
+    """As on a GPU in bf16, where a newline moves scores by less than the batch does."""
+    moves = iter(range(10**6))
+
+    def noisy(prompt: str) -> float:
+        whole = prompt.rstrip("\n") + SUFFIX[-2:]
+        return biased(judge(whole), 0.09 * (next(moves) % 2))
+
+    def rendered(request: Request) -> Reply:
+        body = request.body
+        if "messages" in body:
+            body = {"prompt": variant.write(*(m["content"] for m in body["messages"]))}
+        return tokenize(Request("POST", "/tokenize", {}, body))
+
+    paths = vllm(variant.write, noisy)
+    blind = examined(paths, dialect="vllm-score", template="server")
+    assert "newline-lost" not in blind.codes
+    paths = {**paths, ("POST", "/tokenize"): rendered}
+    report = examined(paths, dialect="vllm-score", template="server")
+    assert problems(report) == {"newline-lost"}, report
+    assert "rendering" in named(report, "newline-lost").found
+
+
 @pytest.mark.parametrize("tokenizer", [None, "demo"])
 def test_a_template_around_written_prompts(tokenizer: str | None) -> None:
     report = examined(vllm(RIGHT), dialect="vllm-score", template="client", tokenizer=tokenizer)

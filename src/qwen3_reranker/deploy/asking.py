@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detect import Detector, Served, Template, environment_key
-from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.dialects.base import Text
 from qwen3_reranker.scorers.probe import PROBES, Outcome
 from qwen3_reranker.scorers.signs import Signs, read_signs
@@ -183,6 +184,24 @@ class Server:
             return served
         return None
 
+    async def rendered(self, served: Served) -> Variant | None:
+        """Return what a vLLM's own template writes, where it renders one and that is known."""
+        if self.signs.kind != "vLLM" or served.owner != "server":
+            return None
+        query, text = PROBES[0][0], PROBES[0][1][0]
+        roles = [{"role": "query", "content": query}, {"role": "document", "content": text}]
+        try:
+            answer = await self.ask(served, query, [text])
+            ids = await self._tokens(served, messages=roles)
+            if len(ids) != answer.tokens:  # another template than the one that is scored with
+                return None
+            for variant in VARIANTS:
+                if ids == await self._tokens(served, prompt=variant.write(query, text)):
+                    return variant
+        except (ServerError, AnswerError):
+            return None
+        return None
+
     async def ask(
         self,
         served: Served,
@@ -230,6 +249,10 @@ class Server:
         return await self._transport.post(
             self.address.at(path), body, auth=self._auth(), seconds=self._timeout
         )
+
+    async def _tokens(self, served: Served, **what: Any) -> list[Any]:
+        body = {"model": served.model, "add_special_tokens": False, **what}
+        return rows(await self.post("/tokenize", body), "tokens")
 
     async def _about(self, path: str) -> dict[str, Any]:
         try:

@@ -14,8 +14,8 @@ from typing import Any
 
 from qwen3_reranker.deploy.asking import Probed
 from qwen3_reranker.deploy.findings import Finding, picture
-from qwen3_reranker.deploy.pictures import double, head, order
-from qwen3_reranker.deploy.variants import Rows, nearest
+from qwen3_reranker.deploy.pictures import double, head, order, sigmoid_of
+from qwen3_reranker.deploy.variants import Rows, Variant, nearest
 from qwen3_reranker.scorers.probe import Outcome
 
 __all__ = ["Evidence", "examine", "is_embedding", "template"]
@@ -30,6 +30,7 @@ class Evidence:
         probed: The way, and its answers to the probe.
         info: What SGLang says of its model.
         expected: The tokens of the probe's prompts; None without a tokenizer.
+        written: What the server says that its template writes, where that is a known variant.
         variants: The scores of whole prompts on the same server, by their place in `VARIANTS`.
         noise: By how much (log-odds) the scores of equal prompts differ there.
         other: What came out where the other side wrote the template; None where that is no way.
@@ -38,6 +39,7 @@ class Evidence:
     probed: Probed
     info: Mapping[str, Any] = field(default_factory=dict)
     expected: int | None = None
+    written: Variant | None = None
     variants: Mapping[int, Rows] = field(default_factory=dict)
     noise: float = 0.0
     other: Outcome | None = None
@@ -55,7 +57,7 @@ def examine(evidence: Evidence) -> list[Finding]:
         return [picture("scores", "head", "embedding-component", found)]
     if broken := head(outcome, probed.rows):
         return [broken]
-    if probed.served.owner == "server" and (twice := double(outcome, evidence.variants.get(0))):
+    if 0 in evidence.variants and (twice := sigmoid_of(outcome, evidence.variants[0])):
         return [twice]
     written = template(evidence)
     if written.status == "problem":
@@ -75,17 +77,15 @@ def template(evidence: Evidence) -> Finding:
     way, outcome = evidence.probed.served, evidence.outcome
     who = "this client" if way.owner == "client" else "the server"
     at = f"{way.dialect.name} at {way.path}"
-    if evidence.variants:
+    found, how = evidence.written, "the server's own rendering says so"
+    if found is None and evidence.variants:
         found = nearest(outcome.scores, evidence.variants, evidence.noise)
-        if found is not None and found.code is None:
-            return _ok(f"written by {who} ({at}), {found.what}: whole prompts score the same")
-        if found is not None and found.code is not None:
-            return picture(
-                "scores",
-                "template",
-                found.code,
-                f"{at} scores as a prompt with {found.what} does{_counted(evidence)}",
-            )
+        how = "whole prompts score the same"
+    if found is not None and found.code is None:
+        return _ok(f"written by {who} ({at}), {found.what}: {how}")
+    if found is not None and found.code is not None:
+        said = f"{at} asks with {found.what}: {how}{_counted(evidence)}"
+        return picture("scores", "template", found.code, said)
     return _by_tokens(evidence, at) or _by_the_other(evidence, at) or _by_scores(evidence, who, at)
 
 

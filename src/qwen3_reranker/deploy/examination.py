@@ -145,6 +145,9 @@ class Examination:
         """Return the evidence about one way, asking no more than it takes."""
         served = probed.served
         evidence = Evidence(probed, self._server.info, expected=_expected(served), noise=noise)
+        written = await self._server.rendered(served)
+        if written is not None and written.code is not None:
+            return replace(evidence, written=written)
         if raw is not None and raw.dialect.name != served.dialect.name:
             right = await self._whole(raw, 0)
             variants = {0: right}

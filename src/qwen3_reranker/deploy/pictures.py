@@ -9,7 +9,7 @@ from qwen3_reranker.deploy.findings import Finding, picture
 from qwen3_reranker.deploy.variants import Rows, distance
 from qwen3_reranker.scorers.probe import Outcome, logit, sigmoid
 
-__all__ = ["double", "head", "judge", "order"]
+__all__ = ["double", "head", "judge", "order", "sigmoid_of"]
 
 
 def judge(outcome: Outcome) -> list[Finding]:
@@ -43,20 +43,18 @@ def head(outcome: Outcome, raw: Rows) -> Finding | None:
     return None
 
 
-def double(outcome: Outcome, whole: Rows | None = None) -> Finding | None:
-    """
-    Return the picture of a sigmoid, or a softmax of two, that was taken twice.
+def sigmoid_of(outcome: Outcome, whole: Rows) -> Finding | None:
+    """Return the picture of scores that are the sigmoid of what whole prompts get there."""
+    again = [[sigmoid(p) for p in row] for row in whole]
+    if distance(outcome.scores, again) > _CLOSE:
+        return None
+    return _head("double-sigmoid", "the scores are the sigmoid of whole prompts' own")
 
-    Args:
-        outcome: The probe's.
-        whole: What the same server gives for whole prompts, where it scores such.
-    """
+
+def double(outcome: Outcome) -> Finding | None:
+    """Return the picture of a sigmoid, or a softmax of two, that was taken twice."""
     if outcome.logits:
         return None
-    if whole is not None:
-        again = [[sigmoid(p) for p in row] for row in whole]
-        if distance(outcome.scores, again) < _CLOSE:
-            return _head("double-sigmoid", "the scores are the sigmoid of whole prompts' own")
     flat = [score for row in outcome.scores for score in row]
     for what, low, undo in _TWICE:
         if not low - _EDGE <= min(flat) <= max(flat) <= _HIGH + _EDGE:
