@@ -244,8 +244,8 @@ def _check_port(host: str, port: int) -> None:
     # A name may have an address that this machine lacks, beside one that it has.
     taken = [error for error in errors if error.errno == errno.EADDRINUSE]
     if taken or not bound:
-        error = (taken or errors)[0]
-        raise InputError(f"{host} port {port} cannot be listened on ({error}): give another")
+        reason = (taken or errors)[0]
+        raise InputError(f"{host} port {port} cannot be listened on ({reason}): give another")
 
 
 @contextmanager
