@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ ORIGINAL = {
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
+
+# The function of that name hides the module.
+LAUNCH = import_module("qwen3_reranker.deploy.launch")
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +158,7 @@ def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(MissingDependencyError, match=r"vllm 0\.20\.0 is not installed"):
         Server(other)
 
-    monkeypatch.setattr("qwen3_reranker.deploy.launch.find", lambda *_: None)
+    monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
     nowhere = launch("demo", cpu=False)
     assert nowhere.version == "0.33.0"
     assert nowhere.program == ("vllm", "serve")
@@ -169,9 +173,7 @@ def test_the_console_script_is_vllms_own(
     script.parent.mkdir()
     script.touch()
     python = str(script.with_name("python"))
-    monkeypatch.setattr(
-        "qwen3_reranker.deploy.launch.find", lambda *_: Found(distribution, "0.32.0")
-    )
+    monkeypatch.setattr(LAUNCH, "find", lambda *_: Found(distribution, "0.32.0"))
     made = launch("demo", python=python)
     if distribution == "vllm":
         assert made.argv[:3] == [str(script), "serve", str(DEMO_MODEL)]
