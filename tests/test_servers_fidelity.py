@@ -102,7 +102,8 @@ def test_auto_finds_the_best_way(
 ) -> None:
     with Reranker(base_url=server.url + path, api_key=server.key or None) as reranker:
         assert f"dialect {dialect} " in reranker.describe()
-        check(reranker, reference)
+        query, documents = PAIRS[0]
+        assert reranker.score(query, documents) == pytest.approx(reference[0], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("server", FOUND, indirect=True)
