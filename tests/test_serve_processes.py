@@ -40,7 +40,9 @@ DIES = "import sys; print('no such model'); sys.exit(7)"
 HANGS = "import time; print('loading', flush=True); time.sleep(120)"
 # A program that serves, and is ended by a signal.
 PROGRAM = """
-import sys
+import signal, sys
+# Under nohup it is inherited as ignored, and serve leaves it so.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from dataclasses import replace
 from qwen3_reranker.deploy.serve import launch, serve
 program = (sys.executable, "-c", sys.argv[2])
