@@ -287,6 +287,22 @@ def test_an_instruction_that_is_not_read_may_be_an_error(
         assert [hit.index for hit in reranker.rerank(QUERY, DOCUMENTS)] == ORDER
 
 
+def test_of_several_servers_the_one_that_reads_no_instruction_is_named(
+    server: ScriptedServer,
+) -> None:
+    """The first one writes it into the prompt; the second gets the work once that one is gone."""
+    with ScriptedServer() as other:
+        urls = [server.url, llama_cpp(other)["base_url"]]
+        with Reranker(base_url=urls, instruction=INSTRUCTION) as reranker:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                reranker.score(QUERY, ["a river"])
+            server.script.clear()
+            server.always(BROKEN)
+            with pytest.warns(RerankerWarning, match=f"{other.url} does not read one"):
+                reranker.score(QUERY, ["a river"])
+
+
 async def test_an_instruction_that_is_read_is_found_out_once_and_sent(
     server: ScriptedServer,
 ) -> None:

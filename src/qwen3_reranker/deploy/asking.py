@@ -10,7 +10,8 @@ from typing import Any
 from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.detect import Detector, Served, Template, environment_key
+from qwen3_reranker.scorers.candidates import candidates, environment_key, hosted, of_kind
+from qwen3_reranker.scorers.detect import Detector, Served, Template
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.dialects.base import Text
 from qwen3_reranker.scorers.probe import PROBES, Outcome
@@ -105,8 +106,7 @@ class Server:
         if self.hosted():
             return
         self.signs = await read_signs(self.get)
-        own = [d for d in dialects() if d.kind is not None and d.kind == self.signs.kind]
-        if self._adopt_key(own):
+        if self._adopt_key(of_kind(self.signs)):
             self.signs = await read_signs(self.get)
         if self.signs.kind == "SGLang":
             self.info = await self._about("/model_info")
@@ -116,19 +116,11 @@ class Server:
 
     def hosted(self) -> list[Dialect]:
         """Return the dialects of the hosted service that the host belongs to, if any."""
-        found = [d for d in dialects() if self.address.hosts(d)]
-        return [d for d in found if self.address.serves(d)] or found
+        return hosted(self.address)
 
     def candidates(self) -> list[Dialect]:
         """Return what this server may speak, the likely first."""
-        if hosted := self.hosted():
-            return hosted
-        known = [d for d in dialects() if self.address.serves(d) and not d.hosts]
-        if self.signs.generates is False:  # asked to generate, some servers die
-            known = [d for d in known if not d.generates]
-        own = [d for d in known if d.kind is not None and d.kind == self.signs.kind]
-        common = [d for d in known if d.kind is None or (d.common and self.signs.kind is None)]
-        return own + [d for d in common if d not in own]
+        return self.hosted() or candidates(self.address, self.signs)
 
     async def detect(self, dialect: Dialect | None, template: Template) -> Served:
         """Find out how the server is asked, as the reranker does; raises as it does."""
@@ -213,10 +205,8 @@ class Server:
         written = await served.writer.write(
             query, texts, instruction, served.owner, ids=served.dialect.ids
         )
-        carried = served.owner == "server" and served.dialect.instruction
-        return await self.send(
-            served, written.query, written.documents, instruction if carried else None
-        )
+        carried = written.instruction if served.dialect.instruction else None
+        return await self.send(served, written.query, written.documents, carried)
 
     async def ask_whole(self, served: Served, prompts: Sequence[str]) -> Answer:
         """Score texts as whole prompts, in a way that `raw` returned."""

@@ -9,7 +9,6 @@ told by the tokens that the server counts, and where it counts none, by the scor
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from typing import Any, Literal
 from qwen3_reranker.errors import AnswerError, DetectionError, InputError, ServerError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
+from qwen3_reranker.scorers.candidates import candidates, hosted, of_kind
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, rows
 from qwen3_reranker.scorers.probe import PROBES, Outcome
 from qwen3_reranker.scorers.signs import Signs, read_signs
 from qwen3_reranker.scorers.transport import RetryableError
 from qwen3_reranker.scorers.writing import ServerTokenizer, Writer, cached_tokenizer
 
-__all__ = ["Detector", "Served", "environment_key"]
+__all__ = ["Detector", "Served", "Template"]
 
 Template = Literal["auto", "client", "server"]
 Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -118,18 +118,17 @@ class Detector:
             RetryableError: The server cannot be reached.
             ServerError: It refused the key.
         """
-        hosted = self._hosted()
-        candidates = [self._dialect] if self._dialect else hosted
-        self._adopt_key(candidates)
-        signs = Signs() if hosted else await read_signs(self._get)
-        if not candidates:
-            candidates = self._candidates(signs)
-            own = [d for d in candidates if d.kind is not None and d.kind == signs.kind]
-            if self._adopt_key(own):  # what is behind the key can be read now
+        service = hosted(self._address)
+        chosen = [self._dialect] if self._dialect else service
+        self._adopt_key(chosen)
+        signs = Signs() if service else await read_signs(self._get)
+        if not chosen:
+            if self._adopt_key(of_kind(signs)):  # what is behind the key can be read now
                 signs = await read_signs(self._get)
+            chosen = candidates(self._address, signs)
         writer = await self._writer(signs)
         rejected: list[tuple[str, ServerError | AnswerError]] = []
-        for dialect in candidates:
+        for dialect in chosen:
             for attempt in (1, 2):
                 try:
                     return await self._settle(dialect, signs, writer)
@@ -142,20 +141,6 @@ class Detector:
                     rejected.append((dialect.name, error))
                     break
         raise self._nothing(signs, rejected)
-
-    def _hosted(self) -> list[Dialect]:
-        """Return the dialects of the hosted service that the host belongs to, if any."""
-        found = [d for d in dialects() if self._address.hosts(d)]
-        return [d for d in found if self._address.serves(d)] or found
-
-    def _candidates(self, signs: Signs) -> list[Dialect]:
-        """Return the dialects to try: those of the kind first, then what any server may speak."""
-        known = [d for d in dialects() if self._address.serves(d) and not d.hosts]
-        if signs.generates is False:
-            known = [d for d in known if not d.generates]
-        own = [d for d in known if d.kind is not None and d.kind == signs.kind]
-        common = [d for d in known if d.kind is None or (d.common and signs.kind is None)]
-        return own + [d for d in common if d not in own]
 
     async def _writer(self, signs: Signs) -> Writer:
         limit = signs.max_length
@@ -333,17 +318,6 @@ class Detector:
 
 class _TemplateError(DetectionError):
     """The template is written twice or not at all; the message says who should."""
-
-
-def environment_key(address: Address, candidates: Sequence[Dialect]) -> str | None:
-    """
-    Return the key that the environment holds for one of the dialects.
-
-    A hosted service's key is for its own hosts alone, so that no other server gets it.
-    """
-    fitting = [d for d in candidates if not d.hosts or address.hosts(d)]
-    names = [name for dialect in fitting for name in dialect.key_variables]
-    return next((key for name in names if (key := os.environ.get(name))), None)
 
 
 def _absent(error: ServerError | AnswerError) -> bool:

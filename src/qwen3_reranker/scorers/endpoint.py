@@ -12,7 +12,8 @@ from typing import Any
 from qwen3_reranker.errors import AnswerError, RerankerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
-from qwen3_reranker.scorers.detect import Detector, Served, Template, environment_key
+from qwen3_reranker.scorers.candidates import environment_key
+from qwen3_reranker.scorers.detect import Detector, Served, Template
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Limits
 from qwen3_reranker.scorers.probe import PROBES, logit, sigmoid
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError, Transport

@@ -257,15 +257,6 @@ class RemoteScorer(Scorer):
         for index, text in enumerate(texts):
             check_unicode(f"document {index}", text)
         served = await self._settle()
-        if instruction is not None and not await self._retrying(Endpoint.honours_instruction):
-            self._unsupported(
-                f"an instruction was given, but {served.dialect.name} at this server does not "
-                "read one: its template's own is used"
-            )
-        if self._settings.max_length and not served.writer.can_cut:
-            self._unsupported(
-                "max_length was given, but there is no tokenizer to count with: give tokenizer="
-            )
         runs = split(query, texts, served.dialect.limits)
         return await self._parts(query, [texts[r.start : r.stop] for r in runs], instruction)
 
@@ -283,9 +274,14 @@ class RemoteScorer(Scorer):
 
     async def _part(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """Score what should fit into one request; halve it where the server says it does not."""
+
+        async def score(endpoint: Endpoint) -> Scores:
+            await self._check_supported(endpoint, instruction)
+            return await endpoint.score(query, texts, instruction)
+
         try:
             async with self._slots:
-                return await self._retrying(lambda e: e.score(query, texts, instruction))
+                return await self._retrying(score)
         except TooLargeError:
             if len(texts) == 1:
                 raise
@@ -297,6 +293,20 @@ class RemoteScorer(Scorer):
         return await attempt(
             work, self._endpoints, retries=self._max_retries, seconds=settings.timeout
         )
+
+    async def _check_supported(self, endpoint: Endpoint, instruction: str | None) -> None:
+        """Look whether this server, of several perhaps, can do all that is asked for."""
+        served = await endpoint.settle()
+        if instruction is not None and not await endpoint.honours_instruction():
+            self._unsupported(
+                f"an instruction was given, but {served.dialect.name} at {endpoint.address.url} "
+                "does not read one: its template's own is used"
+            )
+        if self._settings.max_length and not served.writer.can_cut:
+            self._unsupported(
+                f"max_length was given, but there is no tokenizer to count with for "
+                f"{endpoint.address.url}: give tokenizer="
+            )
 
     def _unsupported(self, message: str) -> None:
         if self._on_unsupported == "raise":
