@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import vllm
 
 from qwen3_reranker import Reranker
 from qwen3_reranker.checkpoint import DEMO_MODEL
@@ -16,6 +17,8 @@ from servers.fixtures import SERVED, Start
 from servers.litellm_servers import MODEL
 from servers.processes import Server
 from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
+
+VLLM = f"vLLM {vllm.__version__}"
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,9 @@ def of(report: Report, check: str) -> Finding:
 @pytest.mark.parametrize(
     ("name", "kind", "endpoint"),
     [
-        ("vllm_original", "vLLM 0.32.0", "vllm-classify at /classify"),
-        ("vllm_template", "vLLM 0.32.0", "vllm-classify at /classify"),
-        ("vllm_one_label", "vLLM 0.32.0", "vllm-classify at /classify"),
+        ("vllm_original", VLLM, "vllm-classify at /classify"),
+        ("vllm_template", VLLM, "vllm-classify at /classify"),
+        ("vllm_one_label", VLLM, "vllm-classify at /classify"),
         ("sglang_causal", "SGLang 0.5.23", "sglang-score at /v1/score"),
         ("sglang_two_label", "SGLang 0.5.23", "sglang-classify at /v1/classify"),
     ],

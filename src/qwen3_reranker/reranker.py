@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
@@ -18,18 +26,20 @@ from qwen3_reranker.errors import (
     ScoreError,
     ServerError,
 )
+from qwen3_reranker.many import Asked, ain_order, counted, each, in_order
 from qwen3_reranker.prompt import Prompt
 from qwen3_reranker.ranking import Hit, Work, rank, unscored, validate_limits, validate_query
 from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
 
 if TYPE_CHECKING:  # brings the HTTP client
     from qwen3_reranker.scorers.remote import ServerOptions
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
-DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
-# Enough to keep an engine's batches full, little enough to hold for any number of queries.
-_DOCUMENTS_IN_FLIGHT = 2048
+Pair = tuple[str, Sequence[str]]
+"""A query with its documents."""
+
 # What `on_error="keep_order"` survives: failures of the work, not of the settings.
 _SURVIVED = (EngineError, PromptTooLongError, ScoreError, ServerError)
 
@@ -85,7 +95,7 @@ class Reranker:
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
         settings: dict[str, Any] = {"model": model, "base_url": base_url, **server}
         settings |= {"max_length": max_length, "engine_args": engine_args}
-        self._scorer = scorer or _make_scorer(**settings)
+        self._scorer = scorer or make_scorer(**settings)
         given = [name for name, value in settings.items() if value is not None]
         if scorer is not None and given:
             raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
@@ -164,9 +174,47 @@ class Reranker:
         )
         return work.spread(scores.values)
 
+    def rerank_iter(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        min_score: float | None = None,
+    ) -> Iterator[list[Hit]]:
+        """
+        Rerank (query, documents) pairs as they come, in memory that does not grow with them.
+
+        Args:
+            pairs: The queries with their documents; taken as they are needed, about 2,048 documents
+                ahead.
+            top_n: As in `rerank`, for every pair.
+            instruction: As in `rerank`, for every pair.
+            min_score: As in `rerank`, for every pair.
+
+        Yields:
+            One list of hits a pair, in the order of the pairs.
+        """
+        validate_limits(top_n, min_score)
+        begin, finish = self._begin(instruction), _finish(top_n, min_score)
+        return in_order(self._works(pairs), begin, finish)
+
+    def arerank_iter(
+        self,
+        pairs: Iterable[Pair] | AsyncIterable[Pair],
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        min_score: float | None = None,
+    ) -> AsyncIterator[list[Hit]]:
+        """Do as `rerank_iter`; the pairs may come from an async iterable too."""
+        validate_limits(top_n, min_score)
+        begin, finish = self._begin(instruction), _finish(top_n, min_score)
+        return ain_order(self._aworks(pairs), begin, finish)
+
     def rerank_many(
         self,
-        pairs: Iterable[tuple[str, Sequence[str]]],
+        pairs: Iterable[Pair],
         *,
         top_n: int | None = None,
         instruction: str | None = None,
@@ -174,7 +222,7 @@ class Reranker:
         progress: bool = False,
     ) -> list[list[Hit]]:
         """
-        Rerank many (query, documents) pairs in one pass over the engine.
+        Rerank many (query, documents) pairs in one pass over the engine; all are checked first.
 
         Args:
             pairs: The queries with their documents.
@@ -186,14 +234,14 @@ class Reranker:
         Returns:
             One list of hits a pair, in the order of the pairs.
         """
-        works = self._prepare_many(pairs, top_n, min_score)
-        scores = background.run(self._score_many(works, instruction, progress))
-        pairs_scored = zip(works, scores, strict=True)
-        return [_hits(work, found, top_n, min_score) for (_, work), found in pairs_scored]
+        validate_limits(top_n, min_score)
+        works = list(self._works(pairs))
+        with counted(works, _finish(top_n, min_score), shown=progress) as finish:
+            return list(in_order(works, self._begin(instruction), finish))
 
     async def arerank_many(
         self,
-        pairs: Iterable[tuple[str, Sequence[str]]],
+        pairs: Iterable[Pair],
         *,
         top_n: int | None = None,
         instruction: str | None = None,
@@ -201,10 +249,10 @@ class Reranker:
         progress: bool = False,
     ) -> list[list[Hit]]:
         """Do as `rerank_many`."""
-        works = self._prepare_many(pairs, top_n, min_score)
-        scores = await background.arun(self._score_many(works, instruction, progress))
-        pairs_scored = zip(works, scores, strict=True)
-        return [_hits(work, found, top_n, min_score) for (_, work), found in pairs_scored]
+        validate_limits(top_n, min_score)
+        works = list(self._works(pairs))
+        with counted(works, _finish(top_n, min_score), shown=progress) as finish:
+            return [hits async for hits in ain_order(works, self._begin(instruction), finish)]
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """Return what is sent for one document: `.text`, `.ids`, `.truncated`. Starts nothing."""
@@ -279,13 +327,13 @@ class Reranker:
         self._check_open()
         return Work(documents)
 
-    def _prepare_many(
-        self,
-        pairs: Iterable[tuple[str, Sequence[str]]],
-        top_n: int | None,
-        min_score: float | None,
-    ) -> list[tuple[str, Work]]:
-        return [(q, self._prepare(q, documents, top_n, min_score)) for q, documents in pairs]
+    def _works(self, pairs: Iterable[Pair]) -> Iterator[Asked]:
+        for query, documents in pairs:
+            yield query, self._prepare(query, documents)
+
+    async def _aworks(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Asked]:
+        async for query, documents in each(pairs):
+            yield query, self._prepare(query, documents)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -307,45 +355,24 @@ class Reranker:
                 raise
             return error
 
-    async def _score_many(
-        self, works: list[tuple[str, Work]], instruction: str | None, progress: bool
-    ) -> list[Scores | Exception]:
-        from tqdm import tqdm
-
-        bar = tqdm(
-            total=sum(len(work.documents) for _, work in works), unit="doc", disable=not progress
-        )
-        results: list[Scores | Exception] = [_NONE] * len(works)
-        running: set[asyncio.Task[None]] = set()
-        in_flight = 0
-
-        async def one(place: int, query: str, work: Work) -> None:
-            nonlocal in_flight
+    def _begin(self, instruction: str | None) -> Callable[[str, Work], Future[Scores | Exception]]:
+        def begin(query: str, work: Work) -> Future[Scores | Exception]:
             if work.texts:
-                results[place] = await self._try(query, work, instruction)
-            in_flight -= len(work.texts)
-            bar.update(len(work.documents))
+                return background.submit(self._try(query, work, instruction))
+            done: Future[Scores | Exception] = Future()
+            done.set_result(_NONE)
+            return done
 
-        try:
-            for place, (query, work) in enumerate(works):
-                while running and in_flight + len(work.texts) > _DOCUMENTS_IN_FLIGHT:
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        task.result()
-                in_flight += len(work.texts)
-                running.add(asyncio.create_task(one(place, query, work)))
-            await asyncio.gather(*running)
-        except BaseException:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            raise
-        finally:
-            bar.close()
-        return results
+        return begin
 
 
 _NONE = Scores([], [])
+
+
+def _finish(
+    top_n: int | None, min_score: float | None
+) -> Callable[[Work, Scores | Exception], list[Hit]]:
+    return lambda work, found: _hits(work, found, top_n, min_score)
 
 
 def _hits(
@@ -359,28 +386,3 @@ def _hits(
         stacklevel=3,
     )
     return unscored(work, scores, top_n)
-
-
-def _make_scorer(
-    *,
-    model: str | None,
-    base_url: str | Sequence[str] | None,
-    max_length: int | None,
-    engine_args: Mapping[str, Any] | None,
-    **server: Any,
-) -> Scorer:
-    if max_length is not None and (
-        isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
-    ):
-        raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
-    if base_url is None:
-        if server:
-            raise InputError(f"{', '.join(server)} are for a server: give base_url= too")
-        from qwen3_reranker.scorers.vllm import VllmScorer
-
-        return VllmScorer(model or DEFAULT_MODEL, max_length=max_length, engine_args=engine_args)
-    if engine_args is not None:
-        raise InputError("engine_args= are for an embedded engine, and base_url= is given too")
-    from qwen3_reranker.scorers.remote import RemoteScorer
-
-    return RemoteScorer(base_url, model=model, max_length=max_length, **server)

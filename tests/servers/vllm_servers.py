@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_reranker.deploy.launch import TEMPLATES
@@ -37,6 +38,7 @@ def vllm_server(
     generate: bool = False,
     key: str = "",
     served: str = "",
+    more: Sequence[str] = (),
 ) -> Server:
     """
     A server of `model`, not started yet.
@@ -49,6 +51,7 @@ def vllm_server(
         generate: Whether the model writes text instead of scoring.
         key: The API key that the server asks for.
         served: The model's name in requests; "" takes the folder's path, as vLLM does.
+        more: Arguments that replace those that stand here.
     """
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
@@ -67,4 +70,5 @@ def vllm_server(
         command += ["--api-key", key]
     if served:
         command += ["--served-model-name", served]
+    command += more
     return Server(command, log, env=ENV, served=served or str(model), key=key)

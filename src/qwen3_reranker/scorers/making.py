@@ -1,0 +1,44 @@
+"""Which scorer a `Reranker`'s arguments ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.scorers.base import Scorer
+
+__all__ = ["DEFAULT_MODEL", "make_scorer"]
+
+DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
+
+
+def make_scorer(
+    *,
+    model: str | None,
+    base_url: str | Sequence[str] | None,
+    max_length: int | None,
+    engine_args: Mapping[str, Any] | None,
+    **server: Any,
+) -> Scorer:
+    """
+    Return the embedded scorer, or with `base_url` the remote one; see `Reranker`.
+
+    Raises:
+        InputError: An argument cannot be used, or is not for what scores.
+    """
+    if max_length is not None and (
+        isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
+    ):
+        raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
+    if base_url is None:
+        if server:
+            raise InputError(f"{', '.join(server)} are for a server: give base_url= too")
+        from qwen3_reranker.scorers.vllm import VllmScorer
+
+        return VllmScorer(model or DEFAULT_MODEL, max_length=max_length, engine_args=engine_args)
+    if engine_args is not None:
+        raise InputError("engine_args= are for an embedded engine, and base_url= is given too")
+    from qwen3_reranker.scorers.remote import RemoteScorer
+
+    return RemoteScorer(base_url, model=model, max_length=max_length, **server)

@@ -1,0 +1,180 @@
+"""Many queries: in order, as they are needed, and cancelled where nobody wants them any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores, many
+
+from helpers import either
+
+Pair = tuple[str, list[str]]
+
+
+class LengthScorer(Scorer):
+    """Scores a text by its length; a query that begins with "wait" is not answered until told."""
+
+    model = "length"
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.cancelled: list[str] = []
+        self.go_on = threading.Event()
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        self.begun.append(query)
+        try:
+            while query.startswith("wait") and not self.go_on.is_set():
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancelled.append(query)
+            raise
+        if query.startswith("fail"):
+            raise EngineError(query)
+        await asyncio.sleep(0.001 * (hash(query) % 5))
+        return Scores([len(text) / 100 for text in texts], [False] * len(texts))
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def scorer() -> LengthScorer:
+    return LengthScorer()
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most three documents are under way."""
+    monkeypatch.setattr(many, "_LIMIT", 3)
+
+
+async def taken(stream: Any) -> list[Any]:
+    """Return all that a stream yields, sync or async."""
+    if isinstance(stream, AsyncIterator):
+        return [hits async for hits in stream]
+    return list(stream)
+
+
+async def apairs(pairs: list[Pair]) -> AsyncIterator[Pair]:
+    for pair in pairs:
+        await asyncio.sleep(0)
+        yield pair
+
+
+PAIRS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c"]), st.lists(st.text("xy \n", max_size=4), max_size=6)),
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 2048])
+@given(pairs=PAIRS)
+def test_all_ways_give_what_one_query_at_a_time_gives(limit: int, pairs: list[Pair]) -> None:
+    reranker = Reranker(scorer=LengthScorer())
+    one_by_one = [reranker.rerank(*pair, top_n=3) for pair in pairs]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many, "_LIMIT", limit)
+        assert list(reranker.rerank_iter(iter(pairs), top_n=3)) == one_by_one
+        assert reranker.rerank_many(iter(pairs), top_n=3) == one_by_one
+
+        async def awaited() -> None:
+            assert await taken(reranker.arerank_iter(pairs, top_n=3)) == one_by_one
+            assert await taken(reranker.arerank_iter(apairs(pairs), top_n=3)) == one_by_one
+            assert await reranker.arerank_many(pairs, top_n=3) == one_by_one
+
+        asyncio.run(awaited())
+
+
+@pytest.mark.usefixtures("three")
+async def test_pairs_are_taken_as_there_is_room(scorer: LengthScorer) -> None:
+    asked: list[int] = []
+
+    def pairs() -> Iterator[Pair]:
+        for number in range(1000):
+            asked.append(number)
+            yield f"query {number}", ["a", "bb"]
+
+    reranker = Reranker(scorer=scorer)
+    stream = reranker.rerank_iter(pairs())
+    assert asked == []
+    next(stream)
+    assert len(asked) == 2
+    astream = reranker.arerank_iter(pairs())
+    await anext(astream)
+    assert len(asked) == 4
+
+
+@pytest.mark.usefixtures("three")
+def test_what_is_larger_than_the_window_goes_alone(scorer: LengthScorer) -> None:
+    reranker = Reranker(scorer=scorer)
+    hits = reranker.rerank_iter([("one", ["x" * n for n in range(1, 11)]), ("two", ["x"])])
+    assert [len(found) for found in hits] == [10, 1]
+
+
+@pytest.mark.parametrize("call", [either("rerank_many"), either("arerank_many")])
+async def test_a_failure_cancels_what_is_under_way(scorer: LengthScorer, call: Any) -> None:
+    reranker = Reranker(scorer=scorer)
+    with pytest.raises(EngineError, match="fail"):
+        await call(reranker, [("a", ["x"]), ("fail", ["x"]), ("wait", ["x"])])
+    await cancelled(scorer, "wait")
+
+
+async def test_results_before_a_failure_are_kept(scorer: LengthScorer) -> None:
+    reranker = Reranker(scorer=scorer)
+    stream = reranker.rerank_iter([("a", ["x"]), ("fail", ["x"]), ("wait", ["x"])])
+    assert [hit.text for hit in next(stream)] == ["x"]
+    with pytest.raises(EngineError, match="fail"):
+        next(stream)
+    await cancelled(scorer, "wait")
+
+
+async def test_a_consumer_that_stops_cancels_the_rest(scorer: LengthScorer) -> None:
+    reranker = Reranker(scorer=scorer)
+    stream: Any = reranker.rerank_iter([("a", ["x"]), ("wait 1", ["x"]), ("wait 2", ["x"])])
+    next(stream)
+    stream.close()
+    await cancelled(scorer, "wait 1", "wait 2")
+    astream: Any = reranker.arerank_iter([("a", ["x"]), ("wait 3", ["x"])])
+    await anext(astream)
+    await astream.aclose()
+    await cancelled(scorer, "wait 1", "wait 2", "wait 3")
+
+
+async def test_a_cancelled_consumer_cancels_the_rest(scorer: LengthScorer) -> None:
+    reranker = Reranker(scorer=scorer)
+    task = asyncio.create_task(taken(reranker.arerank_iter([("wait 1", ["x"]), ("wait 2", ["x"])])))
+    while len(scorer.begun) < 2:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await cancelled(scorer, "wait 1", "wait 2")
+
+
+def test_limits_are_checked_at_once_and_pairs_as_they_come(scorer: LengthScorer) -> None:
+    reranker = Reranker(scorer=scorer)
+    for call in (reranker.rerank_iter, reranker.arerank_iter):
+        with pytest.raises(InputError, match="top_n=0"):
+            call([], top_n=0)
+    pairs: list[Any] = [("a", ["x"]), ("b", [3])]
+    stream = reranker.rerank_iter(pairs)
+    with pytest.raises(InputError, match="document 0 is a int"):
+        list(stream)
+    scorer.begun.clear()
+    with pytest.raises(InputError, match="document 0 is a int"):
+        reranker.rerank_many(pairs)
+    assert scorer.begun == []
+
+
+async def cancelled(scorer: LengthScorer, *queries: str) -> None:
+    async with asyncio.timeout(5):
+        while sorted(scorer.cancelled) != sorted(queries):
+            await asyncio.sleep(0.01)
