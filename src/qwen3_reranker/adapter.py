@@ -25,7 +25,7 @@ ERROR_KEY = "rerank_error"
 _MAKING = (
     *("model", "base_url", "max_length", "on_error", "engine_args", "api_key", "dialect"),
     *("template", "tokenizer", "timeout", "max_concurrency", "max_retries", "headers", "verify"),
-    *("proxy", "http_client", "on_unsupported"),
+    *("proxy", "http_client", "on_unsupported", "cache"),
 )
 
 
@@ -50,7 +50,7 @@ class Adapter(BaseModel):
         validate_assignment=True,
     )
     # Settings that belong to this process: copies share them, pickles leave them out.
-    _of_this_process: ClassVar[frozenset[str]] = frozenset()
+    _of_this_process: ClassVar[frozenset[str]] = frozenset({"cache"})
 
     model: str | None = _setting()
     base_url: str | list[str] | None = _setting()
@@ -72,6 +72,7 @@ class Adapter(BaseModel):
     http_client: SkipJsonSchema[Any] = _setting(hidden=True)
     on_unsupported: Literal["warn", "raise"] = _setting("warn")
     engine_args: dict[str, Any] | None = _setting(hidden=True)
+    cache: SkipJsonSchema[Any] = _setting(hidden=True)
     reranker: SkipJsonSchema[Reranker | None] = _setting(hidden=True)
 
     _reranker: Reranker = PrivateAttr()

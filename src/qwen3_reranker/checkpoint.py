@@ -77,6 +77,19 @@ class Checkpoint:
         labels = {str(v).lower(): int(k) for k, v in self.config.get("id2label", {}).items()}
         return labels.get("yes", 1)
 
+    def fingerprint(self, revision: str | None = None) -> str:
+        """Return what tells these weights from others: a folder's files, or a hub's commit."""
+        folder = Path(self.model)
+        if folder.is_dir():
+            stats = {path.name: path.stat() for path in sorted(folder.iterdir())}
+            files = [f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in stats.items()]
+            return "\n".join([str(folder.resolve()), *files])
+        from huggingface_hub import try_to_load_from_cache
+
+        # The path names the commit.
+        found = try_to_load_from_cache(self.model, "config.json", revision=revision)
+        return f"{self.model} {revision} {found}"
+
     def prompts(self, max_length: int | None) -> PromptBuilder:
         """
         Return the builder of this model's prompts.

@@ -70,6 +70,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             proxy, http_client, on_unsupported: How servers are reached, see
             `qwen3_reranker.ServerOptions`.
         engine_args: Arguments of vLLM's engine that replace those chosen here.
+        cache: Remembers scores, see `qwen3_reranker.Reranker`; copies share it, pickles leave it out.
         reranker: Score with this one instead of making one; many adapters may share it. All
             that makes one (`model`, `base_url`, ...) is then its own affair, and closing it is
             its owner's.
@@ -90,7 +91,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     """
 
     # Its handlers know the caller's queries and files.
-    _of_this_process: ClassVar[frozenset[str]] = frozenset({"callback_manager"})
+    _of_this_process: ClassVar[frozenset[str]] = frozenset({"cache", "callback_manager"})
 
     metadata_mode: MetadataMode = MetadataMode.EMBED
     keep_retrieval_score: bool = False

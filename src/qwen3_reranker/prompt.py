@@ -183,7 +183,7 @@ class PromptBuilder(TextWriter):
         head = self._head(query, instruction)
         room = self._room(head, query, instruction)
         for index, document in enumerate(documents):
-            check_unicode(f"document {index}", document)
+            check_unicode("document", document, index)
         encodings = self._plain.encode_batch_fast(
             [_DOCUMENT + document for document in documents], add_special_tokens=False
         )
@@ -208,7 +208,7 @@ class PromptBuilder(TextWriter):
         room = self._room(self._head(query, instruction), query, instruction, spare)
         fitted = []
         for index, document in enumerate(documents):
-            check_unicode(f"document {index}", document)
+            check_unicode("document", document, index)
             text = whole = self.harmless(document)
             while len(ids := self._offsets(text, room)) > room:
                 # Where the first dropped token begins: a character that is cut in two goes whole.
@@ -282,12 +282,13 @@ def _single(tokenizer: Tokenizer, word: str) -> int:
     return ids[0]
 
 
-def check_unicode(name: str, text: str) -> None:
-    """Raise `InputError` where `text` holds a lone surrogate."""
+def check_unicode(name: str, text: str, index: int | None = None) -> None:
+    """Raise `InputError` where `text` holds a lone surrogate; the index follows the name."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        place = name if index is None else f"{name} {index}"
         raise InputError(
-            f"{name} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
+            f"{place} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
             f"{error.start}, so it is not Unicode text: decode its bytes with errors='replace'"
         ) from None

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qwen3_reranker.errors import InputError, ScoreError
+from qwen3_reranker.prompt import check_unicode
 
-__all__ = ["Hit", "Work", "rank", "unscored", "validate_limits", "validate_query"]
+__all__ = ["Hit", "Work", "checked", "rank", "unscored", "validate_limits", "validate_query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Work:
                 raise InputError(
                     f"document {index} is a {type(text).__name__}, not a str: {text!r:.80}"
                 )
+            check_unicode("document", text, index)
             slots.append(texts.setdefault(text, len(texts)) if text.strip() else None)
         object.__setattr__(self, "documents", documents)
         object.__setattr__(self, "texts", list(texts))
@@ -88,7 +90,7 @@ class Work:
 
     def spread(self, scores: Sequence[float]) -> list[float]:
         """Give every document its text's score; blank ones get 0.0."""
-        scores = _checked(scores, len(self.texts))
+        scores = checked(scores, len(self.texts))
         return [0.0 if slot is None else scores[slot] for slot in self.slots]
 
     def spread_flags(self, flags: Sequence[bool]) -> list[bool]:
@@ -96,7 +98,8 @@ class Work:
         return [False if slot is None else flags[slot] for slot in self.slots]
 
 
-def _checked(scores: Sequence[float], wanted: int) -> list[float]:
+def checked(scores: Sequence[float], wanted: int) -> list[float]:
+    """Return the scores; raise `ScoreError` unless they are `wanted` probabilities."""
     if len(scores) != wanted:
         raise ScoreError(f"asked for the scores of {wanted} documents, got {len(scores)}")
     for index, score in enumerate(scores):

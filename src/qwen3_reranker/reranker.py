@@ -30,6 +30,7 @@ from qwen3_reranker.many import Asked, ain_order, counted, each, in_order
 from qwen3_reranker.prompt import Prompt
 from qwen3_reranker.ranking import Hit, Work, rank, unscored, validate_limits, validate_query
 from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.cache import CachedScorer, ScoreCache
 from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
 
 if TYPE_CHECKING:  # brings the HTTP client
@@ -69,6 +70,9 @@ class Reranker:
             reason in each hit's `error`. Wrong arguments raise in any case.
         engine_args: Arguments of vLLM's engine that replace those chosen here.
         scorer: Compute the scores with this instead.
+        cache: Remember scores in this: a dict, `cachetools.LRUCache`, `diskcache.Cache` or whatever
+            else has `get` and can be assigned to. Rerankers may share one; what it holds of a
+            server's model is not forgotten when the server gets another model of that name.
         **server: With `base_url`, see `ServerOptions`: `api_key`, `dialect`, `template`,
             `tokenizer`, `timeout`, `max_concurrency`, `max_retries`, `headers`, `verify`,
             `proxy`, `http_client`, `on_unsupported`.
@@ -87,6 +91,7 @@ class Reranker:
         on_error: Literal["raise", "keep_order"] = "raise",
         engine_args: Mapping[str, Any] | None = None,
         scorer: Scorer | None = None,
+        cache: ScoreCache | None = None,
         **server: Unpack[ServerOptions],
     ) -> None:
         if instruction is not None and not isinstance(instruction, str):
@@ -99,6 +104,8 @@ class Reranker:
         given = [name for name, value in settings.items() if value is not None]
         if scorer is not None and given:
             raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
+        if cache is not None:
+            self._scorer = CachedScorer(self._scorer, cache)
         self._on_error = on_error
         self._closed = False
         self.instruction = instruction

@@ -15,7 +15,7 @@ from typing import Literal
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.deploy.versions import EngineName
 from qwen3_reranker.errors import UnsupportedVersionError
-from qwen3_reranker.scorers.engine_args import ORIGINAL, STEP_TOKENS, engine_arguments
+from qwen3_reranker.scorers.engine_args import ORIGINAL, engine_arguments, step_tokens
 
 __all__ = ["Kind", "Option", "Options", "Request", "options"]
 
@@ -86,8 +86,10 @@ def _vllm(request: Request) -> Options:
         notes.append("--hf-overrides: makes one score, yes - no, of the original model's output")
     _vllm_template(request, result)
     flags.append(("--max-model-len", str(request.max_length)))
-    # Where nothing decodes, nothing is gained by cutting a prompt up.
-    flags.append(("--max-num-batched-tokens", str(max(request.max_length, STEP_TOKENS))))
+    # Older CPU builds are not known to compute a prompt in several steps.
+    small_steps = request.cpu and version >= (0, 27, 0)
+    step = step_tokens(request.max_length, cpu=small_steps)
+    flags.append(("--max-num-batched-tokens", str(step)))
     if version < (0, 26, 0) and not request.cpu:
         flags.append(("--no-enable-chunked-prefill",))
         notes.append(

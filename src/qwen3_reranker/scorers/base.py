@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qwen3_reranker.prompt import Prompt
 
-__all__ = ["Scorer", "Scores"]
+__all__ = ["Scorer", "Scores", "joined"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,14 @@ class Scores:
 
     values: list[float]
     truncated: list[bool]
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Return the parts' scores, one part behind the other."""
+    return Scores(
+        [value for part in parts for value in part.values],
+        [cut for part in parts for cut in part.truncated],
+    )
 
 
 class Scorer(ABC):
@@ -47,6 +55,10 @@ class Scorer(ABC):
     @abstractmethod
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the prompt that `score` would send for one document."""
+
+    async def fingerprint(self) -> str:
+        """Return what a score depends on beside the instruction, the query and the text."""
+        return f"{type(self).__name__} {self.model}"
 
     async def describe(self) -> str:
         """Return what scores and how, for people to read."""

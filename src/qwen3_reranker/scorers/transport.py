@@ -19,6 +19,7 @@ from time import time
 from typing import Any, TypeVar
 
 import httpx
+import orjson
 
 from qwen3_reranker.errors import InputError, ServerError
 
@@ -137,11 +138,7 @@ class Transport:
             TooLargeError: 413, or an error that says that the request is too long.
             ServerError: Any other error, with the server's own message.
         """
-        content = json.dumps(
-            {name: value for name, value in body.items() if value is not None},
-            ensure_ascii=False,
-            separators=(",", ":"),
-        ).encode()
+        content = orjson.dumps({name: value for name, value in body.items() if value is not None})
         return await self._send("POST", url, content, auth, seconds)
 
     async def get(self, url: str, *, auth: str | None = None, seconds: float) -> Any:

@@ -14,10 +14,14 @@ from qwen3_reranker import background
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import ScoreError
 from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.base import Scorer, Scores, joined
 from qwen3_reranker.scorers.engine import Engine, lease, release
 
 __all__ = ["VllmScorer"]
+
+# A query's documents are tokenized so many at a time, and so many such runs are in the works: the
+# engine has enough to do, and the ids of a hundred thousand documents never stand in memory.
+_RUN, _RUNS = 256, 8
 
 
 class VllmScorer(Scorer):
@@ -46,6 +50,18 @@ class VllmScorer(Scorer):
         self._give_back.atexit = False
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if len(texts) <= _RUN:
+            return await self._run(query, texts, instruction)
+        slots = asyncio.Semaphore(_RUNS)
+
+        async def one(run: Sequence[str]) -> Scores:
+            async with slots:
+                return await self._run(query, run, instruction)
+
+        runs = (texts[start : start + _RUN] for start in range(0, len(texts), _RUN))
+        return joined(await background.gather([asyncio.create_task(one(run)) for run in runs]))
+
+    async def _run(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         checkpoint, builder = await asyncio.to_thread(self._engine.load)
         # Off the loop: the tokenizer works without the GIL, and others' requests go on.
         prompts = await asyncio.to_thread(builder.encode, query, texts, instruction)
@@ -62,6 +78,12 @@ class VllmScorer(Scorer):
             f"embedded vLLM, {checkpoint.kind} checkpoint {checkpoint.model}, token ids, template "
             f"written by this client, max_length {builder.max_length}"
         )
+
+    async def fingerprint(self) -> str:
+        checkpoint, builder = await asyncio.to_thread(self._engine.load)
+        args = self._engine.user_args
+        files = await asyncio.to_thread(checkpoint.fingerprint, args.get("revision"))
+        return json.dumps([files, builder.max_length, args], sort_keys=True, default=repr)
 
     async def start(self) -> None:
         await self._engine.start()

@@ -108,7 +108,7 @@ class Writer:
         check_unicode("query", query)
         check_unicode("instruction", instruction or "")
         for index, text in enumerate(texts):
-            check_unicode(f"document {index}", text)
+            check_unicode("document", text, index)
         head = self._text.head(query, instruction)
         fitted = [(self._text.harmless(text), False) for text in texts]
         if self._server is not None:

@@ -1,0 +1,120 @@
+"""
+What it costs to begin: imports, and the time to the first score beside plain vLLM's.
+
+    make bench-costs                          # or: python -m benchmarks.bench_costs
+
+Every number is of a process of its own. A cold start has empty caches of compiled code, a warm one
+those of the cold start before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.work import SHAPES, make_model
+
+_LANGCHAIN = "import langchain_core.callbacks, langchain_core.documents, langchain_core.runnables"
+IMPORTS = {
+    "httpx, tokenizers": "import httpx, tokenizers",
+    "+ qwen3_reranker": "import httpx, tokenizers, qwen3_reranker",
+    "qwen3_reranker + langchain-core": f"import qwen3_reranker; {_LANGCHAIN}",
+    "+ qwen3_reranker.langchain": (
+        f"import qwen3_reranker; {_LANGCHAIN}; import qwen3_reranker.langchain"
+    ),
+}
+# What they print: milliseconds, and the packages that were loaded.
+_IMPORT = """
+import sys, time
+started = time.perf_counter()
+{code}
+print((time.perf_counter() - started) * 1000, *sorted({{n.partition(".")[0] for n in sys.modules}}))
+"""
+_QUERY = '"How do I join two paths?", ["os.path.join(a, *p)", "time.sleep(seconds)"]'
+_MAIN = """
+import sys, time
+def main(folder):
+    started = time.perf_counter()
+    {code}
+    print("SECONDS", time.perf_counter() - started)
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+_OURS = """from qwen3_reranker import Reranker
+    Reranker(folder{arguments}).score({query})"""
+STARTS = {
+    "Reranker": _OURS.format(query=_QUERY, arguments=""),
+    "Reranker, enforce_eager": _OURS.format(
+        query=_QUERY, arguments=', engine_args={"enforce_eager": True}'
+    ),
+    "vLLM's LLM": f"""from vllm import LLM
+    from qwen3_reranker.scorers.engine_args import ORIGINAL
+    LLM(folder, runner="pooling", hf_overrides=ORIGINAL).score({_QUERY}, use_tqdm=False)""",
+}
+# vLLM's own choice of threads and memory is left as it is.
+_ENV = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+
+
+def main() -> None:
+    """Measure, print, write the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
+    parser.add_argument("--turns", type=int, default=9, help="of the imports")
+    parser.add_argument("--shape", choices=SHAPES, default="44M")
+    parser.add_argument("--save", default="costs", help="the name of the JSON file")
+    arguments = parser.parse_args()
+    imports = measure_imports(arguments.turns)
+    with tempfile.TemporaryDirectory() as folder:
+        starts = measure_starts(Path(folder), arguments.shape)
+    record.save(arguments.save, {"shape": arguments.shape, "imports": imports, "starts": starts})
+
+
+def measure_imports(turns: int) -> dict[str, dict[str, Any]]:
+    """Return milliseconds, the median of the turns, and the packages that come in beside ours."""
+    found: dict[str, list[list[str]]] = {name: [] for name in IMPORTS}
+    for _ in range(turns):
+        for name, code in IMPORTS.items():
+            script = _IMPORT.format(code=code)
+            done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+            found[name].append(done.stdout.decode().split())
+    results = {}
+    for name, lines in found.items():
+        milliseconds = statistics.median(float(line[0]) for line in lines)
+        results[name] = {"ms": milliseconds, "packages": lines[0][1:]}
+        print(f"{name:<34}{milliseconds:7.1f} ms  {len(lines[0]) - 1} packages", flush=True)
+    return results
+
+
+def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
+    """Return the seconds from nothing imported to the first score, cold and warm."""
+    model = make_model(root / "model", shape)
+    starts: dict[str, dict[str, float]] = {}
+    for name, code in STARTS.items():
+        cache = root / name
+        env = {"VLLM_CACHE_ROOT": f"{cache}/vllm", "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor"}
+        for kind in ("cold", "warm"):
+            done = subprocess.run(
+                [sys.executable, "-c", _MAIN.format(code=code), str(model)],
+                env={**os.environ, **_ENV, **env},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise RuntimeError(done.stderr[-4000:])
+            seconds = float(done.stdout.split("SECONDS ")[1])
+            starts.setdefault(name, {})[kind] = seconds
+            print(f"{name:<26}{kind:<6}{seconds:7.1f} s", flush=True)
+    print(json.dumps(starts))
+    return starts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""
+The embedded engine beside what people would run instead, on the same work, in one run.
+
+    make bench-embedded                       # or: python -m benchmarks.bench_embedded [--turns 5]
+
+Every contender (see contenders.py) is loaded once, in a process of its own; then they take turns, one
+at a time, with the same work. vLLM's caches of prompts are emptied before each turn. The weights are
+random: what is measured is time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from qwen3_reranker.checkpoint import Checkpoint
+
+from benchmarks import record
+from benchmarks.contenders import CHAINS, environment
+from benchmarks.work import SHAPES, make_model, make_queries, make_work
+from benchmarks.workers import Worker
+
+# Documents a query: queries a turn.
+SIZES = {64: 3, 256: 1}
+PROCESSES = {
+    "cross_encoder": ("cross_encoder",),
+    "recipe": ("recipe", "recipe_8"),
+    "llm_score": ("llm_score",),
+    "raw": ("raw", "raw_batch"),
+    "ours": ("reranker", "langchain", "llama_index", "chains", "rerank_many"),
+}
+# The card's one batch is padded to its longest document: a minute a query, so it gets one of 64.
+SLOW = "recipe"
+# Left to itself LLM takes most of the machine's memory for its cache, and the next one is killed.
+LITTLE_MEMORY = {"VLLM_CPU_KVCACHE_SPACE": "2"}
+# The work of 32 chains, and what it is held against.
+TOGETHER = ("raw_batch", "chains", "rerank_many")
+CHAIN_DOCUMENTS = 8
+
+Rates = dict[str, dict[str, list[float]]]
+"""Documents a second: by what was done, by documents a query, one number a turn."""
+
+
+def main() -> None:
+    """Load all, take turns, print the table, write the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--shape", choices=SHAPES, default="44M")
+    parser.add_argument("--only", nargs="+", choices=PROCESSES, default=list(PROCESSES))
+    parser.add_argument("--save", default="embedded", help="the name of the JSON file")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        root = Path(folder)
+        model = make_model(root / "model", arguments.shape)
+        workers = {
+            name: stack.enter_context(
+                Worker(
+                    f"benchmarks.contenders:{name}",
+                    str(model),
+                    root / f"{name}.log",
+                    environment() | LITTLE_MEMORY,
+                )
+            )
+            for name in arguments.only
+        }
+        rates = compare(workers, arguments.turns)
+        tokens = tokens_a_document(model, arguments.turns)
+        loads = {name: worker.load_seconds for name, worker in workers.items()}
+    print(table(rates))
+    numbers = {"shape": arguments.shape, "rates": rates, "tokens": tokens, "load_seconds": loads}
+    record.save(arguments.save, numbers)
+
+
+def compare(workers: dict[str, Worker], turns: int) -> Rates:
+    """Return everyone's rates, after a turn that warms up and is not counted."""
+    rates: Rates = {}
+    queries = make_queries()
+    for turn in range(turns + 1):
+        for documents, number in [*SIZES.items(), (CHAIN_DOCUMENTS, CHAINS)]:
+            work = make_work(queries, turn, documents, number)
+            for name, worker in workers.items():
+                for mode in PROCESSES[name]:
+                    if (mode in TOGETHER) != (documents == CHAIN_DOCUMENTS):
+                        continue
+                    if mode == SLOW and documents != min(SIZES):
+                        continue
+                    asked = work[:1] if mode == SLOW else work
+                    outcome = worker.ask(mode, asked)
+                    assert outcome.result == documents * len(asked)
+                    rate = outcome.result / outcome.seconds
+                    print(
+                        f"turn {turn}  {documents:>4} documents  {mode:<14}{rate:8.1f} /s",
+                        flush=True,
+                    )
+                    if turn:
+                        rates.setdefault(mode, {}).setdefault(str(documents), []).append(rate)
+    return rates
+
+
+def tokens_a_document(model: Path, turns: int) -> dict[str, float]:
+    """Return the mean length of the prompts that were scored, in tokens."""
+    builder = Checkpoint.load(str(model)).prompts(None)
+    queries = make_queries()
+    counts: dict[str, list[int]] = {}
+    for turn in range(turns + 1):
+        for documents, number in [*SIZES.items(), (CHAIN_DOCUMENTS, CHAINS)]:
+            work = make_work(queries, turn, documents, number)
+            lengths = [len(prompt.ids) for asked in work for prompt in builder.encode(*asked)]
+            if turn:
+                counts.setdefault(str(documents), []).extend(lengths)
+    return {size: statistics.mean(lengths) for size, lengths in counts.items()}
+
+
+def table(rates: Rates) -> str:
+    """Return the medians of documents a second, and Reranker's ratio to each."""
+    medians = {
+        mode: {size: statistics.median(found) for size, found in by_size.items()}
+        for mode, by_size in rates.items()
+    }
+    lines = []
+    for size in map(str, SIZES):
+        ours = medians.get("reranker", {}).get(size)
+        for mode, by_size in medians.items():
+            if size in by_size:
+                ratio = f"{ours / by_size[size]:8.2f}" if ours else ""
+                lines.append(f"{size:>5} {mode:<14}{by_size[size]:8.1f} /s  reranker x{ratio}")
+    together = {mode: medians[mode][str(CHAIN_DOCUMENTS)] for mode in TOGETHER if mode in medians}
+    for mode, rate in together.items():
+        share = f"  x{rate / together['raw_batch']:.3f}" if "raw_batch" in together else ""
+        lines.append(f"{CHAINS} x {CHAIN_DOCUMENTS} {mode:<14}{rate:8.1f} /s{share}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""
+Clients of one vLLM server beside a bare loop that posts ready-made bodies, in one run.
+
+    make bench-remote                         # or: python -m benchmarks.bench_remote [--turns 3]
+
+The server is vLLM with the demo model, whose small size makes the clients count, and with the score
+template, which those need that send plain text. Every client is a process of its own; they take
+turns, one at a time, with the same documents and with queries that nobody asked before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from qwen3_reranker.checkpoint import DEMO_MODEL
+
+from benchmarks import record
+from benchmarks.work import Work, make_queries, make_work
+from benchmarks.workers import Worker
+from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
+
+CLIENTS = ("bare", "ours", "http_reranker", "langchain_cohere", "llama_index_cohere")
+# How many requests a turn has at each concurrency.
+REQUESTS = {1: 16, 16: 48, 64: 96}
+DOCUMENTS = 64
+# The peers do not cut, and the server refuses what is too long for the model.
+LONGEST = 3000
+
+FAST = ("--dtype", "bfloat16", "--max-num-seqs", "256", "--block-size", "32")
+
+Turns = dict[str, list[dict[str, Any]]]
+"""By client@concurrency what each turn gave: documents a second, CPU time, every latency."""
+
+
+def main() -> None:
+    """Start the server and the clients, take turns, print the table, write the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--save", default="remote", help="the name of the JSON file")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        root = Path(folder)
+        log = root / "server.log"
+        server = stack.enter_context(
+            vllm_server(
+                DEMO_MODEL, log, original=True, template=SCORE_TEMPLATE, served="demo", more=FAST
+            )
+        )
+        workers = {
+            name: stack.enter_context(
+                Worker(f"benchmarks.clients:{name}", server.url, root / f"{name}.log")
+            )
+            for name in CLIENTS
+        }
+        turns, refused = compare(workers, arguments.turns)
+    print(table(turns))
+    numbers = {"documents": DOCUMENTS, "requests": REQUESTS, "turns": turns, "refused": refused}
+    record.save(arguments.save, numbers)
+
+
+def compare(workers: dict[str, Worker], turns: int) -> tuple[Turns, dict[str, str]]:
+    """Return everyone's outcomes after a turn that warms up, and why some could not take part."""
+    found: Turns = {}
+    refused: dict[str, str] = {}
+    queries = make_queries()
+    for turn in range(turns + 1):
+        for concurrency, requests in REQUESTS.items():
+            for name, worker in workers.items():
+                work = make_work(queries, turn, DOCUMENTS, requests, LONGEST)
+                if name in refused:
+                    continue
+                mode = f"{name}@{concurrency}"
+                try:
+                    outcome = measure(worker, mode, work)
+                except RuntimeError as error:
+                    refused[name] = str(error).strip().splitlines()[-1][:300]
+                    print(f"{mode:<24}{refused[name]}", flush=True)
+                else:
+                    found.setdefault(mode, []).append(outcome)
+        work = make_work(queries, turn, DOCUMENTS, max(REQUESTS.values()), LONGEST)
+        found.setdefault("tokenize", []).append(measure(workers["ours"], "tokenize", work))
+    return {mode: outcomes[1:] for mode, outcomes in found.items()}, refused
+
+
+def measure(worker: Worker, mode: str, work: Work) -> dict[str, Any]:
+    """Return documents a second, microseconds of CPU time a document, and each request's seconds."""
+    outcome = worker.ask(mode, work)
+    documents = sum(len(texts) for _, texts in work)
+    rate = documents / outcome.seconds
+    cpu = outcome.cpu_seconds / documents * 1e6
+    print(f"{mode:<24}{rate:8.1f} /s {cpu:8.1f} us of CPU a document", flush=True)
+    latencies = [round(seconds, 5) for seconds in outcome.result or ()]
+    return {"rate": rate, "cpu_us": cpu, "latencies": latencies}
+
+
+def table(turns: Turns) -> str:
+    """Return medians over the turns, and the 99th percentile of all turns' latencies."""
+    lines = []
+    for mode, outcomes in turns.items():
+        rate = statistics.median(outcome["rate"] for outcome in outcomes)
+        cpu = statistics.median(outcome["cpu_us"] for outcome in outcomes)
+        latencies = [seconds for outcome in outcomes for seconds in outcome["latencies"]]
+        p99 = f"p99 {percentile_99(latencies):7.3f} s" if latencies else ""
+        lines.append(f"{mode:<24}{rate:8.1f} /s {cpu:8.1f} us of CPU {p99}")
+    return "\n".join(lines)
+
+
+def percentile_99(values: list[float]) -> float:
+    """Return the value that one in a hundred is above."""
+    return statistics.quantiles(values, n=100, method="inclusive")[98]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Who is compared in `bench_embedded`: each loader returns what its process can be asked to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qwen3_reranker.scorers.engine_args import cpu_environment
+
+from benchmarks.work import Work
+from benchmarks.workers import Modes
+
+CHAINS = 32
+
+
+def environment() -> dict[str, str]:
+    """Return what all contenders' processes get: on a CPU all of its cores, as this package has."""
+    return {} if _device() == "cuda" else cpu_environment()
+
+
+def cross_encoder(folder: str) -> Modes:
+    """
+    sentence-transformers on the converted checkpoint, in its own batches of 32.
+
+    What LangChain's CrossEncoderReranker and LlamaIndex's SentenceTransformerRerank run. It gets the
+    prompt in two halves, since a converted checkpoint has no template.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    from qwen3_reranker.deploy import convert
+    from qwen3_reranker.prompt import TextWriter
+
+    target = Path(folder).with_name("converted")
+    convert(folder, target, labels=1, engine="transformers")
+    model = CrossEncoder(
+        str(target), device=_device(), max_length=8192, model_kwargs={"dtype": torch.bfloat16}
+    )
+    text = TextWriter()
+
+    def one(query: str, texts: list[str]) -> int:
+        return len(model.predict([(text.head(query), text.tail(t)) for t in texts]))
+
+    return {"cross_encoder": _each(one)}
+
+
+def recipe(folder: str) -> Modes:
+    """
+    Return the model card's script in transformers.
+
+    The script makes one batch of all that it is given. `recipe_8` makes batches of eight, which pads
+    less.
+    """
+    from qwen3_reranker import Reranker
+    from qwen3_reranker.scorers.transformers import TransformersScorer
+
+    def mode(size: int) -> Callable[[Work], Callable[[], int]]:
+        scorer = TransformersScorer(folder, dtype="bfloat16", device=_device(), batch_size=size)
+        reranker = Reranker(scorer=scorer).warm_up()
+        return _each(lambda query, texts: len(reranker.score(query, texts)))
+
+    return {"recipe": mode(64), "recipe_8": mode(8)}
+
+
+def llm_score(folder: str) -> Modes:
+    """vLLM's LLM.score with the text split as in its documentation, default engine arguments."""
+    from vllm import LLM
+
+    from qwen3_reranker.prompt import TextWriter
+    from qwen3_reranker.scorers.engine_args import ORIGINAL
+
+    model: Any = LLM(folder, runner="pooling", hf_overrides=ORIGINAL)
+    text = TextWriter()
+
+    def one(query: str, texts: list[str]) -> int:
+        return len(model.score(text.head(query), [text.tail(t) for t in texts], use_tqdm=False))
+
+    return {"llm_score": _fresh(model.reset_prefix_cache, _each(one))}
+
+
+def raw(folder: str) -> Modes:
+    """Return vLLM's LLM given our token ids with our arguments: a query's at a time, or all at once."""
+    return raw_with(json.dumps({"folder": folder, "args": {}}))
+
+
+def raw_with(settings: str) -> Modes:
+    """Do as `raw`, with other arguments: `settings` is JSON, {"folder": ..., "args": {...}}."""
+    from vllm import LLM, PoolingParams, TokensPrompt
+    from vllm.platforms import current_platform
+
+    from qwen3_reranker.checkpoint import Checkpoint
+    from qwen3_reranker.scorers.engine_args import engine_arguments
+
+    folder, more = json.loads(settings).values()
+    checkpoint = Checkpoint.load(folder)
+    prompts = checkpoint.prompts(None)
+    memory = None if current_platform.is_cpu() else current_platform.get_device_total_memory()
+    model: Any = LLM(**engine_arguments(checkpoint, prompts.max_length, more, device_memory=memory))
+    params = PoolingParams(task="classify", use_activation=False)
+
+    def encode(batches: list[list[Any]]) -> int:
+        return sum(
+            len(model.encode(batch, params, pooling_task="classify", use_tqdm=False))
+            for batch in batches
+        )
+
+    def ids(work: Work) -> list[list[Any]]:
+        return [
+            [TokensPrompt(prompt_token_ids=prompt.ids) for prompt in prompts.encode(query, texts)]
+            for query, texts in work
+        ]
+
+    def by_query(work: Work) -> Callable[[], int]:
+        return partial(encode, ids(work))
+
+    def in_one_batch(work: Work) -> Callable[[], int]:
+        return partial(encode, [sum(ids(work), [])])
+
+    def shortest_first(work: Work) -> Callable[[], int]:
+        return partial(
+            encode,
+            [
+                sorted(batch, key=lambda prompt: len(prompt["prompt_token_ids"]))
+                for batch in ids(work)
+            ],
+        )
+
+    fresh = partial(_fresh, model.reset_prefix_cache)
+    return {
+        "raw": fresh(by_query),
+        "raw_batch": fresh(in_one_batch),
+        "shortest_first": fresh(shortest_first),
+    }
+
+
+def ours(folder: str) -> Modes:
+    """Return this package, a query after the other as raw does, and with 32 chains at once."""
+    from langchain_core.documents import Document
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from qwen3_reranker import Reranker, background
+    from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
+    from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+
+    reranker = Reranker(folder).warm_up()
+    compressor = LangChainRerank(reranker=reranker, top_n=None)
+    postprocessor = LlamaIndexRerank(reranker=reranker, top_n=None)
+    pool = ThreadPoolExecutor(CHAINS)
+
+    def compress(query: str, documents: list[Document]) -> int:
+        return len(compressor.compress_documents(documents, query))
+
+    def langchain(work: Work) -> Callable[[], int]:
+        calls = [(query, [Document(text) for text in texts]) for query, texts in work]
+        return lambda: sum(compress(*call) for call in calls)
+
+    def llama_index(work: Work) -> Callable[[], int]:
+        calls = [(q, [NodeWithScore(node=TextNode(text=t)) for t in texts]) for q, texts in work]
+        return lambda: sum(
+            len(postprocessor.postprocess_nodes(nodes, query_str=query)) for query, nodes in calls
+        )
+
+    def chains(work: Work) -> Callable[[], int]:
+        queries = [query for query, _ in work]
+        documents = [[Document(text) for text in texts] for _, texts in work]
+        return lambda: sum(pool.map(compress, queries, documents))
+
+    modes: Modes = {
+        "reranker": _each(lambda query, texts: len(reranker.rerank(query, texts))),
+        "langchain": langchain,
+        "llama_index": llama_index,
+        "chains": chains,
+        "rerank_many": lambda work: lambda: sum(map(len, reranker.rerank_many(work))),
+    }
+    engine: Any = reranker._scorer._engine  # type: ignore[attr-defined]
+
+    def reset() -> None:
+        background.run(engine.llm.reset_prefix_cache())
+
+    return {name: _fresh(reset, mode) for name, mode in modes.items()}
+
+
+def _each(one: Callable[[str, list[str]], int]) -> Callable[[Work], Callable[[], int]]:
+    """Return a mode that scores a query after the other."""
+    return lambda work: lambda: sum(one(query, texts) for query, texts in work)
+
+
+def _fresh(
+    reset: Callable[[], object], mode: Callable[[Work], Callable[[], int]]
+) -> Callable[[Work], Callable[[], int]]:
+    """Return the mode with a cache of prompts that knows nothing of the turns before."""
+
+    def prepare(work: Work) -> Callable[[], int]:
+        reset()
+        return mode(work)
+
+    return prepare
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

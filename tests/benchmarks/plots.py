@@ -1,0 +1,92 @@
+"""The committed results as pictures."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from benchmarks import record
+
+mpl.use("agg")
+
+from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
+
+__all__ = ["draw"]
+
+
+def draw(folder: Path) -> None:
+    """Write embedded.png, remote.png, growth.png and streamed.png."""
+    folder.mkdir(exist_ok=True)
+    for figure in (_embedded, _remote, _growth, _streamed):
+        drawn = figure()
+        drawn.tight_layout()
+        drawn.savefig(folder / f"{figure.__name__[1:]}.png", dpi=110)
+        plt.close(drawn)
+
+
+def _embedded() -> Any:
+    rates = record.load("embedded")["rates"]
+    modes = [mode for mode in rates if "64" in rates[mode]]
+    figure, axes = plt.subplots(figsize=(7, 3.5))
+    for place, mode in enumerate(modes):
+        found = rates[mode]["64"]
+        median = statistics.median(found)
+        colour = "tab:blue" if mode in ("reranker", "langchain", "llama_index") else "tab:grey"
+        axes.barh(place, median, color=colour)
+        axes.plot(found, [place] * len(found), ".", color="black", markersize=3)
+        axes.annotate(f" {median:.1f}", (max(found), place), va="center", fontsize=8)
+    axes.set_yticks(range(len(modes)), modes)
+    axes.set_xlabel("documents a second, 64 a query (dots: turns)")
+    return figure
+
+
+def _remote() -> Any:
+    turns = record.load("remote")["turns"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    clients = list(dict.fromkeys(mode.partition("@")[0] for mode in turns if "@" in mode))
+    for client in clients:
+        of = {int(m.partition("@")[2]): o for m, o in turns.items() if m.startswith(f"{client}@")}
+        rates = [statistics.median(outcome["rate"] for outcome in of[n]) for n in of]
+        times = [statistics.median(outcome["cpu_us"] for outcome in of[n]) for n in of]
+        left.plot(list(of), rates, "o-", label=client)
+        right.plot(list(of), times, "o-", label=client)
+    for axes, label in ((left, "documents a second"), (right, "client CPU, us a document")):
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("requests at a time")
+        axes.set_ylabel(label)
+    right.set_yscale("log")
+    left.legend(fontsize=8)
+    return figure
+
+
+def _growth() -> Any:
+    seconds = record.load("growth")["seconds"]
+    figure, all_axes = plt.subplots(1, len(seconds), figsize=(11, 3.5))
+    for axes, (axis, by_mode) in zip(all_axes, seconds.items(), strict=True):
+        for mode, points in by_mode.items():
+            axes.plot([int(n) for n in points], list(points.values()), "o-", label=mode)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel(axis)
+        axes.set_ylabel("seconds")
+    all_axes[0].legend(fontsize=8)
+    return figure
+
+
+def _streamed() -> Any:
+    samples = record.load("growth")["streamed"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    documents = [sample["documents"] for sample in samples]
+    left.plot(documents, [sample["seconds"] for sample in samples], "o-")
+    left.set_ylabel("seconds")
+    for key in ("client_mib", "engine_mib"):
+        right.plot(documents, [sample[key] for sample in samples], "o-", label=key)
+    right.set_ylim(bottom=0)
+    right.set_ylabel("resident MiB")
+    right.legend()
+    for axes in (left, right):
+        axes.set_xlabel("documents through rerank_iter")
+    return figure

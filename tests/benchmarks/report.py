@@ -1,0 +1,244 @@
+"""
+The committed results as tables and pictures: docs/performance.md is written from them.
+
+    python -m benchmarks.report               # after a run; the tests compare the two
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.bench_embedded import CHAIN_DOCUMENTS
+from benchmarks.bench_remote import percentile_99
+from benchmarks.clients import CONCURRENCIES
+from benchmarks.contenders import CHAINS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/performance.md"
+NAMES = {
+    "reranker": "`Reranker.rerank`",
+    "langchain": "LangChain's `Qwen3Rerank`",
+    "llama_index": "LlamaIndex's `Qwen3Rerank`",
+    "raw": "raw engine, our token ids and arguments",
+    "llm_score": "`LLM.score`, default arguments",
+    "recipe_8": "model card's recipe, batches of 8",
+    "recipe": "model card's recipe, one batch",
+    "cross_encoder": "sentence-transformers CrossEncoder",
+    "raw_batch": "raw engine, all in one batch",
+    "chains": f"{CHAINS} threads with a chain each",
+    "rerank_many": "`Reranker.rerank_many`",
+    "bare": "bare httpx loop, ready-made bodies",
+    "ours": "`Reranker.arerank`",
+    "http_reranker": "langchain-reranker's HttpReranker",
+    "langchain_cohere": "langchain-cohere's CohereRerank",
+    "llama_index_cohere": "LlamaIndex's CohereRerank",
+}
+
+
+def about(name: str) -> str:
+    """Return with what, where and when a run was made."""
+    found = record.load(name)["about"]
+    versions = ", ".join(f"{n} {v}" for n, v in found["versions"].items())
+    return f"`{found['command']}`, {found['date']}: {found['machine']}; {versions}."
+
+
+def embedded() -> str:
+    """Return documents a second, and how many times that Reranker does."""
+    found = record.load("embedded")
+    rates, tokens = _medians(found["rates"]), found["tokens"]
+    rows = [
+        [
+            NAMES[mode],
+            *(f"{rates[mode][s]:.1f}" if s in rates[mode] else "" for s in ("64", "256")),
+            f"{rates[mode]['64'] * tokens['64']:,.0f}",
+            *(
+                f"{rates['reranker'][s] / rates[mode][s]:.2f}" if s in rates[mode] else ""
+                for s in ("64", "256")
+            ),
+        ]
+        for mode in NAMES
+        if mode in rates and "64" in rates[mode]
+    ]
+    head = [
+        "documents a second",
+        "64 a query",
+        "256 a query",
+        "tokens/s, 64",
+        "Reranker's ratio, 64",
+        "256",
+    ]
+    return _table(head, rows)
+
+
+def together() -> str:
+    """Return what calls at the same time reach of one batch."""
+    rates = _medians(record.load("embedded")["rates"])
+    size = str(CHAIN_DOCUMENTS)
+    batch = rates["raw_batch"][size]
+    rows = [
+        [NAMES[mode], f"{rates[mode][size]:.1f}", f"{rates[mode][size] / batch:.2f}"]
+        for mode in ("raw_batch", "rerank_many", "chains")
+    ]
+    return _table([f"{CHAINS} queries of {size} documents", "documents a second", "share"], rows)
+
+
+def remote() -> str:
+    """Return throughput, CPU time and p99 of each client, and the shares of the bare loop's."""
+    found = record.load("remote")
+    turns = found["turns"]
+    rows = []
+    for mode, outcomes in turns.items():
+        client, _, concurrency = mode.partition("@")
+        if not concurrency:
+            continue
+        bare = turns[f"bare@{concurrency}"]
+        rate, p99 = _median(outcomes, "rate"), _p99(outcomes)
+        rows.append(
+            [
+                concurrency,
+                NAMES[client],
+                f"{rate:.0f}",
+                f"{rate / _median(bare, 'rate'):.2f}",
+                f"{p99 * 1000:.0f}",
+                f"{p99 / _p99(bare):.2f}",
+                f"{_median(outcomes, 'cpu_us'):.0f}",
+            ]
+        )
+    rows.sort(key=lambda row: CONCURRENCIES.index(int(row[0])))
+    head = [
+        "at a time",
+        "client",
+        "documents/s",
+        "share",
+        "p99 ms",
+        "of bare p99",
+        "CPU us/document",
+    ]
+    tokenizing = _median(turns["tokenize"], "cpu_us")
+    refused = [
+        f"{NAMES[name]} could not take part: {why}" for name, why in found["refused"].items()
+    ]
+    notes = [f"Of our CPU time, {tokenizing:.0f} us a document are tokenizing.", *refused]
+    return "\n".join([_table(head, rows), "", *notes])
+
+
+def costs() -> str:
+    """Return imports and starts."""
+    found = record.load("costs")
+    imports = [[f"`import {name}`", f"{of['ms']:.0f}"] for name, of in found["imports"].items()]
+    starts = [
+        [name, f"{of['cold']:.1f}", f"{of['warm']:.1f}"] for name, of in found["starts"].items()
+    ]
+    return "\n\n".join(
+        [
+            _table(["", "ms"], imports),
+            _table(["seconds from nothing imported to the first score", "cold", "warm"], starts),
+        ]
+    )
+
+
+def growth() -> str:
+    """Return seconds by size, and Reranker's share of the raw engine."""
+    rows = []
+    for axis, by_mode in record.load("growth")["seconds"].items():
+        for size, raw in by_mode["raw"].items():
+            ours = by_mode["reranker"][size]
+            rows.append([axis, size, f"{raw:.3f}", f"{ours:.3f}", f"{raw / ours:.2f}"])
+    return _table(["what grows", "to", "raw engine, s", "`Reranker`, s", "share"], rows)
+
+
+def streamed() -> str:
+    """Return seconds and memory of 100,000 documents, every 20,000."""
+    rows = [
+        [
+            f"{sample['documents']:,}",
+            *(f"{sample[key]:.0f}" for key in ("seconds", "client_mib", "engine_mib")),
+        ]
+        for sample in record.load("growth")["streamed"]
+        if sample["documents"] % 20_000 == 0 or sample["documents"] == 5_000
+    ]
+    return _table(["documents", "seconds", "client MiB", "engine MiB"], rows)
+
+
+def levers() -> str:
+    """Return what each change does to the raw engine's throughput."""
+    rates = record.load("levers")["rates"]
+    chosen = rates["as chosen"]
+    rows = [[name, f"{rate:.1f}", f"{rate / chosen:.2f}"] for name, rate in rates.items()]
+    return _table(["raw engine", "documents a second", "of what is chosen"], rows)
+
+
+def headline() -> str:
+    """Return README's line."""
+    rates = _medians(record.load("embedded")["rates"])
+
+    def ratio(mode: str) -> str:
+        return f"{rates['reranker']['64'] / rates[mode]['64']:.1f}"
+
+    return (
+        f"With 64 documents a query it scores {ratio('llm_score')} times as many a second as vLLM's "
+        f"own `LLM.score`, {ratio('cross_encoder')} times as many as sentence-transformers' "
+        f"CrossEncoder and {ratio('recipe')} times as many as the model card's recipe"
+    )
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    **{
+        f"about {name}": (lambda name=name: about(name))  # type: ignore[misc]
+        for name in ("embedded", "remote", "costs", "growth", "levers")
+    },
+    "embedded": embedded,
+    "together": together,
+    "remote": remote,
+    "costs": costs,
+    "growth": growth,
+    "streamed": streamed,
+    "levers": levers,
+}
+
+
+def written(page: str) -> str:
+    """Return the page with its sections as the results have them."""
+
+    def section(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{SECTIONS[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- ([a-z ]+) -->\n.*?\n?<!-- end -->", section, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write the page and its pictures."""
+    from benchmarks import plots
+
+    PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
+    plots.draw(PAGE.with_suffix(""))
+    print(headline())
+
+
+def _medians(rates: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
+    return {
+        mode: {size: statistics.median(found) for size, found in by_size.items()}
+        for mode, by_size in rates.items()
+    }
+
+
+def _median(outcomes: list[dict[str, Any]], key: str) -> float:
+    return float(statistics.median(outcome[key] for outcome in outcomes))
+
+
+def _p99(outcomes: list[dict[str, Any]]) -> float:
+    return percentile_99([s for outcome in outcomes for s in outcome["latencies"]])
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What is scored in the benchmarks, and with which model."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SHAPES", "Work", "make_model", "make_queries", "make_work", "passages"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Work = list[tuple[str, list[str]]]
+"""Queries, each with its documents."""
+
+_SMALL = {
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+}
+# config.json of Qwen/Qwen3-Reranker-0.6B; its tokenizer is not at hand, so ids stay below 12,288.
+_LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151669,
+}
+SHAPES = {"44M": _SMALL, "0.6B": _LARGE}
+"""Settings of config.json, by the name that the command line takes."""
+
+
+def make_model(folder: Path, shape: str) -> Path:
+    """Write a causal checkpoint of this shape: random bf16 weights, the demo model's tokenizer."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from checkpoints import copy_demo
+
+    copy_demo(folder, torch_dtype="bfloat16", **SHAPES[shape])
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    make: Any = Qwen3ForCausalLM
+    make(Qwen3Config.from_pretrained(folder)).save_pretrained(folder)
+    torch.set_default_dtype(torch.float32)
+    return folder
+
+
+@cache
+def passages(longest: int | None = None) -> list[str]:
+    """Return the standard library's docstrings, those of at most so many characters."""
+    import stdlib_docs
+
+    texts = [doc.text for doc in stdlib_docs.load()]
+    return [text for text in texts if longest is None or len(text) <= longest]
+
+
+def make_queries() -> Iterator[str]:
+    """Return the held-out questions, again and again, each with a number of its own in front."""
+    lines = (ROOT / "examples/held_out_questions.jsonl").read_text("utf-8").splitlines()
+    questions = [json.loads(line)["question"] for line in lines]
+    # So that no cache of prompts reaches farther than the fixed words before the query.
+    return (f"{number}. {questions[number % len(questions)]}" for number in count(1))
+
+
+def make_work(
+    queries: Iterator[str], turn: int, documents: int, number: int, longest: int | None = None
+) -> Work:
+    """Return `number` new queries, each with documents of its own."""
+    rng = random.Random(f"{turn} {documents}")
+    texts = passages(longest)
+    return [(next(queries), rng.sample(texts, documents)) for _ in range(number)]
