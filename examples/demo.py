@@ -33,7 +33,8 @@ def main() -> None:
     index = Bm25(stdlib_docs.load())
     print(f"{len(index.docs)} documents: the docstrings of Python's standard library.")
     print("Starting the embedded vLLM with the demo model ...", flush=True)
-    with Reranker("demo").warm_up() as reranker:
+    # Compiling would take longer than all that is asked here.
+    with Reranker("demo", engine_args={"enforce_eager": True}).warm_up() as reranker:
         ask_through_langchain(index, reranker)
         ask_through_llama_index(index, reranker)
         measure(index, reranker)

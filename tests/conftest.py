@@ -8,11 +8,13 @@ import pytest
 
 from qwen3_reranker import Reranker
 
+from helpers import SETTINGS
+
 pytest_plugins = ["servers.fixtures"]
 
 
 @pytest.fixture(scope="session")
 def reranker() -> Iterator[Reranker]:
     """The demo model in an embedded vLLM, in fp32 so that scores can be compared closely."""
-    with Reranker("demo", engine_args={"dtype": "float32"}) as reranker:
+    with Reranker(**SETTINGS) as reranker:
         yield reranker

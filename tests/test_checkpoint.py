@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -132,12 +134,33 @@ def test_engine_arguments() -> None:
         32,
         True,
     )
+    assert cpu["max_num_batched_tokens"] == 2048
+    short = engine_arguments(checkpoint, 512, {}, device_memory=None)
+    assert short["max_num_batched_tokens"] == 512
+    gpu = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30)
+    assert gpu["max_num_batched_tokens"] == 8192
+    assert "enforce_eager" not in gpu
     mine = {"block_size": 64, "hf_overrides": {"x": 1}, "kv_cache_memory_bytes": 5}
     args = engine_arguments(checkpoint, 8192, mine, device_memory=None)
     assert (args["block_size"], args["kv_cache_memory_bytes"]) == (64, 5)
     assert args["hf_overrides"] == {**cpu["hf_overrides"], "x": 1}
     with pytest.raises(InputError, match="max_model_len=100"):
         engine_arguments(checkpoint, 8192, {"max_model_len": 100}, device_memory=None)
+
+
+def test_a_cpu_compiles_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint.load("demo")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(DEMO_MODEL)})
+    monkeypatch.setattr(Path, "is_file", lambda path: path == DEMO_MODEL / "Python.h")
+    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is False
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": "/nowhere"})
+    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is True
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is True
+    mine = {"enforce_eager": False}
+    assert engine_arguments(checkpoint, 100, mine, device_memory=None)["enforce_eager"] is False
 
 
 def test_a_gpu_keeps_room_for_the_users_llm(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from qwen3_reranker.deploy import convert, verify
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from checkpoints import causal
+from helpers import EAGER
 from real_pairs import real_pairs
 
 TOLERANCE = 2e-3
@@ -78,7 +79,7 @@ def test_in_sentence_transformers(converted: Path, reference: list[float]) -> No
 @pytest.mark.parametrize("source", ["untied shards"], indirect=True)
 def test_in_the_embedded_vllm(converted: Path, reference: list[float]) -> None:
     # The tied one is in test_fidelity, through `convert_demo`.
-    with Reranker(str(converted), engine_args={"dtype": "float32"}) as reranker:
+    with Reranker(str(converted), engine_args=EAGER) as reranker:
         scores = [s for query, documents in PAIRS for s in reranker.score(query, documents)]
     assert scores == pytest.approx(reference, abs=TOLERANCE)
 

@@ -12,10 +12,10 @@ from qwen3_reranker import Reranker
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from checkpoints import convert_demo
+from helpers import EAGER
 from real_pairs import real_pairs
 
 TOLERANCE = 2e-3
-FP32 = {"dtype": "float32"}
 
 
 PAIRS = real_pairs(20)
@@ -45,15 +45,28 @@ def test_the_original_checkpoint(reranker: Reranker, reference: list[list[float]
 @pytest.mark.parametrize("labels", [1, 2])
 def test_converted_checkpoints(labels: int, tmp_path: Path, reference: list[list[float]]) -> None:
     model = convert_demo(tmp_path / "converted", labels)
-    with Reranker(str(model), engine_args=FP32) as reranker:
+    with Reranker(str(model), engine_args=EAGER) as reranker:
         check(reranker, reference)
+
+
+def test_the_compiled_engine_and_prompts_of_several_steps(reference: list[list[float]]) -> None:
+    """As it starts by default on a CPU; its steps of 2048 tokens cut the long prompts up."""
+    texts = [text for _, documents in PAIRS for text in documents]
+    long = ["\n".join(texts[start : start + 40]) for start in range(0, 200, 40)]
+    query = PAIRS[0][0]
+    with Reranker("demo", engine_args={"dtype": "float32"}) as reranker:
+        check(reranker, reference)
+        assert min(len(reranker.prompt(query, text).ids) for text in long) > 2 * 2048
+        scores = reranker.score(query, [*long, *texts[:20]])
+    with Reranker(scorer=TransformersScorer("demo", dtype="float32", batch_size=1)) as right:
+        assert scores == pytest.approx(right.score(query, [*long, *texts[:20]]), abs=TOLERANCE)
 
 
 def test_truncation_agrees() -> None:
     long = "Return a list of the words. " * 40
     with (
         Reranker(scorer=TransformersScorer("demo", dtype="float32", max_length=200)) as one,
-        Reranker("demo", max_length=200, engine_args=FP32) as other,
+        Reranker("demo", max_length=200, engine_args=EAGER) as other,
     ):
         query, documents = "split a string into words", [long, "short"]
         right = one.rerank(query, documents)

@@ -19,7 +19,7 @@ from qwen3_reranker import ForkError, Reranker
 
 SCRIPT = textwrap.dedent("""
     from qwen3_reranker import Reranker
-    reranker = Reranker("demo")
+    reranker = Reranker("demo", engine_args={"enforce_eager": True})  # starts the sooner
     hits = reranker.rerank("join two paths", ["os.path.join joins two paths", "random noise"])
     print("HITS", sorted(hit.index for hit in hits))
 """)

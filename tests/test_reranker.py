@@ -21,7 +21,7 @@ from qwen3_reranker import (
     ScoreError,
 )
 
-from helpers import AnsweringScorer
+from helpers import EAGER, SETTINGS, AnsweringScorer
 
 QUERY = "How do I join two paths?"
 DOCUMENTS = [
@@ -100,9 +100,7 @@ def test_the_instruction_counts(reranker: Reranker) -> None:
     )
     other = reranker.score(QUERY, [document], instruction="Find what is about cooking")
     assert abs(other[0] - default[0]) > 1e-4
-    own = Reranker(
-        "demo", engine_args={"dtype": "float32"}, instruction="Find what is about cooking"
-    )
+    own = Reranker(**SETTINGS, instruction="Find what is about cooking")
     try:
         assert own.score(QUERY, [document]) == pytest.approx(other, abs=1e-6)
         assert (
@@ -177,7 +175,7 @@ def test_a_failed_request_raises(reranker: Reranker) -> None:
 
 
 def test_sharing_and_closing() -> None:
-    settings = {"dtype": "float32", "max_num_seqs": 8}
+    settings = {**EAGER, "max_num_seqs": 8}
     first, second = (Reranker("demo", engine_args=settings) for _ in range(2))
     third = Reranker("demo", engine_args=settings, max_length=512)
     engines = [r._scorer._engine for r in (first, second, third)]  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """
-What it costs to begin: imports, and the time to the first score beside plain vLLM's.
+What it costs to begin: imports, and the time to the first score beside plain vLLM's; and what a cache
+of scores saves.
 
     make bench-costs                          # or: python -m benchmarks.bench_costs
 
@@ -16,11 +17,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diskcache import Cache
+
+from qwen3_reranker import Reranker
+
 from benchmarks import record
-from benchmarks.work import SHAPES, make_model
+from benchmarks.work import SHAPES, make_model, make_queries, make_work
 
 _LANGCHAIN = "import langchain_core.callbacks, langchain_core.documents, langchain_core.runnables"
 IMPORTS = {
@@ -73,7 +81,9 @@ def main() -> None:
     imports = measure_imports(arguments.turns)
     with tempfile.TemporaryDirectory() as folder:
         starts = measure_starts(Path(folder), arguments.shape)
-    record.save(arguments.save, {"shape": arguments.shape, "imports": imports, "starts": starts})
+        cached = measure_caches(Path(folder))
+    numbers = {"imports": imports, "starts": starts, "cached_ms": cached}
+    record.save(arguments.save, {"shape": arguments.shape, **numbers})
 
 
 def measure_imports(turns: int) -> dict[str, dict[str, Any]]:
@@ -114,6 +124,29 @@ def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
             print(f"{name:<26}{kind:<6}{seconds:7.1f} s", flush=True)
     print(json.dumps(starts))
     return starts
+
+
+def measure_caches(root: Path) -> dict[str, float]:
+    """Return the milliseconds of 64 documents with the demo model, scored and remembered."""
+    [work] = make_work(make_queries(), 0, 64, 1)
+    found = {}
+    with Reranker("demo", engine_args={"enforce_eager": True}) as reranker, Cache(root) as disk:
+        reranker.score("warm up", work[1])
+        caches: list[tuple[str, Any]] = [("a dict", {}), ("diskcache", disk)]
+        found["scored"] = milliseconds(partial(reranker.rerank, *work))
+        for name, cache in caches:
+            cached = Reranker(scorer=reranker._scorer, cache=cache)
+            cached.rerank(*work)
+            found[f"remembered in {name}"] = milliseconds(partial(cached.rerank, *work))
+    print(found)
+    return found
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1000
 
 
 if __name__ == "__main__":
