@@ -16,7 +16,7 @@ def test_the_page_has_the_results() -> None:
     page = report.PAGE.read_text("utf-8")
     assert report.written(page) == page
     found = re.findall(r"<!-- ([a-z ]+) -->", page)
-    assert sorted({*found} - {"end"}) == sorted(report.SECTIONS)
+    assert sorted({*found} - {"end"}) == sorted(report.sections())
 
 
 def test_a_number_that_nobody_measured_is_seen() -> None:

@@ -23,11 +23,8 @@ from benchmarks.workers import Worker
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as chosen": {},
-    "steps of 1024 tokens": {"max_num_batched_tokens": 1024},
-    "steps of 4096 tokens": {"max_num_batched_tokens": 4096},
     "steps of 8192 tokens": {"max_num_batched_tokens": 8192},
     "32 sequences at a time": {"max_num_seqs": 32},
-    "blocks of 64 tokens": {"block_size": 64},
     "blocks of 128 tokens": {"block_size": 128},
     "no prefix caching": {"enable_prefix_caching": False},
     "not compiled": {"enforce_eager": True},

@@ -20,7 +20,8 @@ __all__ = ["draw"]
 def draw(folder: Path) -> None:
     """Write embedded.png, remote.png, growth.png and streamed.png."""
     folder.mkdir(exist_ok=True)
-    for figure in (_embedded, _remote, _growth, _streamed):
+    figures = {"embedded": (_embedded,), "remote": (_remote,), "growth": (_growth, _streamed)}
+    for figure in (f for run, of_run in figures.items() if record.exists(run) for f in of_run):
         drawn = figure()
         drawn.tight_layout()
         drawn.savefig(folder / f"{figure.__name__[1:]}.png", dpi=110)

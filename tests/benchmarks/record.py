@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "load", "save"]
+__all__ = ["RESULTS", "exists", "load", "save"]
 
 RESULTS = Path(__file__).with_name("results")
 _PACKAGES = (
@@ -34,6 +34,11 @@ def save(name: str, numbers: dict[str, Any]) -> Path:
     }
     path.write_text(json.dumps({"about": about, **numbers}, indent=1) + "\n")
     return path
+
+
+def exists(name: str) -> bool:
+    """Return whether a run of this name was saved."""
+    return (RESULTS / f"{name}.json").is_file()
 
 
 def load(name: str) -> Any:

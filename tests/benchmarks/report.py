@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,26 +185,32 @@ def headline() -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
-    **{
-        f"about {name}": (lambda name=name: about(name))  # type: ignore[misc]
-        for name in ("embedded", "remote", "costs", "growth", "levers")
-    },
-    "embedded": embedded,
-    "together": together,
-    "remote": remote,
-    "costs": costs,
-    "growth": growth,
-    "streamed": streamed,
-    "levers": levers,
+# By the run that they are of; what was not run is not on the page.
+_OF = {
+    "embedded": (embedded, together),
+    "remote": (remote,),
+    "costs": (costs,),
+    "growth": (growth, streamed),
+    "levers": (levers,),
 }
+
+
+def sections() -> dict[str, str]:
+    """Return the page's generated parts by name."""
+    found = {}
+    for run, parts in _OF.items():
+        if record.exists(run):
+            found |= {part.__name__: part() for part in parts} | {f"about {run}": about(run)}
+    return found
 
 
 def written(page: str) -> str:
     """Return the page with its sections as the results have them."""
 
+    parts = sections()
+
     def section(match: re.Match[str]) -> str:
-        return f"<!-- {match[1]} -->\n{SECTIONS[match[1]]()}\n<!-- end -->"
+        return f"<!-- {match[1]} -->\n{parts[match[1]]}\n<!-- end -->"
 
     return re.sub(r"<!-- ([a-z ]+) -->\n.*?\n?<!-- end -->", section, page, flags=re.DOTALL)
 
