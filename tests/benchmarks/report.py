@@ -197,7 +197,7 @@ _OF = {
 
 def sections() -> dict[str, str]:
     """Return the page's generated parts by name."""
-    found = {}
+    found: dict[str, str] = {}
     for run, parts in _OF.items():
         if record.exists(run):
             found |= {part.__name__: part() for part in parts} | {f"about {run}": about(run)}
