@@ -52,7 +52,7 @@ def test_converted_checkpoints(labels: int, tmp_path: Path, reference: list[list
 def test_the_compiled_engine_and_prompts_of_several_steps(reference: list[list[float]]) -> None:
     """As it starts by default on a CPU; its steps of 2048 tokens cut the long prompts up."""
     texts = [text for _, documents in PAIRS for text in documents]
-    long = ["\n".join(texts[start : start + 40]) for start in range(0, 200, 40)]
+    long = ["\n".join(texts[start : start + 100]) for start in range(0, 101, 25)]
     query = PAIRS[0][0]
     with Reranker("demo", engine_args={"dtype": "float32"}) as reranker:
         check(reranker, reference)
