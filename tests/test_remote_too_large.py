@@ -68,7 +68,9 @@ def test_one_document_that_is_too_long_is_the_servers_to_explain(
     with pytest.raises(ServerError, match="reduce the length|batch size") as caught:
         reranker.score(QUERY, ["one"])
     assert not isinstance(caught.value, ServerUnavailableError)
-    assert len(server.asked()) == before + 1
+    # Others may still arrive that the test before cancelled.
+    new = [request for request in server.asked()[before:] if ": one<" in str(request.body)]
+    assert len(new) == 1
     with pytest.raises(ServerError, match="reduce the length|batch size"):
         reranker.score(QUERY, DOCUMENTS)
     assert len(server.asked()) < before + 2 * len(DOCUMENTS)
