@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker import InputError, Prompt, Reranker, ScoreError, Scorer, Scores
+from qwen3_reranker import InputError, Prompt, Reranker, ScoreError, Scorer, Scores, background
 from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -142,8 +142,6 @@ def test_the_engines_settings_are_part_of_the_key() -> None:
     async def fingerprint(**settings: Any) -> str:
         return await Reranker("demo", **settings)._scorer.fingerprint()
 
-    from qwen3_reranker import background
-
     settings: list[dict[str, Any]] = [
         {},
         {"max_length": 100},
@@ -161,6 +159,14 @@ def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> N
     assert checkpoint.fingerprint() == before
     os.utime(folder / "model.safetensors", ns=(1, 1))
     assert checkpoint.fingerprint() != before
+
+
+def test_an_engine_keeps_its_key_when_its_files_are_replaced(tmp_path: Path) -> None:
+    folder = shutil.copytree(DEMO_MODEL, tmp_path / "model")
+    reranker = Reranker(str(folder))
+    before = background.run(reranker._scorer.fingerprint())
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    assert background.run(reranker._scorer.fingerprint()) == before
 
 
 def test_on_the_real_engine(reranker: Reranker) -> None:

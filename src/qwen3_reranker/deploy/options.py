@@ -100,8 +100,8 @@ def _vllm(request: Request) -> Options:
     if request.cpu:
         flags += _vllm_cpu(request)
         notes.append(
-            "--enforce-eager: up in seconds; without it the server first compiles the model, for half "
-            "a minute, and then scores half as many documents again"
+            "--enforce-eager: up in seconds; without it the server compiles the model first, and is "
+            "faster afterwards"
         )
     flags += _shared(request, "--tensor-parallel-size", "--data-parallel-size")
     return result

@@ -45,6 +45,8 @@ class Engine:
         self.max_length = max_length
         self.user_args = dict(user_args)
         self.users = 0
+        # Of the files as they were read: what replaces them later, this engine does not score with.
+        self.fingerprint = ""
         self.llm: Any = None
         self._loading = threading.Lock()
         self._loaded: tuple[Checkpoint, PromptBuilder] | None = None
@@ -63,6 +65,7 @@ class Engine:
                     revision=self.user_args.get("revision"),
                     token=self.user_args.get("hf_token"),
                 )
+                self.fingerprint = checkpoint.fingerprint(self.user_args.get("revision"))
                 self._loaded = checkpoint, checkpoint.prompts(self.max_length)
             return self._loaded
 

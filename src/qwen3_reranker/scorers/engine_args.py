@@ -41,8 +41,7 @@ ORIGINAL = {
 # A GPU's step takes this many tokens, or one longest prompt: where nothing decodes, nothing is
 # gained by cutting a prompt up.
 _GPU_STEP = 8192
-# A CPU's caches hold the activations of so many: steps of 8192 were a fifth slower
-# (docs/performance.md).
+# A CPU's caches hold the activations of so many: larger steps were slower (`make bench-levers`).
 _CPU_STEP = 2048
 # The blocks of CPU attention are multiples of 32. vLLM's own 128 is longer than the head that
 # all documents of a query share, so it would never be reused.
@@ -106,7 +105,7 @@ def engine_arguments(
 
 def step_tokens(max_length: int, *, cpu: bool) -> int:
     """Return the most tokens that the engine computes at a time."""
-    return min(max_length, _CPU_STEP) if cpu else max(max_length, _GPU_STEP)
+    return _CPU_STEP if cpu else max(max_length, _GPU_STEP)
 
 
 def _can_compile() -> bool:

@@ -80,10 +80,9 @@ class VllmScorer(Scorer):
         )
 
     async def fingerprint(self) -> str:
-        checkpoint, builder = await asyncio.to_thread(self._engine.load)
-        args = self._engine.user_args
-        files = await asyncio.to_thread(checkpoint.fingerprint, args.get("revision"))
-        return json.dumps([files, builder.max_length, args], sort_keys=True, default=repr)
+        _, builder = await asyncio.to_thread(self._engine.load)
+        parts = [self._engine.fingerprint, builder.max_length, self._engine.user_args]
+        return json.dumps(parts, sort_keys=True, default=repr)
 
     async def start(self) -> None:
         await self._engine.start()
