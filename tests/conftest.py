@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from qwen3_reranker import Reranker
 
 from helpers import SETTINGS
+from servers.fixtures import ORDER, server_of
 
 pytest_plugins = ["servers.fixtures"]
+
+SERVERS_TESTS = [
+    f"tests/test_{name}.py"
+    for name in ("doctor_servers", "servers_fidelity", "servers_templates", "servers_use")
+]
+# They take minutes, so in a parallel run they do not come last.
+SLOW = ["test_processes.py", "test_convert_engines.py", "test_serve_real.py", "test_examples.py"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Servers one after the other, then the slow files, then all others."""
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        if server := server_of(item):
+            return (0, ORDER.index(server))
+        return (1, SLOW.index(item.path.name)) if item.path.name in SLOW else (2, 0)
+
+    items.sort(key=place)
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives one process of a parallel run all tests of servers, so that each starts once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(nodeid.split("::", 1)[0])
+        return "servers" if file in SERVERS_TESTS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

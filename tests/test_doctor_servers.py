@@ -13,23 +13,11 @@ from qwen3_reranker.deploy.doctor import adiagnose, diagnose
 from qwen3_reranker.deploy.findings import Finding, Report
 
 from helpers import SETTINGS
-from servers.fixtures import SERVED, Start
+from servers.fixtures import SERVED
 from servers.litellm_servers import MODEL
 from servers.processes import Server
-from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
 
 VLLM = f"vLLM {vllm.__version__}"
-
-
-@pytest.fixture(scope="module")
-def vllm_newline_lost(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """As `vllm_template`, and the template's newlines stand at the file's end: Jinja drops one."""
-    folder = tmp_path_factory.mktemp("newline")
-    written = SCORE_TEMPLATE.read_text("utf-8").rstrip("\n")
-    template = folder / "lost.jinja"
-    template.write_text(written.removesuffix("{{ '\\n\\n' }}") + "\n\n", "utf-8")
-    assert template.read_text("utf-8").endswith("</think>\n\n")
-    return start(vllm_server(DEMO_MODEL, folder / "log", original=True, template=template))
 
 
 def problems(report: Report) -> set[str | None]:
@@ -41,7 +29,7 @@ def of(report: Report, check: str) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "endpoint"),
+    ("server", "kind", "endpoint"),
     [
         ("vllm_original", VLLM, "vllm-classify at /classify"),
         ("vllm_template", VLLM, "vllm-classify at /classify"),
@@ -49,11 +37,9 @@ def of(report: Report, check: str) -> Finding:
         ("sglang_causal", "SGLang 0.5.23", "sglang-score at /v1/score"),
         ("sglang_two_label", "SGLang 0.5.23", "sglang-classify at /v1/classify"),
     ],
+    indirect=["server"],
 )
-def test_healthy_servers(
-    request: pytest.FixtureRequest, name: str, kind: str, endpoint: str
-) -> None:
-    server: Server = request.getfixturevalue(name)
+def test_healthy_servers(server: Server, kind: str, endpoint: str) -> None:
     report = diagnose(server.url)
     assert report.healthy, report
     assert not report.codes - {"control-tokens"}, report
@@ -67,7 +53,7 @@ def test_healthy_servers(
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("server", "options"),
     [
         ("vllm_original", {"dialect": "vllm-score", "template": "client"}),
         ("vllm_original", {"dialect": "vllm-rerank"}),
@@ -76,11 +62,9 @@ def test_healthy_servers(
         ("sglang_causal", {"dialect": "completions"}),
         ("litellm", {"model": MODEL, "api_key": None}),
     ],
+    indirect=["server"],
 )
-def test_other_ways_that_are_right(
-    request: pytest.FixtureRequest, name: str, options: dict[str, Any]
-) -> None:
-    server: Server = request.getfixturevalue(name)
+def test_other_ways_that_are_right(server: Server, options: dict[str, Any]) -> None:
     report = diagnose(server.url, **{**options, "api_key": server.key or None})
     assert report.healthy, report
     assert of(report, "template").status == "ok", report

@@ -24,10 +24,13 @@ SCRIPT = textwrap.dedent("""
     print("HITS", sorted(hit.index for hit in hits))
 """)
 
+# Seconds for a program with an engine; it takes 15 where nothing else runs.
+PATIENCE = 300
+
 
 def finish(process: subprocess.Popen[str], stdin: str | None = None) -> tuple[str, str]:
     """Wait for a program; its engine's processes must be gone soon after it."""
-    out, err = process.communicate(stdin, timeout=120)
+    out, err = process.communicate(stdin, timeout=PATIENCE)
     deadline = time.monotonic() + 20
     while (left := session(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -92,7 +95,7 @@ def test_a_notebook_cell(tmp_path: Path) -> None:
     """)
     code = nbformat.v4.new_code_cell(cell)  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=[code])  # type: ignore[no-untyped-call]
-    nbclient.NotebookClient(notebook, timeout=120).execute(cwd=str(tmp_path))
+    nbclient.NotebookClient(notebook, timeout=PATIENCE).execute(cwd=str(tmp_path))
     printed = "".join(o.get("text", "") for o in notebook.cells[0].outputs)
     assert "HITS [0, 1]" in printed
     assert "AWAITED 2" in printed

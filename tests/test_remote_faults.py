@@ -192,7 +192,7 @@ def test_retry_after_is_kept(
     assert asked() == 2
 
 
-@pytest.mark.parametrize("header", ["3600", "1e400", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("header", ["3600", "1e400", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_retry_after_that_is_too_late_fails_at_once(
     server: ScriptedServer, reranker: Reranker, asked: Asked, header: str
 ) -> None:

@@ -75,7 +75,7 @@ class Started:
     def end(self) -> None:
         children = psutil.Process(self.program.pid).children(recursive=True)
         self.program.send_signal(signal.SIGINT)
-        assert self.program.wait(60) == 0
+        assert self.program.wait(180) == 0
         assert not [child for child in children if child.is_running()]
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{self.port}/health")

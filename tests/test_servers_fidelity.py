@@ -54,20 +54,14 @@ FOUND = {
 }
 
 
-@pytest.fixture
-def server(request: pytest.FixtureRequest) -> Server:
-    found: Server = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recipe() -> Iterator[Reranker]:
     scorer = TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
     with Reranker(scorer=scorer) as reranker:
         yield reranker
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reference(recipe: Reranker) -> list[list[float]]:
     return [recipe.score(query, documents) for query, documents in PAIRS]
 

@@ -32,12 +32,12 @@ INSTRUCTIONS = [None, INSTRUCTION]
 CLOSE = 2e-3
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def prompts() -> PromptBuilder:
     return PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reference() -> TransformersScorer:
     return TransformersScorer("demo", dtype="float32")
 
@@ -102,12 +102,12 @@ def test_vllms_template_gives_our_very_ids(vllm_template: Server, prompts: Promp
         assert tokens == prompts.encode(QUERY, [document], DEFAULT_INSTRUCTION)[0].ids
 
 
-@pytest.mark.parametrize("name", ["vllm_original", "vllm_one_label", "vllm_key"])
+@pytest.mark.parametrize("server", ["vllm_original", "vllm_one_label", "vllm_key"], indirect=True)
 async def test_vllm_takes_ids(
-    request: pytest.FixtureRequest, reference: TransformersScorer, prompts: PromptBuilder, name: str
+    server: Server, reference: TransformersScorer, prompts: PromptBuilder
 ) -> None:
     ids = [prompt.ids for prompt in prompts.encode(QUERY, DOCUMENTS)]
-    data = post(request.getfixturevalue(name), "/classify", {"input": ids})["data"]
+    data = post(server, "/classify", {"input": ids})["data"]
     scores = [result["probs"][0] for result in sorted(data, key=lambda result: result["index"])]
     assert scores == await expected(reference, None)
 

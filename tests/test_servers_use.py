@@ -39,7 +39,7 @@ def test_examples(vllm_original: Server, name: str) -> None:
     assert len(scores) == 3 and scores == sorted(scores, reverse=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def expected(reranker: Reranker) -> list[list[int]]:
     """The order of each question's first three documents, by the embedded engine."""
     return [[hit.index for hit in reranker.rerank(q, found[:3])] for q, found in PAIRS]

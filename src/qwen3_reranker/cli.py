@@ -115,6 +115,7 @@ def convert(
         f"linked ({done.linked_bytes / 1e9:.2f} GB), {len(done.copied)} copied "
         f"({done.copied_bytes / 1e9:.2f} GB)",
         markup=False,
+        soft_wrap=True,
     )
     if not verify:
         return
@@ -260,5 +261,5 @@ def main() -> None:
         app()
     except RerankerError as error:
         # As it is: a message may hold brackets, which rich would read as markup.
-        _err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        _err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

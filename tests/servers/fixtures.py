@@ -1,7 +1,8 @@
 """
-The servers as fixtures: each starts when a test first asks for it, and lives to the run's end.
+The servers as fixtures: each starts when a test first asks for it, and ends when others need its room.
 
-All of them at once take about 13 GB; the CPU they leave alone between requests.
+A server takes 1.5 GB. A test run sorts its tests by the server that they ask for (`server_of`), so
+that few run at a time and each starts once.
 """
 
 from __future__ import annotations
@@ -20,28 +21,44 @@ from servers.processes import Server
 from servers.sglang_servers import PYTHON, RERANK_TEMPLATE, sglang_server
 from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
 
+# The fixtures' names, in the order in which a run asks for them; the proxy follows what it is before.
+ORDER = [
+    *("vllm_template", "litellm", "vllm_newline_lost", "vllm_one_label", "vllm_original"),
+    *("vllm_key", "vllm_generate", "sglang_causal", "sglang_two_label"),
+]
+AT_A_TIME = 2
+
 # What the server with a key asks for, and what it calls its model.
 KEY = "the-key-of-the-tests"
 SERVED = "Qwen/Qwen3-Reranker-0.6B"
 
-Start = Callable[[Server], Server]
+Start = Callable[[str, Callable[[], Server]], Server]
+
+
+def server_of(item: pytest.Item) -> str | None:
+    """The server that a test asks for, as a fixture or as its `server`; the last, if of several."""
+    asked = set(getattr(item, "fixturenames", ()))
+    if callspec := getattr(item, "callspec", None):
+        asked.add(callspec.params.get("server"))
+    return max(asked.intersection(ORDER), key=ORDER.index, default=None)
 
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """Starts a server that lives until the test run ends."""
-    with ExitStack() as running:
+    """Gives the running server of that name, or makes and starts it; who was asked for last stay."""
+    running: dict[str, Server] = {}
+    with ExitStack() as stack:
 
-        def start(server: Server) -> Server:
-            running.enter_context(server)
-            # Left before all `with` are: they end side by side, and each is then waited for.
-            servers.append(server)
+        def start(name: str, make: Callable[[], Server]) -> Server:
+            server = running.pop(name, None)
+            if server is None:
+                while len(running) >= AT_A_TIME:
+                    running.pop(next(iter(running))).stop()
+                server = stack.enter_context(make())
+            running[name] = server
             return server
 
-        servers: list[Server] = []
         yield start
-        for server in servers:
-            server.let_go()
 
 
 @pytest.fixture(scope="session")
@@ -50,59 +67,108 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("servers")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Server:
+    """The server whose fixture's name is the parameter."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
 def vllm_original(start: Start, logs: Path) -> Server:
     """vLLM, the causal checkpoint as a classifier, no template."""
-    return start(vllm_server(DEMO_MODEL, logs / "vllm_original.log", original=True))
+    log = logs / "vllm_original.log"
+    return start("vllm_original", lambda: vllm_server(DEMO_MODEL, log, original=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def vllm_template(start: Start, logs: Path) -> Server:
     """The same, and the server writes the prompt."""
-    log = logs / "vllm_template.log"
-    return start(vllm_server(DEMO_MODEL, log, original=True, template=SCORE_TEMPLATE))
+
+    def make() -> Server:
+        log = logs / "vllm_template.log"
+        return vllm_server(DEMO_MODEL, log, original=True, template=SCORE_TEMPLATE)
+
+    return start("vllm_template", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def vllm_newline_lost(start: Start, logs: Path) -> Server:
+    """The same, and the template's newlines stand at the file's end: Jinja drops one."""
+
+    def make() -> Server:
+        written = SCORE_TEMPLATE.read_text("utf-8").rstrip("\n")
+        template = logs / "lost.jinja"
+        template.write_text(written.removesuffix("{{ '\\n\\n' }}") + "\n\n", "utf-8")
+        assert template.read_text("utf-8").endswith("</think>\n\n")
+        log = logs / "vllm_newline_lost.log"
+        return vllm_server(DEMO_MODEL, log, original=True, template=template)
+
+    return start("vllm_newline_lost", make)
+
+
+@pytest.fixture
 def vllm_one_label(start: Start, logs: Path) -> Server:
     """vLLM, the checkpoint converted to one label (yes - no)."""
-    model = convert("demo", logs / "one_label", labels=1, engine="vllm").folder
-    return start(vllm_server(model, logs / "vllm_one_label.log"))
+
+    def make() -> Server:
+        model = convert("demo", logs / "one_label", labels=1, engine="vllm").folder
+        return vllm_server(model, logs / "vllm_one_label.log")
+
+    return start("vllm_one_label", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def vllm_generate(start: Start, logs: Path) -> Server:
     """vLLM, the causal checkpoint writing text: /v1/completions."""
-    return start(vllm_server(DEMO_MODEL, logs / "vllm_generate.log", generate=True))
+    log = logs / "vllm_generate.log"
+    return start("vllm_generate", lambda: vllm_server(DEMO_MODEL, log, generate=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def vllm_key(start: Start, logs: Path) -> Server:
     """As `vllm_original`, with an API key, and named as the model on the hub."""
-    log = logs / "vllm_key.log"
-    return start(vllm_server(DEMO_MODEL, log, original=True, key=KEY, served=SERVED))
+
+    def make() -> Server:
+        log = logs / "vllm_key.log"
+        return vllm_server(DEMO_MODEL, log, original=True, key=KEY, served=SERVED)
+
+    return start("vllm_key", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def sglang_causal(start: Start, logs: Path) -> Server:
     """SGLang, the causal checkpoint with the template that /v1/rerank needs."""
-    _check(PYTHON)
-    return start(sglang_server(DEMO_MODEL, logs / "sglang_causal.log", template=RERANK_TEMPLATE))
+
+    def make() -> Server:
+        _check(PYTHON)
+        return sglang_server(DEMO_MODEL, logs / "sglang_causal.log", template=RERANK_TEMPLATE)
+
+    return start("sglang_causal", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def sglang_two_label(start: Start, logs: Path) -> Server:
     """SGLang, the checkpoint converted to two labels ([no, yes])."""
-    _check(PYTHON)
-    model = convert("demo", logs / "two_label", labels=2, engine="sglang").folder
-    return start(sglang_server(model, logs / "sglang_two_label.log"))
+
+    def make() -> Server:
+        _check(PYTHON)
+        model = convert("demo", logs / "two_label", labels=2, engine="sglang").folder
+        return sglang_server(model, logs / "sglang_two_label.log")
+
+    return start("sglang_two_label", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def litellm(start: Start, logs: Path, vllm_template: Server) -> Server:
     """LiteLLM's proxy in front of `vllm_template`."""
-    _check(LITELLM)
-    return start(litellm_server(vllm_template, logs / "litellm.log"))
+
+    def make() -> Server:
+        _check(LITELLM)
+        return litellm_server(vllm_template, logs / "litellm.log")
+
+    # Of this very server: another has another port.
+    return start(f"litellm of {vllm_template.port}", make)
 
 
 def _check(program: Path) -> None:

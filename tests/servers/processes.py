@@ -22,7 +22,7 @@ __all__ = ["MAX_LENGTH", "Server", "free_port"]
 MAX_LENGTH = 2048
 
 PATIENCE = "5"  # seconds for an orderly end
-START_LIMIT = 300.0
+START_LIMIT = 500.0
 TAIL = 4000
 
 
@@ -101,15 +101,10 @@ class Server:
     ) -> None:
         self.stop()
 
-    def let_go(self) -> None:
-        """Have the server ended, with all that it started, and do not wait for it."""
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-
     def stop(self) -> None:
         """Have it ended, and wait until it is gone."""
-        self.let_go()
-        if self._guard is not None:
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
 
