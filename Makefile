@@ -71,8 +71,13 @@ servers: .venv-sglang/ready .venv-litellm/ready
 	touch $@
 
 # What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each.
-bench: bench-embedded bench-remote bench-costs bench-growth bench-levers
+bench: bench-embedded bench-limit bench-remote bench-costs bench-growth bench-levers
 	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.report
+
+# The share of the raw engine, with nobody else in memory.
+bench-limit: .venv/ready-bench
+	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_embedded \
+		--only raw ours --turns 12 --save limit $(BENCH)
 
 bench-%: .venv/ready-bench
 	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_$* $(BENCH)

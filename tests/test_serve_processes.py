@@ -41,8 +41,9 @@ HANGS = "import time; print('loading', flush=True); time.sleep(120)"
 # A program that serves, and is ended by a signal.
 PROGRAM = """
 import signal, sys
-# Under nohup it is inherited as ignored, and serve leaves it so.
+# Under nohup or in a script's background they are inherited as ignored, and serve leaves them so.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import replace
 from qwen3_reranker.deploy.serve import launch, serve
 program = (sys.executable, "-c", sys.argv[2])

@@ -34,7 +34,9 @@ HOSTILE = (
 CLOSE = 2e-3
 KEY = "the-key-of-the-tests"
 PROGRAM = """
-import sys
+import signal, sys
+# Where the tests run in a script's background it is inherited as ignored, and serve leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from qwen3_reranker.deploy.serve import launch, serve
 serve(launch("demo", **eval(sys.argv[1])), show=lambda line: print(line, flush=True))
 """

@@ -30,8 +30,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "not compiled": {"enforce_eager": True},
     "float32": {"dtype": "float32"},
     "float16": {"dtype": "float16"},
+    "engine core in the caller's process": {},
     "as chosen, again": {},
 }
+ENVIRONMENTS = {"engine core in the caller's process": {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}}
 # Not an argument, but an order of the requests; measured with the first.
 SORTED = "shortest documents first"
 SIZES = {64: 3}
@@ -50,12 +52,13 @@ def main() -> None:
         for name, args in VARIANTS.items():
             settings = json.dumps({"folder": str(model), "args": args})
             log = Path(folder) / "log"
-            with Worker("benchmarks.contenders:raw_with", settings, log, environment()) as worker:
+            env = environment() | ENVIRONMENTS.get(name, {})
+            with Worker("benchmarks.contenders:raw_with", settings, log, env) as worker:
                 rates[name] = rate(worker, "raw")
                 if not rates.keys() - {name}:
                     rates[SORTED] = rate(worker, "shortest_first")
             print(
-                "\n".join(f"{n:<26}{r:8.1f} /s" for n, r in rates.items()), end="\n\n", flush=True
+                "\n".join(f"{n:<38}{r:8.1f} /s" for n, r in rates.items()), end="\n\n", flush=True
             )
     record.save(arguments.save, {"shape": arguments.shape, "rates": rates})
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.bench_embedded import CHAIN_DOCUMENTS
+from benchmarks.bench_embedded import CHAIN_DOCUMENTS, TOGETHER
 from benchmarks.bench_remote import percentile_99
 from benchmarks.clients import CONCURRENCIES
 from benchmarks.contenders import CHAINS
@@ -47,10 +47,10 @@ def about(name: str) -> str:
 
 
 def embedded() -> str:
-    """Return documents a second, how many times that Reranker does, and the share of the engine."""
+    """Return everyone's documents a second, and how many times that Reranker does."""
     found = record.load("embedded")
     rates, tokens = _medians(found["rates"]), found["tokens"]
-    ours, limit = rates["reranker"], rates["raw"]
+    ours = rates["reranker"]
     rows = []
     for mode in (mode for mode in NAMES if "64" in rates.get(mode, {})):
         of = [rates[mode].get(size) for size in ("64", "256")]
@@ -61,23 +61,28 @@ def embedded() -> str:
                 *(f"{rate:.1f}" if rate else "" for rate in of),
                 f"{rates[mode]['64'] * tokens['64']:,.0f}",
                 *(f"{ours[size] / rate:.2f}" if rate else "" for size, rate in pairs),
-                *(f"{rate / limit[size]:.2f}" if rate else "" for size, rate in pairs),
             ]
         )
     head = ["documents a second", "64 a query", "256 a query", "tokens/s, 64"]
-    return _table([*head, "Reranker / this, 64", "256", "this / raw, 64", "256"], rows)
+    return _table([*head, "Reranker / this, 64", "256"], rows)
 
 
-def together() -> str:
-    """Return what calls at the same time reach of one batch."""
-    rates = _medians(record.load("embedded")["rates"])
-    size = str(CHAIN_DOCUMENTS)
-    batch = rates["raw_batch"][size]
-    rows = [
-        [NAMES[mode], f"{rates[mode][size]:.1f}", f"{rates[mode][size] / batch:.2f}"]
-        for mode in ("raw_batch", "rerank_many", "chains")
-    ]
-    return _table([f"{CHAINS} queries of {size} documents", "documents a second", "share"], rows)
+def limit() -> str:
+    """Return which share of the raw engine's throughput each way has, turn by turn."""
+    found = record.load("limit")
+    rates, medians = found["rates"], _medians(found["rates"])
+    rows = []
+    for work, size, engine, modes in (
+        ("64 a query", "64", "raw", ("reranker", "langchain", "llama_index")),
+        ("256 a query", "256", "raw", ("reranker", "langchain", "llama_index")),
+        (f"{CHAINS} queries of {CHAIN_DOCUMENTS}", str(CHAIN_DOCUMENTS), "raw_batch", TOGETHER[1:]),
+    ):
+        rows.append([work, NAMES[engine], f"{medians[engine][size]:.1f}", ""])
+        for mode in modes:
+            pairs = zip(rates[mode][size], rates[engine][size], strict=True)
+            share = statistics.median(rate / of_engine for rate, of_engine in pairs)
+            rows.append([work, NAMES[mode], f"{medians[mode][size]:.1f}", f"{share:.3f}"])
+    return _table(["documents", "", "documents a second", "share"], rows)
 
 
 def remote() -> str:
@@ -187,7 +192,8 @@ def headline() -> str:
 
 # By the run that they are of; what was not run is not on the page.
 _OF = {
-    "embedded": (embedded, together),
+    "embedded": (embedded,),
+    "limit": (limit,),
     "remote": (remote,),
     "costs": (costs,),
     "growth": (growth, streamed),
