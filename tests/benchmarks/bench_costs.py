@@ -124,7 +124,7 @@ def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
             )
             if done.returncode:
                 raise RuntimeError(done.stderr[-4000:])
-            seconds = float(done.stdout.split("SECONDS ")[1])
+            seconds = float(done.stdout.split("SECONDS ")[1].split()[0])
             starts.setdefault(name, {})[kind] = seconds
             print(f"{name:<26}{kind:<6}{seconds:7.1f} s", flush=True)
     print(json.dumps(starts))

@@ -4,7 +4,7 @@ How the cost grows: with the number of documents, their length, the query's leng
     make bench-growth                         # or: python -m benchmarks.bench_growth
 
 The first three are seconds of a query through Reranker and through the raw engine (contenders.py).
-The last streams documents through `rerank_iter` with a model 16 wide, so that this package and
+The last streams documents through `rerank_iter` with a model of one layer, so that this package and
 vLLM's own work are what takes time and memory.
 """
 
@@ -31,7 +31,6 @@ from benchmarks import record
 from benchmarks.contenders import environment
 from benchmarks.work import SHAPES, Work, make_model, make_queries, make_work, passages
 from benchmarks.workers import Worker
-from checkpoints import tiny
 
 DOCUMENTS = (1, 4, 16, 64, 256, 1024)
 LENGTHS = (16, 64, 256, 1024, 4096)
@@ -51,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         root = Path(folder)
-        streamed = stream(tiny(root / "tiny"))
+        streamed = stream(make_model(root / "tiny", "tiny"))
         model = make_model(root / "model", arguments.shape)
         workers = {
             mode: stack.enter_context(

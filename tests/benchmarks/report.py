@@ -77,12 +77,13 @@ def limit() -> str:
         ("256 a query", "256", "raw", ("reranker", "langchain", "llama_index")),
         (f"{CHAINS} queries of {CHAIN_DOCUMENTS}", str(CHAIN_DOCUMENTS), "raw_batch", TOGETHER[1:]),
     ):
-        rows.append([work, NAMES[engine], f"{medians[engine][size]:.1f}", ""])
+        rows.append([work, NAMES[engine], f"{medians[engine][size]:.1f}", "", ""])
         for mode in modes:
             pairs = zip(rates[mode][size], rates[engine][size], strict=True)
-            share = statistics.median(rate / of_engine for rate, of_engine in pairs)
-            rows.append([work, NAMES[mode], f"{medians[mode][size]:.1f}", f"{share:.3f}"])
-    return _table(["documents", "", "documents a second", "share"], rows)
+            low, share, high = statistics.quantiles(rate / engine_s for rate, engine_s in pairs)
+            half = f"{low:.2f} to {high:.2f}"
+            rows.append([work, NAMES[mode], f"{medians[mode][size]:.1f}", f"{share:.3f}", half])
+    return _table(["documents", "", "documents a second", "share", "half of the turns"], rows)
 
 
 def remote() -> str:

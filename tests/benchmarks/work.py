@@ -35,7 +35,16 @@ _LARGE = {
     "head_dim": 128,
     "vocab_size": 151669,
 }
-SHAPES = {"44M": _SMALL, "0.6B": _LARGE}
+# So little that what surrounds the model is what takes time.
+_TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+}
+SHAPES = {"tiny": _TINY, "44M": _SMALL, "0.6B": _LARGE}
 """Settings of config.json, by the name that the command line takes."""
 
 
