@@ -111,8 +111,9 @@ def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
     """Return the seconds from nothing imported to the first score, cold and warm."""
     model = make_model(root / "model", shape)
     starts: dict[str, dict[str, float]] = {}
-    for name, code in STARTS.items():
-        cache = root / name
+    for place, (name, code) in enumerate(STARTS.items()):
+        # Without blanks, which the compiler's command line does not survive.
+        cache = root / f"cache-{place}"
         env = {"VLLM_CACHE_ROOT": f"{cache}/vllm", "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor"}
         for kind in ("cold", "warm"):
             done = subprocess.run(

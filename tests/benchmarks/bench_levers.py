@@ -3,8 +3,8 @@ What the engine's arguments are worth: the same work through the raw engine, one
 
     make bench-levers                         # or: python -m benchmarks.bench_levers
 
-Every variant is a process of its own, one after the other; the first is run again at the end, to
-show how much the machine itself moves.
+Every variant is a process of its own, which takes turns with the engine as this package has it. The
+last is no variant at all, to show how much the machine itself moves.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.bench_embedded import LITTLE_MEMORY
 from benchmarks.contenders import environment
 from benchmarks.work import SHAPES, make_model, make_queries, make_work
 from benchmarks.workers import Worker
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "as chosen": {},
     "steps of 8192 tokens": {"max_num_batched_tokens": 8192},
     "32 sequences at a time": {"max_num_seqs": 32},
     "blocks of 128 tokens": {"block_size": 128},
@@ -30,14 +30,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "not compiled": {"enforce_eager": True},
     "float32": {"dtype": "float32"},
     "float16": {"dtype": "float16"},
-    "engine core in the caller's process": {},
-    "as chosen, again": {},
+    "engine core in a process of its own": {},
+    "no change": {},
 }
-ENVIRONMENTS = {"engine core in the caller's process": {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}}
-# Not an argument, but an order of the requests; measured with the first.
+ENVIRONMENTS = {"engine core in a process of its own": {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}}
+# Not an argument, but an order of the requests.
 SORTED = "shortest documents first"
-SIZES = {64: 3}
-TURNS = 2
+DOCUMENTS, QUERIES = 64, 2
+TURNS = 5
+
+Ratios = dict[str, list[float]]
+"""By variant, its documents a second as a share of what is chosen, one number a turn."""
 
 
 def main() -> None:
@@ -46,35 +49,39 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="44M")
     parser.add_argument("--save", default="levers", help="the name of the JSON file")
     arguments = parser.parse_args()
-    rates: dict[str, float] = {}
+    ratios: Ratios = {}
     with tempfile.TemporaryDirectory() as folder:
-        model = make_model(Path(folder) / "model", arguments.shape)
-        for name, args in VARIANTS.items():
-            settings = json.dumps({"folder": str(model), "args": args})
-            log = Path(folder) / "log"
-            env = environment() | ENVIRONMENTS.get(name, {})
-            with Worker("benchmarks.contenders:raw_with", settings, log, env) as worker:
-                rates[name] = rate(worker, "raw")
-                if not rates.keys() - {name}:
-                    rates[SORTED] = rate(worker, "shortest_first")
-            print(
-                "\n".join(f"{n:<38}{r:8.1f} /s" for n, r in rates.items()), end="\n\n", flush=True
-            )
-    record.save(arguments.save, {"shape": arguments.shape, "rates": rates})
+        root = Path(folder)
+        model = make_model(root / "model", arguments.shape)
+
+        def worker(name: str) -> Worker:
+            settings = json.dumps({"folder": str(model), "args": VARIANTS.get(name, {})})
+            env = environment() | LITTLE_MEMORY | ENVIRONMENTS.get(name, {})
+            return Worker("benchmarks.contenders:raw_with", settings, root / "log", env)
+
+        with worker("as chosen") as chosen:
+            ratios[SORTED] = compare(chosen, chosen, "shortest_first")
+            show(ratios, SORTED)
+            for name in VARIANTS:
+                with worker(name) as other:
+                    ratios[name] = compare(chosen, other, "raw")
+                show(ratios, name)
+    record.save(arguments.save, {"shape": arguments.shape, "ratios": ratios})
 
 
-def rate(worker: Worker, mode: str) -> float:
-    """Return documents a second, the median of the turns."""
+def compare(chosen: Worker, other: Worker, mode: str) -> list[float]:
+    """Return the other's share of the chosen's throughput, after a turn that is not counted."""
     queries = make_queries()
-    rates: list[float] = []
+    found = []
     for turn in range(TURNS + 1):
-        outcomes = [
-            worker.ask(mode, make_work(queries, turn, documents, number))
-            for documents, number in SIZES.items()
-        ]
-        documents = float(sum(outcome.result for outcome in outcomes))
-        rates.append(documents / sum(outcome.seconds for outcome in outcomes))
-    return statistics.median(rates[1:])
+        work = make_work(queries, turn, DOCUMENTS, QUERIES)
+        found.append(chosen.ask("raw", work).seconds / other.ask(mode, work).seconds)
+    return found[1:]
+
+
+def show(ratios: Ratios, name: str) -> None:
+    """Print a variant's median."""
+    print(f"{name:<38}{statistics.median(ratios[name]):6.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,14 @@ from benchmarks.work import Work, make_queries, make_work
 from benchmarks.workers import Worker
 from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
 
-CLIENTS = ("bare", "ours", "http_reranker", "langchain_cohere", "llama_index_cohere")
+CLIENTS = (
+    "bare",
+    "bare_tokenizing",
+    "ours",
+    "http_reranker",
+    "langchain_cohere",
+    "llama_index_cohere",
+)
 # How many requests a turn has at each concurrency.
 REQUESTS = {1: 16, 16: 48, 64: 96}
 DOCUMENTS = 64

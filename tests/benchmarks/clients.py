@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import httpx
+import orjson
 
 from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.prompt import PromptBuilder
@@ -28,37 +28,23 @@ def bare(url: str) -> Modes:
 
     The bodies are what this package sends, so the server does the same work for both.
     """
-    builder = _builder()
+    body = _body(_builder())
 
-    def bodies(work: Work) -> list[bytes]:
-        return [
-            json.dumps(
-                {"model": "demo", "input": [prompt.ids for prompt in builder.encode(query, texts)]},
-                separators=(",", ":"),
-            ).encode()
-            for query, texts in work
-        ]
+    def prepare(work: Work, concurrency: int) -> Callable[[], list[float]]:
+        ready = [body(*asked) for asked in work]
+        return lambda: asyncio.run(_post(url, ready, lambda content: content, concurrency))
 
-    async def run(bodies: list[bytes], concurrency: int) -> list[float]:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(limits=limits, timeout=600) as client:
+    return {f"bare@{n}": partial(prepare, concurrency=n) for n in CONCURRENCIES}
 
-            async def post(body: bytes) -> None:
-                answer = await client.post(
-                    f"{url}/classify", content=body, headers={"Content-Type": "application/json"}
-                )
-                assert answer.status_code == 200, answer.text
 
-            return await _loop(post, bodies, concurrency)
+def bare_tokenizing(url: str) -> Modes:
+    """Do as `bare`, and make each body, which takes tokenizing, when its turn comes."""
+    body = _body(_builder())
 
-    def mode(concurrency: int) -> Callable[[Work], Callable[[], list[float]]]:
-        def prepare(work: Work) -> Callable[[], list[float]]:
-            ready = bodies(work)
-            return lambda: asyncio.run(run(ready, concurrency))
+    def prepare(work: Work, concurrency: int) -> Callable[[], list[float]]:
+        return lambda: asyncio.run(_post(url, work, lambda asked: body(*asked), concurrency))
 
-        return prepare
-
-    return {f"bare@{n}": mode(n) for n in CONCURRENCIES}
+    return {f"bare_tokenizing@{n}": partial(prepare, concurrency=n) for n in CONCURRENCIES}
 
 
 def ours(url: str) -> Modes:
@@ -148,6 +134,32 @@ def _threads(name: str, prepared: Callable[[Work], list[Callable[[], Any]]]) -> 
         return lambda work: partial(run, prepared(work), concurrency)
 
     return {f"{name}@{n}": mode(n) for n in CONCURRENCIES}
+
+
+def _body(builder: PromptBuilder) -> Callable[[str, list[str]], bytes]:
+    """Return what makes the body that this package sends."""
+
+    def body(query: str, texts: list[str]) -> bytes:
+        ids = [prompt.ids for prompt in builder.encode(query, texts)]
+        return orjson.dumps({"model": "demo", "input": ids})
+
+    return body
+
+
+async def _post(
+    url: str, items: Sequence[T], body: Callable[[T], bytes], concurrency: int
+) -> list[float]:
+    """Post the bodies of all, so many at a time, and return the seconds that each took."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(limits=limits, timeout=600) as client:
+
+        async def post(item: T) -> None:
+            answer = await client.post(
+                f"{url}/classify", content=body(item), headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == 200, answer.text
+
+        return await _loop(post, items, concurrency)
 
 
 async def _loop(
