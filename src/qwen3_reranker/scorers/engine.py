@@ -149,7 +149,7 @@ class Engine:
                     # First, or it reports the process's end as a failure.
                     handler.get_loop().call_soon_threadsafe(handler.cancel)
                 llm.shutdown()
-            _running.discard(self)
+            _alive.discard(self)
 
     def _check(self) -> None:
         if self._pid not in (None, os.getpid()):
@@ -188,7 +188,7 @@ class Engine:
             try:
                 with _environment(_wanted(cpu=cpu)), _own_main_module():
                     self.llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
-                _running.add(self)
+                _alive.add(self)
                 # Last in, first out: before what multiprocessing and vLLM do at exit.
                 atexit.unregister(_at_exit)
                 atexit.register(_at_exit)
@@ -225,7 +225,7 @@ _lock = threading.RLock()
 _start_lock = threading.Lock()
 _engines: dict[object, Engine] = {}
 # Those with a process, until it is stopped: also such that nobody uses any more.
-_running: set[Engine] = set()
+_alive: set[Engine] = set()
 
 
 def _wanted(*, cpu: bool) -> dict[str, str]:
@@ -274,7 +274,7 @@ def _own_main_module() -> Iterator[None]:
 
 
 def _at_exit() -> None:
-    for engine in list(_running):
+    for engine in list(_alive):
         engine.shutdown()
 
 
@@ -282,12 +282,12 @@ def _after_fork() -> None:
     """In a forked child: the engines are the parent's, so leave their processes alone."""
     global _lock, _start_lock
     _lock, _start_lock = threading.RLock(), threading.Lock()
-    for engine in _running:
+    for engine in _alive:
         if engine.llm is not None:
             # Its __del__ would stop the parent's engine.
             engine.llm.shutdown = lambda: None
             _parents.append(engine.llm)
-    _running.clear()
+    _alive.clear()
     _engines.clear()
 
 
