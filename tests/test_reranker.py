@@ -138,6 +138,35 @@ def test_threads_and_loops_share_the_engine(reranker: Reranker) -> None:
             assert scores == pytest.approx(right, abs=1e-5)
 
 
+def test_an_idle_engine_begins_with_all_documents(
+    reranker: Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = reranker.warm_up()._scorer._engine.llm.output_processor  # type: ignore[attr-defined]
+    steps: list[int] = []
+
+    def process_outputs(outputs: list[object], *args: object, **more: object) -> object:
+        steps.append(len(outputs))
+        return original(outputs, *args, **more)
+
+    original = processor.process_outputs
+    reranker.score("the first query asks vLLM more than the requests", DOCUMENTS)
+    monkeypatch.setattr(processor, "process_outputs", process_outputs)
+    for turn in range(5):
+        reranker.score(QUERY, [f"{turn} {i}" for i in range(12)])
+    assert [step for step in steps if step] == [12] * 5
+
+
+async def test_a_call_cancelled_at_its_start_leaves_the_engine_to_others(
+    reranker: Reranker,
+) -> None:
+    for ticks in range(12):
+        task = asyncio.create_task(reranker.ascore(QUERY, [f"{ticks} {i}" for i in range(8)]))
+        await asyncio.sleep(0.0005 * ticks)
+        task.cancel()
+        async with asyncio.timeout(60):
+            assert len(await reranker.ascore(QUERY, DOCUMENTS)) == len(DOCUMENTS)
+
+
 async def test_cancelling_takes_the_requests_out_of_the_engine(reranker: Reranker) -> None:
     llm = reranker._scorer._engine.llm  # type: ignore[attr-defined]
     texts = [f"{i} " + "word " * 2000 for i in range(200)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,26 @@ async def test_no_text_holds_a_token_of_the_users(
     plain = await writers[kind].write(query, documents, instruction, "server", ids=True)
     assert isinstance(plain.query, str) and not has_token(plain.query)
     assert not has_token("\n".join(str(document) for document in plain.documents))
+
+
+async def test_many_texts_are_read_off_the_loop_and_few_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+
+    def halves(*args: object) -> object:
+        threads.append(threading.get_ident())
+        return original(*args)
+
+    builder = WRITERS["demo"].builder
+    assert builder is not None
+    original: Callable[..., object] = builder.halves
+    monkeypatch.setattr(builder, "halves", halves)
+    here = threading.get_ident()
+    few, many = ["word " * 100] * 20, ["word " * 1000] * 11
+    for texts in (few, many):
+        await WRITERS["demo"].write("q", texts, None, "client", ids=True)
+    assert threads[0] == here != threads[1]
 
 
 def test_the_control_tokens_are_those_of_the_tokenizers() -> None:

@@ -11,16 +11,18 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["arun", "gather", "run", "submit"]
+__all__ = ["arun", "gather", "run", "submit", "tokenize"]
 
 T = TypeVar("T")
 
 # Reentrant, for the garbage collector may close an engine while the lock is held.
 _lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
+# Characters, read in 3 ms; with 64 texts of 260 a thread takes 0.9 ms of CPU time more (2 cores).
+_FEW = 50_000
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -52,6 +54,18 @@ async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def tokenize(work: Callable[[], T], texts: Collection[str]) -> T:
+    """
+    Return `work()`, which tokenizes the texts, without holding the loop up.
+
+    Done in a thread, where the tokenizer works without the GIL and others' requests go on; at once
+    where the texts are few, for the way to a thread and back costs as much as they do.
+    """
+    if sum(map(len, texts)) <= _FEW:
+        return work()
+    return await asyncio.to_thread(work)
 
 
 def _get_loop() -> asyncio.AbstractEventLoop:

@@ -12,14 +12,15 @@ that knows no added tokens, to which `<|im_end|>` is ten ordinary characters.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
 from tokenizers import Tokenizer
 
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
+from qwen3_reranker.tokens import PlainTokenizer
 
 __all__ = [
     "CONTROL_TOKENS",
@@ -134,13 +135,14 @@ class PromptBuilder(TextWriter):
     """
 
     def __init__(self, tokenizer: str, max_length: int = DEFAULT_MAX_LENGTH) -> None:
-        data = json.loads(tokenizer)
+        full = Tokenizer.from_str(tokenizer)
         # Settings that a training run may have left in the file; lengths are handled here.
-        data["truncation"] = data["padding"] = None
-        full = Tokenizer.from_str(json.dumps(data))
+        full.no_truncation()
+        full.no_padding()
+        data = orjson.loads(tokenizer)
         added = [token["content"] for token in data["added_tokens"]]
-        data["added_tokens"] = []
-        self._plain = Tokenizer.from_str(json.dumps(data))
+        data |= {"added_tokens": [], "truncation": None, "padding": None}
+        self._plain = PlainTokenizer(data)
         super().__init__(added)
         self.control_ids = frozenset(full.token_to_id(token) for token in added)
         for token in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
@@ -184,12 +186,9 @@ class PromptBuilder(TextWriter):
         room = self._room(head, query, instruction)
         for index, document in enumerate(documents):
             check_unicode("document", document, index)
-        encodings = self._plain.encode_batch_fast(
-            [_DOCUMENT + document for document in documents], add_special_tokens=False
-        )
         return self.prefix_ids + head, [
             EncodedPrompt(ids[:room] + self.suffix_ids, len(ids) > room)
-            for ids in (encoding.ids for encoding in encodings)
+            for ids in self._plain.encode([_DOCUMENT + document for document in documents])
         ]
 
     def fit(
@@ -228,14 +227,10 @@ class PromptBuilder(TextWriter):
         """Return where the tokens of `<Document>: text` lie; nothing where they surely fit."""
         if (len(text.encode()) + len(_DOCUMENT)) * _MOST_TOKENS_PER_BYTE <= room:
             return []
-        offsets: list[tuple[int, int]] = self._plain.encode(
-            _DOCUMENT + text, add_special_tokens=False
-        ).offsets
-        return offsets
+        return self._plain.offsets(_DOCUMENT + text)
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._plain.encode([text])[0]
 
     def _head(self, query: str, instruction: str | None) -> list[int]:
         instruction = _default(instruction)

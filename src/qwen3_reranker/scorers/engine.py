@@ -53,6 +53,7 @@ class Engine:
         self._pid: int | None = None
         self._starting: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[list[float]]] = set()
+        self._holding: asyncio.Task[None] | None = None
         self._closed = False
         self._names = itertools.count()
 
@@ -68,6 +69,10 @@ class Engine:
                 self.fingerprint = checkpoint.fingerprint(self.user_args.get("revision"))
                 self._loaded = checkpoint, checkpoint.prompts(self.max_length)
             return self._loaded
+
+    async def aload(self) -> tuple[Checkpoint, PromptBuilder]:
+        """Do as `load`."""
+        return await asyncio.to_thread(self.load) if self._loaded is None else self._loaded
 
     @property
     def dead(self) -> bool:
@@ -103,6 +108,7 @@ class Engine:
         params = PoolingParams(task="classify", use_activation=False)
         # As vLLM's renderer leaves them, which spares each a hop through its thread.
         inputs = [tokens_input(ids) for ids in prompts]
+        self._hold(len(inputs))
         tasks = [asyncio.create_task(self._encode(one, params)) for one in inputs]
         self._running.update(tasks)
         try:
@@ -113,6 +119,25 @@ class Engine:
             raise
         finally:
             self._running.difference_update(tasks)
+
+    def _hold(self, requests: int) -> None:
+        """
+        Let an idle engine begin with all requests that are made next, not with the first of them.
+
+        It begins a step with what is there, and a step for one request takes a fifth of the time
+        of one for sixteen.
+        """
+        alone = self.llm.vllm_config.parallel_config.data_parallel_size == 1
+        if alone and requests > 1 and not self._running:
+            self._holding = asyncio.create_task(self._pause())
+
+    async def _pause(self) -> None:
+        # Sent before the requests, whose tasks are younger; answered after, when they are sent too.
+        core = self.llm.engine_core
+        with suppress(Exception):  # of a dead engine the requests tell
+            await core.pause_scheduler_async(mode="keep", clear_cache=False)
+        with suppress(Exception):
+            await core.resume_scheduler_async()
 
     async def _encode(self, prompt: Any, params: Any) -> list[float]:
         name = f"rerank-{next(self._names)}"
@@ -133,6 +158,8 @@ class Engine:
         self._closed = True
         for task in self._running:
             task.cancel()
+        if self._holding is not None:
+            self._holding.cancel()
         if self._starting is not None:
             with suppress(Exception):
                 await asyncio.shield(self._starting)

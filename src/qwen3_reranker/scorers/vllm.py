@@ -8,6 +8,7 @@ import math
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from qwen3_reranker import background
@@ -62,9 +63,9 @@ class VllmScorer(Scorer):
         return joined(await background.gather([asyncio.create_task(one(run)) for run in runs]))
 
     async def _run(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        checkpoint, builder = await asyncio.to_thread(self._engine.load)
-        # Off the loop: the tokenizer works without the GIL, and others' requests go on.
-        prompts = await asyncio.to_thread(builder.encode, query, texts, instruction)
+        checkpoint, builder = await self._engine.aload()
+        write = partial(builder.encode, query, texts, instruction)
+        prompts = await background.tokenize(write, texts)
         logits = await self._engine.encode([prompt.ids for prompt in prompts])
         values = [_probability(row, checkpoint) for row in logits]
         return Scores(values, [prompt.truncated for prompt in prompts])
@@ -73,14 +74,14 @@ class VllmScorer(Scorer):
         return self._engine.load()[1].prompt(query, document, instruction)
 
     async def describe(self) -> str:
-        checkpoint, builder = await asyncio.to_thread(self._engine.load)
+        checkpoint, builder = await self._engine.aload()
         return (
             f"embedded vLLM, {checkpoint.kind} checkpoint {checkpoint.model}, token ids, template "
             f"written by this client, max_length {builder.max_length}"
         )
 
     async def fingerprint(self) -> str:
-        _, builder = await asyncio.to_thread(self._engine.load)
+        _, builder = await self._engine.aload()
         parts = [self._engine.fingerprint, builder.max_length, self._engine.user_args]
         return json.dumps(parts, sort_keys=True, default=repr)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from qwen3_reranker import background
 from qwen3_reranker.checkpoint import DEMO_MODEL, read_file
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder, TextWriter, check_unicode
@@ -101,10 +103,10 @@ class Writer:
             InputError: A text is not Unicode.
         """
         if self.builder is not None:
-            # Off the loop: the tokenizer works without the GIL, and others' requests go on.
-            return await asyncio.to_thread(
+            write = partial(
                 self._with_builder, self.builder, query, texts, instruction, owner, ids=ids
             )
+            return await background.tokenize(write, texts)
         check_unicode("query", query)
         check_unicode("instruction", instruction or "")
         for index, text in enumerate(texts):
