@@ -1,7 +1,7 @@
 """
 The embedded engine beside what people would run instead, on the same work, in one run.
 
-    make bench-embedded                       # or: python -m benchmarks.bench_embedded [--turns 5]
+    make bench-embedded                       # or: python -m benchmarks.bench_embedded [--turns 9]
 
 Every contender (see contenders.py) is loaded once, in a process of its own; then they take turns, one
 at a time, with the same work. vLLM's caches of prompts are emptied before each turn. The weights are
@@ -32,8 +32,9 @@ PROCESSES = {
     "raw": ("raw", "raw_batch"),
     "ours": ("reranker", "langchain", "llama_index", "chains", "rerank_many"),
 }
-# They take ten times as long as the others, and so take part in every fourth turn.
+# They take ten times as long as the others, and so take part in every second turn.
 SLOW = ("cross_encoder", "recipe", "recipe_8")
+SLOW_EVERY = 2
 # The card's one batch is padded to its longest document: a minute a query, so it gets one of 64.
 SLOWEST = "recipe"
 # Left to itself LLM takes most of the machine's memory for its cache, and the next one is killed.
@@ -49,7 +50,7 @@ Rates = dict[str, dict[str, list[float]]]
 def main() -> None:
     """Load all, take turns, print the table, write the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--shape", choices=SHAPES, default="44M")
     parser.add_argument("--only", nargs="+", choices=PROCESSES, default=list(PROCESSES))
     parser.add_argument("--save", default="embedded", help="the name of the JSON file")
@@ -88,7 +89,8 @@ def compare(workers: dict[str, Worker], turns: int) -> Rates:
                 for mode in PROCESSES[name]:
                     if (mode in TOGETHER) != (documents == CHAIN_DOCUMENTS):
                         continue
-                    if mode in SLOW and turn % 4 != 1 and (turn or documents != min(SIZES)):
+                    waits = turn % SLOW_EVERY != 1 if turn else documents != min(SIZES)
+                    if mode in SLOW and waits:
                         continue
                     if mode == SLOWEST and documents != min(SIZES):
                         continue
@@ -123,23 +125,28 @@ def tokens_a_document(model: Path, turns: int) -> dict[str, float]:
 
 
 def table(rates: Rates) -> str:
-    """Return the medians of documents a second, and Reranker's ratio to each."""
-    medians = {
-        mode: {size: statistics.median(found) for size, found in by_size.items()}
-        for mode, by_size in rates.items()
-    }
+    """Return the medians of documents a second, and of Reranker's ratios to each."""
     lines = []
-    for size in map(str, SIZES):
-        ours = medians.get("reranker", {}).get(size)
-        for mode, by_size in medians.items():
+    for size in map(str, (*SIZES, CHAIN_DOCUMENTS)):
+        for mode, by_size in rates.items():
             if size in by_size:
-                ratio = f"{ours / by_size[size]:8.2f}" if ours else ""
-                lines.append(f"{size:>5} {mode:<14}{by_size[size]:8.1f} /s  reranker x{ratio}")
-    together = {mode: medians[mode][str(CHAIN_DOCUMENTS)] for mode in TOGETHER if mode in medians}
-    for mode, rate in together.items():
-        share = f"  x{rate / together['raw_batch']:.3f}" if "raw_batch" in together else ""
-        lines.append(f"{CHAINS} x {CHAIN_DOCUMENTS} {mode:<14}{rate:8.1f} /s{share}")
+                line = f"{size:>5} {mode:<14}{statistics.median(by_size[size]):8.1f} /s"
+                ours = "rerank_many" if mode in TOGETHER else "reranker"
+                if ours in rates:
+                    ratio = statistics.median(ratios(rates, ours, mode, size))
+                    line += f"  {ours} x{ratio:8.2f}"
+                lines.append(line)
     return "\n".join(lines)
+
+
+def ratios(rates: Rates, one: str, other: str, size: str) -> list[float]:
+    """Return what one had of another's documents a second, in each turn that both took part in."""
+    ours, theirs = rates[one][size], rates[other][size]
+    if (one in SLOW) != (other in SLOW):
+        ours, theirs = (
+            r if m in SLOW else r[::SLOW_EVERY] for m, r in ((one, ours), (other, theirs))
+        )
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
 if __name__ == "__main__":

