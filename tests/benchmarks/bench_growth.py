@@ -37,7 +37,7 @@ LENGTHS = (16, 64, 256, 1024, 4096)
 QUERY_LENGTHS = (8, 64, 256, 1024)
 # How many documents the two lengths are measured with.
 OF_A_LENGTH, OF_A_QUERY = 16, 64
-TURNS = 2
+TURNS = 4
 STREAMED, A_QUERY, SAMPLE = 100_000, 100, 5_000
 Points = dict[str, dict[str, float]]
 
