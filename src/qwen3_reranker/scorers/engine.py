@@ -23,7 +23,12 @@ from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import ClosedError, EngineError, ForkError, MissingDependencyError
 from qwen3_reranker.prompt import PromptBuilder
 from qwen3_reranker.scorers import child
-from qwen3_reranker.scorers.engine_args import check_version, cpu_environment, engine_arguments
+from qwen3_reranker.scorers.engine_args import (
+    check_version,
+    cpu_environment,
+    engine_arguments,
+    one_token_more,
+)
 
 __all__ = ["Engine", "lease", "release"]
 
@@ -211,6 +216,8 @@ class Engine:
             args = engine_arguments(
                 checkpoint, prompts.max_length, self.user_args, device_memory=memory
             )
+            if "max_model_len" not in self.user_args:
+                args |= one_token_more(args, checkpoint)
             self._pid = os.getpid()
             try:
                 with _environment(_wanted(cpu=cpu)), _own_main_module():

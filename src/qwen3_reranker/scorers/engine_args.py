@@ -24,6 +24,7 @@ __all__ = [
     "check_version",
     "cpu_environment",
     "engine_arguments",
+    "one_token_more",
     "step_tokens",
 ]
 
@@ -101,6 +102,18 @@ def engine_arguments(
     overrides = dict(ORIGINAL) if checkpoint.kind == "causal" else {}
     args["hf_overrides"] = overrides | dict(user.get("hf_overrides", {}))
     return args | _memory(checkpoint, args, device_memory)
+
+
+def one_token_more(args: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """
+    Return the arguments of an engine for prompts that are a token longer; none will be.
+
+    vLLM 0.27 keeps a token free for an answer in every step but a prompt's first, so a prompt of
+    exactly `max_model_len` tokens that takes several steps would never be done.
+    """
+    length = args["max_model_len"] + 1
+    positions = {"max_position_embeddings": max(length, checkpoint.limit)}
+    return {"max_model_len": length, "hf_overrides": positions | args["hf_overrides"]}
 
 
 def step_tokens(max_length: int, *, cpu: bool) -> int:
