@@ -11,7 +11,12 @@ import pytest
 
 from qwen3_reranker import CheckpointError, InputError, Reranker, UnsupportedVersionError
 from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
-from qwen3_reranker.scorers.engine_args import SUPPORTED, check_version, engine_arguments
+from qwen3_reranker.scorers.engine_args import (
+    SUPPORTED,
+    check_version,
+    engine_arguments,
+    one_token_more,
+)
 
 from checkpoints import convert_demo, copy_demo
 
@@ -146,6 +151,17 @@ def test_engine_arguments() -> None:
     assert args["hf_overrides"] == {**cpu["hf_overrides"], "x": 1}
     with pytest.raises(InputError, match="max_model_len=100"):
         engine_arguments(checkpoint, 8192, {"max_model_len": 100}, device_memory=None)
+
+
+def test_an_engine_has_room_for_a_token_more_than_a_prompt() -> None:
+    checkpoint = Checkpoint.load("demo")
+    for longest, positions in ((512, 8192), (8192, 8193)):
+        args = engine_arguments(checkpoint, longest, {}, device_memory=None)
+        more = one_token_more(checkpoint, args, {})
+        assert more["max_model_len"] == longest + 1
+        assert more["hf_overrides"] == args["hf_overrides"] | {"max_position_embeddings": positions}
+    for user in ({"max_model_len": 8192}, {"enable_chunked_prefill": False}):
+        assert one_token_more(checkpoint, args, user) == {}
 
 
 def test_a_cpu_compiles_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def _tokenizer(data: dict[str, Any]) -> Tokenizer:
 
 def _of_qwens_kind(data: dict[str, Any]) -> bool:
     """Say whether a tokenizer splits text, and merges what is split, as Qwen's do."""
-    model, split = data["model"], data["pre_tokenizer"] or {}
+    model, split = data["model"], data.get("pre_tokenizer") or {}
     plain = not any(
         model.get(name)
         for name in (
@@ -119,10 +119,10 @@ def _of_qwens_kind(data: dict[str, Any]) -> bool:
     )
     return (
         plain
-        and model["type"] == "BPE"
-        and data["normalizer"] in (None, {"type": "NFC"})
+        and model.get("type") == "BPE"
+        and data.get("normalizer") in (None, {"type": "NFC"})
         and split.get("type") == "Sequence"
-        and split["pretokenizers"] == _SPLIT
+        and split.get("pretokenizers") == _SPLIT
     )
 
 
@@ -152,10 +152,9 @@ def _same_merges(
 ) -> bool:
     """Say whether both libraries merge the same; see the module's text."""
     made = ["".join(merge) for merge in merges]
-    single = [token for token in vocabulary if len(token) == 1]
     numbers = [vocabulary.get(token, -1) for token in made]
     ordered = all(0 <= a < b for a, b in pairwise(numbers))
-    if not ordered or len(single) != 256 or len(single) + len(made) != len(vocabulary):
+    if not ordered or vocabulary.keys() != {*map(chr, _BYTES), *made}:
         return False
     if digest(merges) == _KNOWN:
         return True

@@ -216,8 +216,7 @@ class Engine:
             args = engine_arguments(
                 checkpoint, prompts.max_length, self.user_args, device_memory=memory
             )
-            if "max_model_len" not in self.user_args:
-                args |= one_token_more(args, checkpoint)
+            args |= one_token_more(checkpoint, args, self.user_args)
             self._pid = os.getpid()
             try:
                 with _environment(_wanted(cpu=cpu)), _own_main_module():

@@ -104,13 +104,18 @@ def engine_arguments(
     return args | _memory(checkpoint, args, device_memory)
 
 
-def one_token_more(args: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+def one_token_more(
+    checkpoint: Checkpoint, args: Mapping[str, Any], user: Mapping[str, Any]
+) -> dict[str, Any]:
     """
-    Return the arguments of an engine for prompts that are a token longer; none will be.
+    Return what changes in `engine_arguments` for prompts that are a token longer; none will be.
 
     vLLM 0.27 keeps a token free for an answer in every step but a prompt's first, so a prompt of
-    exactly `max_model_len` tokens that takes several steps would never be done.
+    exactly `max_model_len` tokens that takes several steps would never be done. Nothing changes
+    where the user has set that limit, or that a prompt is computed in one step.
     """
+    if "max_model_len" in user or user.get("enable_chunked_prefill") is False:
+        return {}
     length = args["max_model_len"] + 1
     positions = {"max_position_embeddings": max(length, checkpoint.limit)}
     return {"max_model_len": length, "hf_overrides": positions | args["hf_overrides"]}
