@@ -18,7 +18,7 @@ TEXTS = ["Gravity pulls [bold]bodies[/bold].", "The capital of China is Beijing.
 
 def run(*arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-c", "from qwen3_reranker.cli import main; main()", *arguments],
+        [sys.executable, "-m", "qwen3_reranker", *arguments],
         input=stdin,
         capture_output=True,
         text=True,

@@ -1,0 +1,51 @@
+"""`qwen3-reranker convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from qwen3_reranker.cli.console import err
+
+__all__ = ["convert"]
+
+# A conversion in fp32 moves scores by less.
+_CLOSE = 2e-3
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="An original (causal) checkpoint, or a hub name.")],
+    target: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    *,
+    labels: Annotated[int, typer.Option(min=1, max=2, help="1: yes - no; 2: [no, yes].")] = 1,
+    engine: Annotated[
+        Literal["vllm", "sglang", "transformers"] | None,
+        typer.Option("--for", help="What will serve it."),
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Score golden pairs with both.")] = False,
+) -> None:
+    """Make a classifier of a causal checkpoint, without loading it."""
+    from qwen3_reranker import deploy
+
+    done = deploy.convert(
+        source,
+        target,
+        labels=1 if labels == 1 else 2,
+        engine=engine,
+        progress=err.is_terminal,
+    )
+    err.print(
+        f"{done.folder}: {done.labels} label(s), head in {done.dtype}, {len(done.linked)} files "
+        f"linked ({done.linked_bytes / 1e9:.2f} GB), {len(done.copied)} copied "
+        f"({done.copied_bytes / 1e9:.2f} GB)",
+        markup=False,
+        soft_wrap=True,
+    )
+    if not verify:
+        return
+    found = deploy.verify(source, target)
+    print(found)
+    if found.difference > _CLOSE:
+        raise typer.Exit(1)
