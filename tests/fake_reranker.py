@@ -11,7 +11,7 @@ from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.errors import ServerError
 from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.detect import Detector
+from qwen3_reranker.scorers.detection import Detector
 from qwen3_reranker.scorers.dialects import Dialect
 from qwen3_reranker.scorers.transport import RetryableError
 

@@ -11,7 +11,7 @@ from fake_reranker import DEMO, NO, YES, FakeReranker
 from qwen3_reranker.errors import AnswerError, ServerError
 from qwen3_reranker.scorers import dialects as package
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.candidates import environment_key
+from qwen3_reranker.scorers.detection.candidates import environment_key
 from qwen3_reranker.scorers.dialects import Ask, Call, Dialect, Owner, dialects, find, register
 from qwen3_reranker.scorers.transport import RetryableError
 

@@ -13,7 +13,7 @@ from qwen3_reranker import InputError
 from qwen3_reranker.deploy.doctor import diagnose
 from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.prompt import SUFFIX
-from qwen3_reranker.scorers.probe import logit, sigmoid
+from qwen3_reranker.scorers.detection.probe import logit, sigmoid
 
 from checkpoints import copy_demo
 from doctor_servers import (

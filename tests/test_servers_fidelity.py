@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from qwen3_reranker import DetectionError, InputError, Reranker, RerankerWarning, ServerError
-from qwen3_reranker.scorers import detect
+from qwen3_reranker.scorers.detection import detector
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from helpers import INSTRUCTION, QWEN3_TOKENIZER
@@ -116,7 +116,7 @@ def test_a_document_that_is_too_long_is_cut_as_the_recipe_cuts_it(
 def test_without_a_tokenizer_text_goes_and_the_server_counts(
     vllm_key: Server, reference: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detect, "cached_tokenizer", lambda _: None)
+    monkeypatch.setattr(detector, "cached_tokenizer", lambda _: None)
     with Reranker(base_url=vllm_key.url, api_key=vllm_key.key) as reranker:
         assert ", text, " in reranker.describe()
         check(reranker, reference)
@@ -128,7 +128,7 @@ def test_without_a_tokenizer_text_goes_and_the_server_counts(
 def test_a_tokenizer_that_is_named_makes_it_ids(
     vllm_key: Server, reference: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detect, "cached_tokenizer", lambda _: None)
+    monkeypatch.setattr(detector, "cached_tokenizer", lambda _: None)
     with Reranker(base_url=vllm_key.url, api_key=vllm_key.key, tokenizer="demo") as reranker:
         assert ", token ids, " in reranker.describe()
         check(reranker, reference)
@@ -168,7 +168,7 @@ def test_a_tokenizer_of_another_model_is_refused_before_ids_are_sent(
         pytest.raises(InputError, match="tokenizer= is not that of the model"),
     ):
         reranker.score(*PAIRS[0])
-    monkeypatch.setattr(detect, "cached_tokenizer", lambda _: QWEN3_TOKENIZER.read_text("utf-8"))
+    monkeypatch.setattr(detector, "cached_tokenizer", lambda _: QWEN3_TOKENIZER.read_text("utf-8"))
     with Reranker(base_url=sglang_causal.url) as reranker:
         assert ", text, " in reranker.describe()
         check(reranker, reference)

@@ -10,12 +10,11 @@ from typing import Any
 from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.candidates import candidates, environment_key, hosted, of_kind
-from qwen3_reranker.scorers.detect import Detector, Served, Template
+from qwen3_reranker.scorers.detection import Detector, Route, ServerInfo, Template, read_server_info
+from qwen3_reranker.scorers.detection.candidates import candidates, environment_key, hosted, of_kind
+from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.dialects.base import Text
-from qwen3_reranker.scorers.probe import PROBES, Outcome
-from qwen3_reranker.scorers.signs import Signs, read_signs
 from qwen3_reranker.scorers.transport import Transport
 
 __all__ = ["Answer", "Probed", "Server"]
@@ -41,7 +40,7 @@ class Answer:
 class Probed:
     """One way to ask a server, and what it answered to the probe."""
 
-    served: Served
+    served: Route
     answers: tuple[Answer, ...]
 
     @property
@@ -82,7 +81,7 @@ class Server:
         timeout: float,
     ) -> None:
         self.address = address
-        self.signs = Signs()
+        self.server_info = ServerInfo()
         self.info: Mapping[str, Any] = {}
         self._root = replace(address, url=address.origin + address.prefix, endpoint=None, rest="")
         self._transport = transport
@@ -105,14 +104,14 @@ class Server:
         self._adopt_key(self.hosted())
         if self.hosted():
             return
-        self.signs = await read_signs(self.get)
-        if self._adopt_key(of_kind(self.signs)):
-            self.signs = await read_signs(self.get)
-        if self.signs.kind == "SGLang":
+        self.server_info = await read_server_info(self.get)
+        if self._adopt_key(of_kind(self.server_info)):
+            self.server_info = await read_server_info(self.get)
+        if self.server_info.kind == "SGLang":
             self.info = await self._about("/model_info")
             version = (await self._about("/server_info")).get("version")
-            if self.signs.version is None and isinstance(version, str):
-                self.signs = replace(self.signs, version=version)
+            if self.server_info.version is None and isinstance(version, str):
+                self.server_info = replace(self.server_info, version=version)
 
     def hosted(self) -> list[Dialect]:
         """Return the dialects of the hosted service that the host belongs to, if any."""
@@ -120,18 +119,18 @@ class Server:
 
     def candidates(self) -> list[Dialect]:
         """Return what this server may speak, the likely first."""
-        return self.hosted() or candidates(self.address, self.signs)
+        return self.hosted() or candidates(self.address, self.server_info)
 
-    async def detect(self, dialect: Dialect | None, template: Template) -> Served:
+    async def detect(self, dialect: Dialect | None, template: Template) -> Route:
         """Find out how the server is asked, as the reranker does; raises as it does."""
         return await self._detector(self.address, dialect, template).run()
 
-    async def way(self, dialect: Dialect, owner: Owner, *, root: bool = False) -> Served:
+    async def way(self, dialect: Dialect, owner: Owner, *, root: bool = False) -> Route:
         """Return one way to ask, whatever comes of it; `root` leaves the URL's endpoint out."""
         address = self._root if root else self.address
         return await self._detector(address, dialect, owner).run()
 
-    async def probe(self, served: Served, *, root: bool = False) -> Probed:
+    async def probe(self, served: Route, *, root: bool = False) -> Probed:
         """Ask the probe's questions, at the first of the dialect's paths that is there."""
         fixed = self.address.endpoint is not None and not root
         paths = [served.path] if fixed else list(served.dialect.paths)
@@ -162,11 +161,11 @@ class Server:
                     failed.append((dialect.name, error))
         return found, failed
 
-    async def raw(self) -> Served | None:
+    async def raw(self) -> Route | None:
         """Return a way to score any text as the whole prompt, None where there is none."""
-        names: tuple[str, ...] = _RAW.get(self.signs.kind or "", ())
-        if self.signs.kind == "SGLang":  # with two labels the first answers in another order
-            names = names[1:] if self.signs.generates is False else names[:1]
+        names: tuple[str, ...] = _RAW.get(self.server_info.kind or "", ())
+        if self.server_info.kind == "SGLang":  # with two labels the first answers in another order
+            names = names[1:] if self.server_info.generates is False else names[:1]
         for dialect in (d for d in dialects() if d.name in names):
             try:
                 served = await self.way(dialect, "client", root=True)
@@ -176,9 +175,9 @@ class Server:
             return served
         return None
 
-    async def rendered(self, served: Served) -> Variant | None:
+    async def rendered(self, served: Route) -> Variant | None:
         """Return what a vLLM's own template writes, where it renders one and that is known."""
-        if self.signs.kind != "vLLM" or served.owner != "server":
+        if self.server_info.kind != "vLLM" or served.owner != "server":
             return None
         query, text = PROBES[0][0], PROBES[0][1][0]
         roles = [{"role": "query", "content": query}, {"role": "document", "content": text}]
@@ -196,7 +195,7 @@ class Server:
 
     async def ask(
         self,
-        served: Served,
+        served: Route,
         query: str,
         texts: Sequence[str],
         instruction: str | None = None,
@@ -208,13 +207,13 @@ class Server:
         carried = written.instruction if served.dialect.instruction else None
         return await self.send(served, written.query, written.documents, carried)
 
-    async def ask_whole(self, served: Served, prompts: Sequence[str]) -> Answer:
+    async def ask_whole(self, served: Route, prompts: Sequence[str]) -> Answer:
         """Score texts as whole prompts, in a way that `raw` returned."""
         return await self.send(served, "", prompts)
 
     async def send(
         self,
-        served: Served,
+        served: Route,
         query: Text,
         documents: Sequence[Text],
         instruction: str | None = None,
@@ -240,7 +239,7 @@ class Server:
             self.address.at(path), body, auth=self._auth(), seconds=self._timeout
         )
 
-    async def _tokens(self, served: Served, **what: Any) -> list[Any]:
+    async def _tokens(self, served: Route, **what: Any) -> list[Any]:
         body = {"model": served.model, "add_special_tokens": False, **what}
         return rows(await self.post("/tokenize", body), "tokens")
 

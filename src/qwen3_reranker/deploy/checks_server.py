@@ -9,9 +9,9 @@ from qwen3_reranker.deploy.asking import Answer, Probed, Server
 from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.prompt import SUFFIX, TextWriter
-from qwen3_reranker.scorers.detect import Served
+from qwen3_reranker.scorers.detection import Route
+from qwen3_reranker.scorers.detection.probe import PROBES, logit, sigmoid
 from qwen3_reranker.scorers.endpoint import split
-from qwen3_reranker.scorers.probe import PROBES, logit, sigmoid
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError
 
 __all__ = ["Workings", "tried"]
@@ -40,7 +40,7 @@ class Workings:
         raw: A way to score whole prompts on the same server, if there is one.
     """
 
-    def __init__(self, server: Server, probed: Probed, raw: Served | None) -> None:
+    def __init__(self, server: Server, probed: Probed, raw: Route | None) -> None:
         self._server = server
         self._way = probed.served
         self._raw = raw
@@ -78,7 +78,7 @@ class Workings:
 
     async def truncation(self) -> Finding:
         """Return what becomes of a document that is too long."""
-        limit = self._way.signs.max_length or self._way.writer.max_length
+        limit = self._way.server_info.max_length or self._way.writer.max_length
         if limit > _LONGEST:
             return _unknown("truncation", f"not tried: the server takes {limit} tokens")
         long = _long(_RIGHT, int(1.3 * limit) + 100)

@@ -26,9 +26,9 @@ from qwen3_reranker.deploy.pictures import judge
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.detect import Template
+from qwen3_reranker.scorers.detection import Template
+from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
 from qwen3_reranker.scorers.dialects import Dialect, find
-from qwen3_reranker.scorers.probe import PROBES, Outcome
 from qwen3_reranker.scorers.transport import Transport
 from qwen3_reranker.scorers.writing import load_tokenizer
 

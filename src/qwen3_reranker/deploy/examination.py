@@ -16,9 +16,9 @@ from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.deploy.golden import compare, golden_of, no_golden
 from qwen3_reranker.deploy.variants import VARIANTS, Rows, distance
 from qwen3_reranker.errors import RerankerError, ServerError
-from qwen3_reranker.scorers.detect import Served, Template
+from qwen3_reranker.scorers.detection import Route, Template
+from qwen3_reranker.scorers.detection.probe import PROBES, Outcome, sigmoid
 from qwen3_reranker.scorers.dialects import Dialect, Owner, find
-from qwen3_reranker.scorers.probe import PROBES, Outcome, sigmoid
 from qwen3_reranker.scorers.transport import RetryableError
 
 __all__ = ["Examination"]
@@ -59,10 +59,10 @@ class Examination:
             name = server.hosted()[0].kind
             self._add(_ok("kind", f"the hosted service {name}"))
             return True
-        signs, seconds = server.signs, perf_counter() - started
+        server_info, seconds = server.server_info, perf_counter() - started
         self._add(_ok("reachable", f"answers in {1000 * seconds:.0f} ms"))
-        status: Status = "unknown" if signs.kind is None else "ok"
-        self._add(Finding("server", "kind", status, str(signs)))
+        status: Status = "unknown" if server_info.kind is None else "ok"
+        self._add(Finding("server", "kind", status, str(server_info)))
         return True
 
     async def _choose(self) -> Probed | None:
@@ -101,8 +101,8 @@ class Examination:
     def _settled(self, probed: Probed) -> Probed:
         served = probed.served
         self._add(_ok("endpoint", f"{served.dialect.name} at {served.path}"))
-        known = served.model is not None or served.signs.models
-        length = served.signs.max_length
+        known = served.model is not None or served.server_info.models
+        length = served.server_info.max_length
         self._add(
             Finding(
                 "server",
@@ -141,7 +141,7 @@ class Examination:
         if served.dialect.name == "sglang-classify":
             self._bias()
 
-    async def _gather(self, probed: Probed, raw: Served | None, noise: float) -> Evidence:
+    async def _gather(self, probed: Probed, raw: Route | None, noise: float) -> Evidence:
         """Return the evidence about one way, asking no more than it takes."""
         served = probed.served
         evidence = Evidence(probed, self._server.info, expected=_expected(served), noise=noise)
@@ -161,7 +161,7 @@ class Examination:
             return replace(evidence, other=ways[0].outcome if ways else None)
         return evidence
 
-    async def _whole(self, raw: Served, place: int) -> Rows:
+    async def _whole(self, raw: Route, place: int) -> Rows:
         """Return how a variant's prompts score."""
         rows = []
         for query, texts in PROBES:
@@ -169,9 +169,9 @@ class Examination:
             rows.append((await self._server.ask_whole(raw, prompts)).values)
         return Outcome.read(rows, None, logits=False).scores
 
-    async def _others(self, probed: Probed, raw: Served | None, noise: float) -> list[Finding]:
+    async def _others(self, probed: Probed, raw: Route | None, noise: float) -> list[Finding]:
         """Look at the endpoint of the same server that other programs send plain texts to."""
-        name = _TEXTS.get(self._server.signs.kind or "")
+        name = _TEXTS.get(self._server.server_info.kind or "")
         chosen = self._dialect is not None or self._template != "auto"
         if chosen or raw is None or probed.served.dialect is not raw.dialect or name is None:
             return []
@@ -195,7 +195,7 @@ class Examination:
 
     async def _golden(self, probed: Probed) -> None:
         served = probed.served
-        names = [served.model, *served.signs.models, *served.signs.sources]
+        names = [served.model, *served.server_info.models, *served.server_info.sources]
         known = golden_of([name for name in names if name])
         if known is None:
             self._add(no_golden(served.model))
@@ -256,14 +256,14 @@ def _fits(way: Probed) -> bool:
     return way.outcome.tokens is not None and not way.outcome.doubled
 
 
-def _expected(served: Served) -> int | None:
+def _expected(served: Route) -> int | None:
     builder = served.writer.builder
     if builder is None:
         return None
     return sum(len(one.ids) for query, texts in PROBES for one in builder.encode(query, texts))
 
 
-def _tokenizer(served: Served) -> Finding:
+def _tokenizer(served: Route) -> Finding:
     if served.writer.builder is not None:
         return Finding("environment", "tokenizer", "ok", "found, and reads as the server's does")
     if served.writer.can_cut:

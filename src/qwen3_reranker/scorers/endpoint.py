@@ -12,10 +12,10 @@ from typing import Any
 from qwen3_reranker.errors import AnswerError, RerankerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
-from qwen3_reranker.scorers.candidates import environment_key
-from qwen3_reranker.scorers.detect import Detector, Served, Template
+from qwen3_reranker.scorers.detection import Detector, Route, Template
+from qwen3_reranker.scorers.detection.candidates import environment_key
+from qwen3_reranker.scorers.detection.probe import PROBES, logit, sigmoid
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Limits
-from qwen3_reranker.scorers.probe import PROBES, logit, sigmoid
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError, Transport
 
 __all__ = ["Endpoint", "Settings"]
@@ -50,7 +50,7 @@ class Endpoint:
 
     def __init__(self, address: Address, settings: Settings, transport: Transport) -> None:
         self.address = address
-        self.served: Served | None = None
+        self.served: Route | None = None
         self.busy = 0
         self.rests_until = 0.0
         self._settings = settings
@@ -61,7 +61,7 @@ class Endpoint:
         self._key = settings.api_key
         self._honours: bool | None = None
 
-    async def settle(self) -> Served:
+    async def settle(self) -> Route:
         """Find out how this server is asked: at the first call, once."""
         async with self._settling:
             if self.served is None:
@@ -134,7 +134,7 @@ class Endpoint:
         until = now + (rest if error.after is None else error.after)
         self.rests_until = max(self.rests_until, until)
 
-    async def _ask(self, served: Served, ask: Ask) -> list[float]:
+    async def _ask(self, served: Route, ask: Ask) -> list[float]:
         call = served.dialect.build(ask)
         answer = await self._post(call.path or served.path, call.body)
         with self._hiding():

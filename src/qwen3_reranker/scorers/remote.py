@@ -24,7 +24,7 @@ from qwen3_reranker.errors import (
 from qwen3_reranker.prompt import Prompt, TextWriter, check_unicode
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scorer, Scores, joined
-from qwen3_reranker.scorers.detect import Served, Template
+from qwen3_reranker.scorers.detection import Route, Template
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
 from qwen3_reranker.scorers.failover import attempt
@@ -252,15 +252,15 @@ class RemoteScorer(Scorer):
         self._running.clear()
         self._open()
 
-    async def _settled(self) -> Served:
+    async def _settled(self) -> Route:
         self._check()
         return await self._run(self._settle())
 
-    async def _settle(self) -> Served:
+    async def _settle(self) -> Route:
         known = self._known()
         return await self._retrying(Endpoint.settle) if known is None else known
 
-    def _known(self) -> Served | None:
+    def _known(self) -> Route | None:
         """Return how one of the servers is asked, None where none was found out yet."""
         return next((e.served for e in self._endpoints if e.served), None)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_reranker.errors import ServerError
-from qwen3_reranker.scorers.signs import Signs, read_signs
+from qwen3_reranker.scorers.detection import ServerInfo, read_server_info
 from qwen3_reranker.scorers.transport import RetryableError
 
 
@@ -106,46 +106,52 @@ class Server:
         return answer
 
 
-async def signs(answers: Any, other: Any = None) -> Signs:
-    return await read_signs(Server(answers, other).get)
+async def info_of(answers: Any, other: Any = None) -> ServerInfo:
+    return await read_server_info(Server(answers, other).get)
 
 
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
         pytest.param(
-            VLLM, Signs("vLLM", "0.32.0", ("/tmp/demo",), ("/tmp/demo",), 2048), id="vLLM"
+            VLLM, ServerInfo("vLLM", "0.32.0", ("/tmp/demo",), ("/tmp/demo",), 2048), id="vLLM"
         ),
         pytest.param(
             {"/version": {"version": "0.9.2"}, "/v1/models": models(model("m", "vllm"))},
-            Signs("vLLM", "0.9.2", ("m",)),
+            ServerInfo("vLLM", "0.9.2", ("m",)),
             id="old vLLM",
         ),
         pytest.param(
             SGLANG,
-            Signs("SGLang", None, ("/tmp/demo",), ("/tmp/demo", "/tmp/tokenizer"), 2048),
+            ServerInfo("SGLang", None, ("/tmp/demo",), ("/tmp/demo", "/tmp/tokenizer"), 2048),
             id="SGLang",
         ),
         pytest.param(
             {"/get_model_info": SGLANG_INFO},
-            Signs("SGLang", None, (), ("/tmp/demo", "/tmp/tokenizer")),
+            ServerInfo("SGLang", None, (), ("/tmp/demo", "/tmp/tokenizer")),
             id="old SGLang",
         ),
-        pytest.param(TEI, Signs("TEI", "1.8.3", (MINE,), (MINE,), 4096), id="TEI"),
+        pytest.param(TEI, ServerInfo("TEI", "1.8.3", (MINE,), (MINE,), 4096), id="TEI"),
         pytest.param(
-            LLAMA, Signs("llama.cpp", "b7000-0123abcd", ("qwen3-reranker.gguf",)), id="llama.cpp"
+            LLAMA,
+            ServerInfo("llama.cpp", "b7000-0123abcd", ("qwen3-reranker.gguf",)),
+            id="llama.cpp",
         ),
-        pytest.param(INFINITY, Signs("Infinity"), id="Infinity"),
-        pytest.param(INFINITY_PREFIXED, Signs("Infinity", None, (MINE,)), id="Infinity at /v1"),
+        pytest.param(INFINITY, ServerInfo("Infinity"), id="Infinity"),
         pytest.param(
-            XINFERENCE, Signs("Xinference", "1.10.1", ("Qwen3-Reranker-0.6B",)), id="Xinference"
+            INFINITY_PREFIXED, ServerInfo("Infinity", None, (MINE,)), id="Infinity at /v1"
         ),
-        pytest.param(LITELLM, Signs("LiteLLM", None, ("my-reranker",)), id="LiteLLM"),
-        pytest.param({}, Signs(), id="404 everywhere"),
+        pytest.param(
+            XINFERENCE,
+            ServerInfo("Xinference", "1.10.1", ("Qwen3-Reranker-0.6B",)),
+            id="Xinference",
+        ),
+        pytest.param(LITELLM, ServerInfo("LiteLLM", None, ("my-reranker",)), id="LiteLLM"),
+        pytest.param({}, ServerInfo(), id="404 everywhere"),
     ],
 )
-async def test_a_server_is_known_by_its_answers(answers: Any, expected: Signs) -> None:
-    found = await signs(answers)
+async def test_a_server_is_known_by_its_answers(answers: Any, expected: ServerInfo) -> None:
+    found = await info_of(answers)
     assert (found.kind, found.version) == (expected.kind, expected.version)
     assert (found.models, found.sources) == (expected.models, expected.sources)
     assert found.max_length == expected.max_length
@@ -153,22 +159,22 @@ async def test_a_server_is_known_by_its_answers(answers: Any, expected: Signs) -
 
 async def test_a_served_name_and_the_model_behind_it_are_told_apart() -> None:
     listed = [VLLM_MODEL | {"id": "ranker"}, VLLM_MODEL | {"id": "ranker-2"}]
-    found = await signs(VLLM | {"/v1/models": models(*listed)})
+    found = await info_of(VLLM | {"/v1/models": models(*listed)})
     assert (found.models, found.sources) == (("ranker", "ranker-2"), ("/tmp/demo",))
 
 
 async def test_vllm_is_known_though_its_models_are_behind_a_key() -> None:
     refused = ServerError("answered 401: Unauthorized", 401)
-    found = await signs(VLLM | {"/v1/models": refused})
+    found = await info_of(VLLM | {"/v1/models": refused})
     assert (found.kind, found.version, found.models) == ("vLLM", "0.32.0", ())
     # SGLang guards everything, unknown paths too.
-    assert (await signs({}, refused)).kind is None
+    assert (await info_of({}, refused)).kind is None
 
 
 async def test_the_large_page_is_read_only_where_nothing_else_told() -> None:
     for answers, asked in ((VLLM, False), (SGLANG, False), (LLAMA, False), (LITELLM, True)):
         server = Server(answers)
-        await read_signs(server.get)
+        await read_server_info(server.get)
         assert ("/openapi.json" in server.asked) == asked
         assert len(server.asked) == len(set(server.asked))
 
@@ -179,24 +185,24 @@ async def test_the_large_page_is_read_only_where_nothing_else_told() -> None:
     ids=repr,
 )
 async def test_a_server_that_answers_the_same_everywhere_is_unknown(answer: Any) -> None:
-    found = await signs({}, answer if answer is not None else ServerError("html", 200))
+    found = await info_of({}, answer if answer is not None else ServerError("html", 200))
     assert found.models == found.sources == ()
     assert found.max_length is None
     assert str(found) in ("an unknown kind", "vLLM")
 
 
 async def test_html_everywhere_is_an_unknown_kind() -> None:
-    found = await signs({}, RetryableError("answered with something that is not JSON", 200))
+    found = await info_of({}, RetryableError("answered with something that is not JSON", 200))
     assert str(found) == "an unknown kind"
 
 
 async def test_only_a_server_that_cannot_be_reached_stops_it() -> None:
     for status in (401, 403, 404, 429, 500, 502, 503):
-        assert str(await signs({}, RetryableError("no", status))) == "an unknown kind"
+        assert str(await info_of({}, RetryableError("no", status))) == "an unknown kind"
     with pytest.raises(RetryableError, match="no connection"):
-        await signs({}, RetryableError("no connection"))
+        await info_of({}, RetryableError("no connection"))
     with pytest.raises(RetryableError, match="no connection"):
-        await signs(VLLM | {"/props": RetryableError("no connection")})
+        await info_of(VLLM | {"/props": RetryableError("no connection")})
 
 
 PATHS = (
@@ -229,7 +235,7 @@ wrong = st.sampled_from([ServerError("no", 404), RetryableError("no", 503)])
     )
 )
 async def test_no_answer_breaks_it(answers: Any) -> None:
-    found = await signs(answers)
+    found = await info_of(answers)
     assert all(isinstance(text, str) and text for text in (*found.models, *found.sources))
     assert found.max_length is None or (type(found.max_length) is int and found.max_length > 0)
     assert found.version is None or isinstance(found.version, str)
@@ -243,7 +249,7 @@ async def test_no_wrong_type_in_a_field_breaks_it(path: str, whole: Any, value: 
     answer = whole.get(path)
     fields = [*answer] if isinstance(answer, dict) else []
     for field in fields:
-        await signs(whole | {path: answer | {field: value}})
+        await info_of(whole | {path: answer | {field: value}})
     if path == "/v1/models" and answer:
         for field in answer["data"][0]:
-            await signs(whole | {path: models(answer["data"][0] | {field: value})})
+            await info_of(whole | {path: models(answer["data"][0] | {field: value})})

@@ -11,63 +11,23 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from qwen3_reranker.errors import AnswerError, DetectionError, InputError, ServerError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.candidates import candidates, hosted, of_kind
+from qwen3_reranker.scorers.detection.candidates import candidates, hosted, of_kind
+from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
+from qwen3_reranker.scorers.detection.route import Route, Template
+from qwen3_reranker.scorers.detection.server_info import ServerInfo, read_server_info
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, rows
-from qwen3_reranker.scorers.probe import PROBES, Outcome
-from qwen3_reranker.scorers.signs import Signs, read_signs
 from qwen3_reranker.scorers.transport import RetryableError
 from qwen3_reranker.scorers.writing import ServerTokenizer, Writer, cached_tokenizer
 
-__all__ = ["Detector", "Served", "Template"]
+__all__ = ["Detector"]
 
-Template = Literal["auto", "client", "server"]
 Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
 Get = Callable[[str], Awaitable[Any]]
-
-
-@dataclass(frozen=True)
-class Served:
-    """
-    How one server is asked.
-
-    Attributes:
-        dialect: What it speaks.
-        owner: Who writes the template.
-        path: Where it is asked.
-        model: The name that it knows the model by.
-        writer: Writes what it is sent.
-        labels: The ids of "yes" and "no", where they are known.
-        logits: Whether it answers log-odds.
-        signs: What it says of itself.
-        outcome: How the probe came out; None where everything was given and nothing probed.
-    """
-
-    dialect: Dialect
-    owner: Owner
-    path: str
-    model: str | None
-    writer: Writer
-    labels: tuple[int, int] | None
-    logits: bool
-    signs: Signs
-    outcome: Outcome | None
-
-    def __str__(self) -> str:
-        ids = self.dialect.ids and self.writer.builder is not None
-        template = "this client" if self.owner == "client" else "the server"
-        probe = "not probed" if self.outcome is None else f"probe {self.outcome}"
-        return (
-            f"{self.signs}, dialect {self.dialect.name} at {self.path}, "
-            f"{'token ids' if ids else 'text'}, template written by {template}, "
-            f"model {self.model}, max_length {self.writer.max_length}"
-            f"{', log-odds' if self.logits else ''}; {probe}"
-        )
 
 
 class Detector:
@@ -109,7 +69,7 @@ class Detector:
         self._tokenizer = tokenizer
         self._max_length = max_length
 
-    async def run(self) -> Served:
+    async def run(self) -> Route:
         """
         Ask the server, and return how it is to be asked.
 
@@ -121,17 +81,17 @@ class Detector:
         service = hosted(self._address)
         chosen = [self._dialect] if self._dialect else service
         self._adopt_key(chosen)
-        signs = Signs() if service else await read_signs(self._get)
+        server_info = ServerInfo() if service else await read_server_info(self._get)
         if not chosen:
-            if self._adopt_key(of_kind(signs)):  # what is behind the key can be read now
-                signs = await read_signs(self._get)
-            chosen = candidates(self._address, signs)
-        writer = await self._writer(signs)
+            if self._adopt_key(of_kind(server_info)):  # what is behind the key can be read now
+                server_info = await read_server_info(self._get)
+            chosen = candidates(self._address, server_info)
+        writer = await self._writer(server_info)
         rejected: list[tuple[str, ServerError | AnswerError]] = []
         for dialect in chosen:
             for attempt in (1, 2):
                 try:
-                    return await self._settle(dialect, signs, writer)
+                    return await self._settle(dialect, server_info, writer)
                 except RetryableError as error:
                     if error.passing:
                         raise  # it is the server that fails, not the dialect
@@ -140,11 +100,11 @@ class Detector:
                 except (ServerError, AnswerError) as error:
                     rejected.append((dialect.name, error))
                     break
-        raise self._nothing(signs, rejected)
+        raise self._nothing(server_info, rejected)
 
-    async def _writer(self, signs: Signs) -> Writer:
-        limit = signs.max_length
-        tokenizes = signs.kind in ("vLLM", "SGLang")
+    async def _writer(self, server_info: ServerInfo) -> Writer:
+        limit = server_info.max_length
+        tokenizes = server_info.kind in ("vLLM", "SGLang")
         if limit is None and tokenizes:  # the list of models may be behind a key
             limit = await self._tokenizers_length()
         if self._max_length is not None and limit is not None and self._max_length > limit:
@@ -154,7 +114,7 @@ class Detector:
             )
         length = self._max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
         tokenizer = self._tokenizer
-        names = [self._model, *signs.models, *signs.sources]
+        names = [self._model, *server_info.models, *server_info.sources]
         for name in dict.fromkeys(name for name in names if name):
             tokenizer = tokenizer or await asyncio.to_thread(cached_tokenizer, name)
         server = self._server_tokenizer() if tokenizes else None
@@ -219,11 +179,15 @@ class Detector:
             raise AnswerError(f"the server's tokenizer reads 'yes' and 'no' as {yes} and {no}")
         return yes[0], no[0]
 
-    async def _settle(self, dialect: Dialect, signs: Signs, writer: Writer) -> Served:
+    async def _settle(self, dialect: Dialect, server_info: ServerInfo, writer: Writer) -> Route:
         """Return the way to ask in this dialect; raise where it is not spoken or does not score."""
-        model = self._model or self._address.rest or next(iter(signs.models), dialect.default_model)
-        if dialect.answer_tokens and signs.max_length:
-            writer = writer.shortened(signs.max_length - dialect.answer_tokens)
+        model = (
+            self._model
+            or self._address.rest
+            or next(iter(server_info.models), dialect.default_model)
+        )
+        if dialect.answer_tokens and server_info.max_length:
+            writer = writer.shortened(server_info.max_length - dialect.answer_tokens)
         labels = await self._labels(dialect, writer)
         paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
         owners: Sequence[Owner] = dialect.owners
@@ -237,7 +201,7 @@ class Detector:
         missing: list[ServerError] = []
         for path in paths:
             served = [
-                Served(
+                Route(
                     dialect,
                     owner,
                     path,
@@ -245,7 +209,7 @@ class Detector:
                     writer,
                     labels,
                     dialect.score == "logit",
-                    signs,
+                    server_info,
                     None,
                 )
                 for owner in owners
@@ -260,7 +224,7 @@ class Detector:
                 missing.append(error)
         raise missing[0]
 
-    async def _choose(self, ways: list[Served]) -> Served:
+    async def _choose(self, ways: list[Route]) -> Route:
         """Return the way that passes the probe and fits the tokens counted."""
         outcomes = await asyncio.gather(*(self._probe(way) for way in ways), return_exceptions=True)
         errors = [o for o in outcomes if isinstance(o, BaseException)]
@@ -279,15 +243,15 @@ class Detector:
             raise _TemplateError(doubt)
         if not outcome.passed:
             raise DetectionError(outcome.diagnosis())
-        return Served(**{**vars(way), "logits": outcome.logits, "outcome": outcome})
+        return Route(**{**vars(way), "logits": outcome.logits, "outcome": outcome})
 
-    async def _probe(self, way: Served) -> Outcome:
+    async def _probe(self, way: Route) -> Outcome:
         answers = await asyncio.gather(*(self._ask(way, *probe) for probe in PROBES))
         counted = [way.dialect.usage(answer) for answer, _ in answers]
         tokens = None if None in counted else sum(n for n in counted if n is not None)
         return Outcome.read([scores for _, scores in answers], tokens, logits=way.logits)
 
-    async def _ask(self, way: Served, query: str, texts: Sequence[str]) -> tuple[Any, list[float]]:
+    async def _ask(self, way: Route, query: str, texts: Sequence[str]) -> tuple[Any, list[float]]:
         written = await way.writer.write(query, texts, None, way.owner, ids=way.dialect.ids)
         ask = Ask(written.query, written.documents, None, way.model, way.labels)
         call = way.dialect.build(ask)
@@ -295,7 +259,7 @@ class Detector:
         return answer, way.dialect.parse(answer, len(texts))
 
     def _nothing(
-        self, signs: Signs, rejected: Sequence[tuple[str, ServerError | AnswerError]]
+        self, server_info: ServerInfo, rejected: Sequence[tuple[str, ServerError | AnswerError]]
     ) -> ServerError:
         """Return the error that says why nothing fits."""
         url = self._address.url
@@ -304,15 +268,15 @@ class Detector:
                 return error
         if len(rejected) == 1 and isinstance(rejected[0][1], ServerError):
             name, error = rejected[0]
-            return DetectionError(f"{url} ({signs}), dialect {name}: {error}")
+            return DetectionError(f"{url} ({server_info}), dialect {name}: {error}")
         there = [f"{name}: {error}" for name, error in rejected if not _absent(error)]
         absent = [name for name, error in rejected if f"{name}: {error}" not in there]
-        lines = [f"nothing at {url} ({signs}) scores as a Qwen3 reranker does", *there]
+        lines = [f"nothing at {url} ({server_info}) scores as a Qwen3 reranker does", *there]
         if absent:
             lines.append(f"not there: {', '.join(absent)}")
         message = "\n- ".join(lines)
         if not any(isinstance(error, _TemplateError) for _, error in rejected):
-            message += "\n" + _ADVICE.get(signs.kind or "", _ADVICE[""])
+            message += "\n" + _ADVICE.get(server_info.kind or "", _ADVICE[""])
         return DetectionError(message)
 
 
@@ -329,7 +293,7 @@ def _absent(error: ServerError | AnswerError) -> bool:
     )
 
 
-def _right(tried: Sequence[tuple[Served, Outcome]]) -> tuple[Served, Outcome] | None:
+def _right(tried: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:
     """Return the way that the counted tokens prove right, None where they prove nothing."""
     ways = {way.owner: (way, outcome) for way, outcome in tried}
     # What other dialects count may be characters, or the documents alone.
@@ -341,7 +305,7 @@ def _right(tried: Sequence[tuple[Served, Outcome]]) -> tuple[Served, Outcome] | 
     return ways["server"] if templated else ways.get("client")
 
 
-def _doubt(way: Served, outcome: Outcome) -> str | None:
+def _doubt(way: Route, outcome: Outcome) -> str | None:
     """Return why a given owner of the template cannot be right, by the tokens counted."""
     if way.owner == "client" and way.dialect.counts and outcome.doubled:
         return (

@@ -10,7 +10,7 @@ from typing import Any
 from qwen3_reranker.errors import ServerError
 from qwen3_reranker.scorers.transport import RetryableError
 
-__all__ = ["Signs", "read_signs"]
+__all__ = ["ServerInfo", "read_server_info"]
 
 Get = Callable[[str], Awaitable[Any]]
 
@@ -40,7 +40,7 @@ _PATHS = (
 
 
 @dataclass(frozen=True)
-class Signs:
+class ServerInfo:
     """
     What was found.
 
@@ -64,7 +64,7 @@ class Signs:
         return " ".join(part for part in (self.kind, self.version) if part) or "an unknown kind"
 
 
-async def read_signs(get: Get) -> Signs:
+async def read_server_info(get: Get) -> ServerInfo:
     """
     Ask a server what it is. Costs a few milliseconds on one that answers.
 
@@ -107,7 +107,7 @@ async def read_signs(get: Get) -> Signs:
     sources += [about.get(key) for key in ("model_path", "tokenizer_path", "model_id")]
     models = [model["id"] for model in listed] or [about.get("model_id")]
     lengths = [model.get("max_model_len") for model in listed[:1]] + [about.get("max_input_length")]
-    return Signs(
+    return ServerInfo(
         kind,
         next((v for v in versions if isinstance(v, str) and v), None),
         tuple(m for m in models if isinstance(m, str) and m),

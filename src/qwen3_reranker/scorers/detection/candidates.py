@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.detection.server_info import ServerInfo
 from qwen3_reranker.scorers.dialects import Dialect, dialects
-from qwen3_reranker.scorers.signs import Signs
 
 __all__ = ["candidates", "environment_key", "hosted", "of_kind"]
 
@@ -18,21 +18,21 @@ def hosted(address: Address) -> list[Dialect]:
     return [d for d in found if address.serves(d)] or found
 
 
-def of_kind(signs: Signs) -> list[Dialect]:
+def of_kind(server_info: ServerInfo) -> list[Dialect]:
     """Return the dialects that servers of this kind alone have."""
-    return [d for d in dialects() if d.kind is not None and d.kind == signs.kind]
+    return [d for d in dialects() if d.kind is not None and d.kind == server_info.kind]
 
 
-def candidates(address: Address, signs: Signs) -> list[Dialect]:
+def candidates(address: Address, server_info: ServerInfo) -> list[Dialect]:
     """Return the dialects to try: those of the kind first, then what any server may speak."""
-    common = [d for d in dialects() if d.kind is None or (d.common and signs.kind is None)]
+    common = [d for d in dialects() if d.kind is None or (d.common and server_info.kind is None)]
     return [
         d
-        for d in of_kind(signs) + common
+        for d in of_kind(server_info) + common
         if address.serves(d)
         and not d.hosts
         # Some servers die of being asked to generate.
-        and not (d.generates and signs.generates is False)
+        and not (d.generates and server_info.generates is False)
     ]
 
 
