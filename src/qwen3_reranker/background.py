@@ -1,7 +1,7 @@
 """
-The one event loop of the package, on a daemon thread.
+The package's one event loop, on a daemon thread.
 
-Engines and connections live on it. The sync API waits for it, the async API awaits it from
+Engines and connections live on it. Sync methods wait for it, and async methods await it from
 whatever loop the caller has, so both run the same coroutines and share the same engine.
 """
 
@@ -10,39 +10,91 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import sys
 import threading
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["arun", "gather", "run", "submit", "tokenize"]
+from qwen3_reranker.errors import EventLoopError
+
+__all__ = ["after_fork", "arun", "close", "critical", "gather", "run", "submit", "tokenize", "wait"]
 
 T = TypeVar("T")
 
-# Reentrant, for the garbage collector may close an engine while the lock is held.
-_lock = threading.RLock()
-_loop: asyncio.AbstractEventLoop | None = None
 # Characters, read in 3 ms; with 64 texts of 260 a thread takes 0.9 ms of CPU time more (2 cores).
 _FEW = 50_000
 
 
-def submit(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-    """Start `coroutine` on the background loop; cancelling the future cancels it, once."""
-    return asyncio.run_coroutine_threadsafe(coroutine, _get_loop())
+class _ThreadState(threading.local):
+    """What the current thread must not wait for: the loop that it serves, a lock that it holds."""
+
+    serves_loop = False
+    critical_sections = 0
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` on the background loop and wait for it, also inside a running loop."""
-    future = submit(coroutine)
+_state = _ThreadState()
+_lock = threading.RLock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Start `coroutine` on the event loop; cancelling the future cancels it, once."""
     try:
-        return future.result()
-    except BaseException:  # KeyboardInterrupt: the work must not go on unseen
-        future.cancel()
+        return asyncio.run_coroutine_threadsafe(coroutine, _get_loop())
+    except BaseException:  # no thread could be started
+        coroutine.close()
         raise
 
 
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """
+    Run `coroutine` on the event loop and wait for it, also while another loop runs here.
+
+    Raises:
+        EventLoopError: This thread must not wait for the loop.
+    """
+    try:
+        _require_waitable()
+    except EventLoopError:
+        coroutine.close()
+        raise
+    return _result(submit(coroutine))
+
+
 async def arun(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` on the background loop and await it; cancelling the caller cancels it."""
+    """Run `coroutine` on the event loop and await it; cancelling the caller cancels it."""
     return await asyncio.wrap_future(submit(coroutine))
+
+
+def close(coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a coroutine that releases resources, and wait for it wherever a thread may wait.
+
+    A `__del__` method that closes something is run by the garbage collector, on any thread and at
+    any time. Where waiting would deadlock, the coroutine is only scheduled, and its failure is
+    logged. While the interpreter shuts down, nothing is run: the loop's thread is gone already.
+    """
+    if sys.is_finalizing():
+        coroutine.close()
+        return
+    future = submit(coroutine)
+    if _obstacle() is None:
+        _result(future)
+    else:
+        future.add_done_callback(_report)
+
+
+def wait(futures: Collection[Future[Any]]) -> None:
+    """
+    Wait until one of the futures is done.
+
+    Raises:
+        EventLoopError: This thread must not wait for the loop.
+    """
+    _require_waitable()
+    concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_COMPLETED)
 
 
 async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
@@ -68,21 +120,99 @@ async def tokenize(work: Callable[[], T], texts: Collection[str]) -> T:
     return await asyncio.to_thread(work)
 
 
+@contextmanager
+def critical() -> Iterator[None]:
+    """
+    Hold the package's lock, which is reentrant.
+
+    The garbage collector may run meanwhile, and with it a `close()` whose coroutine needs the
+    lock on the event loop. `close` therefore does not wait on a thread that holds it.
+    """
+    _state.critical_sections += 1
+    try:
+        with _lock:
+            yield
+    finally:
+        _state.critical_sections -= 1
+
+
+def after_fork(callback: Callable[[], None]) -> None:
+    """Call `callback` in every forked child, on platforms that fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=callback)
+
+
+def _obstacle() -> str | None:
+    """Return why this thread must not wait for the event loop; None if it may."""
+    if _state.serves_loop:
+        return f"this is the package's own thread {threading.current_thread().name!r}"
+    if _state.critical_sections > 0:
+        return "this thread holds the package's lock"
+    if sys.is_finalizing():
+        return "the interpreter is shutting down"
+    return None
+
+
+def _require_waitable() -> None:
+    if obstacle := _obstacle():
+        raise EventLoopError(
+            f"a sync method was called where it would wait forever: {obstacle}. Await the async "
+            "method instead, such as arerank() or ascore()"
+        )
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except BaseException:  # KeyboardInterrupt: the work must not go on unseen
+        future.cancel()
+        raise
+
+
+def _report(future: Future[None]) -> None:
+    """Log why a `close` failed that nobody waits for; called on the event loop."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "closing a reranker failed", "exception": error}
+        )
+
+
 def _get_loop() -> asyncio.AbstractEventLoop:
     global _loop
-    with _lock:
+    with critical():
         if _loop is None:
-            _loop = asyncio.new_event_loop()
-            # A daemon, for a script may end without closing anything.
-            threading.Thread(target=_loop.run_forever, name="qwen3-reranker", daemon=True).start()
+            loop = asyncio.new_event_loop()
+            if _loop is not None:  # started by a `close` that the garbage collector ran just now
+                loop.close()
+                return _loop
+            _loop = loop
+            try:
+                # A daemon, because a script may end without closing anything.
+                name = "qwen3-reranker"
+                threading.Thread(target=_serve, args=(loop,), name=name, daemon=True).start()
+            except BaseException:
+                _loop = None
+                loop.close()
+                raise
         return _loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    _mark_thread()
+    loop.set_default_executor(
+        ThreadPoolExecutor(thread_name_prefix="qwen3-reranker-worker", initializer=_mark_thread)
+    )
+    loop.run_forever()
+
+
+def _mark_thread() -> None:
+    _state.serves_loop = True
 
 
 def _forget() -> None:
     """In a forked child: the thread stayed with the parent, so start afresh when needed."""
-    global _lock, _loop
-    _lock = threading.RLock()
-    _loop = None
+    global _lock, _loop, _state
+    _lock, _loop, _state = threading.RLock(), None, _ThreadState()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -13,6 +13,7 @@ __all__ = [
     "ClosedError",
     "DetectionError",
     "EngineError",
+    "EventLoopError",
     "ForkError",
     "InputError",
     "MissingDependencyError",
@@ -97,6 +98,10 @@ class RerankerWarning(UserWarning):
 
 class ClosedError(RerankerError):
     """The reranker was used after `close()`, or closed while the call was waiting."""
+
+
+class EventLoopError(RerankerError, RuntimeError):
+    """A sync method was called on one of the package's own threads, which it would block forever."""
 
 
 class ForkError(RerankerError):

@@ -285,12 +285,22 @@ class Reranker:
         return self
 
     def close(self) -> None:
-        """Let go of the engine; the last reranker that uses it stops it. Waiting calls fail."""
+        """
+        Release the engine, and shut it down if no other reranker uses it.
+
+        Pending calls raise `ClosedError`. Closing twice is allowed. Returns when everything is
+        released, except in a `__del__` method that the garbage collector runs on one of the
+        package's own threads: there the release is only scheduled.
+        """
         self._closed = True
-        background.run(self._scorer.aclose())
+        background.close(self._scorer.aclose())
 
     async def aclose(self) -> None:
-        """Do as `close`."""
+        """
+        Async version of `close()`: release the engine, and shut it down if no other uses it.
+
+        Pending calls raise `ClosedError`. Closing twice is allowed.
+        """
         self._closed = True
         await background.arun(self._scorer.aclose())
 

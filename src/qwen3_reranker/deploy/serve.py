@@ -32,7 +32,8 @@ __all__ = ["Launch", "Server", "compose", "launch", "serve", "shell", "usage"]
 _PATIENCE = 20  # seconds for an orderly end
 _TAIL = 40  # lines of the log in an error
 _POLL = 0.2  # seconds
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+_SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 
 def serve(

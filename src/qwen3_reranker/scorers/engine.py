@@ -234,7 +234,7 @@ class Engine:
 
 def lease(key: object, model: str, max_length: int | None, args: Mapping[str, Any]) -> Engine:
     """Return the living engine of `key`, made if there is none; give it back with `release`."""
-    with _lock:
+    with background.critical():
         engine = _engines.get(key)
         if engine is None or engine.dead:
             _engines[key] = engine = Engine(model, max_length, args)
@@ -244,7 +244,7 @@ def lease(key: object, model: str, max_length: int | None, args: Mapping[str, An
 
 def release(key: object, engine: Engine) -> bool:
     """Count one user less; return whether that was the last, who then has to close it."""
-    with _lock:
+    with background.critical():
         engine.users -= 1
         if engine.users:
             return False
@@ -253,8 +253,6 @@ def release(key: object, engine: Engine) -> bool:
         return True
 
 
-# Reentrant, for the garbage collector may release an engine in the midst of a lease.
-_lock = threading.RLock()
 _start_lock = threading.Lock()
 _engines: dict[object, Engine] = {}
 # Those with a process, until it is stopped: also such that nobody uses any more.
@@ -313,8 +311,8 @@ def _at_exit() -> None:
 
 def _after_fork() -> None:
     """In a forked child: the engines are the parent's, so leave their processes alone."""
-    global _lock, _start_lock
-    _lock, _start_lock = threading.RLock(), threading.Lock()
+    global _start_lock
+    _start_lock = threading.Lock()
     for engine in _alive:
         if engine.llm is not None:
             # Its __del__ would stop the parent's engine.
@@ -325,4 +323,4 @@ def _after_fork() -> None:
 
 
 _parents: list[Any] = []
-os.register_at_fork(after_in_child=_after_fork)
+background.after_fork(_after_fork)
