@@ -17,7 +17,10 @@ pytest_plugins = ["servers.fixtures"]
 
 SERVERS_TESTS = [
     f"tests/test_{name}.py"
-    for name in ("doctor_servers", "servers_fidelity", "servers_templates", "servers_use")
+    for name in (
+        *("doctor_servers", "published_clients"),
+        *("servers_fidelity", "servers_templates", "servers_use"),
+    )
 ]
 # They take minutes, so in a parallel run they do not come last.
 SLOW = ["test_processes.py", "test_convert_engines.py", "test_serve_real.py", "test_examples.py"]
