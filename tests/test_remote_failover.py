@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from qwen3_reranker import Reranker, ServerError, ServerUnavailableError, background
+from qwen3_reranker import (
+    DetectionError,
+    Reranker,
+    ServerError,
+    ServerUnavailableError,
+    background,
+)
+from qwen3_reranker.scorers import endpoint as endpoints
 from qwen3_reranker.scorers import failover
 from qwen3_reranker.scorers.transport import RetryableError
 
@@ -35,15 +44,32 @@ def soon() -> Iterator[None]:
     assert time.monotonic() - started < SOON
 
 
-def over(*servers: ScriptedServer, **settings: Any) -> Reranker:
-    """Return a reranker that has found all of the servers out."""
-    settings = {"timeout": SOON, **settings}
-    reranker = Reranker(base_url=[server.url for server in servers], **settings)
+def over(*servers: ScriptedServer, **options: Any) -> Reranker:
+    """Return a reranker that has detected all of the servers."""
+    options = {"timeout": SOON, **options}
+    reranker = Reranker(base_url=[server.url for server in servers], **options)
     for endpoint in reranker._scorer._endpoints:  # type: ignore[attr-defined]
         background.run(endpoint.settle())
     for server in servers:
         server.requests.clear()
     return reranker
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let seconds pass on the clock that decides which servers are backing off."""
+    shift = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + shift
+
+    def advance(seconds: float) -> None:
+        nonlocal shift
+        shift += seconds
+
+    monkeypatch.setattr(failover, "monotonic", clock)
+    monkeypatch.setattr(endpoints, "monotonic", clock)
+    return advance
 
 
 def shares(*servers: ScriptedServer) -> list[int]:
@@ -152,6 +178,127 @@ async def test_the_rest_grows_with_every_failure(pair: Pair) -> None:
         assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
         assert shares(*pair) == [1, 1]
         assert endpoint.rests_until == 0.0
+
+
+async def test_a_server_that_is_dead_for_a_day_fails_no_request(
+    pair: Pair, later: Callable[[float], None]
+) -> None:
+    gone, other = pair
+    async with over(*pair, max_retries=0) as reranker:
+        gone.__exit__()
+        endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
+        for _ in range(1100):  # as it fails every time that its back-off is over
+            later(61)
+            endpoint.fail(RetryableError("no connection"))
+        for _ in range(5):
+            later(61)
+            assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        gone.__enter__()
+        later(61)
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+    assert shares(gone, other) == [1, 5]
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(count=st.integers(1, 10**9), after=st.none() | st.floats(0, 3600))
+def test_a_rest_ends_within_an_hour(count: int, after: float | None) -> None:
+    reranker = Reranker(base_url="http://h")
+    endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
+    endpoint._failures = count - 1
+    endpoint.fail(RetryableError("busy", 503, after=after))
+    assert endpoint.rests_until <= time.monotonic() + 3600
+
+
+# Servers that are not detected yet
+
+
+def break_down(server: ScriptedServer, reply: Reply) -> None:
+    """Let a server answer everything with the same reply."""
+    server.script = dict.fromkeys(server.script, lambda _: reply)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Reply({"detail": "CUDA error: out of memory"}, 500),
+        Reply({"detail": "no such model"}, 400),
+        Reply({"data": []}),
+        Reply(b"<html>It works!</html>"),
+    ],
+    ids=["500", "400", "no scores", "a page"],
+)
+async def test_the_work_of_a_server_that_cannot_be_detected_moves_on(
+    pair: Pair, failure: Reply
+) -> None:
+    broken, other = pair
+    script = broken.script
+    break_down(broken, failure)
+    urls = [server.url for server in pair]
+    async with Reranker(base_url=urls, timeout=SOON) as reranker:
+        first = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
+        assert first == [RIGHT] * 10
+        tried = len(broken.requests)
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert len(broken.requests) == tried  # it rests
+        broken.script = script
+        async with asyncio.timeout(10):
+            while DOCUMENTS[0] not in str(broken.requests[-1].body):
+                assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+                await asyncio.sleep(0.1)
+
+
+async def test_calls_that_wait_for_one_detection_share_its_failure(pair: Pair) -> None:
+    broken, other = pair
+    break_down(broken, Reply({"detail": "broken"}, 500))
+    async with Reranker(base_url=broken.url) as reranker:
+        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(20))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in found} == {DetectionError}
+    assert len(broken.asked("/version")) == 1
+
+
+def test_when_no_server_can_be_detected_each_is_named(pair: Pair) -> None:
+    for server, why in zip(pair, ["no such model", "out of memory"], strict=True):
+        break_down(server, Reply({"detail": why}, 500))
+    with (
+        Reranker(base_url=[server.url for server in pair]) as reranker,
+        pytest.raises(DetectionError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    message = str(caught.value)
+    assert message.startswith("no server can be used (2 attempts in ")
+    lines = message.splitlines()
+    for server, why in zip(pair, ["no such model", "out of memory"], strict=True):
+        assert any(line.startswith(f"- nothing at {server.url}") for line in lines)
+        assert why in message
+
+
+def test_an_undetectable_server_is_named_beside_one_that_is_down(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+    broken, gone = pair
+    break_down(broken, Reply({"detail": "broken"}, 500))
+    gone.__exit__()
+    with (
+        Reranker(base_url=[server.url for server in pair]) as reranker,
+        pytest.raises(ServerUnavailableError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    gone.__enter__()
+    assert f"- nothing at {broken.url}" in str(caught.value)
+    assert f"- no connection to {gone.url}" in str(caught.value)
+
+
+def test_one_server_that_cannot_be_detected_is_explained_as_it_is(pair: Pair) -> None:
+    broken, _ = pair
+    break_down(broken, Reply({"detail": "broken"}, 500))
+    with Reranker(base_url=broken.url) as reranker, pytest.raises(DetectionError) as caught:
+        reranker.score(QUERY, DOCUMENTS)
+    assert str(caught.value).startswith(f"nothing at {broken.url}")
+
+
+# When all fail
 
 
 @pytest.mark.parametrize("retries", [0, 2])

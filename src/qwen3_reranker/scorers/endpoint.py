@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from qwen3_reranker.errors import AnswerError, RerankerError
+from qwen3_reranker.errors import AnswerError, DetectionError, RerankerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
 from qwen3_reranker.scorers.detection import Detector, Route, Template
@@ -20,8 +20,11 @@ from qwen3_reranker.scorers.transport import RetryableError, TooLargeError, Tran
 
 __all__ = ["Endpoint", "Settings"]
 
+# Seconds of back-off after the first failure in a row; doubled with every further one, up to a
+# minute. The exponent is bounded because 2.0**1024 overflows a float.
 _FIRST_REST = 1.0
 _LONGEST_REST = 60.0
+_MOST_DOUBLINGS = 6
 
 
 @dataclass(frozen=True)
@@ -60,25 +63,29 @@ class Endpoint:
         self._probing = asyncio.Lock()
         self._key = settings.api_key
         self._honours: bool | None = None
+        self._undetected: DetectionError | None = None
 
     async def settle(self) -> Route:
-        """Find out how this server is asked: at the first call, once."""
+        """
+        Return how to ask this server; detect it at the first call.
+
+        Calls that wait for one detection share its outcome.
+
+        Raises:
+            DetectionError: What is served here does not score as a Qwen3 reranker.
+            RetryableError: The server cannot be reached, or is overloaded.
+            ServerError: The server refused the key.
+        """
+        failure = self._undetected
         async with self._settling:
             if self.served is None:
-                settings = self._settings
-                detector = Detector(
-                    self.address,
-                    self._get,
-                    self._post,
-                    self._adopt_key,
-                    dialect=settings.dialect,
-                    template=settings.template,
-                    model=settings.model,
-                    tokenizer=settings.tokenizer,
-                    max_length=settings.max_length,
-                )
-                with self._hiding():
-                    self.served = await detector.run()
+                if self._undetected is not failure and self._undetected is not None:
+                    raise DetectionError(str(self._undetected), self._undetected.status)
+                try:
+                    self.served = await self._detect()
+                except DetectionError as error:
+                    self._undetected = error
+                    raise
             return self.served
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -126,13 +133,30 @@ class Endpoint:
             return self._honours
 
     def fail(self, error: RetryableError) -> None:
-        """Let this server rest: as long as it asks, or twice as long with every failure."""
+        """Back off: for as long as the server asks, else longer with every failure in a row."""
         now = monotonic()
-        if now >= self.rests_until:  # requests that were under way together fail as one
+        if now >= self.rests_until:  # failures of requests in flight together count as one
             self._failures += 1
-        rest = min(_LONGEST_REST, _FIRST_REST * 2 ** (self._failures - 1))
+        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
+        rest = min(_LONGEST_REST, _FIRST_REST * 2**doublings)
         until = now + (rest if error.after is None else error.after)
         self.rests_until = max(self.rests_until, until)
+
+    async def _detect(self) -> Route:
+        settings = self._settings
+        detector = Detector(
+            self.address,
+            self._get,
+            self._post,
+            self._adopt_key,
+            dialect=settings.dialect,
+            template=settings.template,
+            model=settings.model,
+            tokenizer=settings.tokenizer,
+            max_length=settings.max_length,
+        )
+        with self._hiding():
+            return await detector.run()
 
     async def _ask(self, served: Route, ask: Ask) -> list[float]:
         call = served.dialect.build(ask)

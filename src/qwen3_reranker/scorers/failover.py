@@ -1,4 +1,4 @@
-"""A request's attempts: on the least busy server, then on the others, then again."""
+"""Try a request on the least busy server, then on the others, then again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tenacity import (
     wait_random,
 )
 
-from qwen3_reranker.errors import ServerUnavailableError
+from qwen3_reranker.errors import DetectionError, ServerError, ServerUnavailableError
 from qwen3_reranker.scorers.endpoint import Endpoint
 from qwen3_reranker.scorers.transport import RetryableError
 
@@ -36,16 +36,20 @@ async def attempt(
     seconds: float,
 ) -> T:
     """
-    Do `work` on the least busy server, and on others or again where it fails for a while.
+    Do `work` on the least busy server; where that fails, on another one or again.
+
+    A server that raises `RetryableError` backs off and is asked last. So does one that cannot be
+    detected, but it is not asked again for this request.
 
     Args:
-        work: What to do; raises `RetryableError` where another attempt may help.
-        endpoints: The servers.
-        retries: How often each may be asked again.
-        seconds: How long each may take in all.
+        work: Does the work on one server.
+        endpoints: The servers, at least one.
+        retries: How often each server may be asked again.
+        seconds: The seconds that each server may take in all.
 
     Raises:
-        ServerUnavailableError: All failed, each named with its reason.
+        ServerUnavailableError: All servers failed; the message names each with its reason.
+        DetectionError: No server could be detected; the message names each with its reason.
     """
     attempts = _Attempts(endpoints, retries, seconds)
     count = len(endpoints)
@@ -60,8 +64,14 @@ async def attempt(
         async with asyncio.timeout(seconds * count):
             return await retrying(attempts.run, work)
     except (RetryableError, TimeoutError) as error:
-        status = error.status if isinstance(error, RetryableError) else None
-        raise ServerUnavailableError(attempts.report(), status) from None
+        raise attempts.error(getattr(error, "status", None)) from None
+
+
+class _UndetectedError(RetryableError):
+    """A server that cannot be detected: another one may still do the work."""
+
+    def __init__(self, error: DetectionError) -> None:
+        super().__init__(str(error), error.status, here=False)
 
 
 class _Attempts:
@@ -78,7 +88,7 @@ class _Attempts:
         self._started = monotonic()
 
     async def run(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
-        """Try once, where it is best."""
+        """Try once, on the server that is preferred now."""
         endpoint = self._next()
         self._asked[endpoint] += 1
         endpoint.busy += 1
@@ -92,6 +102,8 @@ class _Attempts:
             error = RetryableError(f"{url} gave no answer within {self._seconds:.3g} s", here=False)
         except RetryableError as caught:
             error = caught
+        except DetectionError as caught:
+            error = _UndetectedError(caught)
         finally:
             endpoint.busy -= 1
             self._spent[endpoint] += monotonic() - started
@@ -101,7 +113,7 @@ class _Attempts:
         raise error
 
     def hopeless(self) -> bool:
-        """Say whether no server is left that may be asked again."""
+        """Return whether no server is left that may be asked again."""
         return not self._left()
 
     def wait(self, state: RetryCallState) -> float:
@@ -115,7 +127,16 @@ class _Attempts:
             return _backoff(state)
         return max(0.0, self._again[endpoint] - monotonic())
 
-    def report(self) -> str:
+    def error(self, status: int | None) -> ServerError:
+        """Return the error to raise when no attempt succeeded."""
+        undetected = all(isinstance(self._errors.get(e), _UndetectedError) for e in self._endpoints)
+        if undetected and len(self._endpoints) == 1:
+            return DetectionError(str(self._errors[self._endpoints[0]]), status)
+        kind = DetectionError if undetected else ServerUnavailableError
+        headline = "no server can be used" if undetected else "no server answered"
+        return kind(self._report(headline), status)
+
+    def _report(self, headline: str) -> str:
         """Return each server's last failure."""
         spent = f"{self._asked.total()} attempts in {monotonic() - self._started:.1f} s"
         failures = [str(error) for error in self._errors.values()]
@@ -127,7 +148,8 @@ class _Attempts:
         ]
         if len(failures) == 1:
             return f"{failures[0]} ({spent})"
-        return f"no server answered ({spent}):\n- " + "\n- ".join(failures)
+        listed = [failure.replace("\n", "\n  ") for failure in failures]
+        return f"{headline} ({spent}):\n- " + "\n- ".join(listed)
 
     def _next(self) -> Endpoint:
         return min(self._left(), key=self._preference)
@@ -142,7 +164,7 @@ class _Attempts:
         ]
 
     def _preference(self, endpoint: Endpoint) -> tuple[bool, bool, float, int]:
-        """Order servers: those not asked yet first, fresh ones before those that rest."""
+        """Return a sort key: untried first, then healthy before backing off, then least busy."""
         resting = endpoint.rests_until > monotonic()
         until = endpoint.rests_until if resting else 0.0
         return endpoint in self._errors, resting, until, endpoint.busy
