@@ -35,12 +35,12 @@ async def test_a_vllm_is_asked_with_token_ids() -> None:
         "/classify",
     )
     assert (served.model, served.labels, served.logits) == ("m", (YES, NO), False)
-    assert served.writer.max_length == 2048
+    assert served.writer.max_length == 2047
     assert served.outcome is not None and served.outcome.passed
     bodies = [body for path, body in server.asked if path == "/classify"]
     assert len(bodies) == 2 and all(isinstance(body["input"][0][0], int) for body in bodies)
     text = str(served)
-    for part in ("vLLM 0.32.0", "vllm-classify at /classify", "token ids", "this client", "2048"):
+    for part in ("vLLM 0.32.0", "vllm-classify at /classify", "token ids", "this client", "2047"):
         assert part in text
 
 
@@ -241,7 +241,7 @@ async def test_the_key_of_a_kind_opens_the_list_of_models() -> None:
     refused = ServerError("http://h/v1/models answered 401: Unauthorized", 401)
     server.gets["/v1/models"] = refused
     served = await server.detector(tokenizer=DEMO).run()
-    assert (served.model, served.writer.max_length) == (None, 2048)  # told by /tokenize
+    assert (served.model, served.writer.max_length) == (None, 2047)  # told by /tokenize
     adopt = server.adopt
 
     def opening(candidates: Any) -> bool:

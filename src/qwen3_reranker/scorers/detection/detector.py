@@ -68,6 +68,8 @@ class Detector:
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
+        # The most tokens that the server's model takes, as far as the server says.
+        self._limit: int | None = None
 
     async def run(self) -> Route:
         """
@@ -107,6 +109,7 @@ class Detector:
         tokenizes = server_info.kind in ("vLLM", "SGLang")
         if limit is None and tokenizes:  # the list of models may be behind a key
             limit = await self._tokenizers_length()
+        self._limit = limit
         if self._max_length is not None and limit is not None and self._max_length > limit:
             raise InputError(
                 f"max_length={self._max_length} is above what {self._address.url} takes ({limit} "
@@ -186,8 +189,8 @@ class Detector:
             or self._address.rest
             or next(iter(server_info.models), dialect.default_model)
         )
-        if dialect.answer_tokens and server_info.max_length:
-            writer = writer.shortened(server_info.max_length - dialect.answer_tokens)
+        if dialect.answer_tokens and self._limit:
+            writer = writer.shortened(self._limit - dialect.answer_tokens)
         labels = await self._labels(dialect, writer)
         paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
         owners: Sequence[Owner] = dialect.owners

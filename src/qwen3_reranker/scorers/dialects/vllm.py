@@ -46,8 +46,15 @@ def two_labels(item: Any) -> float:
     return number(probabilities[-1], "a label's probability")
 
 
+# vLLM 0.27 to 0.31 keeps a token of the model's length free for an answer, in pooling too, in every
+# step of a prompt but its first. A prompt of exactly that length which takes several steps is never
+# finished, and the request never answered. 0.32 has mended it. A prompt served whole from the
+# prefix cache hides it, so the token is kept free for every version.
+_ANSWER_TOKENS = 1
+
+
 class VllmClassify(Dialect):
-    """`/classify`: token ids in, one number a prompt; the surest way to a vLLM."""
+    """`/classify`: token ids in, one number per prompt; the most reliable endpoint of a vLLM."""
 
     name = "vllm-classify"
     kind = "vLLM"
@@ -56,6 +63,7 @@ class VllmClassify(Dialect):
     ids = True
     owners = ("client",)
     counts = True
+    answer_tokens = _ANSWER_TOKENS
     key_variables = ("VLLM_API_KEY",)
 
     def build(self, ask: Ask) -> Call:
@@ -75,6 +83,7 @@ class VllmScore(Dialect):
     owners = ("client", "server")
     instruction = True
     counts = True
+    answer_tokens = _ANSWER_TOKENS
     key_variables = ("VLLM_API_KEY",)
 
     def build(self, ask: Ask) -> Call:
@@ -119,4 +128,5 @@ class VllmRerank(RerankDialect):
     owners: ClassVar[tuple[Owner, ...]] = ("client", "server")
     instruction_field = "instruction"
     counts = True
+    answer_tokens = _ANSWER_TOKENS
     key_variables = ("VLLM_API_KEY",)
