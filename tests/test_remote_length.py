@@ -31,8 +31,8 @@ def lengths(body: dict[str, Any]) -> list[int]:
     """The tokens of each prompt of a request."""
     if "input" in body:
         return [len(ids) for ids in body["input"]]
-    query = body.get("text_1", body.get("query"))
-    documents = body.get("text_2", body.get("documents"))
+    query = body["text_1"] if "text_1" in body else body["query"]
+    documents = body["text_2"] if "text_2" in body else body["documents"]
     return [len(TOKENIZER.encode(query + text).ids) for text in documents]
 
 
