@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -169,7 +170,46 @@ async def test_a_server_that_writes_the_template_gets_plain_texts(
         "neither": Writer(None),
     }[kind]
     written = await writer.write(query, documents, "find it", "server", ids=True)
-    assert written == Written(query, [*documents], [False] * len(documents), "find it")
+    query, *documents = (unicodedata.normalize("NFC", text) for text in (query, *documents))
+    assert written == Written(query, documents, [False] * len(documents), "find it")
+
+
+@pytest.mark.parametrize("owner", ["client", "server"])
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+@settings(max_examples=40, deadline=None)
+@given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
+@example(query="e\u0301", documents=["a\u030a" * 100], instruction="n\u0303")
+async def test_every_text_that_is_sent_is_in_nfc(
+    kind: str, owner: Owner, query: str, documents: list[str], instruction: str
+) -> None:
+    writer = {
+        "tokenizer": SHORT["demo"][240],
+        "server": FakeServer("demo").writer(240),
+        "neither": Writer(None),
+    }[kind]
+    try:
+        written = await writer.write(query, documents, instruction, owner, ids=False)
+    except PromptTooLongError:
+        return
+    for sent in (written.query, *written.documents, written.instruction or ""):
+        assert unicodedata.is_normalized("NFC", str(sent))
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+async def test_a_placeholder_of_the_servers_template_stays_text_in_a_query(kind: str) -> None:
+    writer = {
+        "tokenizer": WRITERS["demo"],
+        "server": FakeServer("demo").writer(8192),
+        "neither": Writer(None),
+    }[kind]
+    query, documents = "a {document}{document} {query}", ["{document}"]
+    named = {"ids": False, "placeholders": ("{document}",)}
+    written = await writer.write(query, documents, None, "server", **named)  # type: ignore[arg-type]
+    assert written.query == "a { document}{ document} {query}"
+    assert written.documents == documents
+    # A prompt that is whole has no placeholder of the server's.
+    written = await writer.write(query, documents, None, "client", **named)  # type: ignore[arg-type]
+    assert query in str(written.query)
 
 
 @pytest.mark.parametrize("ids", [True, False])

@@ -13,6 +13,7 @@ that knows no added tokens, to which `<|im_end|>` is ten ordinary characters.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,8 +83,9 @@ class Prompt:
     A prompt to look at.
 
     Attributes:
-        text: The same prompt as text, for endpoints that take nothing else. Control tokens in
-            user text are broken up by a space, so that no tokenizer reads them as such.
+        text: The same prompt as text, for endpoints that take nothing else. User text is in NFC,
+            and control tokens in it are broken up by a space, so that no tokenizer reads them as
+            such.
         ids: The token ids that an engine gets.
         truncated: Whether the document's end was cut to fit `max_length`.
     """
@@ -95,18 +97,21 @@ class Prompt:
 
 class TextWriter:
     """
-    Writes prompts as text, with the control tokens in user text broken up.
+    Write prompts as text, with user text in NFC and its control tokens broken up.
+
+    Qwen3's tokenizer normalizes to NFC before it reads anything. llama.cpp's copy of it does not
+    (read and run in b11549), and would read decomposed accents as other tokens.
 
     Args:
-        control_tokens: What no tokenizer may find in user text.
+        control_tokens: The tokens that no tokenizer may find in user text.
     """
 
     def __init__(self, control_tokens: Sequence[str] = CONTROL_TOKENS) -> None:
         self._control = _any_of(control_tokens)
 
     def harmless(self, text: str) -> str:
-        """Return `text` with a space after the first character of every control token in it."""
-        return self._control.sub(" ", text)
+        """Return `text` in NFC, with a space after the first character of each control token."""
+        return self._control.sub(" ", unicodedata.normalize("NFC", text))
 
     def head(self, query: str, instruction: str | None = None) -> str:
         """Return the prompt up to the document, prefix included."""

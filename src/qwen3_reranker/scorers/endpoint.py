@@ -102,7 +102,12 @@ class Endpoint:
         if len(texts) > 1 and len(split(query, texts, served.dialect.limits)) > 1:
             raise TooLargeError(f"{len(texts)} documents are too many for {served.dialect.name}")
         written = await served.writer.write(
-            query, texts, instruction, served.owner, ids=served.dialect.ids
+            query,
+            texts,
+            instruction,
+            served.owner,
+            ids=served.dialect.ids,
+            placeholders=served.dialect.placeholders,
         )
         ask = Ask(
             written.query,

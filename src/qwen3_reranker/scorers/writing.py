@@ -87,6 +87,7 @@ class Writer:
         owner: Owner,
         *,
         ids: bool,
+        placeholders: Sequence[str] = (),
     ) -> Written:
         """
         Return what to send.
@@ -97,11 +98,16 @@ class Writer:
             instruction: Part of the prompt where the client writes it.
             owner: Who writes the template.
             ids: Whether the server takes token ids; it gets them where a tokenizer is at hand.
+            placeholders: What the server's own template replaces with the document. In the query
+                each gets a space after its first character, so that it stays text.
 
         Raises:
             PromptTooLongError: Instruction and query leave no room for a document.
             InputError: A text is not Unicode.
         """
+        if owner == "server":
+            for placeholder in placeholders:
+                query = query.replace(placeholder, f"{placeholder[0]} {placeholder[1:]}")
         if self.builder is not None:
             write = partial(
                 self._with_builder, self.builder, query, texts, instruction, owner, ids=ids

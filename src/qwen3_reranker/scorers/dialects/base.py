@@ -93,6 +93,7 @@ class Dialect(ABC):
         score: What `parse` returns: "probability", or "logit" for log-odds.
         counts: Whether `usage` counts the tokens of the prompts as the model reads them.
         generates: Whether the model has to write text; some servers die of asking one that does not.
+        placeholders: What the server's template replaces with the document, even in the query.
         needs_labels: Whether a request must name the ids of "yes" and "no".
         answer_tokens: So many tokens of the model's length are for an answer.
         default_model: The model's name where the user gives none and the server lists none.
@@ -112,6 +113,7 @@ class Dialect(ABC):
     score: ClassVar[Literal["probability", "logit"]] = "probability"
     counts: ClassVar[bool] = False
     generates: ClassVar[bool] = False
+    placeholders: ClassVar[tuple[str, ...]] = ()
     needs_labels: ClassVar[bool] = False
     answer_tokens: ClassVar[int] = 0
     default_model: ClassVar[str | None] = None

@@ -23,4 +23,5 @@ class Litellm(RerankDialect):
     paths = ("/v1/rerank", "/rerank", "/v2/rerank")
     owners = ("server", "client")
     instruction_field = "instruction"
+    placeholders = ("{document}",)
     key_variables = ("LITELLM_API_KEY", "LITELLM_MASTER_KEY")

@@ -23,5 +23,6 @@ class LlamaCpp(RerankDialect):
     kind = "llama.cpp"
     paths = ("/v1/rerank", "/rerank", "/v1/reranking", "/reranking")
     extra = {}  # noqa: RUF012
+    placeholders = ("{document}",)
     counts = True
     key_variables = ("LLAMA_API_KEY",)

@@ -60,6 +60,7 @@ class Rerank(RerankDialect):
     paths = ("/v1/rerank", "/rerank", "/v2/rerank", "/v1/reranks", "/reranking")
     owners = ("server", "client")
     instruction_field = "instruction"
+    placeholders = ("{document}",)
 
     def parse(self, answer: Any, count: int) -> list[float]:
         found = answer if isinstance(answer, list) else rows(answer, "results")

@@ -26,6 +26,7 @@ class Xinference(RerankDialect):
     kind = "Xinference"
     paths = ("/v1/rerank",)
     instruction = True
+    placeholders = ("{document}",)
     key_variables = ("XINFERENCE_API_KEY",)
 
     def build(self, ask: Ask) -> Call:
