@@ -83,6 +83,11 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "xinference": ("/v1/rerank", _JINA, {"kwargs": '{"instruction": "i"}'}),
     "litellm": ("/v1/rerank", _JINA, {"instruction": "i"}),
+    "litellm-infinity": (
+        "/v1/rerank",
+        _JINA | {"query": "<|im_start|>", "documents": ["qa<|endoftext|>", "qb<|endoftext|>"]},
+        {},
+    ),
     "rerank": ("/v1/rerank", _JINA, {"instruction": "i"}),
     "completions": ("/v1/completions", {"model": "m", "prompt": ["qa", "qb"]} | _CHOICE, {}),
     "siliconflow": ("/v1/rerank", _JINA, {"instruction": "i"}),
@@ -162,6 +167,7 @@ ANSWERS = {
         {"index": 0, "relevance_score": 0.0447110, "document": {"text": "a"}}],
         "meta": {"tokens": {"input_tokens": null, "output_tokens": null}}}""",
     "litellm": _COHERE,
+    "litellm-infinity": _COHERE,
     "rerank": _COHERE,
     "completions": """{"id": "cmpl-9e42", "object": "text_completion", "choices": [
         {"index": 0, "text": "no", "logprobs": {"text_offset": [0], "token_logprobs": [-22.255238],
@@ -188,8 +194,8 @@ ANSWERS = {
 }
 # Those whose usage the answers above do not have, or not under this name.
 SILENT = {
-    *("sglang-rerank", "tei", "xinference", "litellm", "rerank", "siliconflow"),
-    *("deepinfra", "cohere-v2", "cohere-v1"),
+    *("sglang-rerank", "tei", "xinference", "litellm", "litellm-infinity"),
+    *("rerank", "siliconflow", "deepinfra", "cohere-v2", "cohere-v1"),
 }
 
 
@@ -237,13 +243,19 @@ def test_the_generic_rerank_reads_score_and_a_bare_list_too() -> None:
     assert find("rerank").usage(answer) is None
 
 
-def test_infinity_strips_nothing_that_belongs_to_the_prompt() -> None:
+@pytest.mark.parametrize("name", ["infinity", "litellm-infinity"])
+def test_infinity_strips_nothing_that_belongs_to_the_prompt(name: str) -> None:
     writer = TextWriter()
     head, tails = writer.head(" q\n"), [writer.tail(text) for text in (" a ", "\n")]
-    body = find("infinity").build(Ask(head, tails)).body
+    body = find(name).build(Ask(head, tails)).body
     for sent, tail in zip(body["documents"], tails, strict=True):
         joined = body["query"].strip() + sent.strip()
         assert joined == head + tail + "<|endoftext|>"
+
+
+def test_those_that_may_hand_the_query_to_llama_cpp_name_its_placeholder() -> None:
+    names = {d.name for d in dialects() if d.placeholders == ("{document}",)}
+    assert names == {"llama.cpp", "xinference", "litellm", "rerank"}
 
 
 def test_hosted_services_name_their_hosts_keys_and_models() -> None:

@@ -44,7 +44,8 @@ SHAPES: dict[str, Shape] = {
     **dict.fromkeys(
         ("vllm-rerank", "vllm-ascend", "llama.cpp", "infinity", "xinference"), _results
     ),
-    **dict.fromkeys(("litellm", "rerank", "siliconflow", "dashscope", "jina"), _results),
+    **dict.fromkeys(("litellm", "litellm-infinity", "rerank"), _results),
+    **dict.fromkeys(("siliconflow", "dashscope", "jina"), _results),
     **dict.fromkeys(("cohere-v1", "cohere-v2"), _results),
     **dict.fromkeys(("vllm-score", "vllm-generative"), _data),
     **dict.fromkeys(("tei", "sglang-rerank"), _bare),
@@ -270,6 +271,29 @@ def test_an_answer_that_is_not_among_the_most_likely_counts_as_minus_10() -> Non
     for nothing in nothings:
         with pytest.raises(AnswerError, match="no top_logprobs"):
             parse({"choices": [{"index": 0, "logprobs": {"top_logprobs": nothing}}]}, 1)
+
+
+def test_llama_cpps_logprobs_are_read() -> None:
+    # Recorded from llama.cpp's server (xllamacpp 2026.10.11549), two of the 20 tokens of each.
+    top = [
+        {"id": 9693, "token": "yes", "bytes": [121, 101, 115], "logprob": -0.25},
+        {"id": 2152, "token": "no", "bytes": [110, 111], "logprob": -1.5},
+    ]
+    first = {**top[0], "top_logprobs": top}
+    second = {**top[0], "top_logprobs": [top[0], {"token": "", "logprob": -1.0}]}
+    choices = [
+        {"text": "yes", "index": index, "logprobs": {"content": [content]}}
+        for index, content in ((1, second), (0, first))
+    ]
+    parse = find("completions").parse
+    assert parse({"choices": choices}, 2) == pytest.approx(
+        [1 / (1 + math.exp(-1.25)), 1 / (1 + math.exp(-9.75))]
+    )
+    wrong: list[Any] = [None, [], [None], [{}], [{"top_logprobs": None}]]
+    wrong += [[{"top_logprobs": [entry]}] for entry in (None, "yes", {"token": ["yes"]})]
+    for content in wrong:
+        with pytest.raises(AnswerError):
+            parse({"choices": [{"index": 0, "logprobs": {"content": content}}]}, 1)
 
 
 @given(yes=st.floats(allow_nan=False, allow_infinity=False), no=st.floats(-1e308, 0))

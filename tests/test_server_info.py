@@ -134,7 +134,7 @@ async def info_of(answers: Any, other: Any = None) -> ServerInfo:
         pytest.param(TEI, ServerInfo("TEI", "1.8.3", (MINE,), (MINE,), 4096), id="TEI"),
         pytest.param(
             LLAMA,
-            ServerInfo("llama.cpp", "b7000-0123abcd", ("qwen3-reranker.gguf",)),
+            ServerInfo("llama.cpp", "b7000-0123abcd", ("qwen3-reranker.gguf",), (), 8192),
             id="llama.cpp",
         ),
         pytest.param(INFINITY, ServerInfo("Infinity"), id="Infinity"),

@@ -171,7 +171,7 @@ async def test_a_server_that_writes_the_template_gets_plain_texts(
     }[kind]
     written = await writer.write(query, documents, "find it", "server", ids=True)
     query, *documents = (unicodedata.normalize("NFC", text) for text in (query, *documents))
-    assert written == Written(query, documents, [False] * len(documents), "find it")
+    assert written == Written(query, [*documents], [False] * len(documents), "find it")
 
 
 @pytest.mark.parametrize("owner", ["client", "server"])

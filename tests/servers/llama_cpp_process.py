@@ -118,6 +118,9 @@ def serve(path: Path, port: int, context_length: int) -> None:
     params.port = port
     params.embedding = True
     params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    # The defaults compute with 16 bits, and so differ by up to 2.7e-3 from the recipe.
+    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.n_ctx = params.n_batch = params.n_ubatch = context_length
     params.n_parallel = 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2

@@ -107,6 +107,7 @@ async def read_server_info(get: Get) -> ServerInfo:
     sources += [about.get(key) for key in ("model_path", "tokenizer_path", "model_id")]
     models = [model["id"] for model in listed] or [about.get("model_id")]
     lengths = [model.get("max_model_len") for model in listed[:1]] + [about.get("max_input_length")]
+    lengths.append(_slot_length(answers["/props"]))
     return ServerInfo(
         kind,
         next((v for v in versions if isinstance(v, str) and v), None),
@@ -122,6 +123,12 @@ def _models(answer: Any) -> list[dict[str, Any]]:
     if not isinstance(data, list):
         return []
     return [m for m in data if isinstance(m, dict) and isinstance(m.get("id"), str)]
+
+
+def _slot_length(props: Any) -> Any:
+    """Return the context of one of llama.cpp's slots, in tokens; what `--parallel` leaves each."""
+    settings = props.get("default_generation_settings") if isinstance(props, dict) else None
+    return settings.get("n_ctx") if isinstance(settings, dict) else None
 
 
 def _kind(answers: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from qwen3_reranker.scorers.dialects.cohere import CohereV1, CohereV2, Jina
 from qwen3_reranker.scorers.dialects.completions import Completions
 from qwen3_reranker.scorers.dialects.dashscope import DashScope, DashScopeNative
 from qwen3_reranker.scorers.dialects.deepinfra import DeepInfra
-from qwen3_reranker.scorers.dialects.infinity import Infinity
+from qwen3_reranker.scorers.dialects.infinity import Infinity, LitellmInfinity
 from qwen3_reranker.scorers.dialects.litellm import Litellm
 from qwen3_reranker.scorers.dialects.llama_cpp import LlamaCpp
 from qwen3_reranker.scorers.dialects.rerank import Rerank, RerankDialect
@@ -87,6 +87,7 @@ _ALL: list[Callable[[], Dialect]] = [
     LlamaCpp,
     Xinference,
     Litellm,
+    LitellmInfinity,
     Infinity,
     VllmAscend,
     Completions,

@@ -6,6 +6,11 @@ Any OpenAI-style `/v1/completions` with logprobs: the model card's recipe on a c
     {"choices": [{"index": 0, "logprobs": {"top_logprobs": [{"yes": -0.02, "no": -4.1}]}}],
      "usage": {"prompt_tokens": 93}}
 
+llama.cpp's server (run in xllamacpp 2026.10.11549) has the form of chat completions instead:
+
+    {"choices": [{"index": 0, "logprobs": {"content": [{"top_logprobs":
+     [{"id": 9693, "token": "yes", "logprob": -0.02}, ...]}]}}]}
+
 P(yes) is the softmax over the logprobs of "yes" and "no"; one that is not among the most likely
 counts as -10, as in the model card's own vLLM example. Where the ids of both are known, neither is
 missing: vLLM (0.32) is asked for them by id (`logprob_token_ids`), and for servers that do not know
@@ -63,20 +68,34 @@ class Completions(Dialect):
 
 
 def _probability(choice: dict[str, Any]) -> float:
-    logprobs = choice.get("logprobs")
-    top = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
-    if not isinstance(top, list) or not top or not isinstance(top[0], dict):
+    top = _top_logprobs(choice.get("logprobs"))
+    if top is None:
         raise AnswerError(
             f"a choice has no top_logprobs: {choice!r:.200}; the server must give them"
         )
-    yes, no = (_logprob(top[0], word) for word in ("yes", "no"))
+    yes, no = (_logprob(top, word) for word in ("yes", "no"))
     if yes is None and no is None:
         raise AnswerError(
-            f"neither 'yes' nor 'no' is among the most likely tokens {sorted(top[0])!r:.200}: no "
+            f"neither 'yes' nor 'no' is among the most likely tokens {sorted(top)!r:.200}: no "
             "Qwen3 reranker, or one that never saw the template's end"
         )
     margin = (MISSING if yes is None else yes) - (MISSING if no is None else no)
     return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+
+
+def _top_logprobs(logprobs: Any) -> dict[str, Any] | None:
+    """Return the first token's alternatives and their logprobs, in either form; None without."""
+    if not isinstance(logprobs, dict):
+        return None
+    content = logprobs.get("content")
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        entries = content[0].get("top_logprobs")
+        if not isinstance(entries, list):
+            return None
+        named = [entry for entry in entries if isinstance(entry, dict)]
+        return {str(entry.get("token")): entry.get("logprob") for entry in named}
+    top = logprobs.get("top_logprobs")
+    return top[0] if isinstance(top, list) and top and isinstance(top[0], dict) else None
 
 
 def _logprob(top: dict[str, Any], word: str) -> float | None:

@@ -5,7 +5,8 @@ LiteLLM's proxy: `/v1/rerank`, `/v2/rerank` and `/rerank`, Cohere's shape with a
     {"id": "...", "results": [{"index": 0, "relevance_score": 0.98}], "meta": {...}}
 
 Template and scores are those of the server behind it. It may drop the instruction on the way,
-which a probe finds out, and may answer unsorted.
+which a probe finds out, and may answer unsorted. For an Infinity server behind it, which needs the
+prompt split in another place, there is `litellm-infinity`.
 """
 
 from __future__ import annotations
