@@ -56,6 +56,7 @@ class Reply:
     status: int | None = 200  # None: the body alone, with no HTTP around it
     headers: Mapping[str, str] = field(default_factory=dict)
     wait: float = 0.0  # seconds before the first byte
+    hold: threading.Event | None = None  # set before the first byte
     drip: float = 0.0  # seconds between the bytes of the body
     reset_after: int | None = None  # after so many bytes of the body the connection is reset
 
@@ -187,6 +188,8 @@ class ScriptedServer:
                 await asyncio.wait_for(reader.read(1), reply.wait)
                 self.dropped.append(request)
                 raise ConnectionError
+        if reply.hold is not None:
+            await asyncio.to_thread(reply.hold.wait, 30)
         pieces, headers = reply.body, dict(reply.headers)
         if isinstance(pieces, Iterator):
             headers["Transfer-Encoding"] = "chunked"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
@@ -19,6 +21,7 @@ from qwen3_reranker import (
     Reranker,
     RerankerWarning,
     ServerError,
+    ServerUnavailableError,
     UnsupportedFeatureError,
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
@@ -231,6 +234,58 @@ async def test_llama_index_keeps_order_and_retrieval_scores(
         for mode in (MetadataMode.LLM, MetadataMode.EMBED):
             assert "CUDA error" not in node.node.get_content(metadata_mode=mode)
     assert [node.model_dump() for node in nodes] == before
+
+
+# What an HTTP client raises that is no error of HTTP
+
+
+class FailingTransport(httpx.AsyncBaseTransport):
+    """Pass requests on until `error` is set."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self._transport = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.error is not None:
+            raise self.error
+        return await self._transport.handle_async_request(request)
+
+
+CLIENT_ERRORS: dict[str, Exception] = {
+    "a stream error": httpx.StreamClosed(),
+    "an OS error": OSError(24, "Too many open files"),
+    "a runtime error": RuntimeError("this event loop is not the client's"),
+    "a host that cannot be encoded": UnicodeError("label empty or too long"),
+}
+
+
+@pytest.mark.parametrize("name", CLIENT_ERRORS)
+def test_what_a_client_raises_is_survived(server: ScriptedServer, name: str) -> None:
+    transport = FailingTransport()
+    client = httpx.AsyncClient(transport=transport)
+    settings: dict[str, Any] = {"http_client": client, "max_retries": 0}
+    with (
+        Reranker(base_url=server.url, **settings, on_error="keep_order") as patient,
+        Reranker(base_url=server.url, **settings) as strict,
+    ):
+        assert [hit.index for hit in patient.rerank(QUERY, DOCUMENTS)] == ORDER
+        transport.error = CLIENT_ERRORS[name]
+        with pytest.raises(ServerUnavailableError, match=re.escape(str(transport.error))):
+            strict.warm_up()
+        with pytest.warns(RerankerWarning, match="kept the order"):
+            hits = patient.rerank(QUERY, DOCUMENTS)
+    assert [hit.index for hit in hits] == [0, 1, 2, 3, 4]
+
+
+async def test_a_client_that_was_closed_is_named(server: ScriptedServer) -> None:
+    client = httpx.AsyncClient()
+    async with Reranker(base_url=server.url, http_client=client, on_error="keep_order") as reranker:
+        assert [hit.index for hit in await reranker.arerank(QUERY, DOCUMENTS)] == ORDER
+        await client.aclose()
+        with pytest.warns(RerankerWarning, match="http_client= has been closed: keep it open"):
+            hits = await reranker.arerank(QUERY, DOCUMENTS)
+    assert [hit.index for hit in hits] == [0, 1, 2, 3, 4]
 
 
 # Instructions that a server does not read

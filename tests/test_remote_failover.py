@@ -209,6 +209,21 @@ def test_a_rest_ends_within_an_hour(count: int, after: float | None) -> None:
     assert endpoint.rests_until <= time.monotonic() + 3600
 
 
+@pytest.mark.parametrize("header", ["inf", "1e400", "1e12", "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_no_retry_after_keeps_a_server_out_for_ever(
+    pair: Pair, later: Callable[[float], None], header: str
+) -> None:
+    broken, _ = pair
+    async with over(*pair) as reranker:
+        broken.first(Reply({"message": "slow down"}, 429, {"Retry-After": header}))
+        for _ in range(2):
+            assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert len(broken.asked()) == 1
+        later(3601)
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+    assert len(broken.asked()) == 2
+
+
 # Servers that are not detected yet
 
 

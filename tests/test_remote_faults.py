@@ -9,6 +9,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from qwen3_reranker import (
     AnswerError,
@@ -18,6 +20,7 @@ from qwen3_reranker import (
     ServerUnavailableError,
 )
 from qwen3_reranker.scorers import failover
+from qwen3_reranker.scorers.transport import _retry_after
 
 from scripted_server import HANG, Reply, Request, ScriptedServer, but, classify, relevance
 
@@ -192,7 +195,7 @@ def test_retry_after_is_kept(
     assert asked() == 2
 
 
-@pytest.mark.parametrize("header", ["3600", "1e400", "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("header", ["3600", "1e400", "inf", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_retry_after_that_is_too_late_fails_at_once(
     server: ScriptedServer, reranker: Reranker, asked: Asked, header: str
 ) -> None:
@@ -200,6 +203,15 @@ def test_a_retry_after_that_is_too_late_fails_at_once(
     server.always(Reply({"message": "slow down"}, 429, {"Retry-After": header}))
     assert "slow down" in failure(reranker, ServerUnavailableError)
     assert asked() == 1
+
+
+@given(header=st.from_regex(r"[ -~]{0,40}", fullmatch=True) | st.floats().map(str))
+@example(header="Mon, 01 Jan 0001 00:00:00 -0000")
+@example(header="Fri, 31 Dec 9999 23:59:59 -0000")
+@example(header="1" * 5000)
+def test_any_retry_after_is_bounded(header: str) -> None:
+    seconds = _retry_after(header)
+    assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("header", ["soon", "-5", "nan", "", "Wed, 99 Foo"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TypeVar
 
@@ -19,13 +20,54 @@ from tenacity import (
 
 from qwen3_reranker.errors import DetectionError, ServerError, ServerUnavailableError
 from qwen3_reranker.scorers.endpoint import Endpoint
-from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.scorers.transport import RetryableError, TooLargeError
 
-__all__ = ["attempt"]
+__all__ = ["Budget", "attempt"]
 
 T = TypeVar("T")
 
 _backoff = wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5)
+
+
+@dataclass
+class Budget:
+    """
+    The time that one call may take, through detection, retries and halvings.
+
+    A call hands its budget to one `attempt` after the other. What passes between them, such as the
+    wait for a free connection, does not count.
+
+    Attributes:
+        seconds: The seconds that each server may take.
+        servers: How many servers there are; in all, the call takes that many times `seconds`.
+        spent: The seconds that each server has taken.
+        elapsed: The seconds that all attempts have taken, with the waits between them.
+        attempts: How many attempts were made.
+        halvings: How many requests were too large and were halved.
+        too_large: What the server said of the last one of them.
+    """
+
+    seconds: float
+    servers: int
+    spent: defaultdict[Endpoint, float] = field(default_factory=lambda: defaultdict(float))
+    elapsed: float = 0.0
+    attempts: int = 0
+    halvings: int = 0
+    too_large: str = ""
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left for the whole call."""
+        return self.seconds * self.servers - self.elapsed
+
+    def copy(self) -> Budget:
+        """Return a budget with as much left, for one of several parts that run side by side."""
+        return replace(self, spent=self.spent.copy())
+
+    def halve(self, error: TooLargeError) -> None:
+        """Note that a request was too large."""
+        self.halvings += 1
+        self.too_large = str(error)
 
 
 async def attempt(
@@ -33,7 +75,7 @@ async def attempt(
     endpoints: Sequence[Endpoint],
     *,
     retries: int,
-    seconds: float,
+    budget: Budget,
 ) -> T:
     """
     Do `work` on the least busy server; where that fails, on another one or again.
@@ -45,26 +87,30 @@ async def attempt(
         work: Does the work on one server.
         endpoints: The servers, at least one.
         retries: How often each server may be asked again.
-        seconds: The seconds that each server may take in all.
+        budget: The time that is left; what this takes is charged to it.
 
     Raises:
-        ServerUnavailableError: All servers failed; the message names each with its reason.
+        ServerUnavailableError: All servers failed, or the time is over; the message names each
+            server with its reason.
         DetectionError: No server could be detected; the message names each with its reason.
     """
-    attempts = _Attempts(endpoints, retries, seconds)
-    count = len(endpoints)
-    in_time = stop_before_delay(seconds * count)
+    attempts = _Attempts(endpoints, retries, budget)
+    in_time = stop_before_delay(budget.left)
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(RetryableError),
         stop=lambda state: in_time(state) or attempts.hopeless(),
         wait=attempts.wait,
         reraise=True,
     )
+    started = monotonic()
     try:
-        async with asyncio.timeout(seconds * count):
+        async with asyncio.timeout(budget.left):
             return await retrying(attempts.run, work)
     except (RetryableError, TimeoutError) as error:
-        raise attempts.error(getattr(error, "status", None)) from None
+        failure = error
+    finally:
+        budget.elapsed += monotonic() - started
+    raise attempts.error(getattr(failure, "status", None))
 
 
 class _UndetectedError(RetryableError):
@@ -77,36 +123,37 @@ class _UndetectedError(RetryableError):
 class _Attempts:
     """The attempts of one request: which servers failed it, and which are left."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], retries: int, seconds: float) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], retries: int, budget: Budget) -> None:
         self._endpoints = endpoints
         self._retries = retries
-        self._seconds = seconds
+        self._budget = budget
         self._asked: Counter[Endpoint] = Counter()
-        self._spent: defaultdict[Endpoint, float] = defaultdict(float)
         self._errors: dict[Endpoint, RetryableError] = {}
         self._again: dict[Endpoint, float] = {}
-        self._started = monotonic()
 
     async def run(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
         """Try once, on the server that is preferred now."""
+        if self.hopeless():
+            raise TimeoutError
+        budget = self._budget
         endpoint = self._next()
         self._asked[endpoint] += 1
+        budget.attempts += 1
         endpoint.busy += 1
         started = monotonic()
         try:
-            # Waiting for another call to find the server out is part of its time too.
-            async with asyncio.timeout(self._seconds - self._spent[endpoint]):
+            # Waiting for the detection that another call began counts as the server's time too.
+            async with asyncio.timeout(budget.seconds - budget.spent[endpoint]):
                 return await work(endpoint)
         except TimeoutError:
-            url = endpoint.address.url
-            error = RetryableError(f"{url} gave no answer within {self._seconds:.3g} s", here=False)
+            error = RetryableError(self._late(endpoint), here=False)
         except RetryableError as caught:
             error = caught
         except DetectionError as caught:
             error = _UndetectedError(caught)
         finally:
             endpoint.busy -= 1
-            self._spent[endpoint] += monotonic() - started
+            budget.spent[endpoint] += monotonic() - started
         endpoint.fail(error)
         self._errors[endpoint] = error
         self._again[endpoint] = monotonic() + (error.after or 0.0)
@@ -137,19 +184,29 @@ class _Attempts:
         return kind(self._report(headline), status)
 
     def _report(self, headline: str) -> str:
-        """Return each server's last failure."""
-        spent = f"{self._asked.total()} attempts in {monotonic() - self._started:.1f} s"
+        """Return each server's last failure, and what the call did until then."""
+        budget = self._budget
+        spent = f"{budget.attempts} attempts in {budget.elapsed:.1f} s"
+        if budget.halvings:
+            spent += f"; {budget.halvings} requests were too large and were halved"
         failures = [str(error) for error in self._errors.values()]
-        silence = f"gave no answer within {self._seconds:.3g} s"
-        failures += [
-            f"{e.address.url} {silence if self._asked[e] else 'was not asked'}"
-            for e in self._endpoints
-            if e not in self._errors
-        ]
+        failures += [self._late(e) for e in self._endpoints if e not in self._errors]
         if len(failures) == 1:
-            return f"{failures[0]} ({spent})"
-        listed = [failure.replace("\n", "\n  ") for failure in failures]
-        return f"{headline} ({spent}):\n- " + "\n- ".join(listed)
+            message = f"{failures[0]} ({spent})"
+        else:
+            listed = [failure.replace("\n", "\n  ") for failure in failures]
+            message = f"{headline} ({spent}):\n- " + "\n- ".join(listed)
+        if budget.too_large:
+            message += f"\nThe last request that was too large: {budget.too_large}"
+        return message
+
+    def _late(self, endpoint: Endpoint) -> str:
+        """Return what is said of a server that did not finish in time."""
+        budget, url = self._budget, endpoint.address.url
+        if not (self._asked[endpoint] or budget.spent[endpoint]):
+            return f"{url} was not asked"
+        what = "did not finish" if budget.halvings else "gave no answer"
+        return f"{url} {what} within {budget.seconds:.3g} s"
 
     def _next(self) -> Endpoint:
         return min(self._left(), key=self._preference)
@@ -159,7 +216,7 @@ class _Attempts:
             e
             for e in self._endpoints
             if self._asked[e] <= self._retries
-            and self._spent[e] < self._seconds
+            and self._budget.spent[e] < self._budget.seconds
             and (e not in self._errors or self._errors[e].here)
         ]
 

@@ -8,7 +8,7 @@ import os
 import ssl
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar
 
 import httpx
@@ -27,7 +27,7 @@ from qwen3_reranker.scorers.base import Scorer, Scores, joined
 from qwen3_reranker.scorers.detection import Route, Template
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
-from qwen3_reranker.scorers.failover import attempt
+from qwen3_reranker.scorers.failover import Budget, attempt
 from qwen3_reranker.scorers.transport import TooLargeError, Transport
 from qwen3_reranker.scorers.writing import load_tokenizer
 
@@ -49,7 +49,10 @@ class ServerOptions(TypedDict, total=False):
         tokenizer: The model's tokenizer, to send token ids and to cut what is too long: a
             tokenizer.json, a folder, a hub name. None takes the one of `model` or of the served
             model if it lies on this machine.
-        timeout: The most seconds that one server gets for a request, its retries included.
+        timeout: The seconds that one server may take for a call, above 0: detection, retries and
+            the halving of requests that are too large included. Several servers may take that
+            long each. The wait for a free connection does not count, and each of the requests
+            that a large call is split into has the time for itself.
         max_concurrency: The most requests, and connections, at a time.
         max_retries: How often a request is sent again, to each server, after a failure that may
             pass: no connection, 408, 429, 502, 503, 504, a broken body.
@@ -201,6 +204,9 @@ class RemoteScorer(Scorer):
 
     async def aclose(self) -> None:
         self._closed = True
+        if self._process != os.getpid():
+            self._leave_to_parent()
+            return
         for task in list(self._running):
             task.cancel()
         if self._finalizer.detach() is not None:
@@ -234,11 +240,11 @@ class RemoteScorer(Scorer):
             Endpoint(address, self._settings, self._transport) for address in self._addresses
         ]
         # For a reranker that nobody closed.
-        self._finalizer = weakref.finalize(self, _close, self._transport)
+        self._finalizer = weakref.finalize(self, _close, self._transport, self._process)
         self._finalizer.atexit = False
 
     def _check(self) -> None:
-        """Refuse to work when closed; in a forked child start afresh, without the parent's pool."""
+        """Raise if closed; in a forked child, start afresh without the parent's connections."""
         if self._closed:
             raise ClosedError("the reranker is closed: make a new one")
         if self._process == os.getpid():
@@ -248,59 +254,80 @@ class RemoteScorer(Scorer):
                 "this reranker's http_client belongs to the process that was forked: make a new "
                 "reranker in the child"
             )
+        self._leave_to_parent()
+        self._open()
+
+    def _leave_to_parent(self) -> None:
+        """
+        In a forked child, forget the parent's connections and tasks without touching them.
+
+        The child shares the parent's sockets and its selector. Closing a connection, or
+        cancelling a task that waits for one, would shut down what the parent is using.
+        """
         self._finalizer.detach()
         self._running.clear()
-        self._open()
 
     async def _settled(self) -> Route:
         self._check()
-        return await self._run(self._settle())
+        return await self._run(self._settle(self._budget()))
 
-    async def _settle(self) -> Route:
+    def _budget(self) -> Budget:
+        return Budget(self._settings.timeout, len(self._endpoints))
+
+    async def _settle(self, budget: Budget) -> Route:
         known = self._known()
-        return await self._retrying(Endpoint.settle) if known is None else known
+        return await self._retrying(Endpoint.settle, budget) if known is None else known
 
     def _known(self) -> Route | None:
-        """Return how one of the servers is asked, None where none was found out yet."""
+        """Return how to ask one of the servers, or None if none is detected yet."""
         return next((e.served for e in self._endpoints if e.served), None)
 
     async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         check_unicode("query", query)
         check_unicode("instruction", instruction or "")
-        served = await self._settle()
+        budget = self._budget()
+        served = await self._settle(budget)
         runs = split(query, texts, served.dialect.limits)
-        return await self._parts(query, [texts[r.start : r.stop] for r in runs], instruction)
-
-    async def _parts(
-        self, query: str, parts: Iterable[Sequence[str]], instruction: str | None
-    ) -> Scores:
-        """Score parts side by side, and join what comes back."""
-        scores = await background.gather(
-            [asyncio.create_task(self._part(query, part, instruction)) for part in parts]
+        parts = [texts[r.start : r.stop] for r in runs]
+        return joined(
+            await background.gather(
+                [
+                    asyncio.create_task(self._part(query, part, instruction, budget.copy()))
+                    for part in parts
+                ]
+            )
         )
+
+    async def _part(
+        self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
+    ) -> Scores:
+        """
+        Score what should fit into one request, and halve it where the server says it does not.
+
+        The halves follow one another in the slot of the whole, within its time: a server that
+        refuses whatever it is sent gets few requests, and they end in time.
+        """
+        pending, scores = [texts], []
+        async with self._slots:
+            while pending:
+                part = pending.pop()
+
+                async def score(endpoint: Endpoint, part: Sequence[str] = part) -> Scores:
+                    await self._check_supported(endpoint, instruction)
+                    return await endpoint.score(query, part, instruction)
+
+                try:
+                    scores.append(await self._retrying(score, budget))
+                except TooLargeError as error:
+                    if len(part) == 1:
+                        raise
+                    budget.halve(error)
+                    middle = len(part) // 2
+                    pending += [part[middle:], part[:middle]]
         return joined(scores)
 
-    async def _part(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        """Score what should fit into one request; halve it where the server says it does not."""
-
-        async def score(endpoint: Endpoint) -> Scores:
-            await self._check_supported(endpoint, instruction)
-            return await endpoint.score(query, texts, instruction)
-
-        try:
-            async with self._slots:
-                return await self._retrying(score)
-        except TooLargeError:
-            if len(texts) == 1:
-                raise
-            middle = len(texts) // 2
-            return await self._parts(query, (texts[:middle], texts[middle:]), instruction)
-
-    async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
-        settings = self._settings
-        return await attempt(
-            work, self._endpoints, retries=self._max_retries, seconds=settings.timeout
-        )
+    async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]], budget: Budget) -> T:
+        return await attempt(work, self._endpoints, retries=self._max_retries, budget=budget)
 
     async def _check_supported(self, endpoint: Endpoint, instruction: str | None) -> None:
         """Look whether this server, of several perhaps, can do all that is asked for."""
@@ -324,8 +351,9 @@ class RemoteScorer(Scorer):
             warnings.warn(message, RerankerWarning, stacklevel=2)
 
 
-def _close(transport: Transport) -> None:
-    background.submit(transport.aclose())
+def _close(transport: Transport, process: int) -> None:
+    if process == os.getpid():  # a forked child leaves the connections to its parent
+        background.submit(transport.aclose())
 
 
 def _check_number(name: str, value: object, above: float, wanted: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import math
 import re
 import ssl
 from collections.abc import Coroutine, Mapping
@@ -32,22 +33,35 @@ MAX_ANSWER = 64 * 2**20
 
 _AGAIN = frozenset({408, 429, 502, 503, 504})
 _REFUSED = frozenset({401, 402, 403, 404})  # an exceeded quota is no long request
-# How servers say that a request is too long or holds too many documents; read in vLLM, SGLang,
-# TEI, llama.cpp, Infinity and DashScope.
+# How servers say that a request is too long or holds too many documents; read in vLLM, SGLang, TEI,
+# Infinity, DashScope and Cohere. What is exceeded has to be named in the same sentence: overloaded
+# servers exceed deadlines, open files and recursion depths.
+_EXCESS = r"too (?:long|large|many|big)|(?:long|larg)er than|exceed|max(?:imum)?\b|at most|less than|range of"
+_UNIT = r"\b(?:tokens?|lengths?|batch(?:es)?|documents|items|characters|context size)\b"
 _TOO_LARGE = re.compile(
-    r"too (?:long|large|many|big)|max(?:imum)?(?: allowed)?[ _](?:context|model|input|batch|sequence|number)"
-    r"|longer than|exceed|must have less than|range of input length|physical batch",
+    rf"(?:{_EXCESS})[^.\n]{{0,80}}{_UNIT}|{_UNIT}[^.\n]{{0,80}}(?:{_EXCESS})"
+    r"|\b(?:inputs?|texts?|prompts?|query|documents?|sequences?)\b[^.\n]{0,40}\btoo (?:long|large|big)"
+    r"|too many (?:inputs|texts|passages)",
     re.IGNORECASE,
 )
+# Limits that more time helps with, not smaller requests.
+_RATE = re.compile(
+    r"per (?:second|minute|hour|day|month)|\b(?:rate|quota|credits?|balance)\b", re.IGNORECASE
+)
+# llama.cpp answers 500 to a prompt that is too long, in one of these forms. Others' 5xx are failures.
+_LLAMA_CPP_TOO_LARGE = re.compile(
+    r"is too large to process|larger than the max context size|exceeds the available context size"
+)
+_LONGEST_RETRY_AFTER = 3600.0
 
 
 class RetryableError(ServerError):
     """
-    A server failed in a way that may pass.
+    A server failed in a way that may be temporary.
 
     Attributes:
-        after: The seconds that the server asked to wait, None where it did not.
-        here: Whether the same server may be asked again; if not, only another one.
+        after: The seconds that the server asked to wait, from 0 to an hour; None if it did not ask.
+        here: Whether the same server may be asked again for this request, or only another one.
     """
 
     def __init__(
@@ -175,6 +189,12 @@ class Transport:
             request = self._client.build_request(
                 method, url, content=content, headers=headers, timeout=None
             )
+            if self._client.is_closed:
+                raise RetryableError(
+                    f"{url} cannot be asked, because http_client= has been closed: keep it open "
+                    "for as long as the reranker is used",
+                    here=False,
+                )
             async with asyncio.timeout(seconds):
                 response, body = await _cancelled_once(self._exchange(request))
         except TimeoutError:
@@ -183,9 +203,12 @@ class Transport:
             ) from None
         except httpx.InvalidURL as error:
             raise InputError(f"{url!r} is no URL: {error}") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
             reason = self.hide(str(error), auth) or type(error).__name__
             raise RetryableError(f"no connection to {url}: {reason}") from None
+        except RuntimeError as error:  # httpx.StreamError; a client that is used on another loop
+            reason = self.hide(str(error), auth) or type(error).__name__
+            raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
         try:
             return _answer(response, url, body)
         except ServerError as error:
@@ -237,18 +260,28 @@ def _answer(response: httpx.Response, url: str, body: bytes) -> Any:
             "the key would go there too. Give that address as base_url if it is meant",
             status,
         )
-    message = f"{url} answered {status}: {error_message(body) or response.reason_phrase}"
+    reason = error_message(body) or response.reason_phrase
+    message = f"{url} answered {status}: {reason}"
     if status in _AGAIN:
         raise RetryableError(
             message, status, after=_retry_after(response.headers.get("retry-after"))
         )
-    if status == 413 or (status not in _REFUSED and _TOO_LARGE.search(message)):
+    if _is_too_large(status, reason):
         raise TooLargeError(message, status)
     if status >= 500:
         raise RetryableError(message, status, here=False)
     if status in (401, 403):
         message += ". Give the right api_key="
     raise ServerError(message, status)
+
+
+def _is_too_large(status: int, reason: str) -> bool:
+    if status >= 500:
+        return _LLAMA_CPP_TOO_LARGE.search(reason) is not None
+    if status == 413:
+        return True
+    named = _TOO_LARGE.search(reason) is not None and _RATE.search(reason) is None
+    return named and status not in _REFUSED
 
 
 def error_message(body: bytes) -> str:
@@ -285,16 +318,17 @@ def _excerpt(body: bytes) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number, or a date."""
+    """Return the seconds that a Retry-After header (a number, or a date) asks for, bounded."""
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-        except ValueError:
+            seconds = parsedate_to_datetime(value).timestamp() - time()
+        except (ValueError, OverflowError):
             return None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
 
 
 def _check_headers(headers: Mapping[str, Any]) -> None:
