@@ -137,6 +137,8 @@ COPIES: dict[str, Callable[[Qwen3Rerank], Qwen3Rerank]] = {
     "deepcopy": copy.deepcopy,
     "model_copy": lambda adapter: adapter.model_copy(),
     "model_copy deep": lambda adapter: adapter.model_copy(deep=True),
+    "deprecated copy": lambda adapter: adapter.copy(),  # pydantic's deprecated one
+    "deprecated copy deep": lambda adapter: adapter.copy(deep=True),
     "pickle": lambda adapter: pickle.loads(pickle.dumps(adapter)),
 }
 
@@ -173,6 +175,17 @@ def test_a_copy_shares_a_ready_reranker(
 def test_a_ready_reranker_is_not_pickled(reranker: Reranker) -> None:
     with pytest.raises(TypeError, match="cannot be pickled: give it model="):
         pickle.dumps(Qwen3Rerank(reranker=reranker))
+
+
+def test_the_deprecated_copy_selects_settings() -> None:
+    adapter = Qwen3Rerank(top_n=2, instruction=INSTRUCTION)
+    assert adapter.copy(update={"top_n": 5}).top_n == 5
+    only = adapter.copy(include={"top_n"})
+    assert (only.top_n, only.instruction) == (2, None)
+    without = adapter.copy(exclude={"top_n"})
+    assert (without.top_n, without.instruction) == (3, INSTRUCTION)
+    with pytest.raises(ValidationError, match="top_n=0"):
+        adapter.copy(update={"top_n": 0})
 
 
 def test_model_copy_updates_and_checks() -> None:

@@ -120,6 +120,7 @@ COPIES: list[Callable[[Qwen3Rerank], Qwen3Rerank]] = [
     copy.deepcopy,
     Qwen3Rerank.model_copy,
     lambda adapter: adapter.model_copy(deep=True),
+    lambda adapter: adapter.copy(),  # pydantic's deprecated one
 ]
 
 

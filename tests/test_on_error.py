@@ -197,7 +197,47 @@ async def test_langchain_keeps_the_order_and_says_why(server: ScriptedServer, na
     assert [document.metadata for document in documents] == [{"place": i} for i in range(5)]
 
 
+@pytest.mark.parametrize("name", ["compress_documents", "acompress_documents"])
+async def test_langchain_keeps_no_mark_of_an_earlier_call(
+    server: ScriptedServer, name: str
+) -> None:
+    call = either(name)
+    documents = [Document(text) for text in DOCUMENTS]
+    with LangChainRerank(base_url=server.url, top_n=None, on_error="keep_order") as adapter:
+        scored = await call(adapter, documents, QUERY)
+        server.always(BROKEN)
+        with pytest.warns(RerankerWarning):
+            failed = await call(adapter, scored, QUERY)
+        server.always(ScriptedServer().script["POST", "/classify"])
+        again = await call(adapter, failed, QUERY)
+    assert {tuple(document.metadata) for document in scored} == {("relevance_score",)}
+    assert {tuple(document.metadata) for document in failed} == {("rerank_error",)}
+    assert [document.metadata for document in again] == [document.metadata for document in scored]
+
+
 # LlamaIndex
+
+
+@pytest.mark.parametrize("retrieval", [True, False])
+@pytest.mark.parametrize("name", ["postprocess_nodes", "apostprocess_nodes"])
+async def test_llama_index_keeps_no_mark_of_an_earlier_call(
+    server: ScriptedServer, name: str, *, retrieval: bool
+) -> None:
+    call = either(name)
+    nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in DOCUMENTS]
+    with LlamaIndexRerank(
+        base_url=server.url, top_n=None, on_error="keep_order", keep_retrieval_score=retrieval
+    ) as adapter:
+        scored = await call(adapter, nodes, query_str=QUERY)
+        server.always(BROKEN)
+        with pytest.warns(RerankerWarning):
+            failed = await call(adapter, nodes, query_str=QUERY)
+        before = [node.model_dump() for node in failed]
+        server.always(ScriptedServer().script["POST", "/classify"])
+        again = await call(adapter, failed, query_str=QUERY)
+    assert all("rerank_error" in node.metadata for node in failed)
+    assert [node.model_dump() for node in again] == [node.model_dump() for node in scored]
+    assert [node.model_dump() for node in failed] == before
 
 
 @pytest.mark.parametrize("retrieval", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -149,6 +149,33 @@ class Adapter(BaseModel):
         `update` is validated; `deep` changes nothing.
         """
         return type(self)(**{**self._settings(self._of_this_process), **(update or {})})
+
+    def copy(  # type: ignore[override]  # pydantic's maps of nested fields have no use here
+        self,
+        *,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] | None = None,
+        update: Mapping[str, Any] | None = None,
+        deep: bool = False,  # noqa: ARG002
+    ) -> Self:
+        """
+        Return a new adapter, as `model_copy` does: pydantic's deprecated name for it.
+
+        Pydantic's own `copy()` would share the reranker, so that closing the copy closed the
+        original.
+
+        Args:
+            include: The settings to take over; None takes all of them.
+            exclude: Settings to leave at their defaults.
+            update: Settings that replace those of this adapter.
+            deep: Changes nothing.
+        """
+        settings = {
+            name: value
+            for name, value in self._settings(self._of_this_process).items()
+            if (include is None or name in include) and name not in (exclude or ())
+        }
+        return type(self)(**{**settings, **(update or {})})
 
     def __copy__(self) -> Self:
         return self.model_copy()

@@ -56,10 +56,11 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             {name} stands for the page content or a metadata value, as str() writes it. A key
             that a document lacks, or whose value is None, is an empty string. None scores the
             page content. The documents returned are as they came, whatever the template.
-        metadata_key: Where in the metadata P(yes) is written, over what may be there.
+        metadata_key: The metadata key that P(yes) is written to; a value that is already there
+            is replaced, or removed where scoring failed.
         on_error: What happens where scoring fails: "raise", or "keep_order", which returns the
             first `top_n` as the retriever found them, without a score, and with the reason as
-            `metadata["rerank_error"]`.
+            `metadata["rerank_error"]`. A later call that succeeds removes that key again.
         api_key: The server's. Like `headers`, `proxy`, `verify`, `http_client` and `engine_args`
             it is not shown in repr, str or dumps.
         dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
@@ -151,8 +152,11 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         return [self._marked(documents[i], score, ranking.get("error")) for i, score in kept]
 
     def _marked(self, document: Document, score: float | None, error: str | None) -> Document:
-        told = {ERROR_KEY: error} if score is None else {self.metadata_key: score}
-        return document.model_copy(update={"metadata": {**document.metadata, **told}})
+        # Documents from an earlier call may carry its score or its error: neither is this call's.
+        ours = (ERROR_KEY, self.metadata_key)
+        metadata = {key: value for key, value in document.metadata.items() if key not in ours}
+        mark = {ERROR_KEY: error} if score is None else {self.metadata_key: score}
+        return document.model_copy(update={"metadata": metadata | mark})
 
 
 def _outputs(hits: Sequence[Hit]) -> dict[str, Any]:

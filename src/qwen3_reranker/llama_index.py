@@ -62,8 +62,9 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         max_length: The most tokens of a prompt; longer texts are cut at their end. None takes
             8192, or the model's limit where that is lower.
         on_error: What happens where scoring fails: "raise", or "keep_order", which returns the
-            first `top_n` as the retriever found them, with their retrieval score, as copies of
-            the nodes that hold the reason as `metadata["rerank_error"]`.
+            first `top_n` as the retriever found them, with the scores they came with, as copies
+            of the nodes that hold the reason as `metadata["rerank_error"]`. A later call that
+            succeeds removes that key from the nodes it returns.
         api_key: The server's. Like `headers`, `proxy`, `verify`, `http_client` and `engine_args`
             it is left out of `to_dict()` and `repr()`.
         dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
@@ -134,12 +135,14 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         kept = []
         for hit in hits:
             item = nodes[hit.index]
-            told: dict[str, Any] = (
+            marks: dict[str, Any] = (
                 {_RETRIEVAL_SCORE: item.score} if self.keep_retrieval_score else {}
             )
             if hit.error:
-                told[ERROR_KEY] = hit.error
-            node = _with_metadata(item.node, told) if told else item.node
+                marks[ERROR_KEY] = hit.error
+            # Nodes from an earlier call may still carry the reason why that one failed.
+            changed = marks or ERROR_KEY in item.node.metadata
+            node = _with_marks(item.node, marks) if changed else item.node
             score = item.score if hit.error else hit.score
             kept.append(item.model_copy(update={"node": node, "score": score}))
         return kept
@@ -176,16 +179,22 @@ def _require(query_bundle: QueryBundle | None) -> QueryBundle:
     return query_bundle
 
 
-def _with_metadata(node: BaseNode, told: dict[str, Any]) -> BaseNode:
-    """Return a copy of `node` with more metadata, where no model reads them."""
+def _with_marks(node: BaseNode, marks: dict[str, Any]) -> BaseNode:
+    """
+    Return a copy of `node` whose metadata hold `marks` and no error of an earlier call.
 
-    def hide(keys: list[str]) -> list[str]:
-        return list(dict.fromkeys([*keys, *told]))
+    The marks are excluded from what an embedding model or an LLM reads.
+    """
+    stale = {ERROR_KEY} & node.metadata.keys()
+    kept = {key: value for key, value in node.metadata.items() if key not in stale}
+
+    def exclude(keys: list[str]) -> list[str]:
+        return list(dict.fromkeys([*(key for key in keys if key not in stale), *marks]))
 
     return node.model_copy(
         update={
-            "metadata": {**node.metadata, **told},
-            "excluded_embed_metadata_keys": hide(node.excluded_embed_metadata_keys),
-            "excluded_llm_metadata_keys": hide(node.excluded_llm_metadata_keys),
+            "metadata": {**kept, **marks},
+            "excluded_embed_metadata_keys": exclude(node.excluded_embed_metadata_keys),
+            "excluded_llm_metadata_keys": exclude(node.excluded_llm_metadata_keys),
         }
     )
