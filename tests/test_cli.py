@@ -79,7 +79,7 @@ def test_serve_prints_how_to_start_it() -> None:
     assert "--runner pooling" in shell and "--seed 7" in shell and "# " in shell
     compose = run("serve", name, "--print", "compose", "--engine", "sglang").stdout
     assert "healthcheck:" in compose and "restart: unless-stopped" in compose
-    old = run("serve", name, "--print", "shell", "--version", "0.1.0", code=2)
+    old = run("serve", name, "--print", "shell", "--version", "0.1.0", code=3)
     assert old.stderr.startswith("error: ") and "0.1.0" in old.stderr
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker import InputError, Prompt, Reranker, Scorer, Scores
+from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores
 from qwen3_reranker import files as module
-from qwen3_reranker.files import read_lines, rerank_lines
+from qwen3_reranker.files import Kind, parse_lines, read_file, rerank_lines
 
 
 class LengthScorer(Scorer):
@@ -20,6 +22,8 @@ class LengthScorer(Scorer):
     model = "length"
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if any("!" in text for text in texts):
+            raise EngineError("no")
         return Scores([min(1.0, len(text) / 100) for text in texts], [False] * len(texts))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
@@ -29,7 +33,7 @@ class LengthScorer(Scorer):
 @given(st.lists(st.integers(1, 40), max_size=30), st.one_of(st.none(), st.integers(1, 12)))
 def test_the_best_of_all_parts_are_kept(lengths: list[int], top_n: int | None) -> None:
     texts = ["x" * length for length in lengths]
-    lines = list(read_lines(texts, "txt"))
+    lines = list(parse_lines(texts, "txt"))
     with Reranker(scorer=LengthScorer()) as reranker, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PART", 4)
         counts: list[int] = []
@@ -40,38 +44,115 @@ def test_the_best_of_all_parts_are_kept(lengths: list[int], top_n: int | None) -
     assert all(line.score == pytest.approx(len(line.text) / 100) for line in kept)
 
 
+@pytest.mark.filterwarnings("ignore:kept the order")
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=30),
+    st.one_of(st.none(), st.integers(1, 12)),
+)
+def test_parts_that_fail_come_after_those_with_scores(
+    drawn: list[tuple[int, bool]], top_n: int | None
+) -> None:
+    texts = ["x" * length + "!" * fails for length, fails in drawn]
+    failed = {
+        i
+        for i in range(len(texts))
+        if any("!" in text for text in texts[i // 4 * 4 : i // 4 * 4 + 4])
+    }
+    with (
+        Reranker(scorer=LengthScorer(), on_error="keep_order") as reranker,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(module, "_PART", 4)
+        kept = rerank_lines(reranker, "q", parse_lines(texts, "txt"), top_n=top_n)
+    expected = sorted(
+        range(len(texts)), key=lambda i: (i in failed, 0 if i in failed else -len(texts[i]), i)
+    )[:top_n]
+    assert [line.number - 1 for line in kept] == expected
+    for line in kept:
+        assert line.error == ("no" if line.number - 1 in failed else None)
+        assert math.isnan(line.score) is (line.error is not None)
+
+
 def test_what_a_line_may_be() -> None:
     rows = ['{"text": "a", "id": 7}', "", '"b"', '{"content": "c"}']
-    assert [(line.number, line.text) for line in read_lines(rows, "jsonl")] == [
+    assert [(line.number, line.text) for line in parse_lines(rows, "jsonl")] == [
         (1, "a"),
         (3, "b"),
         (4, "c"),
     ]
-    [line] = read_lines([json.dumps({"text": "no", "title": "yes"})], "jsonl", "title")
+    [line] = parse_lines([json.dumps({"text": "no", "title": "yes"})], "jsonl", "title")
     assert (line.text, line.record) == ("yes", {"text": "no", "title": "yes"})
-    assert [line.text for line in read_lines(["one\n", "  \n", " two "], "txt")] == ["one", "two"]
+    assert [line.text for line in parse_lines(["one\n", "  \n", " two "], "txt")] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{oops", "line 2 is not JSON"),
-        ("[1]", "line 2 is neither an object nor a string"),
-        ('{"name": "x"}', "line 2 has no text under one of text, .* its keys are .'name'."),
-        ('{"text": 3}', "line 2 has no text"),
+        ("{oops", "a.jsonl, line 2 is not JSON"),
+        ("[" * 10_000, "a.jsonl, line 2 is not JSON"),
+        ("[1]", "a.jsonl, line 2 is neither an object nor a string"),
+        (
+            '{"name": "x"}',
+            "a.jsonl, line 2 has no text under one of text, .* its keys are .'name'.",
+        ),
+        ('{"text": 3}', "a.jsonl, line 2 has no text"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(line: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        list(read_lines(['"fine"', line], "jsonl"))
+        list(parse_lines(['"fine"', line], "jsonl", name="a.jsonl"))
     with pytest.raises(InputError, match="no text under 'body'"):
-        list(read_lines(['{"text": "a"}'], "jsonl", "body"))
+        list(parse_lines(['{"text": "a"}'], "jsonl", "body"))
 
 
 def test_a_blank_text_comes_last() -> None:
     rows = ['{"text": " "}', '{"text": "x"}']
     with Reranker(scorer=LengthScorer()) as reranker:
-        kept = rerank_lines(reranker, "q", read_lines(rows, "jsonl"), top_n=None)
+        kept = rerank_lines(reranker, "q", parse_lines(rows, "jsonl"), top_n=None)
         assert [line.number for line in kept] == [2, 1]
         with pytest.raises(InputError, match="top_n=0"):
             rerank_lines(reranker, "q", [], top_n=0)
+
+
+FORMS: dict[str, tuple[str, Kind | None, list[str]]] = {
+    "lines.txt": ("[draft] one\n\n{two\n", None, ["[draft] one", "{two"]),
+    "lines.jsonl": ('\n{"text": "one"}\n"two"\n', None, ["one", "two"]),
+    "lines.json": ('{"text": "one"}\n{"text": "two"}\n', None, ["one", "two"]),
+    "array.json": ('[\n  {"text": "one"},\n  "two"\n]\n', None, ["one", "two"]),
+    "array.jsonl": ('["one", "two"]', None, ["one", "two"]),
+    "empty.json": ("[]", None, []),
+    "blank.jsonl": ("\n \n", None, []),
+    "empty.txt": ("", None, []),
+    "array.txt": ('["one", "two"]', "json", ["one", "two"]),
+    "text.json": ('{"text": "one"}', "txt", ['{"text": "one"}']),
+}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("name", FORMS)
+def test_what_a_file_holds_is_detected(tmp_path: Path, name: str, mark: str) -> None:
+    content, kind, texts = FORMS[name]
+    (tmp_path / name).write_text(mark + content, "utf-8")
+    assert [line.text for line in read_file(str(tmp_path / name), kind)] == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'"fine"\n\xff\xfe', "is not UTF-8 text"),
+        (b'[{"text": "a"},]', "is not a JSON array: .* give kind='jsonl'"),
+        (b'[{"text": "a"}, 3]', "a.json, element 2 is neither"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match=message) as found:
+        list(read_file(str(tmp_path / "a.json")))
+    assert "a.json" in str(found.value)
+
+
+def test_an_error_of_whoever_reads_is_not_taken_for_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n", "utf-8")
+    with pytest.raises(ConnectionError, match="gone"):
+        for _ in read_file(str(tmp_path / "a.txt")):
+            raise ConnectionError("gone")

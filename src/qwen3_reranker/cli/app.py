@@ -1,35 +1,118 @@
-"""The application: its commands, and what a shell sees of errors."""
+"""The application: its commands, and what a shell sees of their failures."""
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
-from qwen3_reranker.cli.console import err
+from qwen3_reranker import __version__
+from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
+from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.cli.rerank import rerank
 from qwen3_reranker.cli.serve import serve
-from qwen3_reranker.errors import RerankerError
+from qwen3_reranker.errors import RerankerError, RerankerWarning
 
 __all__ = ["app", "run"]
 
+_USAGE, _FAILURE, _INTERRUPTED = 2, 3, 130
+
+
+class _Command(TyperCommand):
+    """A command that fails with one message, which names options, and an exit code."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        parameter: Any
+        for parameter in self.params:
+            # Help is read as rich markup, which would take "[no, yes]" for a style.
+            if text := getattr(parameter, "help", None):
+                parameter.help = text.replace("[", r"\[")
+
+    def invoke(self, ctx: Any) -> Any:
+        flags = flags_of(ctx)
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _showing(warnings.showwarning, flags)
+                return super().invoke(ctx)
+        except RerankerError as error:
+            say(f"error: {with_flags(str(error), flags)}", "red")
+            # An error about an argument is a ValueError too.
+            raise typer.Exit(_USAGE if isinstance(error, ValueError) else _FAILURE) from None
+        except KeyboardInterrupt:
+            _end_interrupted()
+
+
 app = typer.Typer(
     help="Convert, serve, check and try Qwen3 rerankers.",
+    epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
+    "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _command in (rerank, convert, serve, doctor):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"qwen3-reranker {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[  # its callback does all
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None: ...
 
 
 def run() -> None:
-    """Run the command; an error of this package is a message and exit code 2, not a traceback."""
+    """Run the command; whatever goes wrong ends with a message and one of the exit codes."""
     try:
         app()
-    except RerankerError as error:
-        # As it is: a message may hold brackets, which rich would read as markup.
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except OSError as error:
+        say(f"error: {error}", "red")
+        sys.exit(_FAILURE)
+    except Exception:  # noqa: BLE001  # Python would exit with 1, which is "a finding" here
+        say(traceback.format_exc(), "red")
+        sys.exit(_FAILURE)
+
+
+def _showing(default: Callable[..., None], flags: Mapping[str, str]) -> Callable[..., None]:
+    """Return what shows warnings: the package's own as a message, others as Python does."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, RerankerWarning):
+            say(f"warning: {with_flags(str(message), flags)}", "yellow")
+        else:
+            default(message, category, *where)
+
+    return show
+
+
+def _end_interrupted() -> NoReturn:
+    """
+    End the process at once, with exit code 130.
+
+    An orderly exit would wait for threads, of which one may be starting an engine, and report
+    tasks that nobody waits for any more. An engine's process ends when this one is gone.
+    """
+    say("interrupted")
+    sys.stdout.flush()
+    os._exit(_INTERRUPTED)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from qwen3_reranker.cli.console import err
+from qwen3_reranker.cli.console import err, say
 
 __all__ = ["convert"]
 
@@ -36,12 +36,10 @@ def convert(
         engine=engine,
         progress=err.is_terminal,
     )
-    err.print(
+    say(
         f"{done.folder}: {done.labels} label(s), head in {done.dtype}, {len(done.linked)} files "
         f"linked ({done.linked_bytes / 1e9:.2f} GB), {len(done.copied)} copied "
-        f"({done.copied_bytes / 1e9:.2f} GB)",
-        markup=False,
-        soft_wrap=True,
+        f"({done.copied_bytes / 1e9:.2f} GB)"
     )
     if not verify:
         return

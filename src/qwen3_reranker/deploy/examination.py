@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -25,12 +25,27 @@ __all__ = ["Examination"]
 
 
 class Examination:
-    """One server, examined; `run` returns the findings."""
+    """
+    One server, examined; `run` returns the findings.
 
-    def __init__(self, server: Server, dialect: Dialect | None, template: Template) -> None:
+    Args:
+        server: The server.
+        dialect: The only dialect to examine; None detects it.
+        template: Who writes the template; "auto" detects it.
+        on_progress: Called before each check with what it looks at.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        dialect: Dialect | None,
+        template: Template,
+        on_progress: Callable[[str], object],
+    ) -> None:
         self._server = server
         self._dialect = dialect
         self._template = template
+        self._on_progress = on_progress
         self._found: list[Finding] = []
 
     async def run(self) -> list[Finding]:
@@ -48,7 +63,11 @@ class Examination:
     def _add(self, *findings: Finding) -> None:
         self._found += findings
 
+    def _show(self, check: str) -> None:
+        self._on_progress(f"{self._server.address.url}: {check}")
+
     async def _reach(self) -> bool:
+        self._show("what it is")
         server, started = self._server, perf_counter()
         try:
             await server.look()
@@ -67,6 +86,7 @@ class Examination:
 
     async def _choose(self) -> Probed | None:
         """Return the way to examine: the reranker's own, or the likeliest of those that answer."""
+        self._show("dialect and template")
         server = self._server
         reason: RerankerError | None = None
         if self._dialect is None or self._template == "auto":
@@ -119,27 +139,32 @@ class Examination:
         server, served = self._server, probed.served
         raw = None if is_embedding(server.info) else await server.raw()
         workings = Workings(server, probed, raw)
+        self._show("determinism")
         try:
             steady, noise = await workings.repeats()
         except RerankerError as error:
             steady, noise = Finding("server", "determinism", "unknown", str(error)), 0.0
-        evidence = await self._gather(probed, raw, noise)
-        scores = examine(evidence)
-        self._add(
-            *[f for f in scores if f.check == "template"],
-            *await self._others(probed, raw, noise),
-            await tried("instruction", workings.instruction()),
-            await tried("control tokens", workings.control_tokens()),
-            await tried("truncation", workings.truncation()),
-            steady,
-            await tried("latency", workings.latency()),
-            *[f for f in scores if f.check != "template"],
-        )
+        self._show("template")
+        scores = examine(await self._gather(probed, raw, noise))
+        self._add(*[f for f in scores if f.check == "template"])
+        self._show("other endpoints")
+        self._add(*await self._others(probed, raw, noise))
+        await self._try("instruction", workings.instruction)
+        await self._try("control tokens", workings.control_tokens)
+        await self._try("truncation", workings.truncation)
+        self._add(steady)
+        await self._try("latency", workings.latency)
+        self._add(*[f for f in scores if f.check != "template"])
+        self._show("golden pairs")
         broken = any(f.status == "problem" for f in scores)
         if not broken:
             await self._golden(probed)
         if served.dialect.name == "sglang-classify":
             self._bias()
+
+    async def _try(self, check: str, finding: Callable[[], Awaitable[Finding]]) -> None:
+        self._show(check)
+        self._add(await tried(check, finding()))
 
     async def _gather(self, probed: Probed, raw: Route | None, noise: float) -> Evidence:
         """Return the evidence about one way, asking no more than it takes."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from qwen3_reranker.terminal import escape_control
+
 __all__ = ["ADVICE", "Area", "Finding", "Report", "Status", "picture"]
 
 Area = Literal["environment", "model", "server", "scores"]
@@ -70,7 +72,8 @@ class Report:
         for one in self.findings:
             code = f" [{one.code}]" if one.code else ""
             advice = f"\n    -> {one.advice}" if one.advice else ""
-            lines.append(f"{one.status:>7}  {one.area}: {one.check}{code}: {one.found}{advice}")
+            line = f"{one.status:>7}  {one.area}: {one.check}{code}: {one.found}{advice}"
+            lines.append(escape_control(line))
         return "\n".join(lines)
 
 

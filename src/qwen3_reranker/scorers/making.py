@@ -33,12 +33,15 @@ def make_scorer(
         raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
     if base_url is None:
         if server:
-            raise InputError(f"{', '.join(server)} are for a server: give base_url= too")
+            names = ", ".join(f"{name}=" for name in server)
+            raise InputError(f"{names} only a server can use: give base_url= too, or leave it out")
         from qwen3_reranker.scorers.vllm import VllmScorer
 
         return VllmScorer(model or DEFAULT_MODEL, max_length=max_length, engine_args=engine_args)
     if engine_args is not None:
-        raise InputError("engine_args= are for an embedded engine, and base_url= is given too")
+        raise InputError(
+            "engine_args= only an embedded engine can use: leave it out, or leave base_url= out"
+        )
     from qwen3_reranker.scorers.remote import RemoteScorer
 
     return RemoteScorer(base_url, model=model, max_length=max_length, **server)
