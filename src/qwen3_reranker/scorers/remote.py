@@ -219,7 +219,10 @@ class RemoteScorer(Scorer):
         try:
             return await task
         except asyncio.CancelledError:
-            if self._closed:
+            caller = asyncio.current_task()
+            # A caller that was interrupted is cancelled first and then closes: it has left, and
+            # nobody would retrieve an error.
+            if self._closed and caller is not None and not caller.cancelling():
                 raise ClosedError("the reranker was closed while the call was waiting") from None
             raise
         finally:
