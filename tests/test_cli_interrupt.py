@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from doctor_servers import vllm
-from scripted_server import HANG, ScriptedServer, but
+from scripted_server import HANG, Reply, Request, ScriptedServer, classify
 
 NOISE = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Exception ignored")
 SCRIPT = """
@@ -32,17 +33,22 @@ def server() -> Iterator[ScriptedServer]:
         yield server
 
 
-def interrupted(*command: str, when: Callable[[], Any]) -> tuple[int, float, str, str]:
+def interrupted(
+    *command: str, when: Callable[[], Any], stdin: str = ""
+) -> tuple[int, float, str, str]:
     """Interrupt a command once `when()` is true; return its exit code, the seconds, its output."""
     process = subprocess.Popen(
         [sys.executable, *command],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    assert process.stdin is not None
     try:
+        process.stdin.write(stdin)
+        process.stdin.flush()
         deadline = time.monotonic() + 60
         while not when():
             assert process.poll() is None, process.communicate()
@@ -69,10 +75,24 @@ def test_in_a_call_that_is_never_answered(server: ScriptedServer, tmp_path: Path
 
 
 def test_in_a_long_file(server: ScriptedServer, tmp_path: Path) -> None:
-    server.always(but(drip=0.001))
+    server.always(lambda request: classify(request) if len(server.asked()) < 6 else HANG)
     (tmp_path / "a.txt").write_text("".join(f"line {i}\n" for i in range(20_000)), "utf-8")
     ask = ("-m", "qwen3_reranker", "rerank", "q", str(tmp_path / "a.txt"), "--base-url", server.url)
-    check(*interrupted(*ask, when=lambda: len(server.asked()) > 8))
+    check(*interrupted(*ask, when=lambda: len(server.asked()) >= 6))
+
+
+def test_while_standard_input_goes_on(server: ScriptedServer) -> None:
+    ask = ("-m", "qwen3_reranker", "rerank", "q", "-", "--base-url", server.url)
+    answered = threading.Event()
+
+    def answer(request: Request) -> Reply:
+        if len(request.body["input"]) > 500:
+            answered.set()
+        return classify(request)
+
+    server.always(answer)
+    lines = "".join(f"line {i}\n" for i in range(1100))  # a part, and the beginning of the next
+    check(*interrupted(*ask, when=answered.is_set, stdin=lines))
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/classify"])
