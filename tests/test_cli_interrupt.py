@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from doctor_servers import vllm
-from scripted_server import HANG, Reply, Request, ScriptedServer, classify
+from scripted_server import HANG, ScriptedServer, classify
 
 NOISE = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Exception ignored")
 SCRIPT = """
@@ -83,16 +82,12 @@ def test_in_a_long_file(server: ScriptedServer, tmp_path: Path) -> None:
 
 def test_while_standard_input_goes_on(server: ScriptedServer) -> None:
     ask = ("-m", "qwen3_reranker", "rerank", "q", "-", "--base-url", server.url)
-    answered = threading.Event()
-
-    def answer(request: Request) -> Reply:
-        if len(request.body["input"]) > 500:
-            answered.set()
-        return classify(request)
-
-    server.always(answer)
     lines = "".join(f"line {i}\n" for i in range(1100))  # a part, and the beginning of the next
-    check(*interrupted(*ask, when=answered.is_set, stdin=lines))
+
+    def scored() -> bool:
+        return sum(len(request.body["input"]) for request in server.asked()) >= 1024
+
+    check(*interrupted(*ask, when=scored, stdin=lines))
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/classify"])
