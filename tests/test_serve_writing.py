@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -26,9 +26,10 @@ from qwen3_reranker.deploy.launch import TEMPLATES
 from qwen3_reranker.deploy.serve import Server, compose, launch, shell, usage
 from qwen3_reranker.deploy.versions import EngineName
 from qwen3_reranker.deploy.yaml_text import dump
-from qwen3_reranker.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, TextWriter
+from qwen3_reranker.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
+TEMPLATE = PREFIX + SUFFIX
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +260,36 @@ def test_the_templates_write_what_the_client_writes(
     assert expected.endswith("</think>\n\n")
     if instruction is None:
         assert template.render({"messages": messages}) == expected
+
+
+CONTENT = (
+    TEXT
+    | st.none()
+    | st.integers()
+    | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), max_size=2)
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "role": st.sampled_from(["system", "user", "assistant", "tool", "query", "document"]),
+            "content": CONTENT,
+            "name": TEXT,
+        },
+    ),
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("file", ["vllm_score.jinja", "sglang_rerank.jinja"])
+@settings(deadline=None)
+@given(messages=MESSAGES)
+@example(messages=[{"role": "user", "content": "warmup"}])  # vLLM 0.32, when it starts
+def test_the_templates_render_any_messages(file: str, messages: list[dict[str, Any]]) -> None:
+    prompt = compiled(file, trim_blocks=True, lstrip_blocks=True).render({"messages": messages})
+    assert prompt.startswith(PREFIX) and prompt.endswith(SUFFIX)
+    # Whatever they hold, no message ends its turn or opens another.
+    assert sum(map(prompt.count, CONTROL_TOKENS)) == sum(map(TEMPLATE.count, CONTROL_TOKENS))
 
 
 _compiled: dict[Any, Any] = {}
