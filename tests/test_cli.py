@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripted_server import ScriptedServer
+from servers.processes import free_port
 
 QUERY = "What is the capital of China?"
 TEXTS = ["Gravity pulls [bold]bodies[/bold].", "The capital of China is Beijing.", "An apple."]
@@ -81,6 +82,44 @@ def test_serve_prints_how_to_start_it() -> None:
     assert "healthcheck:" in compose and "restart: unless-stopped" in compose
     old = run("serve", name, "--print", "shell", "--version", "0.1.0", code=3)
     assert old.stderr.startswith("error: ") and "0.1.0" in old.stderr
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("template", ["server", "client"])
+def test_serve_prints_it_for_another_machine(device: str, template: str) -> None:
+    asked = ["serve", "Qwen/Qwen3-Reranker-0.6B", "--version", "0.33.0"]
+    asked += ["--device", device, "--template", template, "--print"]
+    compose, shell = run(*asked, "compose").stdout, run(*asked, "shell").stdout
+    image = "vllm-cpu-release-repo" if device == "cpu" else "vllm/vllm-openai"
+    assert f"{image}:v0.33.0" in compose
+    assert ("--device cpu" in shell or "--enforce-eager" in shell) == (device == "cpu")
+    for written in (compose, shell):
+        assert ("default_instruction" in written) == (template == "server")
+        assert ("--gpu-memory-utilization: not set" in written) == (device == "gpu")
+
+
+@pytest.mark.parametrize("options", [(), ("--quiet",), ("--log-file", "{log}")])
+def test_serve_hides_the_engines_output_if_it_is_told_to(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n", "utf-8")
+    asked = [option.format(log=log) for option in options]
+    # vLLM ends at once: it has no such option.
+    done = run(
+        "serve", "demo", "--port", str(free_port()), *asked, "--", "--no-such-option", code=2
+    )
+    said = "unrecognized arguments: --no-such-option"
+    # Its end is in the error in any case.
+    assert done.stderr.count(said) == (1 if options else 2)
+    assert said in done.stderr[done.stderr.index("error: vllm") :]
+    assert log.read_text("utf-8").startswith("before\n")
+    assert (said in log.read_text("utf-8")) == ("--log-file" in options)
+
+
+def test_serve_wants_a_log_file_that_can_be_written(tmp_path: Path) -> None:
+    done = run("serve", "demo", "--log-file", str(tmp_path), code=2)
+    assert done.stderr == f"error: --log-file {tmp_path}: Is a directory: give a file to write to\n"
 
 
 def test_the_doctors_exit_code(url: str) -> None:

@@ -18,8 +18,9 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.deploy.convert import convert
-from qwen3_reranker.deploy.options import Kind
-from qwen3_reranker.deploy.serve import Launch, Server, launch
+from qwen3_reranker.deploy.machine import machine_environment, machine_flags
+from qwen3_reranker.deploy.options import Device, Kind
+from qwen3_reranker.deploy.serve import Launch, Server, launch, shell
 from qwen3_reranker.deploy.versions import EngineName, Found, find
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
@@ -56,6 +57,7 @@ VLLM = {
     "--enable-prefix-caching",
 }
 OLD = VLLM | {"--hf-overrides", "--no-enable-chunked-prefill"}
+ASCEND = OLD - {"--enable-prefix-caching"} | {"--no-enable-prefix-caching"}
 SGLANG = {"--host", "--port", "--context-length"}
 
 
@@ -72,7 +74,8 @@ SGLANG = {"--host", "--port", "--context-length"}
         ("vllm", "0.26.0", "causal", VLLM | {"--runner", "--chat-template", "--hf-overrides"}),
         ("vllm", "0.33.1rc1+cu130", "one-label", VLLM | {"--runner", "--chat-template"}),
         ("vllm", "1.0", "two-label", VLLM | {"--runner"}),
-        ("vllm-ascend", "0.9.2rc1", "causal", OLD | {"--task"}),
+        ("vllm-ascend", "0.9.2rc1", "causal", ASCEND | {"--task"}),
+        ("vllm-ascend", "0.17.0rc1", "causal", ASCEND | {"--runner", "--chat-template"}),
         ("vllm-ascend", "0.18.0", "causal", OLD | {"--runner", "--chat-template"}),
         ("sglang", "0.4.10", "causal", SGLANG),
         ("sglang", "0.5.5.post3", "causal", SGLANG),
@@ -83,7 +86,7 @@ SGLANG = {"--host", "--port", "--context-length"}
 def test_the_flags_of_a_version(
     engine: EngineName, version: str, kind: Kind, expected: set[str]
 ) -> None:
-    made = launch("acme/reranker", engine=engine, version=version, kind=kind, cpu=False)
+    made = launch("acme/reranker", engine=engine, version=version, kind=kind, device="gpu")
     found = flags(made)
     assert set(found) == expected
     assert found.get("--task", "score") == "score"
@@ -91,7 +94,8 @@ def test_the_flags_of_a_version(
     assert json.loads(found.get("--hf-overrides") or "{}") == (
         ORIGINAL if "--hf-overrides" in expected else {}
     )
-    assert found.get("--max-model-len", found.get("--context-length")) == "8192"
+    assert found.get("--max-model-len", "8193") == "8193"
+    assert found.get("--context-length", "8192") == "8192"
     assert made.model in made.argv
 
 
@@ -106,11 +110,11 @@ def test_what_is_asked_for_is_in_the_command() -> None:
         "port": 9000,
         "extra": ("--gpu-memory-utilization", "0.3", "--enforce-eager"),
     }
-    vllm = launch(MODEL, version="0.32.0", cpu=False, **asked)
+    vllm = launch(MODEL, version="0.32.0", device="gpu", **asked)
     assert (
         flags(vllm).items()
         >= {
-            "--max-model-len": "16384",
+            "--max-model-len": "16385",
             "--max-num-batched-tokens": "16384",
             "--dtype": "bfloat16",
             "--tensor-parallel-size": "2",
@@ -131,19 +135,148 @@ def test_what_is_asked_for_is_in_the_command() -> None:
 
 
 def test_a_cpu_gets_its_own_flags_and_variables() -> None:
-    made = launch("demo", version="0.32.0", cpu=True, max_length=1024)
+    made = launch("demo", version="0.32.0", device="cpu", max_length=1024)
     found = flags(made)
     assert {"--enforce-eager", "--block-size", "--kv-cache-memory-bytes"} <= set(found)
     assert found["--distributed-executor-backend"] == "uni"
     assert made.environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    # How many cores there are is asked for where it runs.
+    assert "OMP_NUM_THREADS" not in made.environment
+    assert int(machine_environment(made)["OMP_NUM_THREADS"]) >= 1
     assert made.devices == 0
-    old = launch("demo", version="0.20.0", cpu=True)
+    old = launch("demo", version="0.20.0", device="cpu")
     assert "--enforce-eager" in flags(old)
     assert "--block-size" not in flags(old)
     assert "--no-enable-chunked-prefill" not in flags(old)
-    sglang = launch("demo", engine="sglang", cpu=True)
+    sglang = launch("demo", engine="sglang", device="cpu")
     assert flags(sglang)["--device"] == "cpu"
-    assert sglang.environment == {"SGLANG_USE_CPU_ENGINE": "1"}
+    assert sglang.environment == machine_environment(sglang) == {"SGLANG_USE_CPU_ENGINE": "1"}
+
+
+def test_ascend_says_why_it_caches_no_prefixes() -> None:
+    notes = launch(MODEL, engine="vllm-ascend", version="0.17.0rc1").notes
+    assert any("vllm-ascend#7145" in note for note in notes)
+    for engine, version in (("vllm-ascend", "0.18.0rc1"), ("vllm", "0.17.0")):
+        made = launch(MODEL, engine=engine, version=version, device="gpu")  # type: ignore[arg-type]
+        assert "--enable-prefix-caching" in made.argv
+        assert not any("vllm-ascend#" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("version", ["0.9.2", "0.25.0", "0.26.0", "0.33.0"])
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("max_length", [512, 8192, 40960])
+def test_the_limit_of_a_vllm_is_a_token_above_the_longest_prompt(
+    version: str, device: Device, max_length: int
+) -> None:
+    found = flags(launch(MODEL, version=version, device=device, max_length=max_length))
+    limit = int(found["--max-model-len"] or 0)
+    assert limit == max_length + 1
+    # Else vLLM refuses to start: above the model's positions, and below them where each prompt
+    # has to be computed in one step.
+    overrides = json.loads(found["--hf-overrides"] or "")
+    assert overrides.get("max_position_embeddings", 40960) >= limit
+    assert ("max_position_embeddings" in overrides) == (max_length == 40960)
+    step = int(found["--max-num-batched-tokens"] or 0)
+    assert step >= (limit if "--no-enable-chunked-prefill" in found else 0)
+    assert step >= (max_length if device == "gpu" else 0)
+
+
+def test_the_positions_of_a_converted_checkpoint_are_raised_too() -> None:
+    made = launch("acme/r", version="0.32.0", kind="one-label", max_length=40960)
+    assert json.loads(flags(made)["--hf-overrides"] or "") == {"max_position_embeddings": 40961}
+
+
+@pytest.mark.parametrize(
+    ("engine", "version"), [("vllm", "0.32.0"), ("vllm-ascend", "0.18.0"), ("sglang", "0.5.23")]
+)
+def test_clients_that_write_the_prompt_get_no_template(engine: EngineName, version: str) -> None:
+    server = launch(MODEL, engine=engine, version=version, device="gpu")
+    client = launch(MODEL, engine=engine, version=version, device="gpu", template="client")
+    assert server.template is not None and client.template is None
+    assert set(flags(server)) - set(flags(client)) == {"--chat-template"}
+    assert any("no --chat-template: for clients that write" in note for note in client.notes)
+
+
+def test_what_a_checkpoint_declares_is_told_where_vllm_applies_it() -> None:
+    told = [
+        "sentence-transformers" in " ".join(launch(MODEL, version=v, template="client").notes)
+        for v in ("0.32.0", "0.33.0")
+    ]
+    assert told == [False, True]
+
+
+@pytest.mark.parametrize(("dtype", "gib"), [("auto", 5.7), ("float32", 9.5)])
+def test_the_memory_that_a_published_model_needs(dtype: str, gib: float) -> None:
+    # The weights of 0.6 B parameters, 2.6 GiB of cache in bf16, 2 GiB for activations.
+    made = launch(MODEL, version="0.33.0", device="gpu", dtype=dtype)
+    assert made.memory is not None
+    assert made.memory.total / 2**30 == pytest.approx(gib, abs=0.1)
+    assert f"{gib} GiB would do" in shell(made)
+    unknown = launch("acme/r", version="0.33.0", device="gpu", kind="causal")
+    assert unknown.memory is None and "vLLM takes nearly all of it" in shell(unknown)
+    assert launch(MODEL, version="0.33.0", device="cpu").memory is None
+
+
+def nvidia_smi(folder: Path, script: str) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 81559; echo 24564", {"--gpu-memory-utilization": "0.240"}),
+        ("echo 4096", {"--gpu-memory-utilization": "0.920"}),
+        ("echo 'No devices were found'; exit 6", {}),
+        ("echo '[N/A]'", {}),
+        ("", {}),
+    ],
+)
+def test_a_gpu_that_is_here_is_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, expected: dict[str, str]
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    nvidia_smi(tmp_path, script)
+    made = launch(MODEL, version="0.33.0", device="gpu", extra=("--seed", "7"))
+    found = {group[0]: group[1] for group in machine_flags(made)}
+    cache = {"--kv-cache-memory-bytes": str(made.memory.cache)} if expected else {}  # type: ignore[union-attr]
+    assert found == expected | cache
+    # What the user says comes last, and wins.
+    assert made.command(machine=machine_flags(made))[-1] == ("--seed", "7")
+    old = machine_flags(launch(MODEL, version="0.26.0", device="gpu"))
+    assert {group[0] for group in old} == set(expected)
+    # A script or a compose file is for another machine.
+    assert not expected.keys() & set(made.argv)
+    for other in (
+        launch(MODEL, version="0.33.0", device="cpu"),
+        launch(MODEL, engine="sglang", device="gpu"),
+        launch("acme/r", version="0.33.0", device="gpu", kind="causal"),
+    ):
+        assert machine_flags(other) == []
+
+
+def test_a_machine_without_an_nvidia_gpu_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine_flags(launch(MODEL, version="0.33.0", device="gpu")) == []
+
+
+def test_the_device_is_the_installed_engines_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LAUNCH, "find", lambda *_: Found("vllm-cpu", "0.32.0"))
+    made = launch(MODEL)
+    assert (made.devices, made.installed) == (0, True)
+    assert any("because vllm-cpu is installed here" in note for note in made.notes)
+    gpu = launch(MODEL, device="gpu")
+    assert (gpu.devices, gpu.installed, gpu.version) == (1, False, "0.33.0")
+    assert gpu.notes[0].startswith("vllm-cpu is installed here: written for vllm 0.33.0")
+    with pytest.raises(MissingDependencyError, match=r"vllm 0\.33\.0 for a GPU is not installed"):
+        Server(gpu)
+    monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
+    assert (launch(MODEL).devices, launch(MODEL, device="cpu").devices) == (1, 0)
 
 
 def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,17 +284,17 @@ def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     assert here is not None
     made = launch("demo")
     assert (made.version, made.installed) == (here.version, True)
-    assert made.program[0].startswith(str(Path(sys.executable).parent))
+    assert made.program[0][0].startswith(str(Path(sys.executable).parent))
     # Another version than the one that is here cannot be started here.
     other = launch("demo", version="0.20.0")
     assert not other.installed
-    with pytest.raises(MissingDependencyError, match=r"vllm 0\.20\.0 is not installed"):
+    with pytest.raises(MissingDependencyError, match=r"vllm 0\.20\.0 for a CPU is not installed"):
         Server(other)
 
     monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
-    nowhere = launch("demo", cpu=False)
+    nowhere = launch("demo", device="gpu")
     assert nowhere.version == "0.33.0"
-    assert nowhere.program == ("vllm", "serve")
+    assert nowhere.program == (("vllm", "serve"), "")
     assert "no vllm is installed here" in nowhere.notes[0]
 
 
@@ -202,6 +335,9 @@ def test_another_python_is_asked() -> None:
         (MODEL, {"engine": "vllm-ascend", "version": "0.8.5"}, UnsupportedVersionError, "too old"),
         (MODEL, {"version": "latest"}, InputError, "'latest' is no version"),
         (MODEL, {"engine": "tei"}, InputError, "'tei' is none of"),
+        (MODEL, {"device": "tpu"}, InputError, "device='tpu'"),
+        (MODEL, {"engine": "vllm-ascend", "device": "cpu"}, InputError, "NPUs alone"),
+        (MODEL, {"template": "both"}, InputError, "template='both'"),
         (MODEL, {"port": 0}, InputError, "port=0"),
         (MODEL, {"host": "a b"}, InputError, "'a b'"),
         (MODEL, {"host": "--port"}, InputError, "'--port'"),

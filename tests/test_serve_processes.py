@@ -46,8 +46,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import replace
 from qwen3_reranker.deploy.serve import launch, serve
-program = (sys.executable, "-c", sys.argv[2])
-made = launch("demo", port=int(sys.argv[1]), version="0.32.0", cpu=True)
+program = (sys.executable, "-c", sys.argv[2]), "--model"
+made = launch("demo", port=int(sys.argv[1]), version="0.32.0", device="cpu")
 made = replace(made, installed=True, program=program)
 serve(made, show=lambda line: print(line, flush=True))
 print("ended", flush=True)
@@ -55,8 +55,8 @@ print("ended", flush=True)
 
 
 def fake(code: str, **arguments: str | None) -> Launch:
-    made = launch("demo", port=free_port(), version="0.32.0", cpu=True, **arguments)  # type: ignore[arg-type]
-    return replace(made, installed=True, program=(sys.executable, "-c", code))
+    made = launch("demo", port=free_port(), version="0.32.0", device="cpu", **arguments)  # type: ignore[arg-type]
+    return replace(made, installed=True, program=((sys.executable, "-c", code), "--model"))
 
 
 def gone(pid: int) -> bool:
@@ -96,7 +96,7 @@ def test_one_that_dies_says_why() -> None:
 
 
 def test_one_that_is_not_there_says_so() -> None:
-    made = replace(fake(DIES), program=("/nowhere/vllm", "serve"))
+    made = replace(fake(DIES), program=(("/nowhere/vllm", "serve"), ""))
     with pytest.raises(EngineError, match=r"(?s)status 127.*/nowhere/vllm cannot be started"):
         serve(made, log=io.StringIO(), show=lambda _: None)
 

@@ -22,7 +22,8 @@ from qwen3_reranker import (
     InputError,
 )
 from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.deploy.launch import TEMPLATES
+from qwen3_reranker.deploy.launch import TEMPLATES, portable_program
+from qwen3_reranker.deploy.options import Device
 from qwen3_reranker.deploy.serve import Server, compose, launch, shell, usage
 from qwen3_reranker.deploy.versions import EngineName
 from qwen3_reranker.deploy.yaml_text import dump
@@ -53,43 +54,123 @@ def test_the_key_is_read_when_it_is_used(
         Server(replace(launch("demo", engine=engine, api_key_variable="NOT_SET"), installed=True))
 
 
-@pytest.mark.skipif(shutil.which("sh") is None, reason="a POSIX shell runs the command")
+# In the place of an engine's program: notes what it was given.
+RECORDER = """#!{python} -I
+import json, os, sys
+words = sys.argv[1:]
+template = words[words.index("--chat-template") + 1] if "--chat-template" in words else None
+template = template and [template, open(template, encoding="utf-8").read()]
+print(json.dumps({{"words": words, "template": template, "env": dict(os.environ)}}))
+"""
+
+
+def run_script(
+    folder: Path, script: str, *arguments: str, name: str = "vllm", **env: str
+) -> tuple[subprocess.CompletedProcess[str], Any]:
+    """Run a printed script on "another machine": nothing is set there but a PATH and `env`."""
+    program = folder / name
+    program.write_text(RECORDER.format(python=sys.executable))
+    program.chmod(0o755)
+    (folder / "serve.sh").write_text(script)
+    done = subprocess.run(
+        ["sh", str(folder / "serve.sh"), *arguments],
+        env={"PATH": f"{folder}:/usr/bin:/bin", "TMPDIR": str(folder), **env},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, json.loads(done.stdout) if done.returncode == 0 else None
+
+
+SHELL = pytest.mark.skipif(shutil.which("sh") is None, reason="a POSIX shell runs the script")
+
+
+@SHELL
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_a_shell_runs_the_command_as_it_is_meant(tmp_path: Path, engine: EngineName) -> None:
-    script = tmp_path / ("vllm" if engine == "vllm" else "python3")
-    script.write_text(
-        f"#!{sys.executable}\nimport json, os, sys\n"
-        "print(json.dumps([sys.argv[1:], os.environ.get('VLLM_API_KEY')]))\n"
-    )
-    script.chmod(0o755)
     hostile = 'it\'s $HOME `id` "!" \\ \n# $(id) ü'
     made = launch(
         f"acme/{hostile}",
         engine=engine,
         version="0.26.0" if engine == "vllm" else "0.5.23",
         kind="causal",
-        cpu=False,
+        device="gpu",
         served_name=hostile,
         api_key_variable="RERANK_KEY",
         extra=("--chat-template-kwargs", hostile),
     )
     key = "k'e\"y $x"
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RERANK_KEY": key}
-    run = subprocess.run(
-        ["sh", "-c", shell(made)], env=env, capture_output=True, text=True, check=True
-    )
-    words, given_key = json.loads(run.stdout)
-    asked = made.argv[1:]
-    assert words == (asked if engine == "vllm" else [*asked, f"--api-key={key}"])
-    assert given_key == (key if engine == "vllm" else None)
+    name = "vllm" if engine == "vllm" else "python3"
+    done, given = run_script(tmp_path, shell(made), name=name, RERANK_KEY=key)
+    assert done.returncode == 0, done.stderr
+    path, _ = given["template"]
+    (first, *words), flag = portable_program(engine, cpu=False)
+    command = made.command(program=((first, *words), flag), template=path)
+    asked = [word for group in command for word in group][1:]
+    assert given["words"] == (asked if engine == "vllm" else [*asked, f"--api-key={key}"])
+    assert given["env"].get("VLLM_API_KEY") == (key if engine == "vllm" else None)
 
-    del env["RERANK_KEY"]
-    run = subprocess.run(
-        ["sh", "-c", shell(made)], env=env, capture_output=True, text=True, check=False
-    )
-    assert run.returncode
-    assert "set RERANK_KEY" in run.stderr
-    assert not run.stdout
+    done, _ = run_script(tmp_path, shell(made), name=name)
+    assert done.returncode and "set RERANK_KEY" in done.stderr and not done.stdout
+
+
+@SHELL
+@pytest.mark.parametrize(
+    ("engine", "device"),
+    [
+        ("vllm", "cpu"),
+        ("vllm", "gpu"),
+        ("vllm-ascend", "gpu"),
+        ("sglang", "cpu"),
+        ("sglang", "gpu"),
+    ],
+)
+def test_the_script_needs_nothing_of_this_machine(
+    tmp_path: Path, engine: EngineName, device: Device
+) -> None:
+    made = launch(MODEL, engine=engine, device=device, python=sys.executable)
+    script = shell(made)
+    for path in (sys.prefix, sys.executable, Path.home(), Path.cwd(), TEMPLATES):
+        assert str(path) not in script
+    assert "OMP_NUM_THREADS" not in script
+    name = "vllm" if device == "gpu" and engine != "sglang" else "python3"
+    done, given = run_script(tmp_path, script, name=name)
+    assert done.returncode == 0, done.stderr
+    path, text = given["template"]
+    assert made.template is not None
+    # Where and under which suffix: SGLang takes any other for JSON.
+    assert path.startswith(str(tmp_path)) and path.endswith(".jinja")
+    assert text.rstrip("\n") == made.template.read_text("utf-8").rstrip("\n")
+    assert given["env"].items() >= made.environment.items()
+    # What is set there stays.
+    if device == "cpu":
+        variable = next(iter(made.environment))
+        _, given = run_script(tmp_path, script, name=name, **{variable: "mine"})
+        assert given["env"][variable] == "mine"
+
+
+@SHELL
+def test_the_script_takes_the_models_folder_as_an_argument(tmp_path: Path) -> None:
+    folder = tmp_path / "it's a {model} $x"
+    shutil.copytree(DEMO_MODEL, folder)
+    script = shell(launch(folder, version="0.32.0", device="gpu", template="client"))
+    for arguments, model in (((), str(folder)), (("/else where",), "/else where")):
+        done, given = run_script(tmp_path, script, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert given["words"][:2] == ["serve", model]
+        assert given["template"] is None and "END_OF" not in script
+
+
+def test_a_compose_file_holds_no_core_count_and_no_path_of_this_machine() -> None:
+    for device in ("cpu", "gpu"):
+        written = compose(launch(MODEL, version="0.33.0", device=device, python=sys.executable))
+        for path in (sys.prefix, Path.cwd()):
+            assert str(path) not in written
+        assert "OMP_NUM_THREADS" not in written
+        # No engine of that version is installed here.
+        assert ("vllm-cpu-release-repo:v0.33.0" in written) == (device == "cpu")
+        assert ("driver: nvidia" in written) == (device == "gpu")
 
 
 def interpolated(value: Any, variables: dict[str, str]) -> Any:
@@ -118,7 +199,7 @@ def test_compose_runs_the_command_as_it_is_meant(engine: EngineName) -> None:
         f"acme/{hostile}",
         engine=engine,
         kind="causal",
-        cpu=False,
+        device="gpu",
         version="0.5.23" if engine == "sglang" else "0.18.0",
         host="192.0.2.1",
         tensor_parallel=2,
@@ -129,7 +210,7 @@ def test_compose_runs_the_command_as_it_is_meant(engine: EngineName) -> None:
     content = interpolated(yaml.safe_load(compose(made)), variables)
     service = content["services"]["reranker"]
     words = service["entrypoint"] + service["command"]
-    expected = made.command("0.0.0.0", "/etc/qwen3-reranker/template.jinja")
+    expected = made.command(host="0.0.0.0", template="/etc/qwen3-reranker/template.jinja")
     assert words[: len(made.argv)] == [word for group in expected for word in group]
     assert words[len(made.argv) :] == (["--api-key=k"] if engine == "sglang" else [])
     assert service["environment"].get("VLLM_API_KEY") == (None if engine == "sglang" else "k")
@@ -156,7 +237,7 @@ def test_a_folder_is_mounted_where_it_lies(tmp_path: Path) -> None:
     repository = tmp_path / "models--acme--$reranker"
     snapshot = repository / "snapshots/abc"
     shutil.copytree(DEMO_MODEL, snapshot)
-    made = launch(snapshot, version="0.32.0", cpu=True)
+    made = launch(snapshot, version="0.32.0", device="cpu")
     content = yaml.safe_load(compose(made))
     service = interpolated(content, {})["services"]["reranker"]
     [volume] = service["volumes"]
@@ -166,8 +247,8 @@ def test_a_folder_is_mounted_where_it_lies(tmp_path: Path) -> None:
     assert "deploy" not in service
     assert service["image"].endswith("vllm-cpu-release-repo:v0.32.0")
     with pytest.raises(InputError, match="give image="):
-        compose(launch("demo", engine="sglang", cpu=True))
-    assert "image: mine\n" in compose(launch("demo", engine="sglang", cpu=True), image="mine")
+        compose(launch("demo", engine="sglang", device="cpu"))
+    assert "image: mine\n" in compose(launch("demo", engine="sglang", device="cpu"), image="mine")
 
 
 def docker_compose() -> bool:
@@ -179,7 +260,9 @@ def docker_compose() -> bool:
 @pytest.mark.skipif(not docker_compose(), reason="Docker Compose is not installed")
 @pytest.mark.parametrize("engine", ["vllm", "vllm-ascend", "sglang"])
 def test_docker_compose_accepts_the_file(tmp_path: Path, engine: EngineName) -> None:
-    made = launch(MODEL, engine=engine, cpu=False, api_key_variable="RERANK_KEY", served_name="$x")
+    made = launch(
+        MODEL, engine=engine, device="gpu", api_key_variable="RERANK_KEY", served_name="$x"
+    )
     file = tmp_path / "compose.yaml"
     file.write_text(compose(made))
     command = ["docker", "compose", "-f", str(file), "config", "--format", "json"]
@@ -191,9 +274,9 @@ def test_docker_compose_accepts_the_file(tmp_path: Path, engine: EngineName) -> 
 
 
 def test_no_name_ends_a_comment() -> None:
-    made = launch("acme/x\nrm -rf /", version="0.26.0", kind="causal", cpu=False)
+    made = launch("acme/x\nrm -rf /", version="0.26.0", kind="causal", device="gpu")
     title = "# acme/x rm -rf / (causal) on vllm 0.26.0"
-    assert shell(made).splitlines()[0] == compose(made).splitlines()[0] == title
+    assert shell(made).splitlines()[1] == compose(made).splitlines()[0] == title
 
 
 VALUES = st.recursive(

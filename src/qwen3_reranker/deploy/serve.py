@@ -1,4 +1,4 @@
-"""Starts a server of a Qwen3 reranker, waits until it can work, and ends it for sure."""
+"""Start a server of a Qwen3 reranker, wait until it can work, and end it with all its processes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import httpx
 
 from qwen3_reranker.deploy import guard
 from qwen3_reranker.deploy.launch import Launch, launch
+from qwen3_reranker.deploy.machine import machine_environment, machine_flags
 from qwen3_reranker.deploy.writing import compose, shell, usage
 from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
 
@@ -44,18 +45,18 @@ def serve(
     show: Callable[[str], object] = print,
 ) -> None:
     """
-    Start a server and keep it until Ctrl-C, SIGTERM or the terminal's end; then end it.
+    Start a server, and keep it until Ctrl-C, SIGTERM or the end of the terminal.
 
     Args:
         wanted: What `launch` returned.
-        timeout: The seconds until it must be able to work, with the loading of the model.
-        log: What gets the server's own output; None is standard error.
-        show: Gets what is said to the user, a line at a time.
+        timeout: Seconds until the server must be able to work, the loading of the model included.
+        log: The file that the server's output is written to; None is standard error.
+        show: Is called with each line that is meant for the user.
 
     Raises:
         MissingDependencyError: The engine is not installed here.
         InputError: The port is taken, or the key's variable is not set.
-        EngineError: The server ended by itself, or was not up in time; with its log's end.
+        EngineError: The server ended by itself, or was not up in time; with the end of its log.
     """
     with _asked_to_end() as end, Server(wanted, log=log) as server:
         show(f"starting {wanted.engine} {wanted.version} for {wanted.model} ...")
@@ -72,12 +73,13 @@ def serve(
 
 class Server:
     """
-    A server that runs between `with` and its end, also if this process is killed meanwhile.
+    A server that runs while a `with` block does, and ends even if this process is killed.
 
     Args:
         wanted: What `launch` returned.
-        log: What gets the server's output, without the key; None is standard error.
-        patience: The seconds that it has for an orderly end.
+        log: The file that the server's output is written to, without the key; None is standard
+            error.
+        patience: Seconds that the server has for an orderly end, before it is killed.
 
     Raises:
         MissingDependencyError: The engine is not installed here.
@@ -92,9 +94,9 @@ class Server:
     ) -> None:
         if not wanted.installed:
             raise MissingDependencyError(
-                f"{wanted.engine} {wanted.version} is not installed there: pip install "
-                f"'{wanted.engine}=={wanted.version}', name the python that has it, or print the "
-                "command for where it is"
+                f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is not "
+                f"installed: pip install '{wanted.engine}=={wanted.version}', name the python that "
+                "has it, or print the command for the machine that has it"
             )
         self.launch = wanted
         self.start_seconds = 0.0
@@ -113,8 +115,10 @@ class Server:
 
     def __enter__(self) -> Self:
         _check_port(self.launch.host, self.launch.port)
-        argv = [sys.executable, "-I", guard.__file__, str(self._patience), *self.launch.argv]
-        env = {**self.launch.environment, "PYTHONUNBUFFERED": "1", **os.environ}
+        command = self.launch.command(machine=machine_flags(self.launch))
+        words = [word for group in command for word in group]
+        argv = [sys.executable, "-I", guard.__file__, str(self._patience), *words]
+        env = {**machine_environment(self.launch), "PYTHONUNBUFFERED": "1", **os.environ}
         if self.launch.key is not None:
             if self.launch.key.option:
                 argv.append(f"{self.launch.key.target}={self._key}")

@@ -1,17 +1,21 @@
-"""A launch as something to keep: a command for a shell, or a compose file."""
+"""Write a launch down to keep it: as a script for a shell, or as a compose file."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
-from qwen3_reranker.deploy.launch import Launch
+from qwen3_reranker.deploy.launch import Launch, portable_program
+from qwen3_reranker.deploy.options import Option
 from qwen3_reranker.deploy.versions import EngineName
 from qwen3_reranker.deploy.yaml_text import Value, dump
 from qwen3_reranker.errors import InputError
 
 __all__ = ["compose", "shell", "usage"]
 
+# What a shell script puts in their places; no argument can hold a NUL.
+_TEMPLATE_SLOT, _MODEL_SLOT = "\0template", "\0model"
+_END = "END_OF_TEMPLATE"
 _TEMPLATE = "/etc/qwen3-reranker/template.jinja"
 _HUB_CACHE = "/root/.cache/huggingface"
 _ENTRYPOINTS: dict[EngineName, list[str]] = {
@@ -39,43 +43,73 @@ _PROBE = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:{}/hea
 
 def shell(launch: Launch) -> str:
     """
-    Return a command to paste into a POSIX shell, with the notes as comments.
+    Return a script for a POSIX shell that starts the server, on this machine or another.
 
-    A key is read from its environment variable by the shell, which stops if that is not set.
+    The score template is in the script. The engine is the one that the shell finds (`vllm` or
+    `python3`). A model's folder can be given as the script's first argument. A key is read from
+    its environment variable, and without it the script stops. The notes are comments.
     """
-    lines = [f"# {_line(_title(launch))}", *(f"# - {_line(note)}" for note in launch.notes)]
-    lines += [f"{name}={shlex.quote(value)} \\" for name, value in launch.environment.items()]
-    groups = [" ".join(map(shlex.quote, group)) for group in launch.command()]
+    lines = [
+        "#!/bin/sh",
+        f"# {_line(_title(launch))}",
+        *(f"# - {_line(note)}" for note in _notes(launch)),
+    ]
+    if launch.is_folder:
+        lines.append("# - on another machine, give the path of the model's folder as an argument")
+    lines.append("set -eu")
+    if launch.is_folder:
+        lines.append(f"model=${{1-{shlex.quote(launch.model)}}}")
+    for name, value in launch.environment.items():
+        lines.append(f'export {name}="${{{name}-{value}}}"')
+    command = _command(launch)
     if launch.key is not None:
         secret = f'"${{{launch.key.variable}:?{_ask(launch.key.variable)}}}"'
         if launch.key.option:
-            groups.append(f"{launch.key.target}={secret}")
+            command.append(f"{launch.key.target}={secret}")
         else:
-            lines.append(f"{launch.key.target}={secret} \\")
-    lines.append(" \\\n  ".join(groups))
+            lines.append(f"export {launch.key.target}={secret}")
+    if launch.template is not None:
+        text = launch.template.read_text("utf-8").removesuffix("\n")
+        lines += ['template="$(mktemp -d)/template.jinja"', f"cat > \"$template\" <<'{_END}'", text]
+        lines.append(_END)
+    lines.append("exec " + " \\\n  ".join(command))
     return "\n".join(lines) + "\n"
+
+
+def _command(launch: Launch) -> list[str]:
+    """Return the words of each line of the script's command, quoted."""
+    slots = {_TEMPLATE_SLOT: '"$template"', _MODEL_SLOT: '"$model"'}
+
+    def line(group: Option) -> str:
+        return " ".join(slots.get(word) or shlex.quote(word) for word in group)
+
+    groups = launch.command(
+        program=portable_program(launch.engine, cpu=not launch.devices),
+        model=_MODEL_SLOT if launch.is_folder else None,
+        template=_TEMPLATE_SLOT,
+    )
+    return [line(group) for group in groups]
 
 
 def compose(launch: Launch, *, image: str | None = None) -> str:
     """
     Return a compose file with one service, the server.
 
-    The template is in the file itself (Docker Compose 2.23.1 and later), so that it can be moved
-    to another machine. A model's folder is mounted at its own path, and the hub's cache of the
-    user who starts it, so that nothing is loaded twice.
+    The score template is in the file (Docker Compose 2.23.1 and later), so that the file works on
+    another machine. A model's folder is mounted at its own path. The hub's cache of the user who
+    starts the server is mounted too, so that nothing is downloaded twice.
 
     Args:
         launch: What is served.
-        image: The container's image; None takes the engine's own of that version.
+        image: The container's image; None takes the engine's own for its version.
 
     Raises:
-        InputError: There is no image that is known for this.
+        InputError: No image is known for this engine and device.
     """
     host = "::" if ":" in launch.host else "0.0.0.0"  # noqa: S104, the port decides who reaches it
-    groups = launch.command(host, _TEMPLATE)[1:]
-    words = [word for group in groups for word in group]
-    model = [launch.model] if launch.engine != "sglang" else ["--model-path", launch.model]
-    command = [_literal(word) for word in [*model, *words]]
+    flag = "--model-path" if launch.engine == "sglang" else ""
+    groups = launch.command(program=((), flag), host=host, template=_TEMPLATE)
+    command = [_literal(word) for group in groups for word in group]
     environment: dict[str, Value] = {
         name: _literal(value) for name, value in launch.environment.items()
     }
@@ -112,7 +146,9 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
         service["configs"] = [{"source": "template", "target": _TEMPLATE}]
         text = launch.template.read_text("utf-8")
         content["configs"] = {"template": {"content": _literal(text)}}
-    notes = list(launch.notes)
+    notes = _notes(launch)
+    if launch.is_folder:
+        notes.append("volumes: on another machine, change the path of the model's folder")
     if launch.engine == "vllm-ascend":
         service["devices"] = [
             *(f"/dev/davinci{n}" for n in range(launch.devices)),
@@ -140,6 +176,30 @@ def usage(launch: Launch) -> tuple[str, str]:
     return (
         f"{begin}from qwen3_reranker.langchain {made}",
         f"{begin}from qwen3_reranker.llama_index {made}",
+    )
+
+
+def _notes(launch: Launch) -> list[str]:
+    """Return the notes of a launch, with the one on memory, which a machine's own start needs not."""
+    notes = list(launch.notes)
+    if launch.devices and launch.engine != "sglang":
+        notes.append(_memory_note(launch))
+    return notes
+
+
+def _memory_note(launch: Launch) -> str:
+    note = (
+        "--gpu-memory-utilization: not set, for it is a share of the device's memory, which is not "
+        "known here; vLLM takes nearly all of it"
+    )
+    if launch.memory is None:
+        return note
+    sizes = (launch.memory.total, launch.memory.weights, launch.memory.cache)
+    total, weights, cache = (f"{size / 2**30:.1f}" for size in sizes)
+    return (
+        f"{note}, and {total} GiB would do (weights {weights}, cache {cache}, the rest for "
+        "activations): where others need the device, add that share, such as "
+        f"--gpu-memory-utilization {launch.memory.share(80 * 2**30):.2f} for 80 GiB"
     )
 
 
@@ -176,7 +236,7 @@ def _image(launch: Launch) -> str:
 
 def _volumes(launch: Launch) -> list[Value]:
     volumes: list[Value] = []
-    if launch.model.startswith("/"):
+    if launch.is_folder:
         folder = Path(launch.model)
         if folder.parent.name == "snapshots":
             # In the hub's cache, where a snapshot's files are links to what lies beside it.

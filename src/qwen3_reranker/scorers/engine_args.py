@@ -12,6 +12,7 @@ import re
 import shutil
 import sysconfig
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import InputError, UnsupportedVersionError
 
 __all__ = [
+    "CPU_BLOCK",
     "ORIGINAL",
     "SUPPORTED",
+    "MemoryNeeds",
     "check_version",
     "cpu_environment",
     "engine_arguments",
+    "memory_needs",
     "one_token_more",
     "step_tokens",
 ]
@@ -46,7 +50,7 @@ _GPU_STEP = 8192
 _CPU_STEP = 2048
 # The blocks of CPU attention are multiples of 32. vLLM's own 128 is longer than the head that
 # all documents of a query share, so it would never be reused.
-_CPU_BLOCK = 32
+CPU_BLOCK = 32
 _ACTIVATIONS = 2 * 2**30
 
 
@@ -95,7 +99,7 @@ def engine_arguments(
         "use_tqdm_on_load": False,
     }
     if device_memory is None:
-        args |= {"block_size": _CPU_BLOCK, "enforce_eager": not _can_compile()}
+        args |= {"block_size": CPU_BLOCK, "enforce_eager": not _can_compile()}
         if user.get("tensor_parallel_size", 1) == 1:
             args["distributed_executor_backend"] = "uni"
     args |= {key: value for key, value in user.items() if key != "hf_overrides"}
@@ -149,31 +153,65 @@ def cpu_environment() -> dict[str, str]:
     }
 
 
-def _memory(
-    checkpoint: Checkpoint, args: Mapping[str, Any], device_memory: int | None
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class MemoryNeeds:
     """
-    Return the memory arguments: the weights, and a cache for what is in the works at once.
+    How many bytes of each device a model needs.
 
-    A document leaves the cache as soon as it is scored, so that is one step's tokens, the next
-    step's, and one longest prompt. vLLM's own 92 % of the card would leave nothing to the LLM
-    that the user's answers come from.
+    Attributes:
+        weights: For the weights, the output matrix included.
+        cache: For the KV cache of what is in the works at once.
+        activations: For everything else; an estimate.
     """
-    sizing = ("kv_cache_memory_bytes", "gpu_memory_utilization", "num_gpu_blocks_override")
-    if any(args.get(name) is not None for name in sizing):
-        return {}
+
+    weights: int
+    cache: int
+    activations: int = _ACTIVATIONS
+
+    @property
+    def total(self) -> int:
+        """All of it, in bytes."""
+        return self.weights + self.cache + self.activations
+
+    def share(self, device_memory: int) -> float:
+        """Return the total as a share of a device's memory; at most 0.92, as vLLM takes itself."""
+        return min(0.92, self.total / device_memory)
+
+
+def memory_needs(checkpoint: Checkpoint, args: Mapping[str, Any]) -> MemoryNeeds:
+    """
+    Return the memory that a model needs with some engine arguments.
+
+    A document leaves the cache as soon as it is scored, so the cache holds one step's tokens, the
+    next step's, and one longest prompt. vLLM's own 92 % of the card would leave nothing to the LLM
+    that the user's answers come from.
+
+    Args:
+        checkpoint: The model.
+        args: Engine arguments with `max_model_len` and `max_num_batched_tokens`; `dtype` and
+            `tensor_parallel_size` count where they are given.
+    """
     config = checkpoint.config
     width = 4 if args.get("dtype") in ("float32", "float") else 2
     head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     ranks = args.get("tensor_parallel_size", 1)
     per_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * width
     tokens = args["max_model_len"] + 2 * args["max_num_batched_tokens"]
-    cache = per_token * tokens // ranks
+    return MemoryNeeds(_parameters(config, head) * width // ranks, per_token * tokens // ranks)
+
+
+def _memory(
+    checkpoint: Checkpoint, args: Mapping[str, Any], device_memory: int | None
+) -> dict[str, Any]:
+    """Return the memory arguments, unless the user has given one."""
+    sizing = ("kv_cache_memory_bytes", "gpu_memory_utilization", "num_gpu_blocks_override")
+    if any(args.get(name) is not None for name in sizing):
+        return {}
+    needs = memory_needs(checkpoint, args)
     if device_memory is None:
-        return {"kv_cache_memory_bytes": cache}
-    weights = _parameters(config, head) * width // ranks
-    share = (weights + cache + _ACTIVATIONS) / device_memory
-    return {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": min(0.92, share)}
+        return {"kv_cache_memory_bytes": needs.cache}
+    share = needs.share(device_memory)
+    return {"kv_cache_memory_bytes": needs.cache, "gpu_memory_utilization": share}
 
 
 def _parameters(config: Mapping[str, Any], head: int) -> int:
