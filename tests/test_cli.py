@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,30 @@ def test_serve_prints_how_to_start_it() -> None:
     assert "healthcheck:" in compose and "restart: unless-stopped" in compose
     old = run("serve", name, "--print", "shell", "--version", "0.1.0", code=3)
     assert old.stderr.startswith("error: ") and "0.1.0" in old.stderr
+
+
+def test_convert_for_sglang_means_two_labels(tmp_path: Path) -> None:
+    done = run("convert", "demo", str(tmp_path / "two"), "--for", "sglang")
+    assert "2 label(s)" in done.stderr
+    one = run("convert", "demo", str(tmp_path / "one"), "--for", "sglang", "--labels", "1", code=2)
+    assert one.stderr.startswith("error: ") and one.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
+def test_what_convert_cannot_do_is_said_before_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    blocked = run("convert", "demo", str(tmp_path / "file/target"), code=2)
+    assert blocked.stderr.startswith("error: ") and blocked.stderr.count("\n") == 1
+    # A place without torch.
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    unverified = run("convert", "demo", str(tmp_path / "target"), "--verify", code=3)
+    assert "no torch here" in unverified.stderr and unverified.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [
+        *("file", "torch.py"),
+    ]
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])

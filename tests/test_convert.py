@@ -86,6 +86,21 @@ def test_a_bias_for_whom_it_does_good(tmp_path: Path, engine: Any, bias: bool) -
     assert ("score.bias" in tensors(done.folder)) is done.bias is bias
 
 
+@pytest.mark.parametrize(
+    ("engine", "labels"), [("sglang", 2), ("vllm", 1), ("transformers", 1), (None, 1)]
+)
+def test_the_labels_are_those_that_the_engine_needs(
+    tmp_path: Path, engine: Any, labels: int
+) -> None:
+    assert convert(tiny(tmp_path / "source"), tmp_path / "target", engine=engine).labels == labels
+
+
+def test_one_label_is_refused_for_sglang(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="labels=1 is not for SGLang"):
+        convert("demo", tmp_path / "target", labels=1, engine="sglang")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_config(tmp_path: Path) -> None:
     source = tiny(tmp_path / "source", tied=False)
     path = source / "config.json"
@@ -148,10 +163,12 @@ def test_weights_are_linked_and_small_files_are_not(tmp_path: Path) -> None:
 
 
 def test_a_hub_snapshots_symbolic_links_are_followed(tmp_path: Path) -> None:
-    blobs, snapshot = tiny(tmp_path / "blobs"), tmp_path / "snapshot"
-    snapshot.mkdir()
+    repository = tmp_path / "models--somebody--their-reranker"
+    repository.mkdir()
+    blobs, snapshot = tiny(repository / "blobs"), repository / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
     for path in blobs.iterdir():
-        (snapshot / path.name).symlink_to(path)
+        (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
     done = convert(snapshot, tmp_path / "target")
     [linked] = done.linked
     assert not (done.folder / linked).is_symlink()
@@ -219,6 +236,26 @@ def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
         convert("demo", target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["target"]
     assert kind != "folder" or (target / "mine").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file is a file: give another"):
+        convert("demo", tmp_path / "file" / "target")
+    # Those who run the tests as root may write everywhere.
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)
+        with pytest.raises(InputError, match="is not writable"):
+            # Before the hub is asked for anything.
+            convert("somebody/their-reranker", tmp_path / "a" / "target")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match="cannot be created .*Permission denied"):
+        convert("demo", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_empty_folder_and_one_below_folders_that_are_not_there(tmp_path: Path) -> None:

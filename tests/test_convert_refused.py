@@ -213,3 +213,85 @@ def test_json_that_is_cut_off(tmp_path: Path, file: str) -> None:
 def test_a_name_that_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(tmp_path / "nowhere", "is no folder here")
+
+
+def rename_shard(source: Path, old: str, new: str) -> None:
+    """Give a shard another name, in the index too; what it names need not be a plain file."""
+    index = json.loads((source / INDEX).read_text())
+    places = index["weight_map"]
+    index["weight_map"] = {name: new if file == old else file for name, file in places.items()}
+    (source / INDEX).write_text(json.dumps(index))
+    (source / new).parent.mkdir(exist_ok=True)
+    (source / old).rename(source / new)
+
+
+SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "shards/a.safetensors"])
+def test_an_index_that_names_files_elsewhere(tmp_path: Path, shard: str) -> None:
+    source = tiny(tmp_path / "source", shards=3)
+    rename_shard(source, SHARDS[0], shard)
+    refused(source, "names the shard .* which is not a file of that folder")
+
+
+def test_equal_base_names_in_two_folders(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "source", shards=3)
+    for folder, shard in zip("ab", SHARDS, strict=False):
+        rename_shard(source, shard, f"{folder}/weights.safetensors")
+    refused(source, "names the shard .* which is not a file of that folder")
+
+
+@pytest.mark.parametrize("shard", ["", ".", "..", "/", "a\\b", 5, None, ["x"]])
+def test_an_index_with_names_that_are_none(tmp_path: Path, shard: object) -> None:
+    source = tiny(tmp_path / "source", shards=3)
+    index = json.loads((source / INDEX).read_text())
+    index["weight_map"]["model.norm.weight"] = shard
+    (source / INDEX).write_text(json.dumps(index))
+    refused(source, "names the shard")
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": []}, {"weight_map": None}])
+def test_an_index_without_places(tmp_path: Path, content: object) -> None:
+    source = tiny(tmp_path / "source", shards=3)
+    (source / INDEX).write_text(json.dumps(content))
+    refused(source, "has no weight_map")
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_shard_named_as_the_converted_head(tmp_path: Path, shards: int) -> None:
+    source = tiny(tmp_path / "source", shards=shards)
+    if shards == 1:
+        (source / "model.safetensors").rename(source / "score.safetensors")
+    else:
+        rename_shard(source, SHARDS[1], "score.safetensors")
+    refused(source, r"a shard named score\.safetensors")
+
+
+def test_a_shard_named_as_the_converted_single_file(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "source", shards=3)
+    rename_shard(source, SHARDS[0], "model.safetensors")
+    rename_shard(source, SHARDS[1], "model-00001-of-00001.safetensors")
+    refused(source, r"a shard named model-00001-of-00001\.safetensors")
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "tokenizer.json", "config.json", "README.md", "LICENSE"]
+)
+def test_links_out_of_the_folder(tmp_path: Path, file: str) -> None:
+    source, secret = tiny(tmp_path / "source"), tmp_path / "secret"
+    if (source / file).exists():
+        (source / file).rename(secret)
+    else:
+        secret.write_text("secret")
+    (source / file).symlink_to(secret)
+    refused(source, f"{file} is a symbolic link out of the folder")
+
+
+def test_links_within_the_folder(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "source")
+    (source / "model.safetensors").rename(source / "weights")
+    (source / "model.safetensors").symlink_to("weights")
+    # The folder itself may be a link.
+    (tmp_path / "link").symlink_to(source)
+    assert convert(tmp_path / "link", tmp_path / "target").labels == 1

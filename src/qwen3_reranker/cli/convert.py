@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -19,7 +19,10 @@ def convert(
     source: Annotated[str, typer.Argument(help="An original (causal) checkpoint, or a hub name.")],
     target: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
     *,
-    labels: Annotated[int, typer.Option(min=1, max=2, help="1: yes - no; 2: [no, yes].")] = 1,
+    labels: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="1: yes - no; 2: no and yes. For SGLang 2, else 1."),
+    ] = None,
     engine: Annotated[
         Literal["vllm", "sglang", "transformers"] | None,
         typer.Option("--for", help="What will serve it."),
@@ -28,11 +31,15 @@ def convert(
 ) -> None:
     """Make a classifier of a causal checkpoint, without loading it."""
     from qwen3_reranker import deploy
+    from qwen3_reranker.deploy.verify import check_libraries
 
+    if verify:
+        # Before anything is written.
+        check_libraries()
     done = deploy.convert(
         source,
         target,
-        labels=1 if labels == 1 else 2,
+        labels=cast(Literal[1, 2] | None, labels),
         engine=engine,
         progress=err.is_terminal,
     )

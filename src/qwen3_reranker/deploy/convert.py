@@ -92,7 +92,7 @@ def convert(
     source: str | Path,
     target: str | Path,
     *,
-    labels: Literal[1, 2] = 1,
+    labels: Literal[1, 2] | None = None,
     engine: Engine | None = None,
     link: bool = True,
     progress: bool = False,
@@ -102,33 +102,42 @@ def convert(
     """
     Write the classifier of a causal Qwen3 reranker into the folder `target`.
 
-    The model is never loaded: the weights' files are hard-linked, or copied where that cannot
-    be. `target` appears when it is whole, and after its head was read back and compared.
+    The model is never loaded: the weights' files are hard-linked, or copied where that is not
+    possible. `target` appears when it is complete, and after its head was read back and compared.
 
     Args:
         source: A folder, a hub name or "demo".
-        target: A folder that is not there yet, or is empty.
-        labels: 1 for the logit yes - no; 2 for [no, yes].
-        engine: What will serve it. SGLang's head has a bias, which a checkpoint without one
-            leaves at random numbers; "vllm" and "transformers" leave it out. None writes it, for
-            the others take it too (transformers mentions it as unexpected).
-        link: False copies the weights also where they could be linked.
-        progress: Whether to show a bar.
+        target: A folder that does not exist yet, or is empty.
+        labels: 1 for the logit yes - no; 2 for [no, yes]; None for what `engine` needs, which is 2
+            for "sglang" and 1 for all others.
+        engine: What will serve it. SGLang's head has a bias, which it fills with random numbers
+            where the checkpoint has none; "vllm" and "transformers" leave it out. None writes it,
+            because the others accept it too (transformers reports it as unexpected).
+        link: False copies the weights even if they could be linked.
+        progress: Whether to show a progress bar.
         revision: The hub's branch, tag or commit.
         token: The hub's access token; None takes the one that is logged in.
 
     Raises:
         CheckpointError: `source` cannot be converted; with the reason.
-        InputError: `target` is taken, or an argument cannot be used.
+        InputError: `target` is taken or cannot be created, or an argument cannot be used.
     """
-    if labels not in (1, 2) or isinstance(labels, bool):
-        raise InputError(f"labels={labels!r}: give 1 (yes - no) or 2 ([no, yes])")
     if engine not in (None, "vllm", "sglang", "transformers"):
         raise InputError(f"engine={engine!r}: give 'vllm', 'sglang', 'transformers' or None")
+    if labels is None:
+        labels = 2 if engine == "sglang" else 1
+    if labels not in (1, 2) or isinstance(labels, bool):
+        raise InputError(f"labels={labels!r}: give 1 (yes - no) or 2 ([no, yes])")
+    if engine == "sglang" and labels == 1:
+        raise InputError(
+            "labels=1 is not for SGLang, which answers 1.0 to everything with one label: give 2 "
+            "([no, yes])"
+        )
     target = Path(target).expanduser()
     # First of all, before a hub is asked for gigabytes.
-    files.refuse_taken(target)
+    files.check_target(target)
     found = Source.open(str(source), revision, token)
+    _refuse_collisions(found)
     head = _head(found, labels, bias=engine in (None, "sglang"))
     with files.appearing(target) as folder:
         linked, copied = _place(found, folder, link=link, progress=progress)
@@ -178,6 +187,22 @@ def _kept(source: Source) -> dict[str, str]:
         for name, tensor in source.tensors.items()
         if not name.startswith(_OUTPUT)
     }
+
+
+def _refuse_collisions(source: Source) -> None:
+    """
+    Refuse a checkpoint with a shard of a name that the conversion gives to another file.
+
+    Raises:
+        CheckpointError: There is one.
+    """
+    taken = {tensor.file.name for tensor in source.tensors.values()}
+    names = {_HEAD_FILE} | ({_RENAMED} if SINGLE in taken else set())
+    if clash := sorted(names & taken):
+        raise CheckpointError(
+            f"{source.folder} has a shard named {clash[0]}, which is the name of a file that the "
+            "conversion writes: rename the shard, in the index too"
+        )
 
 
 def _place(

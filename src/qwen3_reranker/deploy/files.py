@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qwen3_reranker.errors import InputError
 
-__all__ = ["appearing", "copy", "link", "refuse_taken", "sync_folder", "write"]
+__all__ = ["appearing", "check_target", "copy", "link", "sync_folder", "write"]
 
 _CHUNK = 8 * 2**20
 
@@ -21,18 +21,21 @@ _CHUNK = 8 * 2**20
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
     """
-    Give a folder beside `target` to fill, and rename it to `target` at the end.
+    Yield a folder beside `target` to fill, and rename it to `target` at the end.
 
-    Where the filling fails or is interrupted, the folder is removed. A process that is killed
-    leaves it behind, under a name that says so: `target` with ".partial-" and eight letters.
+    If the filling fails or is interrupted, the folder is removed. A process that is killed leaves
+    it behind, under a name that says so: `target` with ".partial-" and eight letters.
 
     Raises:
-        InputError: `target` is there, and is no empty folder.
+        InputError: `target` exists and is not an empty folder, or it cannot be created.
     """
-    refuse_taken(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_target(target)
     partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
-    partial.mkdir()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    except OSError as error:
+        raise InputError(f"{target} cannot be created ({error}): give another folder") from error
     try:
         yield partial
         sync_folder(partial)
@@ -41,7 +44,7 @@ def appearing(target: Path) -> Iterator[Path]:
                 target.rmdir()  # an empty one, for Windows renames onto none
             partial.rename(target)
         except OSError:
-            refuse_taken(target)  # filled by another meanwhile
+            _refuse_taken(target)  # filled by another process meanwhile
             raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -93,7 +96,24 @@ def sync_folder(folder: Path) -> None:
             os.close(number)
 
 
-def refuse_taken(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """
+    Check that a folder can be created, without creating anything.
+
+    Raises:
+        InputError: It exists and is not empty, or the folder above it cannot be written.
+    """
+    _refuse_taken(target)
+    parent = next(path for path in target.absolute().parents if path.exists())
+    if not parent.is_dir():
+        raise InputError(f"{target} cannot be created, because {parent} is a file: give another")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{target} cannot be created, because {parent} is not writable: give another folder"
+        )
+
+
+def _refuse_taken(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise InputError(f"{target} is there and no folder; nothing is overwritten: give another")
     if target.is_dir() and any(target.iterdir()):

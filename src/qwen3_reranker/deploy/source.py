@@ -1,4 +1,4 @@
-"""What may be converted: an unquantised Qwen3 causal checkpoint, whole, as safetensors."""
+"""What can be converted: a complete, unquantized Qwen3 causal checkpoint in safetensors."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Source:
     @classmethod
     def open(cls, model: str, revision: str | None, token: str | bool | None) -> Source:
         """
-        Find `model` (a folder, a hub name or "demo") and look whether it can be converted.
+        Open `model` (a folder, a hub name or "demo") and check that it can be converted.
 
         Raises:
-            CheckpointError: It cannot; with the reason.
+            CheckpointError: It cannot be converted; with the reason.
         """
-        _refuse_other_formats(Path(model).expanduser())
+        _check_folder(Path(model).expanduser())
         try:
             checkpoint = Checkpoint.load(model, revision=revision, token=token)
         except json.JSONDecodeError as error:
@@ -79,7 +79,7 @@ class Source:
         folder = Path(name)
         if not folder.is_dir():
             folder = _load(name, revision, token)
-            _refuse_other_formats(folder)
+            _check_folder(folder)
         tensors = _tensors(folder)
         head = _head(folder, config, tensors)
         prompts = PromptBuilder(checkpoint.tokenizer)
@@ -89,6 +89,45 @@ class Source:
         _check_rows(head, yes=prompts.yes, no=prompts.no)
         _check_tie(head, tensors.get(_LM_HEAD), [prompts.no, prompts.yes])
         return cls(folder, config, tensors, head, prompts.yes, prompts.no, settings, pad)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a path that is not a folder of safetensors with all of its files in it."""
+    _refuse_other_formats(path)
+    if path.is_dir():
+        _refuse_links_outwards(path)
+        _check_index(path / INDEX)
+
+
+def _refuse_links_outwards(folder: Path) -> None:
+    """Refuse links to files elsewhere: their content would get into the converted folder."""
+    root = folder.resolve()
+    inside = [root]
+    # The files of a snapshot in the hub's cache are links to the blobs of its repository.
+    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
+        inside.append(root.parents[1] / "blobs")
+    for path in sorted(folder.iterdir()):
+        target = path.resolve()
+        if path.is_symlink() and target.is_file() and not any(map(target.is_relative_to, inside)):
+            raise CheckpointError(
+                f"{path} is a symbolic link out of the folder, to {target}: if it belongs to the "
+                "model, put the file itself there (cp -L)"
+            )
+
+
+def _check_index(index: Path) -> None:
+    """Refuse an index that names anything but files of its own folder."""
+    if not index.is_file():
+        return
+    places = _json(index).get("weight_map")
+    if not isinstance(places, dict):
+        raise CheckpointError(f"{index} has no weight_map, which tells which tensor is where")
+    for shard in places.values():
+        if not isinstance(shard, str) or shard in ("", ".", "..") or {*"/\\"} & {*shard}:
+            raise CheckpointError(
+                f"{index} names the shard {shard!r}, which is not a file of that folder: put all "
+                "shards into the folder, and their plain names into the index"
+            )
 
 
 def _refuse_other_formats(path: Path) -> None:
@@ -141,7 +180,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
                 "tensor is where"
             )
         return read_header(shards[0])
-    places: dict[str, str] = _json(index).get("weight_map", {})
+    places: dict[str, str] = _json(index)["weight_map"]
     if (folder / SINGLE).is_file() and SINGLE not in places.values():
         raise CheckpointError(
             f"{folder} holds {SINGLE} and an index that does not name it; some loaders take the "

@@ -1,4 +1,4 @@
-"""Whether a converted checkpoint scores as the causal one does: both are run on the same pairs."""
+"""Compare a converted checkpoint with the causal one: both score the same pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qwen3_reranker.errors import CheckpointError, MissingDependencyError
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
-__all__ = ["GOLDEN_PAIRS", "Verification", "verify"]
+__all__ = ["GOLDEN_PAIRS", "Verification", "check_libraries", "verify"]
 
 GOLDEN_PAIRS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -77,6 +77,23 @@ class Verification:
         return "\n".join([*lines, f"largest difference: {self.difference:.1e}"])
 
 
+def check_libraries() -> None:
+    """
+    Check that what `verify` needs is installed.
+
+    Raises:
+        MissingDependencyError: transformers or torch cannot be imported.
+    """
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"comparing scores needs transformers and torch ({error}): "
+            "pip install 'qwen3-reranker[transformers]'"
+        ) from error
+
+
 def verify(
     source: str | Path,
     target: str | Path,
@@ -100,6 +117,7 @@ def verify(
         CheckpointError: One of the two is not what it should be.
         MissingDependencyError: transformers or torch is not installed.
     """
+    check_libraries()
     converted = Checkpoint.load(str(target))
     if converted.kind == "causal":
         raise CheckpointError(f"{target} is a causal checkpoint; give the converted one")
@@ -116,14 +134,9 @@ def verify(
 def _scores(
     checkpoint: Checkpoint, pairs: Sequence[tuple[str, Sequence[str]]], dtype: str, device: str
 ) -> list[float]:
-    try:
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "comparing scores needs transformers and torch: "
-            "pip install 'qwen3-reranker[transformers]'"
-        ) from error
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, padding_side="left")
     loaded: Any = AutoModelForSequenceClassification.from_pretrained(
         checkpoint.model, dtype=dtype, output_loading_info=True
