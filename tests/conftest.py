@@ -19,7 +19,7 @@ SERVERS_TESTS = [
     f"tests/test_{name}.py"
     for name in (
         *("doctor_servers", "published_clients"),
-        *("servers_fidelity", "servers_templates", "servers_use"),
+        *("servers_fidelity", "servers_others", "servers_templates", "servers_use"),
     )
 ]
 # They take minutes, so in a parallel run they do not come last.

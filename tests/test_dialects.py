@@ -82,6 +82,11 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "xinference": ("/v1/rerank", _JINA, {"kwargs": '{"instruction": "i"}'}),
+    "xinference-vllm": (
+        "/v1/rerank",
+        _JINA | {"kwargs": '{"enable_qwen3_rerank_template": false}'},
+        {},
+    ),
     "litellm": ("/v1/rerank", _JINA, {"instruction": "i"}),
     "litellm-infinity": (
         "/v1/rerank",
@@ -137,6 +142,10 @@ _VLLM_RERANK = """{"id": "score-9b7e", "model": "/tmp/demo",
     "usage": {"prompt_tokens": 172, "total_tokens": 172}, "results": [
     {"index": 1, "document": {"text": "b", "multi_modal": null}, "relevance_score": 0.9862291},
     {"index": 0, "document": {"text": "a", "multi_modal": null}, "relevance_score": 0.0447110}]}"""
+_XINFERENCE = """{"id": "x", "results": [
+    {"index": 1, "relevance_score": 0.9862291, "document": null},
+    {"index": 0, "relevance_score": 0.0447110, "document": {"text": "a"}}],
+    "meta": {"tokens": {"input_tokens": null, "output_tokens": null}}}"""
 ANSWERS = {
     "vllm-classify": """{"id": "classify-90a4", "object": "list", "model": "/tmp/demo", "data": [
         {"index": 0, "label": "LABEL_0", "probs": [0.0447110], "num_classes": 1},
@@ -162,10 +171,8 @@ ANSWERS = {
     "infinity": """{"object": "rerank", "results": [{"relevance_score": 0.9862291, "index": 1},
         {"relevance_score": 0.0447110, "index": 0, "document": "a"}], "model": "m",
         "usage": {"prompt_tokens": 830, "total_tokens": 830}, "id": "infinity-1", "created": 1}""",
-    "xinference": """{"id": "x", "results": [
-        {"index": 1, "relevance_score": 0.9862291, "document": null},
-        {"index": 0, "relevance_score": 0.0447110, "document": {"text": "a"}}],
-        "meta": {"tokens": {"input_tokens": null, "output_tokens": null}}}""",
+    "xinference": _XINFERENCE,
+    "xinference-vllm": _XINFERENCE,
     "litellm": _COHERE,
     "litellm-infinity": _COHERE,
     "rerank": _COHERE,
@@ -194,7 +201,7 @@ ANSWERS = {
 }
 # Those whose usage the answers above do not have, or not under this name.
 SILENT = {
-    *("sglang-rerank", "tei", "xinference", "litellm", "litellm-infinity"),
+    *("sglang-rerank", "tei", "xinference", "xinference-vllm", "litellm", "litellm-infinity"),
     *("rerank", "siliconflow", "deepinfra", "cohere-v2", "cohere-v1"),
 }
 

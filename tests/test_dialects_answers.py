@@ -44,7 +44,7 @@ SHAPES: dict[str, Shape] = {
     **dict.fromkeys(
         ("vllm-rerank", "vllm-ascend", "llama.cpp", "infinity", "xinference"), _results
     ),
-    **dict.fromkeys(("litellm", "litellm-infinity", "rerank"), _results),
+    **dict.fromkeys(("xinference-vllm", "litellm", "litellm-infinity", "rerank"), _results),
     **dict.fromkeys(("siliconflow", "dashscope", "jina"), _results),
     **dict.fromkeys(("cohere-v1", "cohere-v2"), _results),
     **dict.fromkeys(("vllm-score", "vllm-generative"), _data),

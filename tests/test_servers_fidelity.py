@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
 from qwen3_reranker import DetectionError, InputError, Reranker, RerankerWarning, ServerError
 from qwen3_reranker.scorers.detection import detector
-from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from helpers import INSTRUCTION, QWEN3_TOKENIZER
 from real_pairs import real_pairs
-from servers.processes import MAX_LENGTH, Server
+from servers.processes import Server
 
 TOLERANCE = 2e-3
 PAIRS = real_pairs(6)
@@ -52,13 +50,6 @@ FOUND = {
     "sglang_causal": "sglang-score",
     "sglang_two_label": "sglang-classify",
 }
-
-
-@pytest.fixture(scope="session")
-def recipe() -> Iterator[Reranker]:
-    scorer = TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
-    with Reranker(scorer=scorer) as reranker:
-        yield reranker
 
 
 @pytest.fixture(scope="session")

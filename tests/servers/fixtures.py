@@ -1,8 +1,8 @@
 """
 The servers as fixtures: each starts when a test first asks for it, and ends when others need its room.
 
-A server takes 1.5 GB. A test run sorts its tests by the server that they ask for (`server_of`), so
-that few run at a time and each starts once.
+A vLLM or SGLang server takes 1.5 GB, the others less. A test run sorts its tests by the server that
+they ask for (`server_of`), so that few run at a time and each starts once.
 """
 
 from __future__ import annotations
@@ -13,20 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_reranker import Reranker
 from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.deploy import convert
+from qwen3_reranker.scorers.transformers import TransformersScorer
 
+from servers.infinity_servers import INFINITY, infinity_server
 from servers.litellm_servers import LITELLM, litellm_server
-from servers.processes import Server
+from servers.llama_cpp_servers import LLAMA_CPP, llama_cpp_server
+from servers.processes import MAX_LENGTH, Server
 from servers.sglang_servers import PYTHON, RERANK_TEMPLATE, sglang_server
 from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
 
 # The fixtures' names, in the order in which a run asks for them; the proxy follows what it is before.
 ORDER = [
-    *("vllm_template", "litellm", "vllm_newline_lost", "vllm_one_label", "vllm_original"),
-    *("vllm_key", "vllm_generate", "sglang_causal", "sglang_two_label"),
+    *("llama_cpp", "infinity", "vllm_template", "litellm", "vllm_newline_lost", "vllm_one_label"),
+    *("vllm_original", "vllm_key", "vllm_generate", "sglang_causal", "sglang_two_label"),
 ]
-AT_A_TIME = 2
+# The proxy and the two servers behind it.
+AT_A_TIME = 3
 
 # What the server with a key asks for, and what it calls its model.
 KEY = "the-key-of-the-tests"
@@ -65,6 +70,14 @@ def start() -> Iterator[Start]:
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the servers' logs."""
     return tmp_path_factory.mktemp("servers")
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Iterator[Reranker]:
+    """The model card's recipe in transformers, with the servers' limit."""
+    scorer = TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
+    with Reranker(scorer=scorer) as reranker:
+        yield reranker
 
 
 @pytest.fixture
@@ -160,15 +173,38 @@ def sglang_two_label(start: Start, logs: Path) -> Server:
 
 
 @pytest.fixture
-def litellm(start: Start, logs: Path, vllm_template: Server) -> Server:
-    """LiteLLM's proxy in front of `vllm_template`."""
+def llama_cpp(start: Start, logs: Path) -> Server:
+    """llama.cpp, the causal checkpoint as a GGUF file with head and template."""
+
+    def make() -> Server:
+        _check(LLAMA_CPP)
+        return llama_cpp_server(DEMO_MODEL, logs / "llama_cpp.log")
+
+    return start("llama_cpp", make)
+
+
+@pytest.fixture
+def infinity(start: Start, logs: Path) -> Server:
+    """Infinity, the checkpoint converted to one label (yes - no)."""
+
+    def make() -> Server:
+        _check(INFINITY)
+        model = convert("demo", logs / "infinity_one_label", labels=1).folder
+        return infinity_server(model, logs / "infinity.log")
+
+    return start("infinity", make)
+
+
+@pytest.fixture
+def litellm(start: Start, logs: Path, vllm_template: Server, infinity: Server) -> Server:
+    """LiteLLM's proxy in front of `vllm_template` and `infinity`."""
 
     def make() -> Server:
         _check(LITELLM)
-        return litellm_server(vllm_template, logs / "litellm.log")
+        return litellm_server(vllm_template, infinity, logs / "litellm.log")
 
-    # Of this very server: another has another port.
-    return start(f"litellm of {vllm_template.port}", make)
+    # Of these very servers: others have other ports.
+    return start(f"litellm of {vllm_template.port} and {infinity.port}", make)
 
 
 def _check(program: Path) -> None:

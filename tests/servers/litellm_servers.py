@@ -1,4 +1,4 @@
-"""A real LiteLLM proxy before another server, from an environment of its own (`make setup`)."""
+"""A real LiteLLM proxy before two other servers, from an environment of its own (`make setup`)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from pathlib import Path
 
 from servers.processes import Server
 
-__all__ = ["JINA", "LITELLM", "MODEL", "litellm_server"]
+__all__ = ["INFINITY_MODEL", "JINA", "LITELLM", "MODEL", "litellm_server"]
 
 LITELLM = Path(__file__).parents[2] / ".venv-litellm/bin/litellm"
-# The two names that the proxy knows the same model by: forwarded as to vLLM, and as to Jina, whose
-# requests have no instruction, so that the proxy drops it without a word.
+# The names that the proxy knows the same model by: forwarded as to vLLM; as to Jina, whose requests
+# have no instruction, so that the proxy drops it without a word; and to Infinity.
 MODEL = "qwen3-reranker"
 JINA = "qwen3-reranker-as-jina"
+INFINITY_MODEL = "qwen3-reranker-in-infinity"
 # Its keys begin so.
 KEY = "sk-of-the-tests"
 
 
-def litellm_server(upstream: Server, log: Path) -> Server:
-    """A proxy that forwards to `upstream`, a vLLM server; not started yet."""
+def litellm_server(vllm: Server, infinity: Server, log: Path) -> Server:
+    """Return a proxy that forwards to a vLLM and an Infinity server; not started yet."""
     models = {
-        MODEL: (f"hosted_vllm/{upstream.served}", f"{upstream.url}/v1"),
-        JINA: (f"jina_ai/{upstream.served}", f"{upstream.url}/v1/rerank"),
+        MODEL: (f"hosted_vllm/{vllm.served}", f"{vllm.url}/v1"),
+        JINA: (f"jina_ai/{vllm.served}", f"{vllm.url}/v1/rerank"),
+        INFINITY_MODEL: (f"infinity/{infinity.served}", infinity.url),
     }
     config = {
         "model_list": [
@@ -31,7 +33,7 @@ def litellm_server(upstream: Server, log: Path) -> Server:
                 "litellm_params": {
                     "model": model,
                     "api_base": base,
-                    "api_key": upstream.key or "none",
+                    "api_key": "none",
                 },
             }
             for name, (model, base) in models.items()

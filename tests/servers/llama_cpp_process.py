@@ -1,9 +1,9 @@
 """
 Serve the demo model with llama.cpp: a program for the interpreter of `.venv-llama-cpp`.
 
-    python llama_cpp_process.py MODEL_FOLDER GGUF_FILE PORT CONTEXT_LENGTH
+    python llama_cpp_process.py MODEL_FOLDER GGUF_FILE [PORT CONTEXT_LENGTH]
 
-Writes the GGUF file first. It holds what llama.cpp's own converter writes for a Qwen3-Reranker:
+Write the GGUF file, and serve it if there is a port. The file holds what llama.cpp's own converter writes for a Qwen3-Reranker:
 the weights in fp32, the rows of "yes" and "no" as the classifier's head, and the prompt as a
 template named "rerank".
 """
@@ -123,12 +123,14 @@ def serve(path: Path, port: int, context_length: int) -> None:
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.n_ctx = params.n_batch = params.n_ubatch = context_length
     params.n_parallel = 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    # Its threads wait for each other in loops: a second one that has no core makes it slow.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)  # noqa: F841  # it serves while it lives
     signal.pause()
 
 
 if __name__ == "__main__":
-    folder, file, port, context_length = sys.argv[1:]
+    folder, file, *serving = sys.argv[1:]
     write_gguf(Path(folder), Path(file))
-    serve(Path(file), int(port), int(context_length))
+    if serving:
+        serve(Path(file), *map(int, serving))

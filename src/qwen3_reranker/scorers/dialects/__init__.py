@@ -29,7 +29,7 @@ from qwen3_reranker.scorers.dialects.vllm import (
     VllmRerank,
     VllmScore,
 )
-from qwen3_reranker.scorers.dialects.xinference import Xinference
+from qwen3_reranker.scorers.dialects.xinference import Xinference, XinferenceVllm
 
 __all__ = [
     "Ask",
@@ -86,6 +86,7 @@ _ALL: list[Callable[[], Dialect]] = [
     Tei,
     LlamaCpp,
     Xinference,
+    XinferenceVllm,
     Litellm,
     LitellmInfinity,
     Infinity,

@@ -6,7 +6,12 @@ Xinference's `/v1/rerank`, read in 1.10.
     {"id": "...", "results": [{"index": 0, "relevance_score": 0.98, "document": null}],
      "meta": {...}}
 
-The server writes the template; an instruction goes as JSON in a string.
+The engine sentence_transformers writes the template and takes an instruction, as JSON in a string
+(run in 4.1.0). The engines vllm and llama.cpp write the template with the default instruction, and
+answer any other with 500 "Unexpected keyword arguments: {'instruction': ...}". The vllm engine can
+be told to leave the template to the client, which then writes any instruction (read in 4.1.0):
+
+    {"kwargs": "{\"enable_qwen3_rerank_template\": false}"}
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import json
 from qwen3_reranker.scorers.dialects.base import Ask, Call
 from qwen3_reranker.scorers.dialects.rerank import RerankDialect
 
-__all__ = ["Xinference"]
+__all__ = ["Xinference", "XinferenceVllm"]
 
 
 class Xinference(RerankDialect):
@@ -34,3 +39,17 @@ class Xinference(RerankDialect):
         if ask.instruction is not None:
             body["kwargs"] = json.dumps({"instruction": ask.instruction}, ensure_ascii=False)
         return Call(body)
+
+
+class XinferenceVllm(RerankDialect):
+    """`/v1/rerank` of a model that Xinference runs in its vllm engine; by name only."""
+
+    name = "xinference-vllm"
+    kind = "Xinference with vLLM"
+    paths = ("/v1/rerank",)
+    owners = ("client",)
+    extra = {  # noqa: RUF012
+        "return_documents": False,
+        "kwargs": json.dumps({"enable_qwen3_rerank_template": False}),
+    }
+    key_variables = ("XINFERENCE_API_KEY",)
