@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from qwen3_reranker import EngineError, InputError
+from qwen3_reranker.deploy.options import Device
 from qwen3_reranker.deploy.serve import Launch, Server, launch, serve
 
 from servers.processes import free_port
@@ -26,6 +27,7 @@ child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); tim
 process = subprocess.Popen([sys.executable, "-c", child])
 print("child", process.pid, flush=True)
 print("server_args=ServerArgs(", repr(sys.argv[1:]), os.environ.get("VLLM_API_KEY"), flush=True)
+print("threads", os.environ.get("OMP_NUM_THREADS"), flush=True)
 print("loading\\rloaded", end="", flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -86,6 +88,25 @@ def test_it_ends_with_its_children_and_keeps_the_key(
     assert "***" in log.getvalue()
     assert "secret" not in log.getvalue() + server.tail
     assert log.getvalue().endswith("loading\rloaded\n")
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_it_uses_what_this_machine_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 24564\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    made = launch("demo", port=free_port(), version="0.32.0", device=device, extra=("--seed", "7"))
+    made = replace(made, installed=True, program=((sys.executable, "-c", FAKE), "--model"))
+    log = io.StringIO()
+    with Server(made, log=log, patience=0.5) as server:
+        assert server.wait(60)
+    assert ("'--gpu-memory-utilization', '0." in log.getvalue()) == (device == "gpu")
+    assert "'--seed', '7']" in log.getvalue()  # in the end, where it wins
+    assert ("threads None" in log.getvalue()) == (device == "gpu")
 
 
 def test_one_that_dies_says_why() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 
@@ -16,6 +17,8 @@ __all__ = ["compose", "shell", "usage"]
 # What a shell script puts in their places; no argument can hold a NUL.
 _TEMPLATE_SLOT, _MODEL_SLOT = "\0template", "\0model"
 _END = "END_OF_TEMPLATE"
+# The device's memory in the example of a share.
+_EXAMPLE = 80 * 2**30
 _TEMPLATE = "/etc/qwen3-reranker/template.jinja"
 _HUB_CACHE = "/root/.cache/huggingface"
 _ENTRYPOINTS: dict[EngineName, list[str]] = {
@@ -180,7 +183,7 @@ def usage(launch: Launch) -> tuple[str, str]:
 
 
 def _notes(launch: Launch) -> list[str]:
-    """Return the notes of a launch, with the one on memory, which a machine's own start needs not."""
+    """Return the notes of a launch, and one on memory, which `serve` finds out by itself."""
     notes = list(launch.notes)
     if launch.devices and launch.engine != "sglang":
         notes.append(_memory_note(launch))
@@ -189,17 +192,18 @@ def _notes(launch: Launch) -> list[str]:
 
 def _memory_note(launch: Launch) -> str:
     note = (
-        "--gpu-memory-utilization: not set, for it is a share of the device's memory, which is not "
-        "known here; vLLM takes nearly all of it"
+        "--gpu-memory-utilization: not set, because it is a share of a device's memory, which is "
+        "not known here; vLLM takes nearly all of it"
     )
     if launch.memory is None:
         return note
     sizes = (launch.memory.total, launch.memory.weights, launch.memory.cache)
     total, weights, cache = (f"{size / 2**30:.1f}" for size in sizes)
+    share = math.ceil(launch.memory.share(_EXAMPLE) * 100) / 100
     return (
         f"{note}, and {total} GiB would do (weights {weights}, cache {cache}, the rest for "
-        "activations): where others need the device, add that share, such as "
-        f"--gpu-memory-utilization {launch.memory.share(80 * 2**30):.2f} for 80 GiB"
+        "activations). Where other programs need the device, add the share that this is, such as "
+        f"--gpu-memory-utilization {share} of {_EXAMPLE // 2**30} GiB"
     )
 
 
