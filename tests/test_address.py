@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -170,6 +172,38 @@ def test_a_service_has_its_own_hosts_alone() -> None:
     }.items():
         address = Address.parse(f"https://{host}/v1")
         assert {d.name for d in DIALECTS if address.hosts(d)} == names, host
+
+
+PRIVATE = """
+localhost LOCALHOST localhost. vllm.localhost 127.0.0.1 127.255.0.3 [::1] 0.0.0.0 [::]
+10.1.2.3 172.16.0.1 172.31.255.255 192.168.1.9 [fd00::1] [::ffff:10.0.0.1] [::ffff:127.0.0.1]
+vllm reranker-0 qwen3_reranker db1 h printer.local vllm.ml.svc.cluster.local vllm.ml.svc
+ip-10-0-0-1.ec2.internal host.docker.internal box.home.arpa
+"""
+PUBLIC = """
+8.8.8.8 172.15.0.1 172.32.0.1 169.254.169.254 100.64.0.1 [2001:db8::1] [::ffff:8.8.8.8] [fe80::1]
+134744072 0x08080808 0x8.8.8.8 8.8 ai to example.com localhost.example.com
+127.0.0.1.nip.io 10.0.0.1.example.org vllm.dev notlocalhost.com mylocal.com xlocal.co internal.com
+"""
+
+
+@pytest.mark.parametrize("host", PRIVATE.split())
+def test_hosts_of_this_machine_and_of_private_networks(host: str) -> None:
+    for base_url in (f"http://{host}", f"https://{host}:8000/v1"):
+        assert Address.parse(base_url).private
+
+
+@pytest.mark.parametrize("host", PUBLIC.split())
+def test_hosts_that_may_be_public(host: str) -> None:
+    for base_url in (f"http://{host}", f"https://{host}:8000/v1"):
+        assert not Address.parse(base_url).private
+
+
+@given(st.ip_addresses())
+def test_no_global_address_is_private(ip: IPv4Address | IPv6Address) -> None:
+    host = f"[{ip}]" if ip.version == 6 else str(ip)
+    address = Address.parse(f"http://{host}")
+    assert not (address.private and ip.is_global)
 
 
 # Path pieces that no endpoint begins or ends with.

@@ -11,7 +11,7 @@ from fake_reranker import DEMO, NO, YES, FakeReranker
 from qwen3_reranker.errors import AnswerError, ServerError
 from qwen3_reranker.scorers import dialects as package
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.detection.candidates import environment_key
+from qwen3_reranker.scorers.detection.candidates import environment_key, withheld_key
 from qwen3_reranker.scorers.dialects import Ask, Call, Dialect, Owner, dialects, find, register
 from qwen3_reranker.scorers.transport import RetryableError
 
@@ -255,23 +255,53 @@ async def test_the_key_of_a_kind_opens_the_list_of_models() -> None:
     assert all(name.startswith("vllm") for name in server.adopted[-1])
 
 
-async def test_a_keys_environment_variable_goes_to_its_own_hosts_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set all environment variables that hold keys."""
     for dialect in dialects():
         for name in dialect.key_variables:
             monkeypatch.setenv(name, f"key of {name}")
+
+
+def key_for(url: str, *names: str) -> str | None:
+    """Return the environment's key that a server gets in one of the dialects."""
+    found = environment_key(Address.parse(url), [find(name) for name in names])
+    return None if found is None else str(found.key.reveal())
+
+
+HOSTED = [dialect.name for dialect in dialects() if dialect.hosts]
+OTHERS = [dialect.name for dialect in dialects() if not dialect.hosts]
+
+
+def test_a_hosted_services_key_goes_to_its_own_hosts_alone(
+    keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for url in ("http://localhost", "https://notjina.ai", "https://x.oss-cn-a.aliyuncs.com"):
-        address = Address.parse(url)
-        hosted = [dialect for dialect in dialects() if dialect.hosts]
-        assert environment_key(address, hosted) is None
-        assert environment_key(address, [find("vllm-classify")]) == "key of VLLM_API_KEY"
-    cohere = Address.parse("https://api.cohere.com")
-    assert environment_key(cohere, [find("jina"), find("cohere-v2")]) == "key of CO_API_KEY"
+        assert key_for(url, *HOSTED) is None
+    assert key_for("https://api.jina.ai", *HOSTED) == "key of JINA_API_KEY"
+    assert key_for("https://api.cohere.com", "jina", "cohere-v2") == "key of CO_API_KEY"
     monkeypatch.delenv("CO_API_KEY")
-    assert environment_key(cohere, [find("cohere-v2")]) == "key of COHERE_API_KEY"
+    assert key_for("https://api.cohere.com", "cohere-v2") == "key of COHERE_API_KEY"
     monkeypatch.setenv("COHERE_API_KEY", "")
-    assert environment_key(cohere, [find("cohere-v2")]) is None
+    assert key_for("https://api.cohere.com", "cohere-v2") is None
+
+
+def test_a_hosted_services_key_is_not_sent_in_the_clear(keys: None) -> None:
+    for dialect in map(find, HOSTED):
+        for host in dialect.hosts:
+            assert key_for(f"https://{host}", dialect.name) is not None
+            assert key_for(f"http://{host}", dialect.name) is None
+            told = withheld_key(Address.parse(f"http://{host}"), [dialect])
+            assert told and "is sent over https only" in told
+
+
+def test_other_keys_stay_in_private_networks(keys: None) -> None:
+    assert key_for("http://localhost:8000", "vllm-classify") == "key of VLLM_API_KEY"
+    for url in ("http://8.8.8.8", "https://vllm.example.com", "https://api.jina.ai"):
+        assert key_for(url, *OTHERS) is None
+        told = withheld_key(Address.parse(url), [find("litellm")])
+        assert told and "give api_key= to send it to" in told
+    assert withheld_key(Address.parse("http://localhost"), [find("litellm"), find("jina")]) is None
 
 
 async def test_answers_of_another_shape_move_on_to_the_next_dialect() -> None:

@@ -20,7 +20,7 @@ from qwen3_reranker import (
     ServerUnavailableError,
 )
 from qwen3_reranker.scorers import failover
-from qwen3_reranker.scorers.transport import _retry_after
+from qwen3_reranker.scorers.responses import retry_after
 
 from scripted_server import HANG, Reply, Request, ScriptedServer, but, classify, relevance
 
@@ -210,7 +210,7 @@ def test_a_retry_after_that_is_too_late_fails_at_once(
 @example(header="Fri, 31 Dec 9999 23:59:59 -0000")
 @example(header="1" * 5000)
 def test_any_retry_after_is_bounded(header: str) -> None:
-    seconds = _retry_after(header)
+    seconds = retry_after(header)
     assert seconds is None or 0 <= seconds <= 3600
 
 

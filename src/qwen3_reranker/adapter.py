@@ -15,6 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.ranking import Hit, validate_limits
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.scorers.redaction import Secret, conceal
 
 __all__ = ["ERROR_KEY", "Adapter", "score_of"]
 
@@ -91,14 +92,16 @@ class Adapter(BaseModel):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Make the reranker, or take the one that was handed in."""
-        given = {
-            name: getattr(self, name)
-            for name in _MAKING
-            if getattr(self, name) != type(self).model_fields[name].default
-        }
+        given = conceal(
+            {
+                name: getattr(self, name)
+                for name in _MAKING
+                if getattr(self, name) != type(self).model_fields[name].default
+            }
+        )
         if self.reranker is None:
             if self.api_key is not None:
-                given["api_key"] = self.api_key.get_secret_value()
+                given["api_key"] = Secret(self.api_key.get_secret_value())
             self._reranker = Reranker(**given)
         elif given:
             raise InputError(

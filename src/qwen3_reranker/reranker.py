@@ -32,6 +32,7 @@ from qwen3_reranker.ranking import Hit, Work, rank, unscored, validate_limits, v
 from qwen3_reranker.scorers.base import Scorer, Scores
 from qwen3_reranker.scorers.cache import CachedScorer, ScoreCache
 from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
+from qwen3_reranker.scorers.redaction import conceal
 
 if TYPE_CHECKING:  # brings the HTTP client
     from qwen3_reranker.scorers.remote import ServerOptions
@@ -94,11 +95,14 @@ class Reranker:
         cache: ScoreCache | None = None,
         **server: Unpack[ServerOptions],
     ) -> None:
+        # First of all, so that no traceback of what follows shows a key.
+        options = conceal(server)
+        del server
         if instruction is not None and not isinstance(instruction, str):
             raise InputError(f"instruction={instruction!r}: give a str, or None for the default")
         if on_error not in ("raise", "keep_order"):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
-        settings: dict[str, Any] = {"model": model, "base_url": base_url, **server}
+        settings: dict[str, Any] = {"model": model, "base_url": base_url, **options}
         settings |= {"max_length": max_length, "engine_args": engine_args}
         self._scorer = scorer or make_scorer(**settings)
         given = [name for name, value in settings.items() if value is not None]

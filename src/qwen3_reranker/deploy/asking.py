@@ -11,10 +11,12 @@ from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection import Detector, Route, ServerInfo, Template, read_server_info
-from qwen3_reranker.scorers.detection.candidates import candidates, environment_key, hosted, of_kind
+from qwen3_reranker.scorers.detection.candidates import candidates, hosted, of_kind
 from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.dialects.base import Text
+from qwen3_reranker.scorers.redaction import Secret
+from qwen3_reranker.scorers.server_client import ServerClient
 from qwen3_reranker.scorers.transport import Transport
 
 __all__ = ["Answer", "Probed", "Server"]
@@ -75,7 +77,7 @@ class Server:
         address: Address,
         transport: Transport,
         *,
-        api_key: str | None,
+        api_key: Secret | None,
         model: str | None,
         tokenizer: str | None,
         timeout: float,
@@ -84,15 +86,9 @@ class Server:
         self.server_info = ServerInfo()
         self.info: Mapping[str, Any] = {}
         self._root = replace(address, url=address.origin + address.prefix, endpoint=None, rest="")
-        self._transport = transport
-        self._key = api_key
+        self._client = ServerClient(address, transport, api_key, timeout)
         self._model = model
         self._tokenizer = tokenizer
-        self._timeout = timeout
-
-    def hide(self, text: str) -> str:
-        """Return `text` without the key."""
-        return self._transport.hide(text, self._auth())
 
     async def look(self) -> None:
         """
@@ -101,11 +97,11 @@ class Server:
         Raises:
             RetryableError: It cannot be reached.
         """
-        self._adopt_key(self.hosted())
+        self._client.adopt_key(self.hosted())
         if self.hosted():
             return
         self.server_info = await read_server_info(self.get)
-        if self._adopt_key(of_kind(self.server_info)):
+        if self._client.adopt_key(of_kind(self.server_info)):
             self.server_info = await read_server_info(self.get)
         if self.server_info.kind == "SGLang":
             self.info = await self._about("/model_info")
@@ -229,15 +225,11 @@ class Server:
 
     async def get(self, path: str) -> Any:
         """Return the JSON answer of a path."""
-        return await self._transport.get(
-            self.address.at(path), auth=self._auth(), seconds=self._timeout
-        )
+        return await self._client.get(path)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the JSON answer of a path to a body."""
-        return await self._transport.post(
-            self.address.at(path), body, auth=self._auth(), seconds=self._timeout
-        )
+        return await self._client.post(path, body)
 
     async def _tokens(self, served: Route, **what: Any) -> list[Any]:
         body = {"model": served.model, "add_special_tokens": False, **what}
@@ -255,19 +247,10 @@ class Server:
             address,
             self.get,
             self.post,
-            self._adopt_key,
+            self._client.adopt_key,
             dialect=dialect,
             template=template,
             model=self._model,
             tokenizer=self._tokenizer,
             max_length=None,
         )
-
-    def _adopt_key(self, candidates: Sequence[Dialect]) -> bool:
-        if self._key is None:
-            self._key = environment_key(self.address, candidates)
-            return self._key is not None
-        return False
-
-    def _auth(self) -> str | None:
-        return f"Bearer {self._key}" if self._key else None

@@ -11,7 +11,6 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from qwen3_reranker import background
@@ -29,6 +28,7 @@ from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection import Template
 from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
 from qwen3_reranker.scorers.dialects import Dialect, find
+from qwen3_reranker.scorers.redaction import Secret, conceal_headers
 from qwen3_reranker.scorers.transport import Transport
 from qwen3_reranker.scorers.writing import load_tokenizer
 
@@ -38,15 +38,15 @@ __all__ = ["adiagnose", "diagnose"]
 def diagnose(
     target: str | None = None,
     *,
-    api_key: str | None = None,
+    api_key: str | Secret | None = None,
     dialect: str | Dialect = "auto",
     template: Template = "auto",
     model: str | None = None,
     tokenizer: str | None = None,
     timeout: float = 60.0,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str | Secret] | None = None,
     verify: bool | str | ssl.SSLContext = True,
-    proxy: str | None = None,
+    proxy: str | Secret | None = None,
     engine_args: Mapping[str, Any] | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
@@ -74,6 +74,8 @@ def diagnose(
     Raises:
         InputError: An argument cannot be used; not the target, which a finding tells of.
     """
+    # So that no traceback of what follows shows them.
+    api_key, proxy, headers = Secret.of(api_key), Secret.of(proxy), conceal_headers(headers)
     return background.run(
         adiagnose(
             target,
@@ -95,19 +97,22 @@ def diagnose(
 async def adiagnose(
     target: str | None = None,
     *,
-    api_key: str | None = None,
+    api_key: str | Secret | None = None,
     dialect: str | Dialect = "auto",
     template: Template = "auto",
     model: str | None = None,
     tokenizer: str | None = None,
     timeout: float = 60.0,  # noqa: ASYNC109  # of each request
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str | Secret] | None = None,
     verify: bool | str | ssl.SSLContext = True,
-    proxy: str | None = None,
+    proxy: str | Secret | None = None,
     engine_args: Mapping[str, Any] | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """Do as `diagnose`."""
+    api_key, proxy = Secret.of(api_key), Secret.of(proxy)
+    concealed = conceal_headers(headers)
+    del headers
     if template not in ("auto", "client", "server"):
         raise InputError(f"template={template!r}: give 'auto', 'client' or 'server'")
     chosen = dialect if isinstance(dialect, Dialect) else None
@@ -124,7 +129,7 @@ async def adiagnose(
         except InputError as error:
             findings.append(picture("server", "address", "bad-address", str(error)))
             return Report(_PASSWORD.sub("***@", target), tuple(findings))
-        transport = Transport(headers=headers, verify=verify, proxy=proxy)
+        transport = Transport(headers=concealed, verify=verify, proxy=proxy)
         server = Server(
             address,
             transport,
@@ -137,10 +142,7 @@ async def adiagnose(
             found = await Examination(server, chosen, template, on_progress).run()
         finally:
             await transport.aclose()
-        findings += [
-            replace(one, found=server.hide(one.found), advice=server.hide(one.advice))
-            for one in found
-        ]
+        findings += found
     return Report(target, tuple(findings))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -90,9 +91,55 @@ class Address:
             return dialect.paths[0]
         return self.endpoint if self.endpoint in dialect.paths else None
 
+    @property
+    def secure(self) -> bool:
+        """Whether requests are encrypted."""
+        return self.origin.startswith("https://")
+
+    @property
+    def private(self) -> bool:
+        """
+        Whether the host is this machine, or one of a private network, by its name alone.
+
+        Names are not resolved, because an answer of DNS may differ from the one that the
+        connection is made with, and because it costs time. So a name is private where public DNS
+        does not have it: see `_PRIVATE_DOMAINS`, and names without a dot.
+        """
+        host = self.host.lower().rstrip(".")
+        labels = host.split(".")
+        if ":" in host or _NUMBER.fullmatch(labels[-1]):
+            return _is_private_ip(host)
+        if len(labels) == 1:  # two letters are a country's domain, and some of these are hosts
+            return re.fullmatch("[a-z]{2}", host) is None
+        return any(host.endswith("." + domain) for domain in _PRIVATE_DOMAINS)
+
     def hosts(self, dialect: Dialect) -> bool:
         """Return whether this is a host of the dialect's hosted service."""
         return any(self.host == d or self.host.endswith("." + d) for d in dialect.hosts)
+
+
+# What public DNS does not have: RFC 6761, RFC 6762, RFC 8375, ICANN's resolution of July 2024 on
+# .internal. "svc" is what Kubernetes' names of services end with inside a cluster.
+_PRIVATE_DOMAINS = ("localhost", "local", "home.arpa", "internal", "svc")
+# Resolvers read "2130706433" and "0x7f.1" as addresses of IPv4.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_PRIVATE_NETWORKS = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("0.0.0.0/32", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+        *("::/128", "::1/128", "fc00::/7"),
+    )
+]
+
+
+def _is_private_ip(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # another form of an address, which ipaddress does not read
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in _PRIVATE_NETWORKS)
 
 
 def _split(path: str) -> tuple[str, str | None, str]:

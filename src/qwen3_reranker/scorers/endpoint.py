@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
-from qwen3_reranker.errors import AnswerError, DetectionError, RerankerError
+from qwen3_reranker.errors import AnswerError, DetectionError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
 from qwen3_reranker.scorers.detection import Detector, Route, Template
-from qwen3_reranker.scorers.detection.candidates import environment_key
 from qwen3_reranker.scorers.detection.probe import PROBES, logit, sigmoid
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Limits
+from qwen3_reranker.scorers.redaction import Secret
+from qwen3_reranker.scorers.server_client import ServerClient
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError, Transport
 
 __all__ = ["Endpoint", "Settings"]
@@ -35,8 +34,8 @@ class Settings:
     max_length: int | None
     dialect: Dialect | None
     template: Template
-    tokenizer: str | None
-    api_key: str | None
+    tokenizer: str | None = field(repr=False)  # megabytes
+    api_key: Secret | None
     timeout: float
 
 
@@ -57,11 +56,10 @@ class Endpoint:
         self.busy = 0
         self.rests_until = 0.0
         self._settings = settings
-        self._transport = transport
+        self._client = ServerClient(address, transport, settings.api_key, settings.timeout)
         self._failures = 0
         self._settling = asyncio.Lock()
         self._probing = asyncio.Lock()
-        self._key = settings.api_key
         self._honours: bool | None = None
         self._undetected: DetectionError | None = None
 
@@ -151,23 +149,21 @@ class Endpoint:
         settings = self._settings
         detector = Detector(
             self.address,
-            self._get,
-            self._post,
-            self._adopt_key,
+            self._client.get,
+            self._client.post,
+            self._client.adopt_key,
             dialect=settings.dialect,
             template=settings.template,
             model=settings.model,
             tokenizer=settings.tokenizer,
             max_length=settings.max_length,
         )
-        with self._hiding():
-            return await detector.run()
+        return await detector.run()
 
     async def _ask(self, served: Route, ask: Ask) -> list[float]:
         call = served.dialect.build(ask)
-        answer = await self._post(call.path or served.path, call.body)
-        with self._hiding():
-            values = served.dialect.parse(answer, len(ask.documents))
+        answer = await self._client.post(call.path or served.path, call.body)
+        values = served.dialect.parse(answer, len(ask.documents))
         if served.logits:
             return [sigmoid(value) for value in values]
         for place, value in enumerate(values):
@@ -178,39 +174,6 @@ class Endpoint:
                     "probability: it answers log-odds, or is no reranker"
                 )
         return [min(max(value, 0.0), 1.0) for value in values]
-
-    @contextmanager
-    def _hiding(self) -> Iterator[None]:
-        """Keep the key out of errors that show an answer: a server may repeat what it was sent."""
-        try:
-            yield
-        except RerankerError as error:
-            shown = self._transport.hide(str(error), self._auth())
-            error.args = (shown, *error.args[1:])
-            raise
-
-    def _adopt_key(self, candidates: Sequence[Dialect]) -> bool:
-        """Take the environment's key for one of the dialects, unless one was given."""
-        if self._key is not None:
-            return False
-        self._key = environment_key(self.address, candidates)
-        return self._key is not None
-
-    async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return await self._transport.post(
-            self._url(path), body, auth=self._auth(), seconds=self._settings.timeout
-        )
-
-    async def _get(self, path: str) -> Any:
-        return await self._transport.get(
-            self._url(path), auth=self._auth(), seconds=self._settings.timeout
-        )
-
-    def _url(self, path: str) -> str:
-        return self.address.at(path)
-
-    def _auth(self) -> str | None:
-        return f"Bearer {self._key}" if self._key else None
 
 
 # Any text that means something else will do.

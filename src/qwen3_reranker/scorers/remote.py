@@ -28,6 +28,7 @@ from qwen3_reranker.scorers.detection import Route, Template
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
 from qwen3_reranker.scorers.failover import Budget, attempt
+from qwen3_reranker.scorers.redaction import Secret, conceal_headers
 from qwen3_reranker.scorers.transport import TooLargeError, Transport
 from qwen3_reranker.scorers.writing import load_tokenizer
 
@@ -42,8 +43,9 @@ class ServerOptions(TypedDict, total=False):
 
     Attributes:
         api_key: Sent as a bearer token. None takes the environment variable that is usual for
-            the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...); a hosted service's key goes to
-            its own hosts alone.
+            the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...), unless `headers` or
+            `http_client` have an Authorization. A hosted service's key goes to its own hosts
+            alone, over https; other keys go to this machine and to private networks alone.
         dialect: What the server speaks: "auto" finds out, else a name or a `Dialect`.
         template: Who writes the Qwen3 template: "auto" finds out, "client" or "server".
         tokenizer: The model's tokenizer, to send token ids and to cut what is too long: a
@@ -112,26 +114,28 @@ class RemoteScorer(Scorer):
         *,
         model: str | None = None,
         max_length: int | None = None,
-        api_key: str | None = None,
+        api_key: str | Secret | None = None,
         dialect: str | Dialect = "auto",
         template: Template = "auto",
         tokenizer: str | None = None,
         timeout: float = 60.0,
         max_concurrency: int = 32,
         max_retries: int = 3,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | Secret] | None = None,
         verify: bool | str | ssl.SSLContext = True,
-        proxy: str | None = None,
+        proxy: str | Secret | None = None,
         http_client: httpx.AsyncClient | None = None,
         on_unsupported: Literal["warn", "raise"] = "warn",
     ) -> None:
+        # First of all, so that no traceback of what follows shows them.
+        api_key, proxy = Secret.of(api_key), Secret.of(proxy)
+        concealed = conceal_headers(headers)
+        del headers
         if not isinstance(base_url, (str, Sequence)):
             raise InputError(f"base_url={base_url!r}: give a URL, or a list of URLs")
         urls = [base_url] if isinstance(base_url, str) else list(base_url)
         if not urls:
             raise InputError(f"base_url={base_url!r}: give at least one URL")
-        if api_key is not None and not isinstance(api_key, str):
-            raise InputError(f"api_key= is a {type(api_key).__name__}: give a str")
         _check_number("timeout", timeout, 0, "a number of seconds above 0")
         _check_number("max_concurrency", max_concurrency, 0, "a whole number of at least 1")
         _check_number("max_retries", max_retries, -1, "a whole number of at least 0")
@@ -160,7 +164,7 @@ class RemoteScorer(Scorer):
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._client = http_client
-        self._headers, self._verify, self._proxy = headers, verify, proxy
+        self._headers, self._verify, self._proxy = concealed, verify, proxy
         self._open()
 
     @property

@@ -9,22 +9,21 @@ Knows no server's requests. What a failure means for the next attempt is said by
 from __future__ import annotations
 
 import asyncio
-import html
 import json
-import math
 import re
 import ssl
 from collections.abc import Coroutine, Mapping
-from email.utils import parsedate_to_datetime
-from time import time
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 import orjson
 
 from qwen3_reranker.errors import InputError, ServerError
+from qwen3_reranker.scorers.redaction import Redactor, Secret
+from qwen3_reranker.scorers.responses import error_message, excerpt, is_too_large, retry_after
 
-__all__ = ["MAX_ANSWER", "RetryableError", "TooLargeError", "Transport"]
+__all__ = ["MAX_ANSWER", "RetryableError", "TooLargeError", "Transport", "check_header"]
 
 T = TypeVar("T")
 
@@ -32,27 +31,6 @@ MAX_ANSWER = 64 * 2**20
 """The most bytes of an answer that are read; eight times what a request may hold."""
 
 _AGAIN = frozenset({408, 429, 502, 503, 504})
-_REFUSED = frozenset({401, 402, 403, 404})  # an exceeded quota is no long request
-# How servers say that a request is too long or holds too many documents; read in vLLM, SGLang, TEI,
-# Infinity, DashScope and Cohere. What is exceeded has to be named in the same sentence: overloaded
-# servers exceed deadlines, open files and recursion depths.
-_EXCESS = r"too (?:long|large|many|big)|(?:long|larg)er than|exceed|max(?:imum)?\b|at most|less than|range of"
-_UNIT = r"\b(?:tokens?|lengths?|batch(?:es)?|documents|items|characters|context size)\b"
-_TOO_LARGE = re.compile(
-    rf"(?:{_EXCESS})[^.\n]{{0,80}}{_UNIT}|{_UNIT}[^.\n]{{0,80}}(?:{_EXCESS})"
-    r"|\b(?:inputs?|texts?|prompts?|query|documents?|sequences?)\b[^.\n]{0,40}\btoo (?:long|large|big)"
-    r"|too many (?:inputs|texts|passages)",
-    re.IGNORECASE,
-)
-# Limits that more time helps with, not smaller requests.
-_RATE = re.compile(
-    r"per (?:second|minute|hour|day|month)|\b(?:rate|quota|credits?|balance)\b", re.IGNORECASE
-)
-# llama.cpp answers 500 to a prompt that is too long, in one of these forms. Others' 5xx are failures.
-_LLAMA_CPP_TOO_LARGE = re.compile(
-    r"is too large to process|larger than the max context size|exceeds the available context size"
-)
-_LONGEST_RETRY_AFTER = 3600.0
 
 
 class RetryableError(ServerError):
@@ -91,25 +69,31 @@ class Transport:
     One pool of kept-alive HTTP/1.1 connections; lives on the background loop.
 
     Args:
-        headers: Sent with every request.
+        headers: Sent with every request; their values are shown nowhere.
         verify: Whether certificates are checked; a path names a file with the authorities to
             trust, an `ssl.SSLContext` says all.
         proxy: The URL of a proxy; None takes that of the environment.
         max_connections: The most connections that are open at once.
         client: Used instead of an own one, and left open; it must not be used on another loop.
+
+    Raises:
+        InputError: An argument cannot be used.
     """
 
     def __init__(
         self,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, Secret] | None = None,
         verify: bool | str | ssl.SSLContext = True,
-        proxy: str | None = None,
+        proxy: Secret | None = None,
         max_connections: int = 32,
         client: httpx.AsyncClient | None = None,
     ) -> None:
+        if not isinstance(headers, (Mapping, type(None))):
+            raise InputError("headers= is no mapping: give a dict of names to values")
         self._headers = dict(headers or {})
-        _check_headers(self._headers)
+        for name, value in self._headers.items():
+            check_header(name, value, "headers=")
         self._own = client is None
         if not isinstance(verify, (bool, str, ssl.SSLContext)):
             raise InputError(f"verify={verify!r}: give True, False, a path or an ssl.SSLContext")
@@ -120,12 +104,12 @@ class Transport:
                 raise InputError(
                     f"verify={verify!r} is no file with certificate authorities: {error}"
                 ) from None
-        if not isinstance(proxy, (str, type(None))):
-            raise InputError(f"proxy= is a {type(proxy).__name__}: give a URL")
+        if proxy is not None and not isinstance(proxy.reveal(), str):
+            raise InputError(f"proxy= is a {type(proxy.reveal()).__name__}: give a URL")
         try:
             self._client = client or httpx.AsyncClient(
                 verify=verify,
-                proxy=proxy,
+                proxy=None if proxy is None else proxy.reveal(),
                 timeout=None,  # noqa: S113  # the whole attempt is bounded instead, see _send
                 limits=httpx.Limits(
                     max_connections=max_connections, max_keepalive_connections=max_connections
@@ -134,69 +118,110 @@ class Transport:
         except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
             # Not its value, which may hold a password.
             raise InputError(f"proxy= cannot be used: {error}") from None
+        self._secrets = [*self._headers.values(), *_credentials(self._client, proxy)]
+        self._redactors: dict[Secret | None, Redactor] = {}
+
+    @property
+    def sends_authorization(self) -> bool:
+        """Whether the user's headers have an Authorization, in any case."""
+        return any(name.lower() == "authorization" for name in self._headers)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the user gave an Authorization header, or a client that sends one."""
+        client = self._client
+        return (
+            self.sends_authorization or "authorization" in client.headers or client.auth is not None
+        )
 
     async def post(
-        self, url: str, body: Mapping[str, Any], *, auth: str | None = None, seconds: float
+        self,
+        url: str,
+        body: Mapping[str, Any],
+        *,
+        authorization: Secret | None = None,
+        seconds: float,
     ) -> Any:
         """
-        Return the JSON answer to `body`, whose None values are left out.
+        Return the JSON answer to a body, in which "***" stands for secrets that it repeats.
 
         Args:
-            url: Where to.
-            body: What.
-            auth: The value of an Authorization header; never shown.
+            url: The URL.
+            body: What is sent as JSON; entries that are None are left out.
+            authorization: The value of an Authorization header.
             seconds: The time for all of it, connecting and reading included.
 
         Raises:
-            RetryableError: No connection, no answer in time, 408, 429, 500 to 504, a broken body.
+            RetryableError: No connection, no answer in time, 408, 429, a 5xx, a broken body.
             TooLargeError: 413, or an error that says that the request is too long.
             ServerError: Any other error, with the server's own message.
         """
         content = orjson.dumps({name: value for name, value in body.items() if value is not None})
-        return await self._send("POST", url, content, auth, seconds)
+        return await self._send("POST", url, content, authorization, seconds)
 
-    async def get(self, url: str, *, auth: str | None = None, seconds: float) -> Any:
-        """Return the JSON answer; raises as `post` does."""
-        return await self._send("GET", url, None, auth, seconds)
-
-    def hide(self, text: str, auth: str | None) -> str:
-        """Return `text` without what is secret; a server may repeat what it was sent."""
-        secrets = [auth, *self._headers.values()]
-        return _hide(text, [secret for secret in secrets if secret])
+    async def get(self, url: str, *, authorization: Secret | None = None, seconds: float) -> Any:
+        """Return the JSON answer of a URL; arguments and errors are those of `post`."""
+        return await self._send("GET", url, None, authorization, seconds)
 
     async def aclose(self) -> None:
         """Close the connections, unless the client was handed in."""
         if self._own:
             await self._client.aclose()
 
-    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+    def _redactor(self, authorization: Secret | None) -> Redactor:
+        if authorization not in self._redactors:
+            secrets = [*self._secrets, *([authorization] if authorization else [])]
+            self._redactors[authorization] = Redactor(secrets)
+        return self._redactors[authorization]
+
+    def _request(
+        self, method: str, url: str, content: bytes | None, authorization: Secret | None
+    ) -> httpx.Request:
+        own = {"Authorization": authorization} if authorization else {}
+        headers = {"Content-Type": Secret("application/json"), **self._headers, **own}
+        return self._client.build_request(
+            method,
+            url,
+            content=content,
+            headers={name: value.reveal() for name, value in headers.items()},
+            timeout=None,  # of a client that was handed in: that of the whole attempt holds
+        )
+
+    async def _exchange(self, request: httpx.Request, redactor: Redactor) -> _Answer:
         # A redirect would take the key to whoever it names.
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
-            return response, await _read(response)
+            body = await _read(response)
         finally:
             await response.aclose()
+        headers = response.headers
+        return _Answer(
+            response.status_code,
+            redactor.text(response.reason_phrase),
+            redactor.text(headers.get("location", "")),
+            retry_after(headers.get("retry-after")),
+            None if body is None else redactor.body(body),
+        )
 
     async def _send(
-        self, method: str, url: str, content: bytes | None, auth: str | None, seconds: float
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        authorization: Secret | None,
+        seconds: float,
     ) -> Any:
-        headers = {"Content-Type": "application/json", **self._headers}
-        if auth:
-            headers["Authorization"] = auth
-        _check_headers(headers)
-        try:
-            # A client that was handed in may have a timeout of its own: this one's holds.
-            request = self._client.build_request(
-                method, url, content=content, headers=headers, timeout=None
+        redactor = self._redactor(authorization)
+        if self._client.is_closed:
+            raise RetryableError(
+                f"{url} cannot be asked, because http_client= has been closed: keep it open for "
+                "as long as the reranker is used",
+                here=False,
             )
-            if self._client.is_closed:
-                raise RetryableError(
-                    f"{url} cannot be asked, because http_client= has been closed: keep it open "
-                    "for as long as the reranker is used",
-                    here=False,
-                )
+        try:
+            request = self._request(method, url, content, authorization)
             async with asyncio.timeout(seconds):
-                response, body = await _cancelled_once(self._exchange(request))
+                answer = await _cancelled_once(self._exchange(request, redactor))
         except TimeoutError:
             raise RetryableError(
                 f"{url} gave no answer within {seconds:.3g} s", here=False
@@ -204,16 +229,35 @@ class Transport:
         except httpx.InvalidURL as error:
             raise InputError(f"{url!r} is no URL: {error}") from None
         except (httpx.HTTPError, OSError, UnicodeError) as error:
-            reason = self.hide(str(error), auth) or type(error).__name__
+            reason = redactor.text(str(error)) or type(error).__name__
             raise RetryableError(f"no connection to {url}: {reason}") from None
         except RuntimeError as error:  # httpx.StreamError; a client that is used on another loop
-            reason = self.hide(str(error), auth) or type(error).__name__
+            reason = redactor.text(str(error)) or type(error).__name__
             raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
-        try:
-            return _answer(response, url, body)
-        except ServerError as error:
-            error.args = (self.hide(str(error), auth), *error.args[1:])
-            raise
+        return _parsed(answer, url)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back, redacted; the body is None if it was too large to read."""
+
+    status: int
+    phrase: str
+    location: str
+    retry_after: float | None
+    body: bytes | None
+
+
+def _credentials(client: httpx.AsyncClient, proxy: Secret | None) -> list[Secret]:
+    """Return what is secret in a client's own headers and in a proxy's URL."""
+    secrets = [Secret(value) for name, value in client.headers.items() if name not in _USUAL]
+    if proxy is not None and httpx.URL(proxy.reveal()).password:
+        secrets.append(Secret(httpx.URL(proxy.reveal()).password))
+    return secrets
+
+
+# What httpx sends of its own accord.
+_USUAL = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 
 
 async def _cancelled_once(work: Coroutine[Any, Any, T]) -> T:
@@ -231,42 +275,44 @@ async def _cancelled_once(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response) -> bytes | None:
+    """Return the body, None if it is larger than any scores are."""
     parts, size = [], 0
     async for part in response.aiter_bytes():
         size += len(part)
         if size > MAX_ANSWER:
-            raise ServerError(
-                f"{response.url} answered with more than {MAX_ANSWER >> 20} MiB, which no scores "
-                "need: is this a reranker?",
-                response.status_code,
-            )
+            return None
         parts.append(part)
     return b"".join(parts)
 
 
-def _answer(response: httpx.Response, url: str, body: bytes) -> Any:
-    status = response.status_code
+def _parsed(answer: _Answer, url: str) -> Any:
+    """Return the JSON of an answer; raise what an error, or something else, means."""
+    status, body = answer.status, answer.body
+    if body is None:
+        raise ServerError(
+            f"{url} answered with more than {MAX_ANSWER >> 20} MiB, which no scores need: is this "
+            "a reranker?",
+            status,
+        )
     if 200 <= status < 300:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
             raise RetryableError(
-                f"{url} answered with something that is not JSON: {_excerpt(body)!r}", status
+                f"{url} answered with something that is not JSON: {excerpt(body)!r}", status
             ) from None
     if 300 <= status < 400:
         raise ServerError(
-            f"{url} redirects to {response.headers.get('location')!r}; this is not followed, for "
-            "the key would go there too. Give that address as base_url if it is meant",
+            f"{url} redirects to {answer.location!r}; this is not followed, for the key would go "
+            "there too. Give that address as base_url if it is meant",
             status,
         )
-    reason = error_message(body) or response.reason_phrase
+    reason = error_message(body) or answer.phrase
     message = f"{url} answered {status}: {reason}"
     if status in _AGAIN:
-        raise RetryableError(
-            message, status, after=_retry_after(response.headers.get("retry-after"))
-        )
-    if _is_too_large(status, reason):
+        raise RetryableError(message, status, after=answer.retry_after)
+    if is_too_large(status, reason):
         raise TooLargeError(message, status)
     if status >= 500:
         raise RetryableError(message, status, here=False)
@@ -275,78 +321,15 @@ def _answer(response: httpx.Response, url: str, body: bytes) -> Any:
     raise ServerError(message, status)
 
 
-def _is_too_large(status: int, reason: str) -> bool:
-    if status >= 500:
-        return _LLAMA_CPP_TOO_LARGE.search(reason) is not None
-    if status == 413:
-        return True
-    named = _TOO_LARGE.search(reason) is not None and _RATE.search(reason) is None
-    return named and status not in _REFUSED
-
-
-def error_message(body: bytes) -> str:
-    """Return the message in an error's body, whichever of the known shapes it has."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return _excerpt(body)
-    for _ in range(4):
-        if isinstance(found, list) and found:
-            found = found[0]
-        elif isinstance(found, dict):
-            key = next((k for k in _MESSAGE_KEYS if found.get(k)), None)
-            place = found.get("loc")
-            if key == "msg" and isinstance(place, list):  # FastAPI's validation errors
-                found = f"{found['msg']} ({'.'.join(map(str, place))})"
-            else:
-                found = found[key] if key else json.dumps(found, ensure_ascii=False)
-        else:
-            break
-    return str(found)[:1000]
-
-
-_MESSAGE_KEYS = ("error", "message", "detail", "errors", "msg", "error_message", "error_type")
-
-
-def _excerpt(body: bytes) -> str:
-    """Return the beginning of a body that is not JSON; of a page its title and text."""
-    text = body[:20_000].decode(errors="replace")
-    if "<html" in text[:1000].lower():
-        text = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", text)
-        text = html.unescape(text)
-    return " ".join(text.split())[:300]
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header (a number, or a date) asks for, bounded."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time()
-        except (ValueError, OverflowError):
-            return None
-    return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
-
-
-def _check_headers(headers: Mapping[str, Any]) -> None:
-    for name, value in headers.items():
-        if not (_NAME.fullmatch(name) and isinstance(value, str) and _VALUE.fullmatch(value)):
-            raise InputError(
-                f"the header {name!r} cannot be sent: give a str of printable ASCII characters, "
-                "without blanks around it, in api_key= or headers="
-            )
+def check_header(name: object, value: Secret, source: str) -> None:
+    """Raise `InputError` unless a header can be sent; `source` says where its value came from."""
+    known = isinstance(name, str) and _NAME.fullmatch(name)
+    if not (known and isinstance(value.reveal(), str) and _VALUE.fullmatch(value.reveal())):
+        raise InputError(
+            f"the header {name!r} cannot be sent: give a str of printable ASCII characters, "
+            f"without blanks around it, in {source}"
+        )
 
 
 _NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
-
-
-def _hide(text: str, secrets: list[str]) -> str:
-    for secret in secrets:
-        for part in (secret, secret.rpartition(" ")[2]):
-            if len(part) > 3:
-                text = text.replace(part, "***")
-    return text

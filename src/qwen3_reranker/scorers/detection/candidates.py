@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection.server_info import ServerInfo
 from qwen3_reranker.scorers.dialects import Dialect, dialects
+from qwen3_reranker.scorers.redaction import Secret
 
-__all__ = ["candidates", "environment_key", "hosted", "of_kind"]
+__all__ = [
+    "EnvironmentKey",
+    "candidates",
+    "environment_key",
+    "hosted",
+    "of_kind",
+    "withheld_key",
+]
 
 
 def hosted(address: Address) -> list[Dialect]:
@@ -36,12 +45,44 @@ def candidates(address: Address, server_info: ServerInfo) -> list[Dialect]:
     ]
 
 
-def environment_key(address: Address, among: Sequence[Dialect]) -> str | None:
-    """
-    Return the key that the environment holds for one of the dialects.
+@dataclass(frozen=True)
+class EnvironmentKey:
+    """A key of the environment, and the variable that holds it."""
 
-    A hosted service's key is for its own hosts alone, so that no other server gets it.
+    variable: str
+    key: Secret
+
+
+def environment_key(address: Address, among: Sequence[Dialect]) -> EnvironmentKey | None:
     """
-    fitting = [d for d in among if not d.hosts or address.hosts(d)]
-    names = [name for dialect in fitting for name in dialect.key_variables]
-    return next((key for name in names if (key := os.environ.get(name))), None)
+    Return the key that the environment holds for one of the dialects, None where there is none.
+
+    No server gets a key that is not meant for it. A hosted service's key goes to its own hosts
+    alone, and over https only. Other keys go to this machine and to private networks alone.
+    """
+    for dialect in among:
+        allowed = address.secure and address.hosts(dialect) if dialect.hosts else address.private
+        if allowed and (variable := _variable(dialect)):
+            return EnvironmentKey(variable, Secret(os.environ[variable]))
+    return None
+
+
+def withheld_key(address: Address, among: Sequence[Dialect]) -> str | None:
+    """Return why a key that the environment holds for one of the dialects is not sent."""
+    for dialect in among:
+        variable = _variable(dialect)
+        if variable is None:
+            continue
+        if address.hosts(dialect) and not address.secure:
+            return f"{variable} is set, but it is sent over https only: give an https URL"
+        if not dialect.hosts and not address.private:
+            return (
+                f"{variable} is set, but it is sent to this machine and private networks only: give "
+                f"api_key= to send it to {address.host}"
+            )
+    return None
+
+
+def _variable(dialect: Dialect) -> str | None:
+    """Return the first environment variable of a dialect that holds a key."""
+    return next((name for name in dialect.key_variables if os.environ.get(name)), None)
