@@ -76,3 +76,6 @@ class AnsweringScorer(Scorer):
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         return Prompt(query + document, [], False)
+
+    async def fingerprint(self) -> str:
+        return f"answering {self.values}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +25,9 @@ from qwen3_reranker import (
     RerankerError,
     ScoreError,
 )
+from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
+from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
 from helpers import EAGER, SETTINGS, AnsweringScorer
 
@@ -292,3 +300,31 @@ def test_a_request_error_beside_a_score_raises(
     monkeypatch.setattr(engine.llm, "encode", encode)
     with pytest.raises(EngineError, match="planted"):
         reranker.score("q", ["d"])
+
+
+@pytest.mark.parametrize("kind", [Reranker, LangChainRerank, LlamaIndexRerank])
+def test_a_folder_is_the_one_at_construction(
+    kind: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for name in ("first", "second"):
+        shutil.copytree(DEMO_MODEL, tmp_path / name / "model")
+        monkeypatch.chdir(tmp_path / name)
+        made.append(kind(model="model", engine_args=EAGER))
+    monkeypatch.chdir(tmp_path)
+    if kind is not Reranker:
+        made += [copy.copy(made[0]), made[0].model_copy()]
+    for holder, name in zip(made, ("first", "second", "first", "first"), strict=False):
+        assert f"checkpoint {tmp_path / name / 'model'}," in holder.describe()
+        assert holder.model == str(tmp_path / name / "model")
+        holder.close()
+
+
+def test_a_link_to_another_folder_is_another_model(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    for name in ("first", "second"):
+        shutil.copytree(DEMO_MODEL, tmp_path / name)
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name)
+        with Reranker(str(link), engine_args=EAGER) as reranker:
+            assert f"checkpoint {tmp_path / name}," in reranker.describe()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
 
-__all__ = ["DEMO_MODEL", "Checkpoint", "read_file"]
+__all__ = ["DEMO_MODEL", "Checkpoint", "locate", "read_file"]
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
 _CAUSAL = "Qwen3ForCausalLM"
@@ -55,7 +55,7 @@ class Checkpoint:
         Raises:
             CheckpointError: It is none of the three kinds, or a file is missing; with the reason.
         """
-        name = _location(model)
+        name = _folder_or_name(model)
         if Path(name).is_dir():
             _check_weights(Path(name))
         source = _Source(name, revision, token)
@@ -78,11 +78,19 @@ class Checkpoint:
         return labels.get("yes", 1)
 
     def fingerprint(self, revision: str | None = None) -> str:
-        """Return what tells these weights from others: a folder's files, or a hub's commit."""
+        """
+        Identify these weights: by the names, sizes and times of a folder's files, or by a commit.
+
+        Copies of a folder have different fingerprints, and so has a folder whose files were
+        replaced by others of the same size and modification time.
+        """
         folder = Path(self.model)
         if folder.is_dir():
-            stats = {path.name: path.stat() for path in sorted(folder.iterdir())}
-            files = [f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in stats.items()]
+            stats = {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
+            files = [
+                f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+                for name, found in stats.items()
+            ]
             return "\n".join([str(folder.resolve()), *files])
         from huggingface_hub import try_to_load_from_cache
 
@@ -121,14 +129,22 @@ def read_file(model: str, file: str) -> str:
     Raises:
         CheckpointError: It is not there.
     """
-    return _Source(_location(model), None, None).read(file)
+    return _Source(_folder_or_name(model), None, None).read(file)
 
 
-def _location(model: str) -> str:
-    """Return the folder of `model` where it is one, else the hub name."""
-    name = str(DEMO_MODEL) if model == "demo" else str(model)
-    folder = Path(name).expanduser()
-    return str(folder) if folder.is_dir() else name
+def locate(model: str) -> str:
+    """
+    Return what names the same model wherever the process changes its directory to.
+
+    That is a folder's absolute path, with its symbolic links followed; a hub name and "demo" are
+    returned as they are.
+    """
+    folder = Path(str(model)).expanduser()
+    return str(folder.resolve()) if model != "demo" and folder.is_dir() else str(model)
+
+
+def _folder_or_name(model: str) -> str:
+    return str(DEMO_MODEL) if model == "demo" else locate(model)
 
 
 def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label", "two-label"]:

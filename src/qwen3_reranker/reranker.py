@@ -71,9 +71,10 @@ class Reranker:
             reason in each hit's `error`. Wrong arguments raise in any case.
         engine_args: Arguments of vLLM's engine that replace those chosen here.
         scorer: Compute the scores with this instead.
-        cache: Remember scores in this: a dict, `cachetools.LRUCache`, `diskcache.Cache` or whatever
-            else has `get` and can be assigned to. Rerankers may share one; what it holds of a
-            server's model is not forgotten when the server gets another model of that name.
+        cache: Store scores in this: a dict, `cachetools.LRUCache`, `diskcache.Cache` or anything
+            else that has `get` and supports item assignment. Rerankers may share one. Entries for
+            remote models are keyed by URL, model name and request settings, and are not
+            invalidated when the weights behind the name change. A `scorer` needs a `fingerprint`.
         **server: With `base_url`, see `ServerOptions`: `api_key`, `dialect`, `template`,
             `tokenizer`, `timeout`, `max_concurrency`, `max_retries`, `headers`, `verify`,
             `proxy`, `http_client`, `on_unsupported`.
@@ -116,7 +117,7 @@ class Reranker:
 
     @property
     def model(self) -> str:
-        """The name of the model, as given."""
+        """The model: a hub name, a folder's absolute path, "demo", or the name on the server."""
         return self._scorer.model
 
     def rerank(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from qwen3_reranker.errors import InputError
 from qwen3_reranker.prompt import Prompt
 
-__all__ = ["Scorer", "Scores", "joined"]
+__all__ = ["Scorer", "Scores", "digest", "joined", "not_cacheable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,25 @@ def joined(parts: Sequence[Scores]) -> Scores:
     return Scores(
         [value for part in parts for value in part.values],
         [cut for part in parts for cut in part.truncated],
+    )
+
+
+def digest(parts: Any) -> str:
+    """
+    Return the SHA-256 of JSON-like parts, in hexadecimal; an object of another type by its repr.
+
+    JSON keeps ["a", "bc"] and ["ab", "c"] apart, and a digest shows nobody a key or a token.
+    """
+    text = json.dumps(parts, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def not_cacheable(scorer: Scorer) -> InputError:
+    """Return the error for a scorer that does not override `fingerprint`."""
+    return InputError(
+        f"{type(scorer).__name__} cannot be used with cache=: it does not say what its scores "
+        "depend on. Override fingerprint() to return the model, its version and all settings that "
+        "can change a score"
     )
 
 
@@ -57,8 +80,17 @@ class Scorer(ABC):
         """Return the prompt that `score` would send for one document."""
 
     async def fingerprint(self) -> str:
-        """Return what a score depends on beside the instruction, the query and the text."""
-        return f"{type(self).__name__} {self.model}"
+        """
+        Return everything besides instruction, query and text that a score depends on.
+
+        A cache needs it. Two scorers that can give different scores must not return the same
+        string; include the weights, the length limit, the dtype and the template. Do not include
+        secrets.
+
+        Raises:
+            InputError: The scorer does not override this method, so its scores are not cacheable.
+        """
+        raise not_cacheable(self)
 
     async def describe(self) -> str:
         """Return what scores and how, for people to read."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import qwen3_reranker
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.prompt import Prompt
 from qwen3_reranker.ranking import checked
-from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.base import Scorer, Scores, digest, not_cacheable
 
 __all__ = ["CachedScorer", "ScoreCache"]
 
@@ -32,17 +31,18 @@ class ScoreCache(Protocol):
 
 class CachedScorer(Scorer):
     """
-    Asks another scorer for what the cache does not hold.
+    Computes with another scorer only those scores that the cache does not hold.
 
-    A key is a hash of all that a score depends on: the other scorer's `fingerprint` (the model, its
-    settings, `max_length`), the instruction, the query and the text, which make the prompt's ids.
+    A key is a digest of everything that a score depends on: this package's version, the other
+    scorer's `fingerprint`, the instruction, the query and the text.
 
     Args:
         scorer: Computes scores.
-        cache: Remembers them.
+        cache: Stores them.
 
     Raises:
-        InputError: `cache` has no `get`, or cannot be assigned to.
+        InputError: `cache` has no `get` or does not support item assignment, or `scorer` does not
+            override `fingerprint`.
     """
 
     def __init__(self, scorer: Scorer, cache: ScoreCache) -> None:
@@ -51,6 +51,8 @@ class CachedScorer(Scorer):
                 f"cache= is a {type(cache).__name__}: give a dict, cachetools.LRUCache, "
                 "diskcache.Cache or the like"
             )
+        if type(scorer).fingerprint is Scorer.fingerprint:
+            raise not_cacheable(scorer)
         self._scorer = scorer
         self._cache = cache
 
@@ -60,16 +62,21 @@ class CachedScorer(Scorer):
         return self._scorer.model
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        fixed = [await self._scorer.fingerprint(), instruction, query]
-        keys = [_hash([*fixed, text]) for text in texts]
+        fingerprint = await self._scorer.fingerprint()
+        fixed = [qwen3_reranker.__version__, fingerprint, instruction, query]
+        keys = [digest([*fixed, text]) for text in texts]
         known = {key: found for key in keys if (found := self._cache.get(key)) is not None}
         missing = [place for place, key in enumerate(keys) if key not in known]
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
             values = checked(scores.values, len(missing))
-            rows = zip(missing, values, scores.truncated, strict=True)
-            for place, value, cut in rows:
-                self._cache[keys[place]] = known[keys[place]] = (value, cut)
+            found = zip(missing, values, scores.truncated, strict=True)
+            new = {keys[place]: (value, cut) for place, value, cut in found}
+            # A server that was detected again meanwhile may have scored in another way.
+            if await self._scorer.fingerprint() == fingerprint:
+                for key, score in new.items():
+                    self._cache[key] = score
+            known |= new
         return Scores([known[key][0] for key in keys], [known[key][1] for key in keys])
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
@@ -86,11 +93,6 @@ class CachedScorer(Scorer):
 
     async def aclose(self) -> None:
         await self._scorer.aclose()
-
-
-def _hash(parts: list[str | None]) -> str:
-    # JSON keeps ["a", "bc"] and ["ab", "c"] apart.
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _kind(cache: object) -> str:

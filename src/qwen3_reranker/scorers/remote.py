@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import ssl
 import warnings
@@ -23,7 +22,7 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.prompt import Prompt, TextWriter, check_unicode
 from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.base import Scorer, Scores, joined
+from qwen3_reranker.scorers.base import Scorer, Scores, digest, joined
 from qwen3_reranker.scorers.detection import Route, Template
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
@@ -197,11 +196,21 @@ class RemoteScorer(Scorer):
         return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
 
     async def fingerprint(self) -> str:
-        """Return the servers, the model and the way they are asked; not the weights behind them."""
-        served = await self._settled()
+        """
+        Identify the servers, the model's name there, and everything that is sent to them.
+
+        Headers and the API key count, because a gateway may route by them; so do the headers,
+        query parameters and cookies of an `http_client`, but not its transport. The weights behind
+        a server's name are not known.
+        """
+        route = await self._settled()
         urls = [address.url for address in self._addresses]
-        way = [served.dialect.name, served.owner, served.model, self._settings.max_length]
-        return json.dumps([urls, *way])
+        headers = sorted((name.lower(), value) for name, value in (self._headers or {}).items())
+        sent: list[Any] = [urls, self._settings.api_key, headers, self._proxy]
+        if (client := self._client) is not None:
+            cookies = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
+            sent += [client.headers.multi_items(), str(client.params), cookies]
+        return digest(["remote", *sent, route.fingerprint])
 
     async def start(self) -> None:
         await self._settled()

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.checkpoint import Checkpoint, locate
 from qwen3_reranker.errors import CheckpointError, MissingDependencyError
 from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, Prompt
-from qwen3_reranker.scorers.base import Scorer, Scores
+from qwen3_reranker.scorers.base import Scorer, Scores, digest
 
 __all__ = ["TransformersScorer"]
 
@@ -42,7 +42,7 @@ class TransformersScorer(Scorer):
         device: str = "cpu",
         batch_size: int = 8,
     ) -> None:
-        self.model = str(model)
+        self.model = locate(model)
         self._checkpoint = Checkpoint.load(self.model)
         if self._checkpoint.kind != "causal":
             raise CheckpointError(
@@ -50,6 +50,8 @@ class TransformersScorer(Scorer):
                 "the logits of an original (causal) checkpoint"
             )
         self._prompts = self._checkpoint.prompts(max_length)
+        settings = [self._prompts.max_length, dtype, device, batch_size]
+        self._fingerprint = digest(["transformers", self._checkpoint.fingerprint(), *settings])
         self._dtype = dtype
         self._device = device
         self._batch_size = batch_size
@@ -61,6 +63,9 @@ class TransformersScorer(Scorer):
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         return self._prompts.prompt(query, document, instruction)
+
+    async def fingerprint(self) -> str:
+        return self._fingerprint
 
     async def start(self) -> None:
         await asyncio.to_thread(self._load)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from qwen3_reranker import background
-from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.checkpoint import Checkpoint, locate
 from qwen3_reranker.errors import ScoreError
 from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.scorers.base import Scorer, Scores, joined
+from qwen3_reranker.scorers.base import Scorer, Scores, digest, joined
 from qwen3_reranker.scorers.engine import Engine, lease, release
 
 __all__ = ["VllmScorer"]
@@ -42,9 +41,10 @@ class VllmScorer(Scorer):
         max_length: int | None = None,
         engine_args: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = str(model)
+        self.model = locate(model)
         args = dict(engine_args or {})
-        key = (self.model, max_length, json.dumps(args, sort_keys=True, default=repr))
+        # A digest, because the arguments may hold an access token.
+        key = digest([self.model, max_length, args])
         self._engine = lease(key, self.model, max_length, args)
         # Once: by aclose(), or when a reranker that nobody closed is collected.
         self._give_back = weakref.finalize(self, _give_back, key, self._engine)
@@ -82,8 +82,8 @@ class VllmScorer(Scorer):
 
     async def fingerprint(self) -> str:
         _, builder = await self._engine.aload()
-        parts = [self._engine.fingerprint, builder.max_length, self._engine.user_args]
-        return json.dumps(parts, sort_keys=True, default=repr)
+        args = {k: v for k, v in self._engine.user_args.items() if k != "hf_token"}
+        return digest(["vllm", self._engine.fingerprint, builder.max_length, args])
 
     async def start(self) -> None:
         await self._engine.start()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from qwen3_reranker import background
 from qwen3_reranker.checkpoint import DEMO_MODEL, read_file
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder, TextWriter, check_unicode
+from qwen3_reranker.scorers.base import digest
 from qwen3_reranker.scorers.dialects.base import Owner, Text
 
 __all__ = ["ServerTokenizer", "Writer", "Written", "cached_tokenizer", "load_tokenizer"]
@@ -67,6 +68,11 @@ class Writer:
         self._tokenizer = tokenizer
         self._server = server
         self._text = self.builder or TextWriter()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What decides how texts are tokenized and where they are cut."""
+        return digest([self._tokenizer, self._server is not None, self.max_length])
 
     @property
     def can_cut(self) -> bool:

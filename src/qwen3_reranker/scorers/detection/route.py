@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qwen3_reranker.scorers.base import digest
 from qwen3_reranker.scorers.detection.probe import Outcome
 from qwen3_reranker.scorers.detection.server_info import ServerInfo
 from qwen3_reranker.scorers.dialects import Dialect, Owner
@@ -42,6 +43,15 @@ class Route:
     logits: bool
     server_info: ServerInfo
     outcome: Outcome | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything in a route that a score depends on, as a digest."""
+        dialect = self.dialect
+        kind = type(dialect)
+        asked = [kind.__module__, kind.__qualname__, vars(dialect), dialect.name, self.path]
+        template = [self.owner, self.labels, self.logits, self.writer.fingerprint]
+        return digest([*asked, *template, self.model, str(self.server_info)])
 
     def __str__(self) -> str:
         ids = self.dialect.ids and self.writer.builder is not None
