@@ -42,6 +42,12 @@ def test_the_right_picture_passes() -> None:
         pytest.param(
             ((3e-20, 1e-20, 2e-20), (1e-19, 9e-20, 2e-23)), "next to 0: a GGUF file", id="1e-20"
         ),
+        # Answered by llama.cpp (xllamacpp 2026.10.11549) with a GGUF file that had no head.
+        pytest.param(
+            ((1.95e-4, 3.8e-4, 3.71e-4), (1.54e-4, 1.69e-4, 2.38e-4)),
+            "next to 0: a GGUF file",
+            id="1e-4",
+        ),
         pytest.param(((0.0,) * 3,) * 2, "next to 0", id="zero"),
         pytest.param(
             ((0.01, 0.97, 0.98), (0.15, 0.96, 0.83)),

@@ -113,7 +113,7 @@ ADVICE: Mapping[str, str] = {
     ),
     "next-to-zero": (
         "The GGUF file lacks the head or the template named rerank: convert it with a current "
-        "llama.cpp, and start it with --rerank."
+        "llama.cpp, from a folder whose name contains qwen3-reranker, and start it with --rerank."
     ),
     "labels-inverted": (
         "P(no) is read as P(yes): two labels must stand in the order [no, yes], and one label's "

@@ -7,7 +7,7 @@ from typing import Any
 
 from qwen3_reranker.deploy.findings import Finding, picture
 from qwen3_reranker.deploy.variants import Rows, distance
-from qwen3_reranker.scorers.detection.probe import Outcome, logit, sigmoid
+from qwen3_reranker.scorers.detection.probe import NEXT_TO_ZERO, Outcome, logit, sigmoid
 
 __all__ = ["double", "head", "judge", "order", "sigmoid_of"]
 
@@ -30,7 +30,7 @@ def head(outcome: Outcome, raw: Rows) -> Finding | None:
     wire = [number for row in raw for number in row]
     if all(abs(score - 0.5) < 1e-6 for score in flat):
         return _head("all-half", "all scores are 0.5")
-    if min(wire) >= 0 and max(wire) < 1e-9:
+    if min(wire) >= 0 and max(wire) < NEXT_TO_ZERO and not outcome.passed:
         return _head("next-to-zero", f"all scores are next to 0 (at most {max(wire):.1e})")
     if unseen := _unseen(outcome.scores):
         return _head("identical-scores", unseen)

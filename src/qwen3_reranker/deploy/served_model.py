@@ -127,6 +127,6 @@ def _refuse_gguf(name: str, folder: Path) -> None:
     files = folder.is_dir() and any(folder.glob("*.gguf")) and not any(folder.glob("*.safetensors"))
     if files or re.search(r"[-_./]gguf(?![a-z])", name.lower()):
         raise CheckpointError(
-            f"{name} is GGUF, which llama.cpp serves: llama-server -m FILE.gguf --rerank -ub 8192 "
-            "-b 8192; vLLM and SGLang take the safetensors checkpoint"
+            f"{name} is GGUF, which llama.cpp serves: llama-server -m FILE.gguf --rerank -c 8192; "
+            "vLLM and SGLang take the safetensors checkpoint"
         )

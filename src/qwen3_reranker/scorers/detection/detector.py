@@ -336,6 +336,11 @@ _ADVICE = {
         "Start it with the original checkpoint and without --is-embedding, or with a checkpoint "
         "converted to two labels [no, yes] and --is-embedding."
     ),
-    "llama.cpp": "Start it with --rerank and a GGUF file that holds the template named rerank.",
+    "llama.cpp": (
+        "Start it with --rerank and a GGUF file that holds the head and the template named rerank; "
+        "llama.cpp's converter writes them if the model folder's name contains qwen3-reranker."
+    ),
+    "Infinity": "Give it a checkpoint with one label: qwen3-reranker convert MODEL FOLDER --labels 1.",
+    "LiteLLM": "Give the proxy's key, without which it answers 500, and a rerank model's name.",
     "": "Give dialect= and template= if you know them; docs/servers.md says how to start a server.",
 }

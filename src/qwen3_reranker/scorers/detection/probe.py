@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PROBES", "Outcome"]
+__all__ = ["NEXT_TO_ZERO", "PROBES", "Outcome"]
 
 _CAPITAL = "The capital of China is Beijing."
 _GRAVITY = (
@@ -33,6 +33,12 @@ _LOGIT = 1.5
 _PROBABILITY = 0.3
 # So far may a probability be off 0 or 1 by its last digit.
 _ROUNDING = 1e-6
+NEXT_TO_ZERO = 1e-3
+"""
+A score that no right passage gets from a working head.
+
+Without a head llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in b11549.
+"""
 # A pair has 22 tokens here on the average; the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
@@ -94,7 +100,7 @@ class Outcome:
         flat = [score for row in self.scores for score in row]
         if all(score == 0.5 for score in flat):
             return "all scores are 0.5: the classifier's head was not loaded (hf_overrides?)"
-        if max(flat) < 1e-9:
+        if max(flat) < NEXT_TO_ZERO:
             return "all scores are next to 0: a GGUF file without its head or its template"
         if max(flat) - min(flat) < 1e-9:
             return f"all scores are {flat[0]:.3g}: the server does not see query and document"
