@@ -54,7 +54,10 @@ async def test_the_advice_is_the_kinds_own() -> None:
     sglang = await problem(FakeReranker({"/v1/rerank": "bare"}, SGLANG, scores=half))
     assert "(SGLang)" in sglang and "without --is-embedding" in sglang
     llama = await problem(FakeReranker({"/v1/rerank": "rerank"}, LLAMA, template=True, scores=half))
-    assert "(llama.cpp)" in llama and "GGUF file that holds the template" in llama
+    assert "(llama.cpp)" in llama and "GGUF file that holds the head" in llama
+    owned = {"/v1/models": {"data": [{"id": "m", "owned_by": "infinity"}]}}
+    infinity = await problem(FakeReranker({"/rerank": "rerank"}, owned, scores=half))
+    assert "(Infinity)" in infinity and "one label" in infinity and "--labels 1" in infinity
     bare = await problem(FakeReranker({"/v1/rerank": "rerank"}, LLAMA, scores=half))
     assert "llama.cpp: the server counted" in bare and "so it writes no template: start it" in bare
     unknown = await problem(FakeReranker({"/v1/rerank": "rerank"}, scores=half))
