@@ -69,7 +69,10 @@ def doctor(
         print_json(report.as_dict(), indent=2)
     else:
         flags = flags_of(context)
-        table = Table("", "check", "found", "what to do", header_style="bold", box=None)
+        table = Table(box=None, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(min_width=28)
+        table.add_column(overflow="fold")  # an address that is cut off is of no use
         for finding in report.findings:
             table.add_row(*_cells(finding, flags))
         out.print(table)
@@ -87,10 +90,9 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _cells(finding: Finding, flags: Mapping[str, str]) -> list[Text]:
-    code = f"\n{finding.code}" if finding.code else ""
-    return [
-        Text(finding.status, _STYLES[finding.status]),
-        Text(f"{finding.area}: {finding.check}{code}"),
-        Text(escape_control(finding.found)),
-        Text(with_flags(finding.advice, flags)),
-    ]
+    check, found = Text(f"{finding.area}: {finding.check}"), Text(escape_control(finding.found))
+    if finding.code:
+        check.append(f"\n{finding.code}", "dim")
+    if finding.advice:
+        found.append(f"\n{with_flags(finding.advice, flags)}", "bold")
+    return [Text(finding.status, _STYLES[finding.status]), check, found]
