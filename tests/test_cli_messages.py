@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
 
 from qwen3_reranker import __version__
-from qwen3_reranker.cli.app import app, run
+from qwen3_reranker.cli.app import _Command, app, run
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.deploy.findings import ADVICE
 from qwen3_reranker.terminal import escape_control, escape_json
@@ -76,7 +78,34 @@ def test_help_and_version(call: Call) -> None:
     assert code == 0
     assert "Exit codes: 0 success; 1 " in shown
     assert "--install-completion" in shown
-    assert "[no, yes]" in call("convert", "--help")[1]
+
+
+def test_help_keeps_what_looks_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(labels: Annotated[str, typer.Option(help="2: [no, yes]; [bold]")] = "") -> None:
+        """Do nothing."""
+
+    small = typer.Typer()
+    small.command(cls=_Command)(command)
+    with pytest.raises(SystemExit):
+        small(["--help"])
+    assert "2: [no, yes]; [bold]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_options_and_dialects(shell: str) -> None:
+    line = "qwen3-reranker rerank --dialect vllm-"
+    asked = {
+        "COMP_WORDS": line,
+        "COMP_CWORD": "3",  # bash
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",  # the others
+    }
+    environment = {**os.environ, **asked, "_QWEN3_RERANKER_COMPLETE": f"complete_{shell}"}
+    code = "import sys; sys.argv[0] = 'qwen3-reranker'; from qwen3_reranker.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "vllm-classify" in found.stdout, found.stderr
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_tokens_that_are_missing_are_told_by_their_count(lost: int, code: str) -
     [
         (lambda prompt: 0.5, "all-half"),
         (lambda prompt: 1e-20 * judge(prompt), "next-to-zero"),
+        (lambda prompt: 3e-5 + 1e-6 * judge(prompt), "next-to-zero"),
         (lambda prompt: 0.731, "identical-scores"),
         (lambda prompt: sigmoid(judge(prompt)), "double-sigmoid"),
         (lambda prompt: sigmoid(2 * judge(prompt) - 1), "double-sigmoid"),
@@ -379,3 +380,29 @@ def test_a_password_is_not_shown() -> None:
 def test_arguments_that_cannot_be_used(options: Any) -> None:
     with pytest.raises(InputError):
         diagnose("http://localhost:1", **options)
+
+
+@pytest.mark.parametrize(
+    ("key", "refusal"),
+    [
+        (None, Reply(b"Internal Server Error", 500)),
+        (
+            "sk-wrong",
+            Reply({"error": {"message": "No connected db.", "type": "no_db_connection"}}, 400),
+        ),
+    ],
+)
+def test_a_litellm_without_a_database_refuses_keys_in_its_own_way(
+    key: str | None, refusal: Reply
+) -> None:
+    """As LiteLLM 1.106.2 answers everything but /health/liveliness and its documentation."""
+    paths = {
+        ("GET", "/health/liveliness"): lambda _: Reply(b'"I\'m alive!"'),
+        ("GET", "/openapi.json"): lambda _: Reply({"info": {"title": "LiteLLM API"}}),
+    }
+    with ScriptedServer(paths) as server:
+        for path in ("/v1/rerank", "/rerank", "/v1/completions"):
+            server.always(refusal, path)
+        server.script["GET", "/v1/models"] = lambda _: refusal
+        report = diagnose(server.url, api_key=key)
+    assert problems(report) == {"key-refused"}, report

@@ -11,6 +11,7 @@ turns, one at a time, with the same documents and with queries that nobody asked
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import tempfile
 from contextlib import ExitStack
@@ -85,7 +86,7 @@ def compare(workers: dict[str, Worker], turns: int) -> tuple[Turns, dict[str, st
                 try:
                     outcome = measure(worker, mode, work)
                 except RuntimeError as error:
-                    refused[name] = str(error).strip().splitlines()[-1][:300]
+                    refused[name] = _reason(str(error))
                     print(f"{mode:<24}{refused[name]}", flush=True)
                 else:
                     found.setdefault(mode, []).append(outcome)
@@ -93,6 +94,14 @@ def compare(workers: dict[str, Worker], turns: int) -> tuple[Turns, dict[str, st
         for mode in ("tokenize", "tokenizers"):
             found.setdefault(mode, []).append(measure(workers["ours"], mode, work))
     return {mode: outcomes[1:] for mode, outcomes in found.items()}, refused
+
+
+def _reason(log: str) -> str:
+    """Return the name of the exception that a log ends with, and its HTTP status if it has one."""
+    last = log.strip().splitlines()[-1]
+    name = last.partition(":")[0].rpartition(".")[2]
+    status = re.search(r"status_code: (\d+)", last)
+    return f"{name}, HTTP status {status[1]}" if status else name
 
 
 def measure(worker: Worker, mode: str, work: Work) -> dict[str, Any]:

@@ -90,7 +90,10 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _cells(finding: Finding, flags: Mapping[str, str]) -> list[Text]:
-    check, found = Text(f"{finding.area}: {finding.check}"), Text(escape_control(finding.found))
+    check, found = (
+        Text(f"{finding.area}: {finding.check}"),
+        Text(escape_control(with_flags(finding.found, flags))),
+    )
     if finding.code:
         check.append(f"\n{finding.code}", "dim")
     if finding.advice:

@@ -143,7 +143,10 @@ ADVICE: Mapping[str, str] = {
     # The server.
     "bad-address": "Give a URL with its scheme, like http://localhost:8000.",
     "unreachable": "Check that the server runs, its address and port, and what is in between.",
-    "key-refused": "Give the right key: api_key=, or the server's environment variable.",
+    "key-refused": (
+        "Give the right key: api_key=, or the server's environment variable. A LiteLLM without a "
+        "database answers 500 where there is no key, and 400 to a wrong one."
+    ),
     "nothing-scores": "docs/servers.md says how to start a server of each kind.",
     "instruction-ignored": (
         "Let this client write the template (template='client'), or take a server whose template "
