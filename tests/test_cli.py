@@ -132,7 +132,7 @@ def test_serve_hides_the_engines_output_if_it_is_told_to(
     asked = [option.format(log=log) for option in options]
     # vLLM ends at once: it has no such option.
     done = run(
-        "serve", "demo", "--port", str(free_port()), *asked, "--", "--no-such-option", code=2
+        "serve", "demo", "--port", str(free_port()), *asked, "--", "--no-such-option", code=3
     )
     said = "unrecognized arguments: --no-such-option"
     # Its end is in the error in any case.
