@@ -66,6 +66,8 @@ def run(code: str, *, errors: str = "") -> str:
         "score('q', ['d'])",
         "describe()",
         "warm_up()",
+        "rerank_many([('q', ['d'])])",
+        "rerank_iter(iter([('q', ['d'])])).__next__()",
     ],
 )
 @pytest.mark.parametrize("thread", ["loop", "worker"])
@@ -209,3 +211,15 @@ def test_a_forked_child_starts_its_own_loop() -> None:
         print(Reranker(scorer=Calls(fork)).score("q", ["d"]))
     """)
     assert out == "[0.5]\n[0.5]\n"
+
+
+def test_a_source_that_blocks_forever_does_not_keep_a_program_from_ending() -> None:
+    out = run("""
+        def pairs():
+            yield "q", ["d"]
+            threading.Event().wait()
+
+        stream = inner.rerank_iter(pairs())
+        print(len(next(stream)))
+    """)
+    assert out == "1\n"

@@ -72,6 +72,7 @@ CALLS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CALLS)
 def test_no_key_stands_for_two_things(calls: list[tuple[str, list[str], str | None]]) -> None:
     reranker = Reranker(scorer=Counting(), cache={})

@@ -1,25 +1,32 @@
-"""Many queries at once, finished in the order given: enough under way, and never all of them."""
+"""Score a stream of queries concurrently, in order, with bounded memory."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Self, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
 
+from qwen3_reranker import background
 from qwen3_reranker.ranking import Hit, Work
 from qwen3_reranker.scorers.base import Scores
 
-__all__ = ["Asked", "ain_order", "counted", "each", "in_order"]
+__all__ = ["Asked", "ain_order", "counted", "in_order"]
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
+F_co = TypeVar("F_co", covariant=True)
 
 Asked = tuple[str, Work]
 """A query, and what there is to score for it."""
 
 Found = Scores | Exception
+Prepare = Callable[[T], Asked]
 Begin = Callable[[str, Work], Future[Found]]
 Finish = Callable[[Work, Found], list[Hit]]
 
@@ -27,42 +34,62 @@ Finish = Callable[[Work, Found], list[Hit]]
 _LIMIT = 2048
 
 
-def in_order(asked: Iterable[Asked], begin: Begin, finish: Finish) -> Iterator[list[Hit]]:
+def in_order(
+    items: Iterable[T], prepare: Prepare[T], begin: Begin, finish: Finish
+) -> Iterator[list[Hit]]:
     """
-    Yield the hits of every query, in their order, and take new ones as there is room for them.
+    Yield the hits of every item, in order, each as soon as it is ready.
 
-    Where the consumer stops, or a query fails, what is under way is cancelled.
+    Items are requested as the window has room for them. An iterable other than a list or tuple
+    may block, so it is iterated in a thread of its own. If the consumer stops, or an item fails,
+    everything in the window is cancelled.
+
+    Args:
+        items: One item a query.
+        prepare: Turns an item into a query and its work; called where `items` is iterated.
+        begin: Starts scoring.
+        finish: Ranks what scoring returned.
     """
-    with _Window(begin, finish) as window:
-        for query, work in asked:
-            while window.full(work):
-                yield window.pop(window.first.result())
-            window.add(query, work)
-        while window:
-            yield window.pop(window.first.result())
+    source: _Source[Future[Any]]
+    listed = isinstance(items, (list, tuple))
+    source = _Ready(Future, items, prepare) if listed else _Thread(items, prepare)
+    window = _Window(source.pull, begin, finish)
+    try:
+        while window.unfinished:
+            if (hits := window.advance()) is not None:
+                yield hits
+            elif awaited := window.awaited:
+                background.wait(awaited)
+    finally:
+        window.cancel()
+        source.stop()
 
 
 async def ain_order(
-    asked: Iterable[Asked] | AsyncIterable[Asked], begin: Begin, finish: Finish
+    items: Iterable[T] | AsyncIterable[T], prepare: Prepare[T], begin: Begin, finish: Finish
 ) -> AsyncIterator[list[Hit]]:
-    """Do as `in_order`."""
-    with _Window(begin, finish) as window:
-        async for query, work in each(asked):
-            while window.full(work):
-                yield window.pop(await asyncio.wrap_future(window.first))
-            window.add(query, work)
-        while window:
-            yield window.pop(await asyncio.wrap_future(window.first))
+    """Async version of `in_order`; an async iterable is iterated in a task of its own."""
 
+    def abegin(query: str, work: Work) -> asyncio.Future[Found]:
+        return asyncio.wrap_future(begin(query, work))
 
-async def each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    """Yield the items, whichever kind of iterable holds them."""
+    source: _Source[asyncio.Future[Any]]
     if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
+        source = _Task(items, prepare)
+    elif isinstance(items, (list, tuple)):
+        source = _Ready(asyncio.get_running_loop().create_future, items, prepare)
     else:
-        for item in items:
-            yield item
+        source = _AwaitedThread(items, prepare)
+    window = _Window(source.pull, abegin, finish)
+    try:
+        while window.unfinished:
+            if (hits := window.advance()) is not None:
+                yield hits
+            elif awaited := window.awaited:
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        window.cancel()
+        source.stop()
 
 
 @contextmanager
@@ -82,40 +109,184 @@ def counted(asked: Sequence[Asked], finish: Finish, *, shown: bool) -> Iterator[
         yield counting
 
 
-class _Window:
-    """A queue of what is under way; leaving the `with` cancels what is still in it."""
+class _Window(Generic[F]):
+    """
+    The queries that are being scored, oldest first, and the next one, as soon as it is known.
 
-    def __init__(self, begin: Begin, finish: Finish) -> None:
-        self._begin, self._finish = begin, finish
+    Knows nothing of waiting, so that the sync and the async generator share it: each calls
+    `advance` until `unfinished` is false, and waits for one of `awaited` when it returns None.
+    """
+
+    def __init__(
+        self, pull: Callable[[], F], begin: Callable[[str, Work], F], finish: Finish
+    ) -> None:
+        self._pull, self._begin, self._finish = pull, begin, finish
         self._size = 0
-        self._queue: deque[tuple[Work, Future[Found]]] = deque()
-
-    def full(self, work: Work) -> bool:
-        """Return whether the first has to end before this begins; what is too large goes alone."""
-        return bool(self._queue) and self._size + len(work.texts) > _LIMIT
-
-    def add(self, query: str, work: Work) -> None:
-        """Begin it."""
-        self._queue.append((work, self._begin(query, work)))
-        self._size += len(work.texts)
+        self._queue: deque[tuple[Work, F]] = deque()
+        # Of the next query; None after the last.
+        self._next: F | None = pull()
 
     @property
-    def first(self) -> Future[Found]:
-        """What has been here longest will give."""
-        return self._queue[0][1]
+    def unfinished(self) -> bool:
+        """Whether there are results to come."""
+        return self._next is not None or bool(self._queue)
 
-    def pop(self, found: Found) -> list[Hit]:
-        """Take out what has been here longest, and rank it."""
-        work, _ = self._queue.popleft()
-        self._size -= len(work.texts)
-        return self._finish(work, found)
+    def advance(self) -> list[Hit] | None:
+        """Admit the next query if it fits, then return the oldest one's hits if they are ready."""
+        if self._next is not None and self._next.done() and self._fits(self._next):
+            asked = self._next.result()
+            self._next = None
+            if asked is not None:
+                query, work = asked
+                self._queue.append((work, self._begin(query, work)))
+                self._size += _size(work)
+                self._next = self._pull()
+        if not self._queue or not self._queue[0][1].done():
+            return None
+        work, found = self._queue.popleft()
+        self._size -= _size(work)
+        return self._finish(work, found.result())
 
-    def __len__(self) -> int:
-        return len(self._queue)
+    @property
+    def awaited(self) -> list[F]:
+        """What may let `advance` go on; none at all after the last hits."""
+        awaited = [found for _, found in self._queue][:1]
+        if self._next is not None and (not self._next.done() or self._fits(self._next)):
+            awaited.append(self._next)
+        return awaited
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for _, future in self._queue:
+    def cancel(self) -> None:
+        """Cancel everything that is not done."""
+        for future in [*(found for _, found in self._queue), self._next]:
+            if future is None:
+                continue
             future.cancel()
+            if future.done() and not future.cancelled():
+                future.exception()  # retrieved, or asyncio complains
+
+    def _fits(self, future: F) -> bool:
+        """Return whether a query has room; one larger than the window has when that is empty."""
+        if not self._queue:
+            return True
+        if future.exception() is not None:
+            return False  # raised in its turn, after the hits of those before it
+        asked = future.result()
+        return asked is None or self._size + _size(asked[1]) <= _LIMIT
+
+
+def _size(work: Work) -> int:
+    # Documents that need no score take memory too, and so does a query without any.
+    return max(1, len(work.documents))
+
+
+class _Source(Protocol[F_co]):
+    """Items that are prepared one at a time, on demand."""
+
+    def pull(self) -> F_co:
+        """Return a future of the next query and its work; of None after the last."""
+
+    def stop(self) -> None:
+        """Request nothing more; does not wait for an item that is being produced."""
+
+
+class _Ready(Generic[F]):
+    """Items that are in memory: their futures are done."""
+
+    def __init__(self, future: Callable[[], F], items: Iterable[T], prepare: Prepare[T]) -> None:
+        self._future = future
+        self._items = map(prepare, items)
+
+    def pull(self) -> F:
+        future = self._future()
+        _resolve(future, self._items)
+        return future
+
+    def stop(self) -> None:
+        return
+
+
+class _Thread:
+    """Items of an iterator that may block, iterated in a thread with the caller's context."""
+
+    def __init__(self, items: Iterable[T], prepare: Prepare[T]) -> None:
+        self._requests: SimpleQueue[Future[Any] | None] = SimpleQueue()
+        context = contextvars.copy_context()
+        # A daemon: an iterator that blocks forever must not keep the interpreter from ending.
+        threading.Thread(
+            target=context.run,
+            args=(_iterate, items, prepare, self._requests),
+            name="qwen3-reranker-source",
+            daemon=True,
+        ).start()
+
+    def pull(self) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._requests.put(future)
+        return future
+
+    def stop(self) -> None:
+        self._requests.put(None)
+
+
+class _AwaitedThread:
+    """A `_Thread` whose futures can be awaited."""
+
+    def __init__(self, items: Iterable[T], prepare: Prepare[T]) -> None:
+        self._thread = _Thread(items, prepare)
+
+    def pull(self) -> asyncio.Future[Any]:
+        return asyncio.wrap_future(self._thread.pull())
+
+    def stop(self) -> None:
+        self._thread.stop()
+
+
+class _Task:
+    """Items of an async iterator, iterated in one task, as its context managers may require."""
+
+    def __init__(self, items: AsyncIterable[T], prepare: Prepare[T]) -> None:
+        self._requests: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
+        self._task = asyncio.create_task(_aiterate(items, prepare, self._requests))
+
+    def pull(self) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
+        self._requests.put_nowait(future)
+        return future
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+def _iterate(
+    items: Iterable[T], prepare: Prepare[T], requests: SimpleQueue[Future[Any] | None]
+) -> None:
+    iterator = map(prepare, items)
+    while (future := requests.get()) is not None:
+        if future.set_running_or_notify_cancel():
+            _resolve(future, iterator)
+
+
+async def _aiterate(
+    items: AsyncIterable[T], prepare: Prepare[T], requests: asyncio.Queue[asyncio.Future[Any]]
+) -> None:
+    iterator = aiter(items)
+    while True:
+        future = await requests.get()
+        try:
+            asked = prepare(await anext(iterator))
+        except StopAsyncIteration:
+            future.set_result(None)
+        except Exception as error:  # noqa: BLE001  # raised where the hits are awaited
+            future.set_exception(error)
+        else:
+            future.set_result(asked)
+
+
+def _resolve(future: Future[Any] | asyncio.Future[Any], iterator: Iterator[Asked]) -> None:
+    """Set a future to the iterator's next item, to None after the last, or to its error."""
+    try:
+        asked = next(iterator, None)
+    except BaseException as error:  # noqa: BLE001  # raised where the hits are awaited
+        future.set_exception(error)
+    else:
+        future.set_result(asked)

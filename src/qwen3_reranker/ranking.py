@@ -1,15 +1,26 @@
-"""From scores to a ranking. Pure functions; nothing here waits or knows where scores come from."""
+"""From scores to a ranking. Nothing here waits, or knows where scores come from."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from qwen3_reranker.errors import InputError, ScoreError
+from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
 from qwen3_reranker.prompt import check_unicode
+from qwen3_reranker.scorers.base import Scores
 
-__all__ = ["Hit", "Work", "checked", "rank", "unscored", "validate_limits", "validate_query"]
+__all__ = [
+    "Hit",
+    "Work",
+    "checked",
+    "hits_of",
+    "rank",
+    "unscored",
+    "validate_limits",
+    "validate_query",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +158,28 @@ def unscored(work: Work, error: Exception, top_n: int | None) -> list[Hit]:
         Hit(index, math.nan, text, error=str(error))
         for index, text in enumerate(work.documents[:top_n])
     ]
+
+
+def hits_of(
+    work: Work, found: Scores | Exception, *, top_n: int | None, min_score: float | None
+) -> list[Hit]:
+    """
+    Rank the documents, or return them unranked with a warning if scoring failed.
+
+    Args:
+        work: The documents.
+        found: The scores of `work.texts`, or the error that took their place.
+        top_n: Keep at most this many; None keeps all.
+        min_score: Keep those with at least this score; None keeps all.
+
+    Raises:
+        ScoreError: There is not exactly one probability per text.
+    """
+    if isinstance(found, Scores):
+        return rank(work, found.values, found.truncated, top_n=top_n, min_score=min_score)
+    warnings.warn(
+        f"kept the order of {len(work.documents)} documents, unscored: {found}",
+        RerankerWarning,
+        stacklevel=3,
+    )
+    return unscored(work, found, top_n)

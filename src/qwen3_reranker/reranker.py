@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -13,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
@@ -22,13 +22,12 @@ from qwen3_reranker.errors import (
     EngineError,
     InputError,
     PromptTooLongError,
-    RerankerWarning,
     ScoreError,
     ServerError,
 )
-from qwen3_reranker.many import Asked, ain_order, counted, each, in_order
+from qwen3_reranker.many import Asked, ain_order, counted, in_order
 from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.ranking import Hit, Work, rank, unscored, validate_limits, validate_query
+from qwen3_reranker.ranking import Hit, Work, hits_of, validate_limits, validate_query
 from qwen3_reranker.scorers.base import Scorer, Scores
 from qwen3_reranker.scorers.cache import CachedScorer, ScoreCache
 from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
@@ -152,7 +151,7 @@ class Reranker:
         """
         work = self._prepare(query, documents, top_n, min_score)
         scores = background.run(self._try(query, work, instruction)) if work.texts else _NONE
-        return _hits(work, scores, top_n, min_score)
+        return hits_of(work, scores, top_n=top_n, min_score=min_score)
 
     async def arerank(
         self,
@@ -166,7 +165,7 @@ class Reranker:
         """Do as `rerank`; cancelling the awaiting task takes its requests out of the engine."""
         work = self._prepare(query, documents, top_n, min_score)
         scores = await background.arun(self._try(query, work, instruction)) if work.texts else _NONE
-        return _hits(work, scores, top_n, min_score)
+        return hits_of(work, scores, top_n=top_n, min_score=min_score)
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -195,21 +194,31 @@ class Reranker:
         min_score: float | None = None,
     ) -> Iterator[list[Hit]]:
         """
-        Rerank (query, documents) pairs as they come, in memory that does not grow with them.
+        Rerank a stream of (query, documents) pairs concurrently, in order, with bounded memory.
+
+        A result is yielded as soon as it is ready, also while `pairs` is still producing the next
+        pair.
 
         Args:
-            pairs: The queries with their documents; taken as they are needed, about 2,048 documents
-                ahead.
+            pairs: The queries with their documents, requested as needed, up to 2,048 documents
+                ahead. An iterable other than a list or tuple is iterated in a thread of its own
+                (open an sqlite3 connection that it reads with `check_same_thread=False`).
             top_n: As in `rerank`, for every pair.
             instruction: As in `rerank`, for every pair.
             min_score: As in `rerank`, for every pair.
 
         Yields:
-            One list of hits a pair, in the order of the pairs.
+            One list of hits per pair, in the order of the pairs.
+
+        Raises:
+            InputError: A pair cannot be used. Like every error of `rerank` and of `pairs` itself,
+                it is raised after the results of the pairs before it; what is being scored then
+                is cancelled.
         """
         validate_limits(top_n, min_score)
-        begin, finish = self._begin(instruction), _finish(top_n, min_score)
-        return in_order(self._works(pairs), begin, finish)
+        begin = self._begin(instruction)
+        finish = partial(hits_of, top_n=top_n, min_score=min_score)
+        return in_order(pairs, self._prepare_pair, begin, finish)
 
     def arerank_iter(
         self,
@@ -219,10 +228,15 @@ class Reranker:
         instruction: str | None = None,
         min_score: float | None = None,
     ) -> AsyncIterator[list[Hit]]:
-        """Do as `rerank_iter`; the pairs may come from an async iterable too."""
+        """
+        Async version of `rerank_iter()`: same arguments, results and errors.
+
+        `pairs` may also be an async iterable, which is iterated in one task on the caller's loop.
+        """
         validate_limits(top_n, min_score)
-        begin, finish = self._begin(instruction), _finish(top_n, min_score)
-        return ain_order(self._aworks(pairs), begin, finish)
+        begin = self._begin(instruction)
+        finish = partial(hits_of, top_n=top_n, min_score=min_score)
+        return ain_order(pairs, self._prepare_pair, begin, finish)
 
     def rerank_many(
         self,
@@ -247,9 +261,11 @@ class Reranker:
             One list of hits a pair, in the order of the pairs.
         """
         validate_limits(top_n, min_score)
-        works = list(self._works(pairs))
-        with counted(works, _finish(top_n, min_score), shown=progress) as finish:
-            return list(in_order(works, self._begin(instruction), finish))
+        asked = [self._prepare_pair(pair) for pair in pairs]
+        with counted(
+            asked, partial(hits_of, top_n=top_n, min_score=min_score), shown=progress
+        ) as finish:
+            return list(in_order(asked, lambda pair: pair, self._begin(instruction), finish))
 
     async def arerank_many(
         self,
@@ -262,9 +278,12 @@ class Reranker:
     ) -> list[list[Hit]]:
         """Do as `rerank_many`."""
         validate_limits(top_n, min_score)
-        works = list(self._works(pairs))
-        with counted(works, _finish(top_n, min_score), shown=progress) as finish:
-            return [hits async for hits in ain_order(works, self._begin(instruction), finish)]
+        asked = [self._prepare_pair(pair) for pair in pairs]
+        with counted(
+            asked, partial(hits_of, top_n=top_n, min_score=min_score), shown=progress
+        ) as finish:
+            found = ain_order(asked, lambda pair: pair, self._begin(instruction), finish)
+            return [hits async for hits in found]
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """Return what is sent for one document: `.text`, `.ids`, `.truncated`. Starts nothing."""
@@ -349,13 +368,9 @@ class Reranker:
         self._check_open()
         return Work(documents)
 
-    def _works(self, pairs: Iterable[Pair]) -> Iterator[Asked]:
-        for query, documents in pairs:
-            yield query, self._prepare(query, documents)
-
-    async def _aworks(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Asked]:
-        async for query, documents in each(pairs):
-            yield query, self._prepare(query, documents)
+    def _prepare_pair(self, pair: Pair) -> Asked:
+        query, documents = pair
+        return query, self._prepare(query, documents)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -389,22 +404,3 @@ class Reranker:
 
 
 _NONE = Scores([], [])
-
-
-def _finish(
-    top_n: int | None, min_score: float | None
-) -> Callable[[Work, Scores | Exception], list[Hit]]:
-    return lambda work, found: _hits(work, found, top_n, min_score)
-
-
-def _hits(
-    work: Work, scores: Scores | Exception, top_n: int | None, min_score: float | None
-) -> list[Hit]:
-    if isinstance(scores, Scores):
-        return rank(work, scores.values, scores.truncated, top_n=top_n, min_score=min_score)
-    warnings.warn(
-        f"kept the order of {len(work.documents)} documents, unscored: {scores}",
-        RerankerWarning,
-        stacklevel=3,
-    )
-    return unscored(work, scores, top_n)
