@@ -8,7 +8,6 @@ whatever loop the caller has, so both run the same coroutines and share the same
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import sys
 import threading
@@ -19,7 +18,17 @@ from typing import Any, TypeVar
 
 from qwen3_reranker.errors import EventLoopError
 
-__all__ = ["after_fork", "arun", "close", "critical", "gather", "run", "submit", "tokenize", "wait"]
+__all__ = [
+    "after_fork",
+    "arun",
+    "close",
+    "critical",
+    "gather",
+    "require_waitable",
+    "run",
+    "submit",
+    "tokenize",
+]
 
 T = TypeVar("T")
 
@@ -56,7 +65,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         EventLoopError: This thread must not wait for the loop.
     """
     try:
-        _require_waitable()
+        require_waitable()
     except EventLoopError:
         coroutine.close()
         raise
@@ -84,17 +93,6 @@ def close(coroutine: Coroutine[Any, Any, None]) -> None:
         _result(future)
     else:
         future.add_done_callback(_report)
-
-
-def wait(futures: Collection[Future[Any]]) -> None:
-    """
-    Wait until one of the futures is done.
-
-    Raises:
-        EventLoopError: This thread must not wait for the loop.
-    """
-    _require_waitable()
-    concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_COMPLETED)
 
 
 async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
@@ -153,7 +151,13 @@ def _obstacle() -> str | None:
     return None
 
 
-def _require_waitable() -> None:
+def require_waitable() -> None:
+    """
+    Raise unless this thread may wait for the event loop.
+
+    Raises:
+        EventLoopError: Waiting here would block the loop, and with it this thread, forever.
+    """
     if obstacle := _obstacle():
         raise EventLoopError(
             f"a sync method was called where it would wait forever: {obstacle}. Await the async "

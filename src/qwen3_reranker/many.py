@@ -7,7 +7,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
@@ -50,6 +50,7 @@ def in_order(
         begin: Starts scoring.
         finish: Ranks what scoring returned.
     """
+    background.require_waitable()
     source: _Source[Future[Any]]
     listed = isinstance(items, (list, tuple))
     source = _Ready(Future, items, prepare) if listed else _Thread(items, prepare)
@@ -59,7 +60,7 @@ def in_order(
             if (hits := window.advance()) is not None:
                 yield hits
             elif awaited := window.awaited:
-                background.wait(awaited)
+                wait(awaited, return_when=FIRST_COMPLETED)
     finally:
         window.cancel()
         source.stop()
