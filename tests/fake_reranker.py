@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -144,9 +145,7 @@ class FakeReranker:
         ids = _TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
         text = _TOKENIZER.decode(ids, skip_special_tokens=False)
         self.tokens += len(ids)
-        right = ("What is" in text and "Beijing" in text) or (
-            "Explain" in text and "attracts" in text
-        )
+        right = re.search("What is.*Beijing|Explain.*attracts", text, re.DOTALL) is not None
         return self.scores(right and "apple" not in text, text.count(PREFIX))
 
 

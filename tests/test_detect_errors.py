@@ -101,8 +101,14 @@ async def test_a_server_that_fails_for_now_is_not_judged(error: RetryableError) 
         with pytest.raises(RetryableError) as raised:
             await FakeReranker({**paths}, VLLM).detector(tokenizer=DEMO).run()
         assert raised.value is error
+    server = FakeReranker({"/classify": "classify"}, VLLM)
+    server.get = nowhere  # type: ignore[method-assign]
     with pytest.raises(RetryableError, match="no connection"):
-        await FakeReranker({}, {"/version": unreachable()}).detector().run()
+        await server.detector(tokenizer=DEMO).run()
+
+
+async def nowhere(path: str) -> Any:
+    raise unreachable()
 
 
 async def test_one_way_that_fails_for_now_does_not_make_the_other_right() -> None:

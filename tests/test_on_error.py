@@ -26,6 +26,7 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+from qwen3_reranker.scorers.detection.probe import NEGATION
 
 from helpers import either
 from scripted_server import Reply, Request, ScriptedServer, relevance, rerank
@@ -331,8 +332,12 @@ async def test_a_client_that_was_closed_is_named(server: ScriptedServer) -> None
 # Instructions that a server does not read
 
 
-def honouring(request: Request) -> Reply:
-    return rerank(request)
+def honoring(request: Request) -> Reply:
+    reply = rerank(request)
+    if request.body.get("instruction") == NEGATION:
+        for result in reply.body["results"]:
+            result["relevance_score"] = 1 - result["relevance_score"]
+    return reply
 
 
 def ignoring(request: Request) -> Reply:
@@ -402,7 +407,7 @@ async def test_an_instruction_that_is_read_is_found_out_once_and_sent(
     server: ScriptedServer,
 ) -> None:
     settings = vllm_with_template(server)
-    server.always(honouring, "/v1/rerank")
+    server.always(honoring, "/v1/rerank")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with Reranker(**settings, on_unsupported="raise") as reranker:
@@ -412,7 +417,7 @@ async def test_an_instruction_that_is_read_is_found_out_once_and_sent(
             found = await asyncio.gather(*calls)
             assert await reranker.ascore(QUERY, ["a river"]) == [relevance(QUERY, "a river")]
     assert found == [[relevance(QUERY, "a river", INSTRUCTION)]] * 30
-    assert len(server.asked("/v1/rerank")) == 33  # two of them to find out
+    assert len(server.asked("/v1/rerank")) == 34  # three of them to find out
 
 
 def test_an_instruction_that_the_client_writes_is_always_read(server: ScriptedServer) -> None:

@@ -196,7 +196,7 @@ async def test_a_server_that_is_dead_for_a_day_fails_no_request(
         gone.__enter__()
         later(61)
         assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
-    assert shares(gone, other) == [1, 5]
+    assert shares(gone, other) == [3, 5]  # two of them to detect it again
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -362,7 +362,7 @@ def test_all_hang(pair: Pair) -> None:
     assert shares(*pair) == [1, 1]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
+@pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_refusal_by_one_is_not_taken_to_the_other(pair: Pair, status: int) -> None:
     with over(*pair) as reranker:
         pair[0].always(Reply({"error": "Unauthorized"}, status))

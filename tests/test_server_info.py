@@ -199,10 +199,31 @@ async def test_html_everywhere_is_an_unknown_kind() -> None:
 async def test_only_a_server_that_cannot_be_reached_stops_it() -> None:
     for status in (401, 403, 404, 429, 500, 502, 503):
         assert str(await info_of({}, RetryableError("no", status))) == "an unknown kind"
-    with pytest.raises(RetryableError, match="no connection"):
-        await info_of({}, RetryableError("no connection"))
-    with pytest.raises(RetryableError, match="no connection"):
-        await info_of(VLLM | {"/props": RetryableError("no connection")})
+    for lost in (RetryableError("no connection"), RetryableError("no answer in 5 s", here=False)):
+        with pytest.raises(RetryableError) as caught:
+            await info_of({}, lost)
+        assert caught.value is lost
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["dropped", "silent"])
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/version", "/info", "/props"])
+async def test_a_path_without_an_answer_stays_unknown(path: str, here: bool) -> None:
+    lost = RetryableError("no connection", here=here)
+    found = await info_of(VLLM | {path: lost})
+    assert (found.kind, found.max_length) == ("vLLM", None if path == "/v1/models" else 2048)
+    assert found.refusal is None
+
+
+async def test_a_connection_that_is_lost_once_is_made_again() -> None:
+    server = Server(VLLM)
+    plain, lost = server.get, [RetryableError("no connection")]
+
+    async def get(path: str) -> Any:
+        if path == "/v1/models" and lost:
+            raise lost.pop()
+        return await plain(path)
+
+    assert (await read_server_info(get)).models == ("/tmp/demo",)
 
 
 PATHS = (

@@ -70,7 +70,10 @@ class ServerError(RerankerError):
 
     Attributes:
         status: The HTTP status; None where there was no answer.
+        software: The answer's `Server` header, if there was one.
     """
+
+    software: str | None = None
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)

@@ -131,7 +131,8 @@ class PromptBuilder(TextWriter):
         max_length: The most tokens that a prompt may have, prefix and suffix included.
 
     Raises:
-        CheckpointError: The tokenizer lacks a control token of the prompt, or `yes` or `no`.
+        CheckpointError: The tokenizer cannot be read, or lacks a control token of the prompt, or
+            `yes` or `no`.
 
     Attributes:
         yes, no: The ids of the two answers.
@@ -140,19 +141,22 @@ class PromptBuilder(TextWriter):
     """
 
     def __init__(self, tokenizer: str, max_length: int = DEFAULT_MAX_LENGTH) -> None:
-        full = Tokenizer.from_str(tokenizer)
+        try:
+            full = Tokenizer.from_str(tokenizer)
+        except Exception as error:  # noqa: BLE001  # tokenizers raises nothing else
+            raise CheckpointError(f"the tokenizer.json cannot be read: {error}") from None
         # Settings that a training run may have left in the file; lengths are handled here.
         full.no_truncation()
         full.no_padding()
         data = orjson.loads(tokenizer)
-        added = [token["content"] for token in data["added_tokens"]]
+        added = [token["content"] for token in data.get("added_tokens", [])]
+        for token in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
+            if token not in added:
+                raise CheckpointError(f"the tokenizer has no token {token!r}: not a Qwen3 model's")
         data |= {"added_tokens": [], "truncation": None, "padding": None}
         self._plain = PlainTokenizer(data)
         super().__init__(added)
         self.control_ids = frozenset(full.token_to_id(token) for token in added)
-        for token in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
-            if token not in added:
-                raise CheckpointError(f"the tokenizer has no token {token!r}: not a Qwen3 model's")
         self.yes, self.no = (_single(full, word) for word in ("yes", "no"))
         self.prefix_ids: list[int] = full.encode(PREFIX, add_special_tokens=False).ids
         self.suffix_ids: list[int] = full.encode(SUFFIX, add_special_tokens=False).ids
@@ -227,6 +231,20 @@ class PromptBuilder(TextWriter):
         return Prompt(
             self.head(query, instruction) + self.tail(text), encoded.ids, encoded.truncated
         )
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """
+        Return how many tokens a server reads in each text, a piece of a prompt or a plain text.
+
+        Only the template's control tokens are read as such; those in user text are broken up.
+        """
+        pieces = [text.removeprefix(PREFIX).removesuffix(SUFFIX) for text in texts]
+        return [
+            len(ids)
+            + len(self.prefix_ids) * text.startswith(PREFIX)
+            + len(self.suffix_ids) * text.endswith(SUFFIX)
+            for text, ids in zip(texts, self._plain.encode(pieces), strict=True)
+        ]
 
     def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
         """Return where the tokens of `<Document>: text` lie; nothing where they surely fit."""

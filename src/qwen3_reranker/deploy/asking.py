@@ -100,9 +100,9 @@ class Server:
         self._client.adopt_key(self.hosted())
         if self.hosted():
             return
-        self.server_info = await read_server_info(self.get)
+        self.server_info = await read_server_info(self.get, self._model)
         if self._client.adopt_key(of_kind(self.server_info)):
-            self.server_info = await read_server_info(self.get)
+            self.server_info = await read_server_info(self.get, self._model)
         if self.server_info.kind == "SGLang":
             self.info = await self._about("/model_info")
             version = (await self._about("/server_info")).get("version")

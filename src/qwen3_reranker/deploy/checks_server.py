@@ -10,7 +10,13 @@ from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.prompt import SUFFIX, TextWriter
 from qwen3_reranker.scorers.detection import Route
-from qwen3_reranker.scorers.detection.probe import PROBES, logit, sigmoid
+from qwen3_reranker.scorers.detection.probe import (
+    NEGATION,
+    PROBES,
+    InstructionEffect,
+    logit,
+    sigmoid,
+)
 from qwen3_reranker.scorers.endpoint import split
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError
 
@@ -18,10 +24,7 @@ __all__ = ["Workings", "tried"]
 
 _QUERY, _TEXTS = PROBES[0]
 _RIGHT, _WRONG = _TEXTS[0], _TEXTS[2]
-_OTHER_INSTRUCTION = "Given a city, find the recipe of a dish that people cook there on Sundays"
 _MANY = 32
-# Log-odds. Other text differs by more, equal text on a server that computes in fp32 by less.
-_NOISE = 1e-3
 # Of log-odds, and of probability: both for a warning, for near 0 and 1 the first is coarse.
 _MOVED, _MOVED_VISIBLY = 0.1, 0.01
 _SLOW = 5.0
@@ -51,12 +54,19 @@ class Workings:
         way = self._way
         if way.owner == "server" and not way.dialect.instruction:
             return self._ignored(f"{way.dialect.name} has no field for one")
-        plain = await self._odds(_QUERY, _TEXTS)
-        other = await self._odds(_QUERY, _TEXTS, _OTHER_INSTRUCTION)
-        moved = _furthest(plain, other)
-        if moved > _NOISE:
-            return _ok("instruction", f"honoured: another one moves log-odds by up to {moved:.2g}")
-        return self._ignored(f"another one moves log-odds by {moved:.1g} at most")
+        query, texts = PROBES[1]
+        plain, repeat = [await self._probabilities(query, texts) for _ in range(2)]
+        try:
+            other = await self._probabilities(query, texts, NEGATION)
+        except RetryableError as error:
+            if error.passing:
+                raise
+            return self._ignored(f"a request with one is refused: {error}"[:300])
+        except ServerError as error:
+            return self._ignored(f"a request with one is refused: {error}"[:300])
+        effect = InstructionEffect.measure(plain, repeat, other)
+        seen = f"its opposite moves log-odds by up to {effect.moved:.2g}, a repeat by {effect.noise:.1g}"
+        return _ok("instruction", f"honored: {seen}") if effect.honored else self._ignored(seen)
 
     async def control_tokens(self) -> Finding:
         """Return whether control tokens in a text are read as such, by the tokens counted."""
@@ -123,6 +133,12 @@ class Workings:
         self, query: str, texts: Sequence[str], instruction: str | None = None
     ) -> list[float]:
         return self._log_odds(await self._server.ask(self._way, query, texts, instruction))
+
+    async def _probabilities(
+        self, query: str, texts: Sequence[str], instruction: str | None = None
+    ) -> list[float]:
+        values = (await self._server.ask(self._way, query, texts, instruction)).values
+        return [sigmoid(value) for value in values] if self._logits else values
 
     def _log_odds(self, answer: Answer) -> list[float]:
         return answer.values if self._logits else [logit(p) for p in answer.values]

@@ -136,6 +136,11 @@ class Examination:
             )
         )
         self._add(_tokenizer(served))
+        for warning in served.warnings:
+            if served.server_info.refusal and served.server_info.refusal in warning:
+                self._add(picture("server", "key", "key-refused", warning, status="warning"))
+            else:
+                self._add(Finding("server", "models", "warning", warning))
         return probed
 
     async def _examine(self, probed: Probed) -> None:

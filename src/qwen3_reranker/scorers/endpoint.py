@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from qwen3_reranker.errors import AnswerError, DetectionError
+from qwen3_reranker import background
+from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
 from qwen3_reranker.scorers.detection import Detector, Route, Template
-from qwen3_reranker.scorers.detection.probe import PROBES, logit, sigmoid
-from qwen3_reranker.scorers.dialects import Ask, Dialect, Limits
+from qwen3_reranker.scorers.detection.probe import NEGATION, PROBES, InstructionEffect, sigmoid
+from qwen3_reranker.scorers.detection.route import Answer
+from qwen3_reranker.scorers.dialects import Dialect, Limits
 from qwen3_reranker.scorers.redaction import Secret
 from qwen3_reranker.scorers.server_client import ServerClient
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError, Transport
@@ -24,6 +27,8 @@ __all__ = ["Endpoint", "Settings"]
 _FIRST_REST = 1.0
 _LONGEST_REST = 60.0
 _MOST_DOUBLINGS = 6
+# Seconds for which a route that was confirmed is not doubted again.
+_TRUST = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,80 +65,89 @@ class Endpoint:
         self._failures = 0
         self._settling = asyncio.Lock()
         self._probing = asyncio.Lock()
-        self._honours: bool | None = None
+        self._honors: bool | None = None
+        self._refuses_instruction = False
+        # How many detections have ended, and the error of the last one.
+        self._detections = 0
         self._undetected: DetectionError | None = None
+        # The server may have changed since it was detected; if in doubt, probe it in any case.
+        self._outdated = self._in_doubt = False
+        self._trusted_until = 0.0
 
     async def settle(self) -> Route:
         """
-        Return how to ask this server; detect it at the first call.
+        Return how to ask this server; detect it first if it is unknown or has changed.
 
-        Calls that wait for one detection share its outcome.
+        One detection runs at a time, and calls that wait for it share its outcome.
 
         Raises:
             DetectionError: What is served here does not score as a Qwen3 reranker.
             RetryableError: The server cannot be reached, or is overloaded.
             ServerError: The server refused the key.
         """
-        failure = self._undetected
-        async with self._settling:
-            if self.served is None:
-                if self._undetected is not failure and self._undetected is not None:
-                    raise DetectionError(str(self._undetected), self._undetected.status)
-                try:
-                    self.served = await self._detect()
-                except DetectionError as error:
-                    self._undetected = error
-                    raise
+        if self.served is not None and not self._outdated:
             return self.served
+        seen = self._detections
+        async with self._settling:
+            if self._detections == seen:
+                return await self._resolve()
+        if self._undetected is not None:
+            raise DetectionError(str(self._undetected), self._undetected.status)
+        return await self.settle()
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
         Return P(yes) of the texts, in one request.
 
+        A server that no longer knows the path or the model, or that counts too many or too few
+        tokens for the template, is detected again, and asked again if it has changed: no score
+        comes from an outdated route.
+
         Raises:
             TooLargeError: They are more than this server takes at once.
             RetryableError: The server failed in a way that may pass.
             AnswerError: Its answer is not one probability a text.
+            DetectionError: The server has changed, and does not score as a Qwen3 reranker now.
             ServerError: It refused.
         """
-        served = await self.settle()
-        if len(texts) > 1 and len(split(query, texts, served.dialect.limits)) > 1:
-            raise TooLargeError(f"{len(texts)} documents are too many for {served.dialect.name}")
-        written = await served.writer.write(
-            query,
-            texts,
-            instruction,
-            served.owner,
-            ids=served.dialect.ids,
-            placeholders=served.dialect.placeholders,
-        )
-        ask = Ask(
-            written.query,
-            written.documents,
-            written.instruction if served.dialect.instruction else None,
-            served.model,
-            served.labels,
-        )
-        values = await self._ask(served, ask)
+        route = await self.settle()
+        answer: Answer | None = None
+        refusal: ServerError | None = None
+        try:
+            answer = await self._ask(route, query, texts, instruction)
+        except RetryableError as error:
+            if error.disconnected and self.served is route:
+                self._outdated = True
+            raise
+        except ServerError as error:
+            if not _names_nothing(error):
+                raise
+            refusal = error
+        if answer is None or not answer.template_fits:
+            current = await self._confirm(route, counts=answer is not None)
+            if answer is None or not current.same(route):
+                if refusal is not None and current.same(route):
+                    raise refusal
+                route, answer = current, await self._ask(current, query, texts, instruction)
+        values = self._probabilities(route, answer.values)
         self._failures, self.rests_until = 0, 0.0
-        return Scores(values, written.truncated)
+        return Scores(values, answer.truncated)
 
-    async def honours_instruction(self) -> bool:
-        """Return whether this server reads an instruction; asked once, where it is not certain."""
+    async def honors_instruction(self) -> bool:
+        """
+        Return whether this server reads an instruction; measured once, if it is not certain.
+
+        A server that refuses every request with an instruction does not read it.
+        """
         served = await self.settle()
         if served.owner == "client":
             return True
         if not served.dialect.instruction:
             return False
         async with self._probing:
-            if self._honours is None:
-                query, texts = PROBES[0]
-                plain, other = await asyncio.gather(
-                    self.score(query, texts, None), self.score(query, texts, _OTHER_INSTRUCTION)
-                )
-                pairs = zip(plain.values, other.values, strict=True)
-                self._honours = any(abs(logit(a) - logit(b)) > _NOISE for a, b in pairs)
-            return self._honours
+            if self._honors is None:
+                self._honors = await self._measure_instruction()
+            return self._honors
 
     def fail(self, error: RetryableError) -> None:
         """Back off: for as long as the server asks, else longer with every failure in a row."""
@@ -144,6 +158,36 @@ class Endpoint:
         rest = min(_LONGEST_REST, _FIRST_REST * 2**doublings)
         until = now + (rest if error.after is None else error.after)
         self.rests_until = max(self.rests_until, until)
+
+    async def _resolve(self) -> Route:
+        try:
+            self.served = await self._detect()
+        except DetectionError as error:
+            self._undetected = error
+            self._detections += 1
+            raise
+        self._undetected = self._honors = None
+        self._outdated = self._in_doubt = self._refuses_instruction = False
+        self._detections += 1
+        return self.served
+
+    async def _confirm(self, route: Route, *, counts: bool) -> Route:
+        """
+        Detect the server again, after an answer that does not fit `route`.
+
+        If it was the tokens counted that did not, the server is probed in any case.
+
+        A server that answers like this for another reason is not detected again and again: where
+        nothing has changed, `route` is trusted for a minute.
+        """
+        if self.served is route:
+            if monotonic() < self._trusted_until:
+                return route
+            self._outdated, self._in_doubt = True, self._in_doubt or counts
+        current = await self.settle()
+        if current.same(route):
+            self._trusted_until = monotonic() + _TRUST
+        return current
 
     async def _detect(self) -> Route:
         settings = self._settings
@@ -157,29 +201,60 @@ class Endpoint:
             model=settings.model,
             tokenizer=settings.tokenizer,
             max_length=settings.max_length,
+            always_probe=self._in_doubt,
         )
         return await detector.run()
 
-    async def _ask(self, served: Route, ask: Ask) -> list[float]:
-        call = served.dialect.build(ask)
-        answer = await self._client.post(call.path or served.path, call.body)
-        values = served.dialect.parse(answer, len(ask.documents))
-        if served.logits:
+    async def _measure_instruction(self) -> bool:
+        query, texts = PROBES[1]
+        plain, repeat = await background.gather(
+            [asyncio.create_task(self.score(query, texts, None)) for _ in range(2)]
+        )
+        for _ in range(2):  # one failure may be an accident
+            try:
+                other = await self.score(query, texts, NEGATION)
+            except (ServerError, AnswerError) as error:
+                if isinstance(error, RetryableError) and error.passing:
+                    raise
+            else:
+                return InstructionEffect.measure(plain.values, repeat.values, other.values).honored
+        self._refuses_instruction = True
+        return False
+
+    async def _ask(
+        self, route: Route, query: str, texts: Sequence[str], instruction: str | None
+    ) -> Answer:
+        if len(texts) > 1 and len(split(query, texts, route.dialect.limits)) > 1:
+            raise TooLargeError(f"{len(texts)} documents are too many for {route.dialect.name}")
+        if self._refuses_instruction:
+            instruction = None
+        return await route.ask(self._client.post, query, texts, instruction)
+
+    def _probabilities(self, route: Route, values: Sequence[float]) -> list[float]:
+        if route.logits:
             return [sigmoid(value) for value in values]
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             # A float's last digit may stand above 1.
             if not -1e-6 <= value <= 1 + 1e-6:
                 raise AnswerError(
-                    f"{self.address.url} gave document {place} the score {value!r}, which is no "
+                    f"{self.address.url} gave document {index} the score {value!r}, which is no "
                     "probability: it answers log-odds, or is no reranker"
                 )
         return [min(max(value, 0.0), 1.0) for value in values]
 
 
-# Any text that means something else will do.
-_OTHER_INSTRUCTION = "Given a city, find the recipe of a dish that people cook there on Sundays"
-# Of logit. Repeats differ by less on servers that compute in fp32, the instruction by far more.
-_NOISE = 1e-3
+def _names_nothing(error: ServerError) -> bool:
+    """Return whether the server knows the path or the model no longer."""
+    return error.status in (404, 405) or (
+        error.status == 400 and _UNKNOWN_MODEL.search(str(error)) is not None
+    )
+
+
+# Xinference and LiteLLM answer 400 to a model that they do not have.
+_UNKNOWN_MODEL = re.compile(
+    r"\bmodel\b.{0,80}\b(?:not found|not exist|not deployed)|\b(?:invalid|unknown) model\b",
+    re.IGNORECASE,
+)
 
 
 def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:

@@ -329,7 +329,7 @@ class RemoteScorer(Scorer):
                 part = pending.pop()
 
                 async def score(endpoint: Endpoint, part: Sequence[str] = part) -> Scores:
-                    await self._check_supported(endpoint, instruction)
+                    await self._check_supported(endpoint, part, instruction)
                     return await endpoint.score(query, part, instruction)
 
                 try:
@@ -345,23 +345,41 @@ class RemoteScorer(Scorer):
     async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]], budget: Budget) -> T:
         return await attempt(work, self._endpoints, retries=self._max_retries, budget=budget)
 
-    async def _check_supported(self, endpoint: Endpoint, instruction: str | None) -> None:
-        """Look whether this server, of several perhaps, can do all that is asked for."""
+    async def _check_supported(
+        self, endpoint: Endpoint, texts: Sequence[str], instruction: str | None
+    ) -> None:
+        """Warn of what this server, of several perhaps, cannot do of all that is asked for."""
         served = await endpoint.settle()
-        if instruction is not None and not await endpoint.honours_instruction():
+        url = endpoint.address.url
+        for warning in served.warnings:
+            self._warn(f"{url}: {warning}")
+        if instruction is not None and not await endpoint.honors_instruction():
             self._unsupported(
-                f"an instruction was given, but {served.dialect.name} at {endpoint.address.url} "
-                "does not read one: its template's own is used"
+                f"an instruction was given, but {served.dialect.name} at {url} does not read one: "
+                "its template's own is used"
             )
-        if self._settings.max_length and not served.writer.can_cut:
+        if served.writer.can_cut:
+            return
+        if self._settings.max_length:
             self._unsupported(
-                f"max_length was given, but there is no tokenizer to count with for "
-                f"{endpoint.address.url}: give tokenizer="
+                f"max_length was given, but there is no tokenizer to count with for {url}: give "
+                "tokenizer="
+            )
+        # No token is shorter than a byte.
+        limit = served.writer.max_length
+        if served.dialect.cuts_silently and any(len(text.encode()) > limit for text in texts):
+            self._unsupported(
+                f"a document may be longer than the {limit} tokens that {url} takes, and "
+                f"{served.dialect.name} cuts a prompt without saying so, which makes its score "
+                "meaningless. There is no tokenizer to cut the document with: give tokenizer="
             )
 
     def _unsupported(self, message: str) -> None:
         if self._on_unsupported == "raise":
             raise UnsupportedFeatureError(f'{message} (on_unsupported="raise")')
+        self._warn(message)
+
+    def _warn(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, RerankerWarning, stacklevel=2)

@@ -59,6 +59,11 @@ class RetryableError(ServerError):
         """Whether it is the server's state: no answer at all, or one that says to come again."""
         return self.status is None or self.status in _AGAIN
 
+    @property
+    def disconnected(self) -> bool:
+        """Whether the connection was refused or lost, not merely slow: the server may restart."""
+        return self.status is None and self.here
+
 
 class TooLargeError(ServerError):
     """A request was too long, or held too many documents."""
@@ -199,6 +204,7 @@ class Transport:
             response.status_code,
             redactor.text(response.reason_phrase),
             redactor.text(headers.get("location", "")),
+            redactor.text(headers.get("server", "")),
             retry_after(headers.get("retry-after")),
             None if body is None else redactor.body(body),
         )
@@ -234,7 +240,11 @@ class Transport:
         except RuntimeError as error:  # httpx.StreamError; a client that is used on another loop
             reason = redactor.text(str(error)) or type(error).__name__
             raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
-        return _parsed(answer, url)
+        try:
+            return _parsed(answer, url)
+        except ServerError as error:
+            error.software = answer.software
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +254,7 @@ class _Answer:
     status: int
     phrase: str
     location: str
+    software: str
     retry_after: float | None
     body: bytes | None
 

@@ -19,6 +19,10 @@ __all__ = ["ServerTokenizer", "Writer", "Written", "cached_tokenizer", "load_tok
 
 # A server's own template may have more to say than the model card's.
 _SPARE = 64
+# Tokens of a prompt with the default instruction, an empty query and an empty document.
+_TEMPLATE_TOKENS = 73
+# Bytes per token of English and Chinese text are 4 to 5; of numbers fewer, of blanks more.
+_FEWEST_BYTES, _MOST_BYTES = 3, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,30 @@ class Writer:
         if self._server is not None:
             fitted = await self._cut(self._server, head, [text for text, _ in fitted])
         return self._texts(query, fitted, instruction, owner)
+
+    def count(self, written: Written, owner: Owner) -> tuple[int, int]:
+        """
+        Return the least and the most tokens that a server counts in what it was sent.
+
+        Where the server writes the template, its tokens are not counted. The two are equal if there
+        is a tokenizer here, and an estimate if there is none.
+        """
+        count = len(written.documents)
+        if isinstance(written.query, list):
+            tokens = count * len(written.query) + sum(map(len, written.documents))
+            return tokens, tokens
+        tails = [str(document) for document in written.documents]
+        if self.builder is not None:
+            tokens = sum(self.builder.count(tails))
+            tokens += count * sum(self.builder.count([written.query, written.instruction or ""]))
+            return tokens, tokens
+        size = count * len((written.query + (written.instruction or "")).encode())
+        size += sum(len(tail.encode()) for tail in tails)
+        if owner == "server":
+            return size // _MOST_BYTES, size // _FEWEST_BYTES
+        fixed = count * _TEMPLATE_TOKENS
+        size -= count * len((self._text.head("") + self._text.tail("")).encode())
+        return fixed + size // _MOST_BYTES, fixed + size // _FEWEST_BYTES
 
     def _with_builder(
         self,

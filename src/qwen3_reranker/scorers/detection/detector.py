@@ -1,49 +1,63 @@
 """
-What a server is and how it wants to be asked: found out, never guessed.
+Detect a server's kind, endpoint and template handling by probing it.
 
-Cheap GETs say what kind it is, which orders the dialects. Then each is tried with a probe until
-one passes: an obvious pair has to score clearly above irrelevant ones. Who writes the template is
-told by the tokens that the server counts, and where it counts none, by the scores.
+A few inexpensive GETs say what kind of server it is, which orders the dialects. Then each dialect is
+probed until one passes: an obvious pair has to score clearly above irrelevant ones. Who writes the
+template is told by the tokens that the server counts, and by the scores if it counts none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from qwen3_reranker.errors import AnswerError, DetectionError, InputError, ServerError
+from qwen3_reranker.errors import (
+    AnswerError,
+    CheckpointError,
+    DetectionError,
+    InputError,
+    ServerError,
+)
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.scorers.address import Address
+from qwen3_reranker.scorers.detection.advice import (
+    Rejection,
+    ambiguity,
+    lost,
+    rejection,
+    template_error,
+)
 from qwen3_reranker.scorers.detection.candidates import candidates, hosted, of_kind
-from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
-from qwen3_reranker.scorers.detection.route import Route, Template
+from qwen3_reranker.scorers.detection.probe import PROBES, Outcome, alike
+from qwen3_reranker.scorers.detection.route import Post, Route, Template
 from qwen3_reranker.scorers.detection.server_info import ServerInfo, read_server_info
-from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, rows
+from qwen3_reranker.scorers.dialects import Dialect, Owner, rows
 from qwen3_reranker.scorers.transport import RetryableError
 from qwen3_reranker.scorers.writing import ServerTokenizer, Writer, cached_tokenizer
 
 __all__ = ["Detector"]
 
-Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
 Get = Callable[[str], Awaitable[Any]]
 
 
 class Detector:
     """
-    Finds out how one server is asked.
+    Detect how one server is asked.
 
     Args:
-        address: Where it is.
+        address: The server's address.
         get: Returns the JSON answer of a path.
-        post: Returns the JSON answer of a path to a body.
-        adopt_key: Takes the environment's key for one of the dialects; says whether it did.
-        dialect: The dialect, None to find it.
-        template: Who writes the template, "auto" to find out.
-        model: The model's name, None to take the server's.
-        tokenizer: The content of the model's tokenizer.json, None to look for one.
-        max_length: The most tokens of a prompt, None for 8192 or the server's lower limit.
+        post: Posts a body to a path, and returns the JSON answer.
+        adopt_key: Loads an API key from the environment for one of the dialects; returns whether it
+            found one.
+        dialect: The dialect; None detects it.
+        template: Who writes the template; "auto" detects it.
+        model: The model's name on the server; None takes what the server lists.
+        tokenizer: The content of the model's tokenizer.json; None looks for one on this machine.
+        max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
+        always_probe: Whether to probe even if both `dialect` and `template` are given.
     """
 
     def __init__(
@@ -58,6 +72,7 @@ class Detector:
         model: str | None,
         tokenizer: str | None,
         max_length: int | None,
+        always_probe: bool = False,
     ) -> None:
         self._address = address
         self._get = get
@@ -68,41 +83,53 @@ class Detector:
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._probes = always_probe or dialect is None or template == "auto"
         # The most tokens that the server's model takes, as far as the server says.
         self._limit: int | None = None
 
     async def run(self) -> Route:
         """
-        Ask the server, and return how it is to be asked.
+        Detect the server.
 
         Raises:
             DetectionError: Nothing there scores as a Qwen3 reranker does.
-            RetryableError: The server cannot be reached.
-            ServerError: It refused the key.
+            RetryableError: The server cannot be reached, or is overloaded.
+            ServerError: The server refused the key.
         """
         service = hosted(self._address)
         chosen = [self._dialect] if self._dialect else service
         self._adopt_key(chosen)
-        server_info = ServerInfo() if service else await read_server_info(self._get)
+        server_info = ServerInfo() if service else await self._read_server_info()
         if not chosen:
             if self._adopt_key(of_kind(server_info)):  # what is behind the key can be read now
-                server_info = await read_server_info(self._get)
+                server_info = await self._read_server_info()
             chosen = candidates(self._address, server_info)
         writer = await self._writer(server_info)
-        rejected: list[tuple[str, ServerError | AnswerError]] = []
+        rejected: list[Rejection] = []
         for dialect in chosen:
             for attempt in (1, 2):
                 try:
                     return await self._settle(dialect, server_info, writer)
                 except RetryableError as error:
                     if error.passing:
-                        raise  # it is the server that fails, not the dialect
+                        raise  # the server fails, whatever the dialect
                     if attempt == 2:  # an accident must not make a lesser dialect stick
                         rejected.append((dialect.name, error))
                 except (ServerError, AnswerError) as error:
                     rejected.append((dialect.name, error))
                     break
-        raise self._nothing(server_info, rejected)
+        raise rejection(self._address.url, server_info, rejected, self._ambiguity(server_info))
+
+    def _ambiguity(self, server_info: ServerInfo) -> str | None:
+        return None if self._model is not None else ambiguity(server_info)
+
+    async def _read_server_info(self) -> ServerInfo:
+        try:
+            return await read_server_info(self._get, self._model)
+        except RetryableError:
+            if self._dialect is None and self._address.endpoint is None:
+                raise
+            return ServerInfo()  # a gateway may drop every connection but those to the endpoint
 
     async def _writer(self, server_info: ServerInfo) -> Writer:
         limit = server_info.max_length
@@ -116,12 +143,12 @@ class Detector:
                 f"tokens): give {limit} or less"
             )
         length = self._max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
-        tokenizer = self._tokenizer
-        names = [self._model, *server_info.models, *server_info.sources]
-        for name in dict.fromkeys(name for name in names if name):
-            tokenizer = tokenizer or await asyncio.to_thread(cached_tokenizer, name)
         server = self._server_tokenizer() if tokenizes else None
-        writer = Writer(tokenizer, server, length)
+        if self._tokenizer is None:
+            names = [self._model, *server_info.models, *server_info.sources]
+            writer = await self._cached_writer([name for name in names if name], server, length)
+        else:
+            writer = Writer(self._tokenizer, server, length)
         if server is None or await self._agree(writer, server):
             return writer
         if self._tokenizer is not None:
@@ -131,8 +158,21 @@ class Detector:
             )
         return Writer(None, server, length)
 
+    async def _cached_writer(
+        self, names: Sequence[str], server: ServerTokenizer | None, length: int
+    ) -> Writer:
+        """Return a writer with the first cached tokenizer that is a Qwen3 reranker's, if any."""
+        for name in dict.fromkeys(names):
+            tokenizer = await asyncio.to_thread(cached_tokenizer, name)
+            if tokenizer is not None:
+                try:
+                    return Writer(tokenizer, server, length)
+                except CheckpointError:
+                    continue
+        return Writer(None, server, length)
+
     async def _agree(self, writer: Writer, server: ServerTokenizer) -> bool:
-        """Say whether the tokenizer at hand reads a prompt as the server's does."""
+        """Return whether the tokenizer here reads a prompt as the server's does."""
         if writer.builder is None:
             return True
         query, texts = PROBES[0]
@@ -140,7 +180,7 @@ class Detector:
         try:
             return await server.encode(prompt.text) == prompt.ids
         except (ServerError, AnswerError) as error:
-            if isinstance(error, RetryableError) and error.passing:
+            if isinstance(error, RetryableError) and error.passing and not error.disconnected:
                 raise
             return True  # it does not say; the probe will
 
@@ -183,7 +223,7 @@ class Detector:
         return yes[0], no[0]
 
     async def _settle(self, dialect: Dialect, server_info: ServerInfo, writer: Writer) -> Route:
-        """Return the way to ask in this dialect; raise where it is not spoken or does not score."""
+        """Return the route in this dialect; raise if it is not spoken or does not score."""
         model = (
             self._model
             or self._address.rest
@@ -214,10 +254,11 @@ class Detector:
                     dialect.score == "logit",
                     server_info,
                     None,
+                    self._warnings(server_info, writer, model),
                 )
                 for owner in owners
             ]
-            if self._dialect is not None and self._template != "auto":
+            if not self._probes:
                 return served[0]
             try:
                 return await self._choose(served)
@@ -242,58 +283,50 @@ class Detector:
         if not tried:
             raise errors[0]
         way, outcome = _right(tried) or max(tried, key=lambda pair: pair[1].margin)
-        if len(ways) == 1 and (doubt := _doubt(way, outcome)):
-            raise _TemplateError(doubt)
+        if len(ways) == 1 and (doubt := template_error(way, outcome)):
+            raise doubt
         if not outcome.passed:
             raise DetectionError(outcome.diagnosis())
-        return Route(**{**vars(way), "logits": outcome.logits, "outcome": outcome})
+        if outcome.may_be_cosines and await self._symmetric(way, outcome):
+            raise DetectionError(
+                f"the scores ({outcome}) stay the same when query and document change places, as the "
+                "cosines of an embedding model do: serve a Qwen3-Reranker, or name it in model="
+            )
+        return replace(way, logits=outcome.logits, outcome=outcome)
 
     async def _probe(self, way: Route) -> Outcome:
-        answers = await asyncio.gather(*(self._ask(way, *probe) for probe in PROBES))
-        counted = [way.dialect.usage(answer) for answer, _ in answers]
+        answers = await asyncio.gather(*(way.ask(self._post, *probe) for probe in PROBES))
+        counted = [answer.tokens for answer in answers]
         tokens = None if None in counted else sum(n for n in counted if n is not None)
-        return Outcome.read([scores for _, scores in answers], tokens, logits=way.logits)
+        return Outcome.read([answer.values for answer in answers], tokens, logits=way.logits)
 
-    async def _ask(self, way: Route, query: str, texts: Sequence[str]) -> tuple[Any, list[float]]:
-        written = await way.writer.write(query, texts, None, way.owner, ids=way.dialect.ids)
-        ask = Ask(written.query, written.documents, None, way.model, way.labels)
-        call = way.dialect.build(ask)
-        answer = await self._post(call.path or way.path, call.body)
-        return answer, way.dialect.parse(answer, len(texts))
+    async def _symmetric(self, way: Route, outcome: Outcome) -> bool:
+        """Return whether scores stay the same when query and document change places."""
+        if way.dialect.ids or way.dialect.hosts:  # no embedding model is served like this
+            return False
+        pairs = [(query, text) for query, texts in PROBES for text in texts[:2]]
+        try:
+            swapped = await asyncio.gather(*(way.ask_swapped(self._post, *pair) for pair in pairs))
+        except RetryableError as error:
+            if error.passing:
+                raise
+            return False
+        except (ServerError, AnswerError):
+            return False
+        plain = [score for row in outcome.scores for score in row[:2]]
+        return all(alike(a, b) for a, b in zip(plain, swapped, strict=True))
 
-    def _nothing(
-        self, server_info: ServerInfo, rejected: Sequence[tuple[str, ServerError | AnswerError]]
-    ) -> ServerError:
-        """Return the error that says why nothing fits."""
-        url = self._address.url
-        for _, error in rejected:
-            if isinstance(error, ServerError) and error.status in (401, 403):
-                return error
-        if len(rejected) == 1 and isinstance(rejected[0][1], ServerError):
-            name, error = rejected[0]
-            return DetectionError(f"{url} ({server_info}), dialect {name}: {error}")
-        there = [f"{name}: {error}" for name, error in rejected if not _absent(error)]
-        absent = [name for name, error in rejected if f"{name}: {error}" not in there]
-        lines = [f"nothing at {url} ({server_info}) scores as a Qwen3 reranker does", *there]
-        if absent:
-            lines.append(f"not there: {', '.join(absent)}")
-        message = "\n- ".join(lines)
-        if not any(isinstance(error, _TemplateError) for _, error in rejected):
-            message += "\n" + _ADVICE.get(server_info.kind or "", _ADVICE[""])
-        return DetectionError(message)
-
-
-class _TemplateError(DetectionError):
-    """The template is written twice or not at all; the message says who should."""
-
-
-def _absent(error: ServerError | AnswerError) -> bool:
-    """Return whether a path is not there; an unknown model is a 404 too, on a path that is."""
-    return (
-        isinstance(error, ServerError)
-        and error.status in (404, 405)
-        and not re.search(r"answered 404: .*\bmodel\b", str(error), re.IGNORECASE)
-    )
+    def _warnings(
+        self, server_info: ServerInfo, writer: Writer, model: str | None
+    ) -> tuple[str, ...]:
+        """Return what a user has to know about a server that works."""
+        unknown = lost(
+            server_info,
+            model=model is not None,
+            max_length=self._limit is not None or self._max_length is not None,
+            tokenizer=writer.builder is not None,
+        )
+        return tuple(text for text in (unknown, self._ambiguity(server_info)) if text)
 
 
 def _right(tried: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:
@@ -306,41 +339,3 @@ def _right(tried: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | No
     if templated is None:
         return None
     return ways["server"] if templated else ways.get("client")
-
-
-def _doubt(way: Route, outcome: Outcome) -> str | None:
-    """Return why a given owner of the template cannot be right, by the tokens counted."""
-    if way.owner == "client" and way.dialect.counts and outcome.doubled:
-        return (
-            f"the server counted {outcome.tokens} tokens for the probe, so it writes the template "
-            "around a written prompt: give template='server', or start it without its own"
-        )
-    if way.owner == "server" and way.dialect.counts and outcome.templated is False:
-        instead = "give template='client', or " if "client" in way.dialect.owners else ""
-        return (
-            f"the server counted {outcome.tokens} tokens for the probe, so it writes no template: "
-            f"{instead}start it with a Qwen3 reranker's"
-        )
-    return None
-
-
-# What to change on a server of a kind.
-_ADVICE = {
-    "vLLM": (
-        'Start it with --runner pooling and --hf-overrides \'{"architectures": '
-        '["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], '
-        '"is_original_qwen3_reranker": true}\' for an original checkpoint, without them for a '
-        "converted one."
-    ),
-    "SGLang": (
-        "Start it with the original checkpoint and without --is-embedding, or with a checkpoint "
-        "converted to two labels [no, yes] and --is-embedding."
-    ),
-    "llama.cpp": (
-        "Start it with --rerank and a GGUF file that holds the head and the template named rerank; "
-        "llama.cpp's converter writes them if the model folder's name contains qwen3-reranker."
-    ),
-    "Infinity": "Give it a checkpoint with one label: qwen3-reranker convert MODEL FOLDER --labels 1.",
-    "LiteLLM": "Give the proxy's key, without which it answers 500, and a rerank model's name.",
-    "": "Give dialect= and template= if you know them; docs/servers.md says how to start a server.",
-}

@@ -11,7 +11,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["NEXT_TO_ZERO", "PROBES", "Outcome"]
+__all__ = [
+    "NEGATION",
+    "NEXT_TO_ZERO",
+    "PROBES",
+    "InstructionEffect",
+    "Outcome",
+    "alike",
+    "logit",
+    "sigmoid",
+]
 
 _CAPITAL = "The capital of China is Beijing."
 _GRAVITY = (
@@ -25,6 +34,11 @@ PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Explain gravity", (_GRAVITY, _CAPITAL, _APPLE)),
 )
 """Queries with their passages, the right one first; two are the model card's own."""
+
+NEGATION = (
+    "Retrieve documents that are not about the query, are irrelevant to it and do not answer it"
+)
+"""An instruction that means the opposite of the default one."""
 
 # Measured on the demo model: 3.3 of logit and 0.67 of probability with its template, at most 1.0
 # and 0.15 with it twice, less than nothing without it. The real models are farther apart. Either
@@ -42,6 +56,52 @@ Without a head llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in 
 # A pair has 22 tokens here on the average; the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
+
+
+# The demo model's log-odds for `PROBES[1]` move by 0.9 to 1.4 with `NEGATION`, in fp32 and in bf16;
+# the real models' by more. What bf16 moves by itself, over batches, is at most 0.13.
+_LEAST_EFFECT = 0.25
+_TIMES_NOISE = 4
+# The largest bf16 number below 1 is 0.996: above that, one digit is a large difference of log-odds.
+_HIGHEST = 0.996
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionEffect:
+    """
+    What another instruction does to the scores of the same texts.
+
+    Attributes:
+        moved: The largest difference of log-odds that the instruction made.
+        noise: The largest difference of log-odds between two equal requests.
+    """
+
+    moved: float
+    noise: float
+
+    @classmethod
+    def measure(
+        cls, plain: Sequence[float], repeat: Sequence[float], other: Sequence[float]
+    ) -> InstructionEffect:
+        """
+        Compare the probabilities of three requests.
+
+        Args:
+            plain: P(yes) of each text with the default instruction.
+            repeat: The same request once more.
+            other: The same texts with another instruction.
+        """
+        return cls(_furthest(plain, other), _furthest(plain, repeat))
+
+    @property
+    def honored(self) -> bool:
+        """Whether the server reads the instruction."""
+        return self.moved > max(_LEAST_EFFECT, _TIMES_NOISE * self.noise)
+
+
+def _furthest(first: Sequence[float], second: Sequence[float]) -> float:
+    pairs = zip(first, second, strict=True)
+    return max(abs(logit(min(a, _HIGHEST)) - logit(min(b, _HIGHEST))) for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +139,11 @@ class Outcome:
         return self.margin >= _LOGIT or least >= _PROBABILITY
 
     @property
+    def may_be_cosines(self) -> bool:
+        """Whether these may be similarities of embeddings, which are never next to 1 here."""
+        return not self.logits and max(score for row in self.scores for score in row) < 0.99
+
+    @property
     def templated(self) -> bool | None:
         """Whether there was a template around the plain texts, by the tokens counted."""
         if self.tokens is None:
@@ -109,6 +174,11 @@ class Outcome:
                 f"the order is upside down ({self}): labels swapped, or a number that is no score"
             )
         return f"the right passage hardly stands out ({self}): the template is missing or twice"
+
+
+def alike(a: float, b: float) -> bool:
+    """Return whether two scores are equal but for the noise of low precision."""
+    return abs(a - b) <= 0.005 or abs(logit(a) - logit(b)) <= 0.15
 
 
 def sigmoid(x: float) -> float:

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from qwen3_reranker import background
 from qwen3_reranker.scorers.base import digest
 from qwen3_reranker.scorers.detection.probe import Outcome
 from qwen3_reranker.scorers.detection.server_info import ServerInfo
-from qwen3_reranker.scorers.dialects import Dialect, Owner
-from qwen3_reranker.scorers.writing import Writer
+from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner
+from qwen3_reranker.scorers.dialects.base import Text
+from qwen3_reranker.scorers.writing import Writer, Written
 
-__all__ = ["Route", "Template"]
+__all__ = ["Answer", "Post", "Route", "Template"]
 
 Template = Literal["auto", "client", "server"]
 """Who writes the Qwen3 template; "auto" is detected."""
+
+Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
+"""Posts a body to a path of the server, and returns the JSON answer."""
+
+# The template takes 60 to 80 tokens a prompt. A count that is off by half of that has one more or
+# one less.
+_HALF_A_TEMPLATE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    A server's answer to one request.
+
+    Attributes:
+        values: One number per document, in the order sent, as on the wire.
+        truncated: Which documents were cut before they were sent.
+        tokens: The prompt tokens that the server counted; None if it does not say.
+        template_fits: Whether these tokens agree with who is expected to write the template. True
+            if nothing can be said.
+    """
+
+    values: list[float]
+    truncated: list[bool]
+    tokens: int | None
+    template_fits: bool
 
 
 @dataclass(frozen=True)
@@ -23,15 +52,17 @@ class Route:
     How one server is asked.
 
     Attributes:
-        dialect: What it speaks.
+        dialect: The dialect that it speaks.
         owner: Who writes the template.
-        path: Where it is asked.
-        model: The name that it knows the model by.
+        path: The path that requests are posted to.
+        model: The model's name on the server.
         writer: Writes what it is sent.
-        labels: The ids of "yes" and "no", where they are known.
+        labels: The token ids of "yes" and "no", where they are known.
         logits: Whether it answers log-odds.
-        server_info: What it says of itself.
-        outcome: How the probe came out; None where everything was given and nothing probed.
+        server_info: What the server says of itself.
+        outcome: The result of the probe; None if dialect and template were given and nothing was
+            probed.
+        warnings: What a user has to know about this server, a sentence each.
     """
 
     dialect: Dialect
@@ -43,6 +74,73 @@ class Route:
     logits: bool
     server_info: ServerInfo
     outcome: Outcome | None
+    warnings: tuple[str, ...] = ()
+
+    async def ask(
+        self, post: Post, query: str, texts: Sequence[str], instruction: str | None = None
+    ) -> Answer:
+        """
+        Score texts in one request.
+
+        Args:
+            post: Sends a request to the server.
+            query: The query.
+            texts: The documents, 1 or more, none of them blank.
+            instruction: The instruction; None takes the default. Left out where the server writes
+                the template and the dialect has no field for it.
+
+        Raises:
+            ServerError: The server refused the request, or failed.
+            AnswerError: The answer does not hold one number per document.
+        """
+        written = await self._write(query, texts, instruction)
+        carried = written.instruction if self.dialect.instruction else None
+        values, tokens = await self._send(post, written.query, written.documents, carried)
+        fits = await self._template_fits(written, tokens)
+        return Answer(values, written.truncated, tokens, fits)
+
+    async def ask_swapped(self, post: Post, query: str, text: str) -> float:
+        """Score one document with query and document in each other's place; raises as `ask`."""
+        written = await self._write(query, [text])
+        values, _ = await self._send(post, written.documents[0], [written.query])
+        return values[0]
+
+    def same(self, other: Route) -> bool:
+        """Return whether another detection came to the same result."""
+        return self.fingerprint == other.fingerprint
+
+    async def _write(
+        self, query: str, texts: Sequence[str], instruction: str | None = None
+    ) -> Written:
+        return await self.writer.write(
+            query,
+            texts,
+            instruction,
+            self.owner,
+            ids=self.dialect.ids,
+            placeholders=self.dialect.placeholders,
+        )
+
+    async def _send(
+        self, post: Post, query: Text, documents: Sequence[Text], instruction: str | None = None
+    ) -> tuple[list[float], int | None]:
+        """Return the scores of one request, and the tokens that the server counted."""
+        ask = Ask(query, documents, instruction, self.model, self.labels)
+        call = self.dialect.build(ask)
+        answer = await post(call.path or self.path, call.body)
+        return self.dialect.parse(answer, len(documents)), self.dialect.usage(answer)
+
+    async def _template_fits(self, written: Written, tokens: int | None) -> bool:
+        if tokens is None or not self.dialect.counts:
+            return True
+
+        def count() -> tuple[int, int]:
+            return self.writer.count(written, self.owner)
+
+        texts = [text for text in written.documents if isinstance(text, str)]
+        least, most = await background.tokenize(count, texts)
+        margin = _HALF_A_TEMPLATE * len(written.documents)
+        return tokens < most + margin if self.owner == "client" else tokens >= least + margin
 
     @property
     def fingerprint(self) -> str:
@@ -57,9 +155,10 @@ class Route:
         ids = self.dialect.ids and self.writer.builder is not None
         template = "this client" if self.owner == "client" else "the server"
         probe = "not probed" if self.outcome is None else f"probe {self.outcome}"
-        return (
+        how = (
             f"{self.server_info}, dialect {self.dialect.name} at {self.path}, "
             f"{'token ids' if ids else 'text'}, template written by {template}, "
             f"model {self.model}, max_length {self.writer.max_length}"
-            f"{', log-odds' if self.logits else ''}; {probe}"
+            f"{', log-odds' if self.logits else ''}"
         )
+        return "; ".join([how, probe, *(f"warning: {warning}" for warning in self.warnings)])

@@ -94,6 +94,7 @@ class Dialect(ABC):
         counts: Whether `usage` counts the tokens of the prompts as the model reads them.
         generates: Whether the model has to write text; some servers die of asking one that does not.
         placeholders: What the server's template replaces with the document, even in the query.
+        cuts_silently: Whether a prompt that is too long may be cut at its end without an error.
         needs_labels: Whether a request must name the ids of "yes" and "no".
         answer_tokens: So many tokens of the model's length are for an answer.
         default_model: The model's name where the user gives none and the server lists none.
@@ -114,6 +115,7 @@ class Dialect(ABC):
     counts: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     placeholders: ClassVar[tuple[str, ...]] = ()
+    cuts_silently: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     answer_tokens: ClassVar[int] = 0
     default_model: ClassVar[str | None] = None

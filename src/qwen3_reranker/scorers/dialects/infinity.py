@@ -37,6 +37,7 @@ class Infinity(RerankDialect):
     kind = "Infinity"
     paths: ClassVar[tuple[str, ...]] = ("/rerank", "/v1/rerank")
     owners = ("client",)
+    cuts_silently = True
     extra = {"return_documents": False, "raw_scores": False}  # noqa: RUF012
     limits = Limits(documents=2048)
     key_variables: ClassVar[tuple[str, ...]] = ("INFINITY_API_KEY",)

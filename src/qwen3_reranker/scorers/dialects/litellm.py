@@ -23,6 +23,7 @@ class Litellm(RerankDialect):
     kind = "LiteLLM"
     paths = ("/v1/rerank", "/rerank", "/v2/rerank")
     owners = ("server", "client")
+    cuts_silently = True
     instruction_field = "instruction"
     placeholders = ("{document}",)
     key_variables = ("LITELLM_API_KEY", "LITELLM_MASTER_KEY")

@@ -59,6 +59,7 @@ class Rerank(RerankDialect):
     name = "rerank"
     paths = ("/v1/rerank", "/rerank", "/v2/rerank", "/v1/reranks", "/reranking")
     owners = ("server", "client")
+    cuts_silently = True
     instruction_field = "instruction"
     placeholders = ("{document}",)
 

@@ -32,6 +32,7 @@ class Xinference(RerankDialect):
     paths = ("/v1/rerank",)
     instruction = True
     placeholders = ("{document}",)
+    cuts_silently = True
     key_variables = ("XINFERENCE_API_KEY",)
 
     def build(self, ask: Ask) -> Call:
