@@ -110,6 +110,9 @@ def test_in_an_engines_start(tmp_path: Path, command: str) -> None:
     (tmp_path / "vllm" / "__init__.py").write_text(
         f"import pathlib, time\npathlib.Path({str(tmp_path / 'started')!r}).touch()\ntime.sleep(60)\n"
     )
+    installed = tmp_path / "vllm-0.32.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
     (tmp_path / "a.txt").write_text("one\n", "utf-8")
     arguments = (
         ["q", str(tmp_path / "a.txt"), "--model", "demo"] if command == "rerank" else ["demo"]

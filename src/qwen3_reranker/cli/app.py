@@ -56,6 +56,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
     "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 for _command in (rerank, convert, serve, doctor):

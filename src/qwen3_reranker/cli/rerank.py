@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,19 +92,7 @@ def rerank(
         engine_args={"enforce_eager": True} if eager else None,
         **{name: value for name, value in server.items() if value is not None},
     )
-    bar = Progress(
-        TextColumn("documents"), MofNCompleteColumn(), TimeElapsedColumn(), console=err,
-        transient=True, disable=not err.is_terminal,
-    )  # fmt: skip
-    count = 0
-
-    def advance(more: int) -> None:
-        nonlocal count
-        count += more
-        bar.advance(task, more)
-
-    with _closing(reranker), bar:
-        task = bar.add_task("documents", total=None)
+    with _closing(reranker), _progress() as advance:
         kept = rerank_lines(
             reranker,
             query,
@@ -114,14 +102,24 @@ def rerank(
             on_progress=advance,
         )
     if not kept:
-        reason = (
-            f"none of {count} documents scores {min_score} or more" if count else "no documents"
-        )
+        reason = "no documents" if min_score is None else f"no document scores {min_score} or more"
         say(f"{file}: {reason}")
     elif as_json:
         _print_rows(kept)
     else:
         _print_table(kept)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """Give what counts the documents that were scored, on a terminal; elsewhere it shows nothing."""
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+    columns = TextColumn("documents"), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("documents", total=None)
+        yield lambda count: bar.advance(task, count)
 
 
 @contextmanager
