@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 
-from qwen3_reranker import DetectionError, Reranker, RerankerError, ServerError
+from qwen3_reranker import (
+    DetectionError,
+    Reranker,
+    RerankerError,
+    RerankerWarning,
+    ServerError,
+)
 from qwen3_reranker.scorers import failover
 from qwen3_reranker.scorers.endpoint import Endpoint
 
 from doctor_servers import RIGHT as TEMPLATE
 from doctor_servers import vllm
+from helpers import INSTRUCTION
 from scripted_server import Handler, Paths, Reply, Request, ScriptedServer, relevance
 
 QUERY = "Where does the river begin?"
@@ -156,6 +163,16 @@ def test_a_template_that_is_given_wrongly_is_an_error_at_the_first_answer(
     with Reranker(base_url=server.url, **settings) as reranker:
         assert reranker.score(QUERY, DOCUMENTS) == RIGHT
     assert len(server.asked("/v1/score")) == 1  # nothing is probed
+
+
+def test_a_changed_server_that_reads_no_instruction_is_warned_of_at_once(
+    server: ScriptedServer,
+) -> None:
+    with Reranker(base_url=server.url, tokenizer="demo") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.script = dict(text_vllm(TEMPLATE))
+        with pytest.warns(RerankerWarning, match="does not read one"):
+            assert reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION) == RIGHT
 
 
 # Names and paths that are gone

@@ -111,8 +111,7 @@ class Endpoint:
             ServerError: It refused.
         """
         route = await self.settle()
-        answer: Answer | None = None
-        refusal: ServerError | None = None
+        answer: Answer | ServerError
         try:
             answer = await self._ask(route, query, texts, instruction)
         except RetryableError as error:
@@ -122,13 +121,13 @@ class Endpoint:
         except ServerError as error:
             if not _names_nothing(error):
                 raise
-            refusal = error
-        if answer is None or not answer.template_fits:
-            current = await self._confirm(route, counts=answer is not None)
-            if answer is None or not current.same(route):
-                if refusal is not None and current.same(route):
-                    raise refusal
+            answer = error
+        if isinstance(answer, ServerError) or not answer.template_fits:
+            current = await self._confirm(route, counts=isinstance(answer, Answer))
+            if not current.same(route):
                 route, answer = current, await self._ask(current, query, texts, instruction)
+        if isinstance(answer, ServerError):
+            raise answer
         values = self._probabilities(route, answer.values)
         self._failures, self.rests_until = 0, 0.0
         return Scores(values, answer.truncated)

@@ -45,8 +45,10 @@ class ServerOptions(TypedDict, total=False):
             the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...), unless `headers` or
             `http_client` have an Authorization. A hosted service's key goes to its own hosts
             alone, over https; other keys go to this machine and to private networks alone.
-        dialect: What the server speaks: "auto" finds out, else a name or a `Dialect`.
-        template: Who writes the Qwen3 template: "auto" finds out, "client" or "server".
+        dialect: The server's protocol: "auto" detects it, otherwise a name or a `Dialect`.
+        template: Who writes the Qwen3 template: "client", "server", or "auto" to detect it. If both
+            `dialect` and `template` are given nothing is probed, unless the tokens that the server
+            counts contradict `template`; that ends in a `DetectionError`.
         tokenizer: The model's tokenizer, to send token ids and to cut what is too long: a
             tokenizer.json, a folder, a hub name. None takes the one of `model` or of the served
             model if it lies on this machine.
@@ -61,8 +63,10 @@ class ServerOptions(TypedDict, total=False):
         verify: Whether certificates are checked, a file of authorities, or an `ssl.SSLContext`.
         proxy: The URL of a proxy; None takes that of the environment.
         http_client: Used instead of an own one, and never closed; for this reranker alone.
-        on_unsupported: What is done where something is asked for that the server cannot do (an
-            instruction, a `max_length` without tokenizer): "warn" once, or "raise".
+        on_unsupported: What to do about a request that the server cannot fully serve: "warn" once,
+            or "raise" an `UnsupportedFeatureError`. This concerns an instruction that its template
+            does not read, and without a tokenizer a `max_length`, and a document that it may cut
+            without saying so.
     """
 
     api_key: str | None
@@ -329,8 +333,11 @@ class RemoteScorer(Scorer):
                 part = pending.pop()
 
                 async def score(endpoint: Endpoint, part: Sequence[str] = part) -> Scores:
-                    await self._check_supported(endpoint, part, instruction)
-                    return await endpoint.score(query, part, instruction)
+                    route = await self._check_supported(endpoint, part, instruction)
+                    found = await endpoint.score(query, part, instruction)
+                    if endpoint.served is not route:  # the server has changed meanwhile
+                        await self._check_supported(endpoint, part, instruction)
+                    return found
 
                 try:
                     scores.append(await self._retrying(score, budget))
@@ -347,8 +354,12 @@ class RemoteScorer(Scorer):
 
     async def _check_supported(
         self, endpoint: Endpoint, texts: Sequence[str], instruction: str | None
-    ) -> None:
-        """Warn of what this server, of several perhaps, cannot do of all that is asked for."""
+    ) -> Route:
+        """
+        Warn of what this server, of several perhaps, cannot do of all that is asked for.
+
+        Returns the route that was looked at.
+        """
         served = await endpoint.settle()
         url = endpoint.address.url
         for warning in served.warnings:
@@ -359,7 +370,7 @@ class RemoteScorer(Scorer):
                 "its template's own is used"
             )
         if served.writer.can_cut:
-            return
+            return served
         if self._settings.max_length:
             self._unsupported(
                 f"max_length was given, but there is no tokenizer to count with for {url}: give "
@@ -373,6 +384,7 @@ class RemoteScorer(Scorer):
                 f"{served.dialect.name} cuts a prompt without saying so, which makes its score "
                 "meaningless. There is no tokenizer to cut the document with: give tokenizer="
             )
+        return served
 
     def _unsupported(self, message: str) -> None:
         if self._on_unsupported == "raise":
