@@ -144,7 +144,9 @@ def telling(place: str) -> ScriptedServer:
 
     def noisy(right: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
         def answer(request: Request) -> Reply:
-            headers = [request.headers.get(name) for name in ("authorization", "x-version")]
+            headers = [
+                request.headers.get(name) for name in ("authorization", "x-version", "x-tenant")
+            ]
             seen = repr([place, request.path, headers, request.body])
             body = right(request).body
             for result in body.get("results") or body["data"]:
@@ -191,12 +193,12 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 SERVER_SETTINGS: dict[str, list[Any]] = {
     "server": [0, 1],
     "tokenizer": [0, 1],
-    "max_length": [None, 150, 160],
-    "model": [None, "scripted-reranker", "another"],
-    "headers": [None, {"X-Version": "1"}, {"x-version": "2"}],
-    "api_key": [None, "one", "two"],
+    "max_length": [150, 160],
+    "model": ["scripted-reranker", "another"],
+    "headers": [{"X-Version": "1"}, {"x-version": "2"}],
+    "api_key": ["one", "two"],
     "dialect": ["auto", "vllm-classify", "vllm-rerank", Damped()],
-    "client": [None, "1", "2"],
+    "client": ["1", "2"],
 }
 LONG = "a river that begins in the hills and ends in the sea " * 9
 
@@ -211,7 +213,7 @@ async def score(
     url = servers[settings.pop("server")].url
     tokenizer = tokenizers[settings.pop("tokenizer")]
     version = settings.pop("client")
-    client = httpx.AsyncClient(headers={"x-version": version}) if version else None
+    client = httpx.AsyncClient(headers={"x-tenant": version}) if version else None
     async with Reranker(
         base_url=url, cache=cache, tokenizer=tokenizer, http_client=client, **settings
     ) as reranker:

@@ -11,6 +11,7 @@ from typing import Any
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.prompt import Prompt
+from qwen3_reranker.scorers.redaction import Secret
 
 __all__ = ["Scorer", "Scores", "digest", "joined", "not_cacheable"]
 
@@ -39,11 +40,16 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 def digest(parts: Any) -> str:
     """
-    Return the SHA-256 of JSON-like parts, in hexadecimal; an object of another type by its repr.
+    Return the SHA-256 of JSON-like parts, in hexadecimal.
 
-    JSON keeps ["a", "bc"] and ["ab", "c"] apart, and a digest shows nobody a key or a token.
+    JSON keeps ["a", "bc"] and ["ab", "c"] apart, and a digest shows nobody a key or a token. A
+    secret counts with its value, and an object of another type with its repr.
     """
-    text = json.dumps(parts, sort_keys=True, default=repr)
+
+    def plain(part: object) -> Any:
+        return part.reveal() if isinstance(part, Secret) else repr(part)
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
