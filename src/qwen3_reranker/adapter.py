@@ -6,11 +6,20 @@ import math
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 # Not a dependency of this package, but of both frameworks; only their adapters come here.
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import InitErrorDetails
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.ranking import Hit, validate_limits
@@ -77,6 +86,45 @@ class Adapter(BaseModel):
     reranker: SkipJsonSchema[Reranker | None] = _setting(hidden=True)
 
     _reranker: Reranker = PrivateAttr()
+
+    if not TYPE_CHECKING:  # who check types see the fields as arguments
+
+        def __init__(self, **settings: Any) -> None:
+            # First of all, so that no traceback of what follows shows a key.
+            settings = self._conceal(settings)
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                refusal = _without_inputs(error)
+            else:
+                return
+            # Outside of the handler, or the error with the inputs would be its context.
+            raise refusal
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            value = self._conceal({name: value})[name]
+            try:
+                super().__setattr__(name, value.reveal() if isinstance(value, Secret) else value)
+            except ValidationError as error:
+                refusal = _without_inputs(error)
+            else:
+                return
+            raise refusal
+
+    @classmethod
+    def _conceal(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Conceal settings that are hidden, and unknown ones: a misspelled `api_key` is a key."""
+        return {
+            name: value
+            if (field := cls.model_fields.get(name)) is not None and field.repr
+            else Secret.of(value)
+            for name, value in settings.items()
+        }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _reveal(cls, value: Any) -> Any:
+        return value.reveal() if isinstance(value, Secret) else value
 
     @field_validator("top_n", mode="before")
     @classmethod
@@ -151,7 +199,8 @@ class Adapter(BaseModel):
         It shares the engine, or the reranker that was handed in, and is closed for itself.
         `update` is validated; `deep` changes nothing.
         """
-        return type(self)(**{**self._settings(self._of_this_process), **(update or {})})
+        update = self._conceal(update or {})
+        return type(self)(**{**self._settings(self._of_this_process), **update})
 
     def copy(  # type: ignore[override]  # pydantic's maps of nested fields have no use here
         self,
@@ -173,12 +222,13 @@ class Adapter(BaseModel):
             update: Settings that replace those of this adapter.
             deep: Changes nothing.
         """
+        update = self._conceal(update or {})
         settings = {
             name: value
-            for name, value in self._settings(self._of_this_process).items()
+            for name, value in self._conceal(self._settings(self._of_this_process)).items()
             if (include is None or name in include) and name not in (exclude or ())
         }
-        return type(self)(**{**settings, **(update or {})})
+        return type(self)(**{**settings, **update})
 
     def __copy__(self) -> Self:
         return self.model_copy()
@@ -207,6 +257,17 @@ class Adapter(BaseModel):
 
     def _settings(self, also: frozenset[str] = frozenset()) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.model_fields_set | also}
+
+
+def _without_inputs(error: ValidationError) -> ValidationError:
+    """Return the error without what was given, which its `errors()` and `json()` would show."""
+    details = [
+        InitErrorDetails(
+            type=found["type"], loc=found["loc"], input="***", ctx=found.get("ctx", {})
+        )
+        for found in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, details, hide_input=True)
 
 
 def score_of(hit: Hit) -> float | None:

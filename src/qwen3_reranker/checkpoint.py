@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
+from qwen3_reranker.scorers.redaction import Secret
 
 __all__ = ["DEMO_MODEL", "Checkpoint", "locate", "read_file"]
 
@@ -42,7 +43,7 @@ class Checkpoint:
 
     @classmethod
     def load(
-        cls, model: str, *, revision: str | None = None, token: str | bool | None = None
+        cls, model: str, *, revision: str | None = None, token: str | bool | Secret | None = None
     ) -> Checkpoint:
         """
         Read config.json and tokenizer.json of `model`: a folder, a hub name or "demo".
@@ -55,6 +56,7 @@ class Checkpoint:
         Raises:
             CheckpointError: It is none of the three kinds, or a file is missing; with the reason.
         """
+        token = Secret.of(token)  # shown by no traceback of what follows
         name = _folder_or_name(model)
         if Path(name).is_dir():
             _check_weights(Path(name))
@@ -186,7 +188,7 @@ class _Source:
 
     name: str
     revision: str | None
-    token: str | bool | None = field(repr=False)
+    token: Secret | None
 
     def read(self, file: str, *, optional: bool = False) -> str:
         """Return a file's text; "" for an optional one that does not exist."""
@@ -204,10 +206,17 @@ class _Source:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            return Path(hf_hub_download(self.name, file, revision=self.revision, token=self.token))
+            token = self.token
+            path = hf_hub_download(
+                self.name,
+                file,
+                revision=self.revision,
+                token=None if token is None else token.reveal(),
+            )
         except (OSError, HFValidationError) as error:
             if optional:
                 return None
             raise CheckpointError(
                 f"{self.name!r} is no folder here, and the hub gave no {file}: {error}"
-            ) from error
+            ) from None  # the hub's own frames hold the token
+        return Path(path)

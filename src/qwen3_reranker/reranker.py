@@ -29,7 +29,7 @@ from qwen3_reranker.many import Asked, ain_order, counted, in_order
 from qwen3_reranker.prompt import Prompt
 from qwen3_reranker.ranking import Hit, Work, hits_of, validate_limits, validate_query
 from qwen3_reranker.scorers.base import Scorer, Scores
-from qwen3_reranker.scorers.cache import CachedScorer, ScoreCache
+from qwen3_reranker.scorers.cache import ScoreCache
 from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
 from qwen3_reranker.scorers.redaction import conceal
 
@@ -96,20 +96,14 @@ class Reranker:
         **server: Unpack[ServerOptions],
     ) -> None:
         # First of all, so that no traceback of what follows shows a key.
-        options = conceal(server)
-        del server
+        settings = conceal({"engine_args": engine_args, **server})
+        del engine_args, server
         if instruction is not None and not isinstance(instruction, str):
             raise InputError(f"instruction={instruction!r}: give a str, or None for the default")
         if on_error not in ("raise", "keep_order"):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
-        settings: dict[str, Any] = {"model": model, "base_url": base_url, **options}
-        settings |= {"max_length": max_length, "engine_args": engine_args}
-        self._scorer = scorer or make_scorer(**settings)
-        given = [name for name, value in settings.items() if value is not None]
-        if scorer is not None and given:
-            raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
-        if cache is not None:
-            self._scorer = CachedScorer(self._scorer, cache)
+        settings |= {"model": model, "base_url": base_url, "max_length": max_length}
+        self._scorer = make_scorer(scorer, cache, **settings)
         self._on_error = on_error
         self._closed = False
         self.instruction = instruction
@@ -262,9 +256,8 @@ class Reranker:
         """
         validate_limits(top_n, min_score)
         asked = [self._prepare_pair(pair) for pair in pairs]
-        with counted(
-            asked, partial(hits_of, top_n=top_n, min_score=min_score), shown=progress
-        ) as finish:
+        ranked = partial(hits_of, top_n=top_n, min_score=min_score)
+        with counted(asked, ranked, shown=progress) as finish:
             return list(in_order(asked, lambda pair: pair, self._begin(instruction), finish))
 
     async def arerank_many(
@@ -279,11 +272,10 @@ class Reranker:
         """Do as `rerank_many`."""
         validate_limits(top_n, min_score)
         asked = [self._prepare_pair(pair) for pair in pairs]
-        with counted(
-            asked, partial(hits_of, top_n=top_n, min_score=min_score), shown=progress
-        ) as finish:
-            found = ain_order(asked, lambda pair: pair, self._begin(instruction), finish)
-            return [hits async for hits in found]
+        ranked = partial(hits_of, top_n=top_n, min_score=min_score)
+        with counted(asked, ranked, shown=progress) as finish:
+            stream = ain_order(asked, lambda pair: pair, self._begin(instruction), finish)
+            return [hits async for hits in stream]
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """Return what is sent for one document: `.text`, `.ids`, `.truncated`. Starts nothing."""
@@ -351,7 +343,9 @@ class Reranker:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.model!r})"
+        # A traceback with local variables shows one whose construction failed, too.
+        model = self.model if hasattr(self, "_scorer") else "not constructed"
+        return f"{type(self).__name__}({model!r})"
 
     def _instruction(self, instruction: str | None) -> str | None:
         return self.instruction if instruction is None else instruction

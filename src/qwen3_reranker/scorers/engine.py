@@ -29,6 +29,7 @@ from qwen3_reranker.scorers.engine_args import (
     engine_arguments,
     one_token_more,
 )
+from qwen3_reranker.scorers.redaction import reveal_token
 
 __all__ = ["Engine", "lease", "release"]
 
@@ -220,7 +221,7 @@ class Engine:
             self._pid = os.getpid()
             try:
                 with _environment(_wanted(cpu=cpu)), _own_main_module():
-                    self.llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+                    self.llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**reveal_token(args)))
                 _alive.add(self)
                 # Last in, first out: before what multiprocessing and vLLM do at exit.
                 atexit.unregister(_at_exit)

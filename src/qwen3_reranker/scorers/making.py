@@ -1,4 +1,4 @@
-"""Which scorer a `Reranker`'s arguments ask for."""
+"""Make the scorer that a `Reranker`'s arguments describe."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.scorers.base import Scorer
+from qwen3_reranker.scorers.cache import CachedScorer, ScoreCache
 
 __all__ = ["DEFAULT_MODEL", "make_scorer"]
 
@@ -14,6 +15,28 @@ DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 
 
 def make_scorer(
+    scorer: Scorer | None = None, cache: ScoreCache | None = None, **settings: Any
+) -> Scorer:
+    """
+    Return the scorer that a `Reranker` uses: the given one, or one made from settings.
+
+    Args:
+        scorer: Used as it is, without settings.
+        cache: Stores the scores; None computes each time.
+        **settings: The arguments of `Reranker` that make a scorer; a None is one that was not
+            given.
+
+    Raises:
+        InputError: An argument cannot be used, or not together with another.
+    """
+    if scorer is None:
+        scorer = _from_settings(**settings)
+    elif given := [name for name, value in settings.items() if value is not None]:
+        raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
+    return scorer if cache is None else CachedScorer(scorer, cache)
+
+
+def _from_settings(
     *,
     model: str | None,
     base_url: str | Sequence[str] | None,
@@ -21,12 +44,7 @@ def make_scorer(
     engine_args: Mapping[str, Any] | None,
     **server: Any,
 ) -> Scorer:
-    """
-    Return the embedded scorer, or with `base_url` the remote one; see `Reranker`.
-
-    Raises:
-        InputError: An argument cannot be used, or is not for what scores.
-    """
+    """Return the embedded scorer, or the remote one if there is a `base_url`."""
     if max_length is not None and (
         isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
     ):

@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["Redactor", "Secret", "conceal", "conceal_headers"]
+__all__ = [
+    "Redactor",
+    "Secret",
+    "conceal",
+    "conceal_headers",
+    "conceal_token",
+    "reveal_token",
+]
 
 
 class Secret:
@@ -44,13 +51,34 @@ class Secret:
 
 
 def conceal(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a server's options with the key, the proxy's URL and each header's value concealed."""
+    """
+    Return options with everything concealed that may be secret.
+
+    That is the API key, the proxy's URL, each header's value, and the hub's access token among the
+    engine arguments.
+    """
     concealed = dict(options)
     for name in {"api_key", "proxy"} & concealed.keys():
         concealed[name] = Secret.of(concealed[name])
     if "headers" in concealed:
         concealed["headers"] = conceal_headers(concealed["headers"])
+    if isinstance(concealed.get("engine_args"), Mapping):
+        concealed["engine_args"] = conceal_token(concealed["engine_args"])
     return concealed
+
+
+def conceal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return engine arguments with the hub's access token concealed."""
+    concealed = dict(engine_args)
+    if "hf_token" in concealed:
+        concealed["hf_token"] = Secret.of(concealed["hf_token"])
+    return concealed
+
+
+def reveal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `conceal_token`."""
+    token = engine_args.get("hf_token")
+    return {**engine_args, "hf_token": token.reveal()} if token else dict(engine_args)
 
 
 def conceal_headers(headers: Any) -> Any:

@@ -16,6 +16,7 @@ from qwen3_reranker.errors import ScoreError
 from qwen3_reranker.prompt import Prompt
 from qwen3_reranker.scorers.base import Scorer, Scores, digest, joined
 from qwen3_reranker.scorers.engine import Engine, lease, release
+from qwen3_reranker.scorers.redaction import conceal_token
 
 __all__ = ["VllmScorer"]
 
@@ -42,7 +43,8 @@ class VllmScorer(Scorer):
         engine_args: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = locate(model)
-        args = dict(engine_args or {})
+        args = conceal_token(engine_args or {})
+        del engine_args
         # A digest, because the arguments may hold an access token.
         key = digest([self.model, max_length, args])
         self._engine = lease(key, self.model, max_length, args)
