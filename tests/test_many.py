@@ -257,6 +257,19 @@ async def test_errors_of_the_source_come_in_their_turn(scorer: LengthScorer, sou
     assert texts == ["x", "yy"]
 
 
+@pytest.mark.usefixtures("three")
+async def test_a_source_that_cancels_itself_ends_the_stream(scorer: LengthScorer) -> None:
+    async def apairs() -> AsyncIterator[Pair]:
+        yield "a", ["x"]
+        lookup = asyncio.ensure_future(asyncio.sleep(60))
+        lookup.cancel()
+        await lookup
+
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(10):
+            await taken(Reranker(scorer=scorer).arerank_iter(apairs()))
+
+
 async def test_a_source_runs_in_one_task_or_thread_with_the_callers_context(
     scorer: LengthScorer,
 ) -> None:

@@ -277,6 +277,9 @@ async def _aiterate(
             asked = prepare(await anext(iterator))
         except StopAsyncIteration:
             future.set_result(None)
+        except asyncio.CancelledError:  # of `stop`, or raised by the iterator itself
+            future.cancel()
+            raise
         except Exception as error:  # noqa: BLE001  # raised where the hits are awaited
             future.set_exception(error)
         else:
