@@ -22,8 +22,8 @@ from servers.infinity_servers import INFINITY, infinity_server
 from servers.litellm_servers import LITELLM, litellm_server
 from servers.llama_cpp_servers import LLAMA_CPP, llama_cpp_server
 from servers.processes import MAX_LENGTH, Server
-from servers.sglang_servers import PYTHON, RERANK_TEMPLATE, sglang_server
-from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
+from servers.sglang_servers import PYTHON, RERANK_TEMPLATE, launched_sglang, sglang_server
+from servers.vllm_servers import SCORE_TEMPLATE, launched_vllm, vllm_server
 
 # The fixtures' names, in the order in which a run asks for them; the proxy follows what it is before.
 ORDER = [
@@ -89,20 +89,16 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def vllm_original(start: Start, logs: Path) -> Server:
-    """vLLM, the causal checkpoint as a classifier, no template."""
+    """vLLM as `serve --template client` starts it: the causal checkpoint as a classifier."""
     log = logs / "vllm_original.log"
-    return start("vllm_original", lambda: vllm_server(DEMO_MODEL, log, original=True))
+    return start("vllm_original", lambda: launched_vllm("client", log))
 
 
 @pytest.fixture
 def vllm_template(start: Start, logs: Path) -> Server:
-    """The same, and the server writes the prompt."""
-
-    def make() -> Server:
-        log = logs / "vllm_template.log"
-        return vllm_server(DEMO_MODEL, log, original=True, template=SCORE_TEMPLATE)
-
-    return start("vllm_template", make)
+    """vLLM as `serve` starts it: the same, and the server writes the prompt."""
+    log = logs / "vllm_template.log"
+    return start("vllm_template", lambda: launched_vllm("server", log))
 
 
 @pytest.fixture
@@ -162,12 +158,12 @@ def sglang_causal(start: Start, logs: Path) -> Server:
 
 @pytest.fixture
 def sglang_two_label(start: Start, logs: Path) -> Server:
-    """SGLang, the checkpoint converted to two labels ([no, yes])."""
+    """SGLang as `serve` starts it: the checkpoint converted to two labels ([no, yes])."""
 
     def make() -> Server:
         _check(PYTHON)
         model = convert("demo", logs / "two_label", labels=2, engine="sglang").folder
-        return sglang_server(model, logs / "sglang_two_label.log")
+        return launched_sglang(model, logs / "sglang_two_label.log")
 
     return start("sglang_two_label", make)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qwen3_reranker.deploy.launch import TEMPLATES
+from qwen3_reranker.deploy.launch import TEMPLATES, launch
 
 from servers.processes import MAX_LENGTH, Server
 
-__all__ = ["PYTHON", "RERANK_TEMPLATE", "sglang_server"]
+__all__ = ["PYTHON", "RERANK_TEMPLATE", "launched_sglang", "sglang_server"]
 
 HERE = Path(__file__).parent
 PYTHON = Path(os.environ.get("SGLANG_PYTHON", HERE.parents[1] / ".venv-sglang/bin/python"))
@@ -20,6 +20,11 @@ ENV = {
     "PYTHONPATH": str(HERE / "sglang_shims"),
     "SGLANG_USE_CPU_ENGINE": "1",
 }
+SMALL = (
+    *("--attention-backend", "torch_native", "--max-total-tokens", "8192"),
+    # It would keep a core busy between requests.
+    "--sleep-on-idle",
+)
 
 
 def sglang_server(
@@ -38,10 +43,8 @@ def sglang_server(
     command = [
         *(str(PYTHON), "-m", "sglang.launch_server"),
         *("--host", "127.0.0.1", "--port", "{port}", "--model-path", str(model)),
-        *("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32"),
-        *("--context-length", str(MAX_LENGTH), "--max-total-tokens", "8192"),
-        # It would keep a core busy between requests.
-        "--sleep-on-idle",
+        *("--device", "cpu", "--dtype", "float32", "--context-length", str(MAX_LENGTH)),
+        *SMALL,
     ]
     if template is not None:
         command += ["--chat-template", str(template)]
@@ -50,3 +53,24 @@ def sglang_server(
     if served:
         command += ["--served-model-name", served]
     return Server(command, log, env=ENV, served=served or str(model), key=key)
+
+
+def launched_sglang(model: Path, log: Path) -> Server:
+    """
+    A server of `model` with the command that `serve` runs, not started yet.
+
+    Args:
+        model: The checkpoint's folder.
+        log: The file that gets the server's output.
+    """
+    chosen = launch(
+        model,
+        engine="sglang",
+        python=str(PYTHON),
+        device="cpu",
+        dtype="float32",
+        max_length=MAX_LENGTH,
+        extra=("--port", "{port}", *SMALL),
+    )
+    env = {**ENV, **chosen.environment}
+    return Server(chosen.argv, log, env=env, served=chosen.served_name)

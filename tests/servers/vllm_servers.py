@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qwen3_reranker.deploy.launch import TEMPLATES
+from qwen3_reranker.deploy.launch import TEMPLATES, launch
+from qwen3_reranker.deploy.options import Template
 
 from servers.processes import MAX_LENGTH, Server
 
-__all__ = ["SCORE_TEMPLATE", "vllm_server"]
+__all__ = ["SCORE_TEMPLATE", "launched_vllm", "vllm_server"]
 
 SCORE_TEMPLATE = TEMPLATES / "vllm_score.jinja"
 # What makes vLLM read the causal checkpoint's head as the one row yes - no.
@@ -72,3 +73,17 @@ def vllm_server(
         command += ["--served-model-name", served]
     command += more
     return Server(command, log, env=ENV, served=served or str(model), key=key)
+
+
+def launched_vllm(template: Template, log: Path) -> Server:
+    """
+    A server of the demo model with the command that `serve` runs, not started yet.
+
+    Args:
+        template: Who writes the prompt of clients that send text.
+        log: The file that gets the server's output.
+    """
+    extra = ("--port", "{port}", "--disable-access-log-for-endpoints", "/health")
+    chosen = launch("demo", template=template, dtype="float32", max_length=MAX_LENGTH, extra=extra)
+    env = {**ENV, **chosen.environment}
+    return Server(chosen.argv, log, env=env, served=chosen.served_name)
