@@ -20,7 +20,6 @@ import requests
 
 from qwen3_reranker import Reranker
 from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from real_pairs import real_pairs
 from servers.processes import MAX_LENGTH, Server
@@ -61,11 +60,9 @@ def document_part(document: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def recipe_scores() -> list[list[float]]:
+def recipe_scores(recipe: Reranker) -> list[list[float]]:
     """The scores of the model card's recipe, for each query of `PAIRS`."""
-    scorer = TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
-    with Reranker(scorer=scorer) as reranker:
-        scores = [reranker.score(query, documents) for query, documents in PAIRS]
+    scores = [recipe.score(query, documents) for query, documents in PAIRS]
     assert scores[0].index(max(scores[0])) == 1
     assert max(map(max, scores)) - min(map(min, scores)) > 0.5  # or closeness means nothing
     return scores

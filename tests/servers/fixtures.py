@@ -103,7 +103,7 @@ def vllm_template(start: Start, logs: Path) -> Server:
 
 @pytest.fixture
 def vllm_newline_lost(start: Start, logs: Path) -> Server:
-    """The same, and the template's newlines stand at the file's end: Jinja drops one."""
+    """As `vllm_template`, but the template's newlines end the file, where Jinja drops one."""
 
     def make() -> Server:
         written = SCORE_TEMPLATE.read_text("utf-8").rstrip("\n")
