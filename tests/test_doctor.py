@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from qwen3_reranker import InputError
 from qwen3_reranker.deploy.doctor import diagnose
 from qwen3_reranker.deploy.variants import VARIANTS, Variant
+from qwen3_reranker.probe import logit, sigmoid
 from qwen3_reranker.prompt import SUFFIX
-from qwen3_reranker.scorers.detection.probe import logit, sigmoid
 
 from checkpoints import copy_demo
 from doctor_servers import (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import pickle
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_core.documents import Document
@@ -148,7 +148,7 @@ def test_a_copy_shares_the_engine_and_is_closed_for_itself(
     reranker: Reranker, documents: list[Document], name: str
 ) -> None:
     reranker.warm_up()
-    processes = set(multiprocessing.active_children())
+    processes = set(psutil.Process().children())
     assert processes
     original = Qwen3Rerank(**SETTINGS, top_n=2, min_score=0.0)
     original.metadata_key = "p_yes"
@@ -156,7 +156,7 @@ def test_a_copy_shares_the_engine_and_is_closed_for_itself(
         assert twin.model_dump() == original.model_dump()
         original.close()
         assert len(scores_of(twin.compress_documents(documents, QUERY), "p_yes")) == 2
-        assert set(multiprocessing.active_children()) == processes
+        assert set(psutil.Process().children()) == processes
     with pytest.raises(ClosedError):
         twin.compress_documents(documents, QUERY)
 

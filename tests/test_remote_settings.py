@@ -78,7 +78,7 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) 
 
 
 def test_arguments_of_a_server_need_one() -> None:
-    for name in ("timeout", "api_key", "dialect", "headers"):
+    for name in ("api_key", "dialect", "headers"):
         arguments: dict[str, Any] = {name: None}
         with pytest.raises(InputError, match=f"{name}= only a server can use: give base_url="):
             Reranker(**arguments)

@@ -24,12 +24,18 @@ from qwen3_reranker import (
     Reranker,
     RerankerError,
     ScoreError,
+    background,
 )
 from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
 from helpers import EAGER, SETTINGS, AnsweringScorer
+
+
+def engine_of(reranker: Reranker) -> Any:
+    return reranker._scorer._engine  # type: ignore[attr-defined]
+
 
 QUERY = "How do I join two paths?"
 DOCUMENTS = [
@@ -146,24 +152,6 @@ def test_threads_and_loops_share_the_engine(reranker: Reranker) -> None:
             assert scores == pytest.approx(right, abs=1e-5)
 
 
-def test_an_idle_engine_begins_with_all_documents(
-    reranker: Reranker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    processor = reranker.warm_up()._scorer._engine.llm.output_processor  # type: ignore[attr-defined]
-    steps: list[int] = []
-
-    def process_outputs(outputs: list[object], *args: object, **more: object) -> object:
-        steps.append(len(outputs))
-        return original(outputs, *args, **more)
-
-    original = processor.process_outputs
-    reranker.score("the first query asks vLLM more than the requests", DOCUMENTS)
-    monkeypatch.setattr(processor, "process_outputs", process_outputs)
-    for turn in range(5):
-        reranker.score(QUERY, [f"{turn} {i}" for i in range(12)])
-    assert [step for step in steps if step] == [12] * 5
-
-
 async def test_a_call_cancelled_at_its_start_leaves_the_engine_to_others(
     reranker: Reranker,
 ) -> None:
@@ -176,17 +164,18 @@ async def test_a_call_cancelled_at_its_start_leaves_the_engine_to_others(
 
 
 async def test_cancelling_takes_the_requests_out_of_the_engine(reranker: Reranker) -> None:
-    llm = reranker._scorer._engine.llm  # type: ignore[attr-defined]
+    await reranker.awarm_up()
+    client = engine_of(reranker).running.client
     texts = [f"{i} " + "word " * 2000 for i in range(200)]
     task = asyncio.create_task(reranker.ascore("q", texts))
     async with asyncio.timeout(60):
-        while llm.output_processor.get_num_unfinished_requests() < 100:
+        while await background.arun(client.count_requests()) < 100:
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(10):
-        while llm.output_processor.get_num_unfinished_requests():
+        while await background.arun(client.count_requests()):
             await asyncio.sleep(0.01)
     assert await reranker.ascore(QUERY, DOCUMENTS[:1])
 
@@ -202,12 +191,10 @@ def test_no_room_for_documents(reranker: Reranker) -> None:
 
 
 def test_a_failed_request_raises(reranker: Reranker) -> None:
-    scorer = reranker._scorer
-    too_long = [[5] * 9000]
-    from qwen3_reranker import background
-
+    reranker.warm_up()
+    engine = engine_of(reranker)
     with pytest.raises(EngineError, match="failed on a request"):
-        background.run(scorer._engine.encode([[5, 6, 7], *too_long]))  # type: ignore[attr-defined]
+        background.run(engine.encode(engine.running, [[5, 6, 7], [5] * 9000]))
     assert reranker.score(QUERY, DOCUMENTS[:1])
 
 
@@ -215,13 +202,13 @@ def test_sharing_and_closing() -> None:
     settings = {**EAGER, "max_num_seqs": 8}
     first, second = (Reranker("demo", engine_args=settings) for _ in range(2))
     third = Reranker("demo", engine_args=settings, max_length=512)
-    engines = [r._scorer._engine for r in (first, second, third)]  # type: ignore[attr-defined]
+    engines = [engine_of(r) for r in (first, second, third)]
     assert engines[0] is engines[1] is not engines[2]
     third.close()  # never started
     assert first.rerank("q", []) == []
-    assert engines[0].llm is None
+    assert engines[0].running is None
     assert first.warm_up() is first
-    assert engines[0].llm is not None
+    assert engines[0].running is not None
     first.close()
     first.close()
     with pytest.raises(ClosedError, match="closed: make a new one"):
@@ -238,13 +225,13 @@ def test_sharing_and_closing() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    llm = engines[0].llm
-    while llm.output_processor.get_num_unfinished_requests() < 50:
+    client = engines[0].running.client
+    while background.run(client.count_requests()) < 50:
         time.sleep(0.01)
     second.close()
     thread.join(60)
     assert [type(error) for error in failures] == [ClosedError]
-    assert engines[0].llm is None
+    assert engines[0].running is None
 
 
 @pytest.mark.parametrize("values", [(float("nan"), 0.5), (0.5,), (0.1, 0.2, 0.3), (2.0, 0.5)])
@@ -282,24 +269,6 @@ async def test_context_managers() -> None:
         assert await (await reranker.awarm_up()).ascore("q", ["a"]) == [0.5]
     with pytest.raises(ClosedError):
         await reranker.arerank("q", ["a"])
-
-
-def test_a_request_error_beside_a_score_raises(
-    reranker: Reranker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As vLLM 0.33 reports it: an output whose score is 0.0 and whose `error` is set."""
-    engine = reranker._scorer._engine  # type: ignore[attr-defined]
-    reranker.warm_up()
-    original = engine.llm.encode
-
-    async def encode(*arguments: object) -> object:
-        async for output in original(*arguments):
-            output.error = "planted"
-            yield output
-
-    monkeypatch.setattr(engine.llm, "encode", encode)
-    with pytest.raises(EngineError, match="planted"):
-        reranker.score("q", ["d"])
 
 
 @pytest.mark.parametrize("kind", [Reranker, LangChainRerank, LlamaIndexRerank])

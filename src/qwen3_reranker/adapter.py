@@ -33,7 +33,8 @@ ERROR_KEY = "rerank_error"
 
 # What the reranker is made from; a ready one has its own.
 _MAKING = (
-    *("model", "base_url", "max_length", "on_error", "engine_args", "api_key", "dialect"),
+    *("model", "base_url", "max_length", "on_error", "engine_args", "engine_python", "check"),
+    *("quiet", "api_key", "dialect"),
     *("template", "tokenizer", "timeout", "max_concurrency", "max_retries", "headers", "verify"),
     *("proxy", "http_client", "on_unsupported", "cache"),
 )
@@ -82,6 +83,9 @@ class Adapter(BaseModel):
     http_client: SkipJsonSchema[Any] = _setting(hidden=True)
     on_unsupported: Literal["warn", "raise"] = _setting("warn")
     engine_args: dict[str, Any] | None = _setting(hidden=True)
+    engine_python: str | None = _setting()
+    check: bool = _setting(default=True)
+    quiet: bool = _setting(default=False)
     cache: SkipJsonSchema[Any] = _setting(hidden=True)
     reranker: SkipJsonSchema[Reranker | None] = _setting(hidden=True)
 

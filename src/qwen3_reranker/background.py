@@ -24,6 +24,8 @@ __all__ = [
     "close",
     "critical",
     "gather",
+    "interrupted",
+    "on_interrupt",
     "require_waitable",
     "run",
     "submit",
@@ -46,6 +48,8 @@ class _ThreadState(threading.local):
 _state = _ThreadState()
 _lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
+# Coroutine functions that run after the user has interrupted a call.
+on_interrupt: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
@@ -169,8 +173,16 @@ def _result(future: Future[T]) -> T:
     try:
         return future.result()
     except BaseException:  # KeyboardInterrupt: the work must not go on unseen
-        future.cancel()
+        if not future.done():
+            future.cancel()
+            interrupted()
         raise
+
+
+def interrupted() -> None:
+    """Take note that the user has interrupted a call, whose work was cancelled."""
+    for follow_up in on_interrupt:
+        submit(follow_up())
 
 
 def _report(future: Future[None]) -> None:

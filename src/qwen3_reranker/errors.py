@@ -41,7 +41,7 @@ class PromptTooLongError(InputError):
 
 
 class CheckpointError(RerankerError, ValueError):
-    """The model is not a Qwen3 reranker that can be loaded; raised before any engine starts."""
+    """The model is not a Qwen3 reranker that can be used, by its files or by how it scores."""
 
 
 class MissingDependencyError(RerankerError, ImportError):

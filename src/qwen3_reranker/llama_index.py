@@ -71,6 +71,9 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             proxy, http_client, on_unsupported: How servers are reached, see
             `qwen3_reranker.ServerOptions`.
         engine_args: Arguments of vLLM's engine that replace those chosen here.
+        engine_python: The Python interpreter whose vLLM is used; see `qwen3_reranker.Reranker`.
+        check: Whether an engine that has started is asked two questions with obvious answers.
+        quiet: Do not announce on standard error an engine that takes long to start.
         cache: Remembers scores, see `qwen3_reranker.Reranker`; copies share it, pickles leave it out.
         reranker: Score with this one instead of making one; many adapters may share it. All
             that makes one (`model`, `base_url`, ...) is then its own affair, and closing it is

@@ -60,7 +60,11 @@ def in_order(
             if (hits := window.advance()) is not None:
                 yield hits
             elif awaited := window.awaited:
-                wait(awaited, return_when=FIRST_COMPLETED)
+                try:
+                    wait(awaited, return_when=FIRST_COMPLETED)
+                except BaseException:
+                    background.interrupted()
+                    raise
     finally:
         window.cancel()
         source.stop()

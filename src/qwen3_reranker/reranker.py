@@ -68,15 +68,25 @@ class Reranker:
         on_error: What `rerank` and its kin do where scoring fails: "raise", or "keep_order",
             which returns the first `top_n` in the order given, unscored, with a warning and the
             reason in each hit's `error`. Wrong arguments raise in any case.
-        engine_args: Arguments of vLLM's engine that replace those chosen here.
+        engine_args: Arguments of vLLM's engine that replace those chosen here; values that JSON
+            can hold.
+        engine_python: The Python interpreter whose vLLM is used, such as "/opt/vllm/bin/python";
+            that environment need not have this package. None takes the variable
+            QWEN3_RERANKER_ENGINE_PYTHON, or else the running interpreter.
+        check: Whether an engine that has started is asked two questions with obvious answers, so
+            that a model that is not a Qwen3 reranker is refused.
+        quiet: Do not announce on standard error an engine that takes longer than two seconds to
+            start. The variable QWEN3_RERANKER_QUIET does the same for all; a program that has
+            configured logging gets the notice from the logger "qwen3_reranker" (INFO) instead.
         scorer: Compute the scores with this instead.
         cache: Store scores in this: a dict, `cachetools.LRUCache`, `diskcache.Cache` or anything
             else that has `get` and supports item assignment. Rerankers may share one. Entries for
             remote models are keyed by URL, model name and request settings, and are not
             invalidated when the weights behind the name change. A `scorer` needs a `fingerprint`.
-        **server: With `base_url`, see `ServerOptions`: `api_key`, `dialect`, `template`,
-            `tokenizer`, `timeout`, `max_concurrency`, `max_retries`, `headers`, `verify`,
-            `proxy`, `http_client`, `on_unsupported`.
+        **server: `timeout` in seconds: without `base_url`, a busy engine process that gives no
+            sign of life for so long is ended (60). With `base_url`, see `ServerOptions`:
+            `api_key`, `dialect`, `template`, `tokenizer`, `timeout`, `max_concurrency`,
+            `max_retries`, `headers`, `verify`, `proxy`, `http_client`, `on_unsupported`.
 
     Raises:
         InputError: An argument cannot be used, or is not for what scores here.
@@ -91,6 +101,9 @@ class Reranker:
         max_length: int | None = None,
         on_error: Literal["raise", "keep_order"] = "raise",
         engine_args: Mapping[str, Any] | None = None,
+        engine_python: str | None = None,
+        check: bool = True,
+        quiet: bool = False,
         scorer: Scorer | None = None,
         cache: ScoreCache | None = None,
         **server: Unpack[ServerOptions],
@@ -103,6 +116,9 @@ class Reranker:
         if on_error not in ("raise", "keep_order"):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
         settings |= {"model": model, "base_url": base_url, "max_length": max_length}
+        # Those that have a default count as given only if they differ from it.
+        settings |= {"engine_python": engine_python, "check": None if check else False}
+        settings |= {"quiet": True if quiet else None}
         self._scorer = make_scorer(scorer, cache, **settings)
         self._on_error = on_error
         self._closed = False
@@ -290,14 +306,20 @@ class Reranker:
         """Do as `describe`."""
         return await background.arun(self._scorer.describe())
 
-    def warm_up(self) -> Self:
-        """Start the engine, or ask the server, now, so that the first score does not wait."""
-        background.run(self._start())
+    def warm_up(self, *, progress: bool = False) -> Self:
+        """
+        Start the engine, or ask the server, now, so that the first score does not wait.
+
+        Args:
+            progress: Print the stages of an engine's start on standard error: import, load,
+                compile, ready.
+        """
+        background.run(self._start(progress=progress))
         return self
 
-    async def awarm_up(self) -> Self:
-        """Do as `warm_up`."""
-        await background.arun(self._start())
+    async def awarm_up(self, *, progress: bool = False) -> Self:
+        """Async version of `warm_up()`: same argument and errors."""
+        await background.arun(self._start(progress=progress))
         return self
 
     def close(self) -> None:
@@ -370,9 +392,14 @@ class Reranker:
         if self._closed:
             raise ClosedError(f"{self!r} is closed: make a new one")
 
-    async def _start(self) -> None:
+    async def _start(self, *, progress: bool) -> None:
         self._check_open()
-        await self._scorer.start()
+        if not progress:
+            await self._scorer.start()
+            return
+        from qwen3_reranker.embedded.progress import show_stage
+
+        await self._scorer.start(on_stage=show_stage)
 
     async def _score(self, query: str, work: Work, instruction: str | None) -> Scores:
         return await self._scorer.score(query, work.texts, self._instruction(instruction))

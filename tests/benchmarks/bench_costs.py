@@ -62,14 +62,14 @@ if __name__ == "__main__":
     main(sys.argv[1])
 """
 _OURS = """from qwen3_reranker import Reranker
-    Reranker(folder{arguments}).score({query})"""
+    Reranker(folder, check=False{arguments}).score({query})"""
 STARTS = {
     "Reranker": _OURS.format(query=_QUERY, arguments=""),
     "Reranker, enforce_eager": _OURS.format(
         query=_QUERY, arguments=', engine_args={"enforce_eager": True}'
     ),
     "vLLM's LLM": f"""from vllm import LLM
-    from qwen3_reranker.scorers.engine_args import ORIGINAL
+    from qwen3_reranker.embedded.engine_args import ORIGINAL
     LLM(folder, runner="pooling", hf_overrides=ORIGINAL).score({_QUERY}, use_tqdm=False)""",
 }
 # vLLM's own choice of threads and memory is left as it is.

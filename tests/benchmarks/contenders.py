@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qwen3_reranker.scorers.engine_args import cpu_environment
+from qwen3_reranker.embedded.engine_args import cpu_environment
 
 from benchmarks.work import Work
 from benchmarks.workers import Modes
@@ -70,8 +70,8 @@ def llm_score(folder: str) -> Modes:
     """vLLM's LLM.score with the text split as in its documentation, default engine arguments."""
     from vllm import LLM
 
+    from qwen3_reranker.embedded.engine_args import ORIGINAL
     from qwen3_reranker.prompt import TextWriter
-    from qwen3_reranker.scorers.engine_args import ORIGINAL
 
     model: Any = LLM(folder, runner="pooling", hf_overrides=ORIGINAL)
     text = TextWriter()
@@ -93,7 +93,7 @@ def raw_with(settings: str) -> Modes:
     from vllm.platforms import current_platform
 
     from qwen3_reranker.checkpoint import Checkpoint
-    from qwen3_reranker.scorers.engine_args import engine_arguments
+    from qwen3_reranker.embedded.engine_args import engine_arguments
 
     folder, more = json.loads(settings).values()
     checkpoint = Checkpoint.load(folder)
@@ -146,7 +146,8 @@ def ours(folder: str) -> Modes:
     from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
     from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
-    reranker = Reranker(folder).warm_up()
+    # Random weights answer no question.
+    reranker = Reranker(folder, check=False).warm_up()
     compressor = LangChainRerank(reranker=reranker, top_n=None)
     postprocessor = LlamaIndexRerank(reranker=reranker, top_n=None)
     pool = ThreadPoolExecutor(CHAINS)
@@ -179,7 +180,7 @@ def ours(folder: str) -> Modes:
     engine: Any = reranker._scorer._engine  # type: ignore[attr-defined]
 
     def reset() -> None:
-        background.run(engine.llm.reset_prefix_cache())
+        background.run(engine.running.client.reset_prefix_cache())
 
     return {name: _fresh(reset, mode) for name, mode in modes.items()}
 

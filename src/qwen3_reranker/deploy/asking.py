@@ -9,10 +9,10 @@ from typing import Any
 
 from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
+from qwen3_reranker.probe import PROBES, Outcome
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection import Detector, Route, ServerInfo, Template, read_server_info
 from qwen3_reranker.scorers.detection.candidates import candidates, hosted, of_kind
-from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.dialects.base import Text
 from qwen3_reranker.scorers.redaction import Secret

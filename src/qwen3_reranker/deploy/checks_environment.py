@@ -11,8 +11,8 @@ from importlib import metadata
 
 from qwen3_reranker import __version__
 from qwen3_reranker.deploy.findings import Finding, picture
+from qwen3_reranker.embedded.engine_args import check_version
 from qwen3_reranker.errors import UnsupportedVersionError
-from qwen3_reranker.scorers.engine_args import check_version
 
 __all__ = ["check_environment", "find_gpus", "installed"]
 

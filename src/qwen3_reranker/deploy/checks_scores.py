@@ -16,7 +16,7 @@ from qwen3_reranker.deploy.asking import Probed
 from qwen3_reranker.deploy.findings import Finding, picture
 from qwen3_reranker.deploy.pictures import double, head, order, sigmoid_of
 from qwen3_reranker.deploy.variants import Rows, Variant, nearest
-from qwen3_reranker.scorers.detection.probe import Outcome
+from qwen3_reranker.probe import Outcome
 
 __all__ = ["Evidence", "examine", "is_embedding", "template"]
 

@@ -10,7 +10,7 @@ from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.prompt import SUFFIX, TextWriter
 from qwen3_reranker.scorers.detection import Route
-from qwen3_reranker.scorers.detection.probe import (
+from qwen3_reranker.probe import (
     NEGATION,
     PROBES,
     InstructionEffect,

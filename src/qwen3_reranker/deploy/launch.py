@@ -13,8 +13,8 @@ from pathlib import Path
 from qwen3_reranker.deploy.options import Device, Kind, Option, Request, Template, options
 from qwen3_reranker.deploy.served_model import ServedModel, check_bias
 from qwen3_reranker.deploy.versions import ENGINES, NEWEST, EngineName, Found, check, find, newer
+from qwen3_reranker.embedded.engine_args import MemoryNeeds, cpu_environment
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.scorers.engine_args import MemoryNeeds, cpu_environment
 
 __all__ = ["TEMPLATES", "Key", "Launch", "Program", "launch", "portable_program"]
 

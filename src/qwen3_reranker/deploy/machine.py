@@ -9,7 +9,7 @@ import subprocess
 from qwen3_reranker.deploy.launch import Launch
 from qwen3_reranker.deploy.options import Option
 from qwen3_reranker.deploy.versions import parse
-from qwen3_reranker.scorers.engine_args import cpu_environment
+from qwen3_reranker.embedded.engine_args import cpu_environment
 
 __all__ = ["gpu_memory", "machine_environment", "machine_flags"]
 

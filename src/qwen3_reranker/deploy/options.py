@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.deploy.versions import EngineName
-from qwen3_reranker.errors import UnsupportedVersionError
-from qwen3_reranker.scorers.engine_args import (
+from qwen3_reranker.embedded.engine_args import (
     CPU_BLOCK,
     ORIGINAL,
     MemoryNeeds,
     memory_needs,
     step_tokens,
 )
+from qwen3_reranker.errors import UnsupportedVersionError
 
 __all__ = ["Device", "Kind", "Option", "Options", "Request", "Template", "options"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from qwen3_reranker.deploy.findings import Finding, picture
 from qwen3_reranker.deploy.variants import Rows, distance
-from qwen3_reranker.scorers.detection.probe import NEXT_TO_ZERO, Outcome, logit, sigmoid
+from qwen3_reranker.probe import NEXT_TO_ZERO, Outcome, logit, sigmoid
 
 __all__ = ["double", "head", "judge", "order", "sigmoid_of"]
 

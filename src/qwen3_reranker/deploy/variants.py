@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from qwen3_reranker.probe import logit
 from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter, head_text
-from qwen3_reranker.scorers.detection.probe import logit
 
 __all__ = ["RIGHT", "VARIANTS", "Rows", "Variant", "distance", "nearest"]
 

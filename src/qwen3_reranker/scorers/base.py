@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +102,13 @@ class Scorer(ABC):
         """Return what scores and how, for people to read."""
         return f"{type(self).__name__} with {self.model}"
 
-    async def start(self) -> None:
-        """Load what `score` needs, so that the first call is not the slow one."""
+    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
+        """
+        Load what `score` needs, so that the first call is not the slow one.
+
+        Args:
+            on_stage: Called with the name of each stage, where there are several.
+        """
         return
 
     async def aclose(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import qwen3_reranker
@@ -88,11 +88,11 @@ class CachedScorer(Scorer):
     async def describe(self) -> str:
         return f"{await self._scorer.describe()}, scores remembered in a {_kind(self._cache)}"
 
-    async def start(self) -> None:
-        await self._scorer.start()
+    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
+        await self._scorer.start(on_stage=on_stage)
 
-    async def aclose(self) -> None:
-        await self._scorer.aclose()
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._scorer.aclose()
 
 
 def _kind(cache: object) -> str:

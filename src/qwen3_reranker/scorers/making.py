@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qwen3_reranker.errors import InputError
@@ -12,6 +12,8 @@ from qwen3_reranker.scorers.cache import CachedScorer, ScoreCache
 __all__ = ["DEFAULT_MODEL", "make_scorer"]
 
 DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
+# What only an embedded engine can use; `timeout` is for it and for servers.
+_EMBEDDED = ("engine_args", "engine_python", "check", "quiet")
 
 
 def make_scorer(
@@ -41,24 +43,28 @@ def _from_settings(
     model: str | None,
     base_url: str | Sequence[str] | None,
     max_length: int | None,
-    engine_args: Mapping[str, Any] | None,
-    **server: Any,
+    **options: Any,
 ) -> Scorer:
     """Return the embedded scorer, or the remote one if there is a `base_url`."""
     if max_length is not None and (
         isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
     ):
         raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
+    embedded = {name: options.pop(name) for name in _EMBEDDED if name in options}
+    embedded = {name: value for name, value in embedded.items() if value is not None}
+    server = options
     if base_url is None:
-        if server:
-            names = ", ".join(f"{name}=" for name in server)
+        if others := [f"{name}=" for name in server if name != "timeout"]:
+            names = ", ".join(others)
             raise InputError(f"{names} only a server can use: give base_url= too, or leave it out")
-        from qwen3_reranker.scorers.vllm import VllmScorer
+        from qwen3_reranker.embedded.scorer import EmbeddedScorer
 
-        return VllmScorer(model or DEFAULT_MODEL, max_length=max_length, engine_args=engine_args)
-    if engine_args is not None:
+        model = model or DEFAULT_MODEL
+        return EmbeddedScorer(model, max_length=max_length, **embedded, **server)
+    if embedded:
+        names = ", ".join(f"{name}=" for name in embedded)
         raise InputError(
-            "engine_args= only an embedded engine can use: leave it out, or leave base_url= out"
+            f"{names} only an embedded engine can use: leave it out, or leave base_url= out"
         )
     from qwen3_reranker.scorers.remote import RemoteScorer
 

@@ -216,7 +216,7 @@ class RemoteScorer(Scorer):
             sent += [client.headers.multi_items(), str(client.params), cookies]
         return digest(["remote", *sent, route.fingerprint])
 
-    async def start(self) -> None:
+    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         await self._settled()
 
     async def aclose(self) -> None:

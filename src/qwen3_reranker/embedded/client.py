@@ -1,0 +1,321 @@
+"""The package's side of one engine process: starts it, talks to it, and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qwen3_reranker import background
+from qwen3_reranker.embedded import protocol
+from qwen3_reranker.embedded.engine_args import process_count
+from qwen3_reranker.embedded.interpreter import engine_environment
+from qwen3_reranker.errors import EngineError
+from qwen3_reranker.scorers.redaction import Redactor, Secret
+
+__all__ = ["PROGRAM", "EngineClient"]
+
+PROGRAM = Path(__file__).with_name("engine_process.py")
+# So many seconds vLLM's worker processes (tensor parallelism) get to end by themselves.
+_GRACE = 5.0
+# Seconds in which a killed process is gone.
+_KILLED = 10.0
+# Lines of the engine's log that an error shows, and the bytes at its end that are looked at.
+_LINES, _TAIL = 10, 16_384
+_UNIMPORTANT = re.compile(r"\s*$|(\(.*?\) )?(INFO|DEBUG) ")
+
+
+class EngineClient:
+    """
+    A running engine process. Made, and used, on the package's event loop.
+
+    Args:
+        python: The interpreter that runs the process; it has vLLM.
+        timeout: Seconds without a sign of life, while something is asked of the process, after
+            which it is ended.
+        on_log: Called with the head of each log frame.
+        token: The hub's access token, which errors must not show.
+
+    Raises:
+        EngineError: The process cannot be started.
+
+    Attributes:
+        log: The file that holds what the process printed.
+        reason: Why the process ended; None while it runs.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        *,
+        timeout: float,
+        on_log: Callable[[Mapping[str, Any]], None],
+        token: Secret | None = None,
+    ) -> None:
+        self.reason: str | None = None
+        self._timeout = timeout
+        self._on_log = on_log
+        # It may also be True, for the one that is logged in.
+        given = token is not None and isinstance(token.reveal(), str)
+        self._redactor = Redactor([token] if token is not None and given else [])
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[protocol.Frame]] = {}
+        self._hello: asyncio.Future[protocol.Frame] = asyncio.get_running_loop().create_future()
+        self._heard = True
+        self._processes = 1
+        self._reaping = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="qwen3-reranker-"))
+        self.log = self._folder / "engine.log"
+        self.socket, theirs = socket.socketpair()
+        with theirs, self.log.open("wb") as log:
+            try:
+                self._process = subprocess.Popen(
+                    [python, str(PROGRAM), str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=engine_environment(python, self._folder),
+                    pass_fds=[theirs.fileno()],
+                    # The terminal's Ctrl-C is not for the engine, and the group ends as one.
+                    process_group=0,
+                )
+            except OSError as error:
+                self.socket.close()
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise EngineError(f"the engine process cannot be started: {error}") from error
+        _running.add(self)
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+
+    @property
+    def pid(self) -> int:
+        """The process's id, which is also that of its process group."""
+        return self._process.pid
+
+    async def hello(self) -> Mapping[str, Any]:
+        """Return what the process says of its vLLM and device, once that is imported."""
+        return (await self._hello).head
+
+    async def start(
+        self, args: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        """Make the engine with these arguments and variables; return what it says of itself."""
+        self._processes = process_count(args)
+        answer = await self._ask({"type": "start", "args": args, "environment": environment})
+        return answer.head
+
+    async def encode(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """
+        Return the raw logits of each prompt: one number, or one per label.
+
+        Cancelling takes the prompts out of the engine.
+
+        Raises:
+            EngineError: The engine refused or failed on a prompt, or it ended.
+        """
+        body = protocol.pack_prompts(prompts)
+        answer = await self._ask({"type": "encode", "count": len(prompts)}, body)
+        return protocol.unpack_rows(answer.body, answer.head["width"])
+
+    async def count_requests(self) -> int:
+        """Return the number of prompts that the engine holds."""
+        return int((await self._ask({"type": "stats"})).head["requests"])
+
+    async def reset_prefix_cache(self) -> None:
+        """Forget the common beginnings of prompts, for measurements."""
+        await self._ask({"type": "reset_prefix_cache"})
+
+    async def aclose(self) -> None:
+        """End the process and all that it started, and wait until it is gone."""
+        self._fail("the engine was closed")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.to_thread(self._reap)
+        self._close()
+
+    def kill(self) -> None:
+        """Do as `aclose`, from any thread, and without the event loop."""
+        self.reason = self.reason or "the program ends"
+        self._reap()
+
+    async def _ask(self, head: dict[str, Any], body: bytes = b"") -> protocol.Frame:
+        if self.reason is not None or self._writer is None:
+            raise EngineError(self.reason or "the engine process has not said hello")
+        number = next(self._numbers)
+        answer: asyncio.Future[protocol.Frame] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        self._writer.write(protocol.frame({**head, "id": number}, body))
+        try:
+            with contextlib.suppress(ConnectionError):  # then the answer is an error
+                await self._writer.drain()
+            return await answer
+        except asyncio.CancelledError:
+            if self.reason is None:
+                self._writer.write(protocol.frame({"type": "abort", "id": number}))
+            raise
+        finally:
+            del self._waiting[number]
+
+    async def _read(self) -> None:
+        """Hand out what the process sends, until it ends."""
+        reader, self._writer = await asyncio.open_connection(sock=self.socket)
+        decoder = protocol.Decoder()
+        words = ""
+        try:
+            while data := await reader.read(2**18):
+                self._heard = True
+                for frame in decoder.feed(data):
+                    words = self._receive(frame) or words
+        except protocol.ProtocolError as error:
+            words = f"the engine process failed: {error}"
+        except OSError:
+            pass
+        await self._ended(words)
+
+    def _receive(self, frame: protocol.Frame) -> str:
+        """Take a frame; return the reason if it says that the engine is lost."""
+        kind, number = frame.head["type"], frame.head.get("id", 0)
+        answer = self._hello if kind == "hello" else self._waiting.get(number)
+        if kind == "log":
+            self._on_log(frame.head)
+        elif kind == "failed" and not number:
+            return f"the engine failed: {self._redactor.text(frame.head['error'])}"
+        elif answer is None or answer.done():
+            pass  # nobody waits for it any more
+        elif kind == "failed":
+            error = self._redactor.text(frame.head["error"])
+            answer.set_exception(EngineError(f"the engine failed on a request: {error}"))
+        else:
+            answer.set_result(frame)
+        return ""
+
+    async def _watch(self) -> None:
+        """End a process that gives no sign of life, such as a stopped one."""
+        silent = 0
+        while silent <= 4:
+            await asyncio.sleep(self._timeout / 4)
+            # Counted, not timed: this process may have been stopped itself.
+            asked = self._waiting or not self._hello.done()
+            silent = 0 if self._heard or not asked else silent + 1
+            self._heard = False
+        await self._ended(f"the engine process gave no sign of life for {self._timeout:g} s")
+
+    async def _ended(self, words: str) -> None:
+        """Take note of the end of a process that nobody closed."""
+        if self.reason is not None:
+            return
+        reason = words or _cause(await asyncio.to_thread(self._exit_code))
+        if not words or "root cause above" in words:
+            reason += "".join(f"\n{line}" for line in self._last_words())
+        self._fail(f"{reason}\n(log: {self.log})")
+        await asyncio.to_thread(self._reap, keep_log=True)
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+        self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        else:
+            self.socket.close()
+
+    def _exit_code(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(1)
+        return None
+
+    def _fail(self, reason: str) -> None:
+        """Answer all who wait with an error, unless that was done."""
+        if self.reason is None:
+            self.reason = reason
+        for answer in (self._hello, *self._waiting.values()):
+            if not answer.done():
+                answer.set_exception(EngineError(self.reason))
+                answer.exception()  # one that nobody awaits is no mistake
+
+    def _reap(self, *, keep_log: bool = False) -> None:
+        """Kill the process group, reap the process, and remove its files."""
+        with self._reaping:
+            if self not in _running:
+                return
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            deadline = time.monotonic() + (_GRACE if self._processes > 1 else 0)
+            while _signal_group(self.pid, 0) and time.monotonic() < deadline:
+                self._process.poll()
+                time.sleep(0.02)
+            _signal_group(self.pid, signal.SIGKILL)
+            # Longer only if the kernel itself hangs, as a GPU's driver can.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILLED)
+            if keep_log:
+                _remove_all_but(self.log)
+            else:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            _running.discard(self)
+
+    def _last_words(self) -> list[str]:
+        with contextlib.suppress(OSError):
+            text = self._redactor.text(self.log.read_bytes()[-_TAIL:].decode(errors="replace"))
+            return [line for line in text.splitlines() if not _UNIMPORTANT.match(line)][-_LINES:]
+        return []
+
+
+def _cause(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "the engine process was killed (SIGKILL; the system does so if memory runs out)"
+    if code is not None and code < 0:
+        return f"the engine process was ended by {signal.Signals(-code).name}"
+    return f"the engine process ended with exit code {code}"
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group; return whether there is one."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _remove_all_but(kept: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in kept.parent.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != kept:
+                path.unlink()
+
+
+_running: set[EngineClient] = set()
+
+
+def _at_exit() -> None:
+    for client in list(_running):
+        client.kill()
+
+
+def _after_fork() -> None:
+    """In a forked child: close the copies of the sockets, whose end tells the engine to go."""
+    for client in _running:
+        os.close(client.socket.detach())
+    _running.clear()
+
+
+atexit.register(_at_exit)
+background.after_fork(_after_fork)

