@@ -234,7 +234,8 @@ def test_the_worker_processes_of_tensor_parallelism_end_with_their_engine() -> N
         workers = psutil.Process().children(recursive=True)
         assert len(workers) > 2, workers
         reranker.close()
-        print("LEFT", [worker for worker in workers if worker.is_running()])
+        _, alive = psutil.wait_procs(workers, 10)
+        print("LEFT", [p for p in alive if p.status() != psutil.STATUS_ZOMBIE])
     """)
     process = start("-c", code)
     out, err = finish(process)
