@@ -8,8 +8,6 @@ from statistics import median
 from qwen3_reranker.deploy.asking import Answer, Probed, Server
 from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.errors import RerankerError, ServerError
-from qwen3_reranker.prompt import SUFFIX, TextWriter
-from qwen3_reranker.scorers.detection import Route
 from qwen3_reranker.probe import (
     NEGATION,
     PROBES,
@@ -17,6 +15,8 @@ from qwen3_reranker.probe import (
     logit,
     sigmoid,
 )
+from qwen3_reranker.prompt import SUFFIX, TextWriter
+from qwen3_reranker.scorers.detection import Route
 from qwen3_reranker.scorers.endpoint import split
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError
 

@@ -10,10 +10,10 @@ from time import monotonic
 
 from qwen3_reranker import background
 from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
+from qwen3_reranker.probe import NEGATION, PROBES, InstructionEffect, sigmoid
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.base import Scores
 from qwen3_reranker.scorers.detection import Detector, Route, Template
-from qwen3_reranker.probe import NEGATION, PROBES, InstructionEffect, sigmoid
 from qwen3_reranker.scorers.detection.route import Answer
 from qwen3_reranker.scorers.dialects import Dialect, Limits
 from qwen3_reranker.scorers.redaction import Secret

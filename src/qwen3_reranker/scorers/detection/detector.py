@@ -20,6 +20,7 @@ from qwen3_reranker.errors import (
     InputError,
     ServerError,
 )
+from qwen3_reranker.probe import PROBES, Outcome, alike
 from qwen3_reranker.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection.advice import (
@@ -30,7 +31,6 @@ from qwen3_reranker.scorers.detection.advice import (
     template_error,
 )
 from qwen3_reranker.scorers.detection.candidates import candidates, hosted, of_kind
-from qwen3_reranker.probe import PROBES, Outcome, alike
 from qwen3_reranker.scorers.detection.route import Post, Route, Template
 from qwen3_reranker.scorers.detection.server_info import ServerInfo, read_server_info
 from qwen3_reranker.scorers.dialects import Dialect, Owner, rows

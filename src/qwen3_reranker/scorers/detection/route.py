@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qwen3_reranker import background
-from qwen3_reranker.scorers.base import digest
 from qwen3_reranker.probe import Outcome
+from qwen3_reranker.scorers.base import digest
 from qwen3_reranker.scorers.detection.server_info import ServerInfo
 from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner
 from qwen3_reranker.scorers.dialects.base import Text
