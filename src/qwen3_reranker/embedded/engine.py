@@ -284,7 +284,9 @@ class Engine:
         args = engine_arguments(model.checkpoint, length, user_args, device_memory=hello["memory"])
         args |= one_token_more(model.checkpoint, args, user_args)
         try:
-            ready = await client.start(reveal_token(args), engine_variables(cpu=hello["device"] == "cpu"))
+            ready = await client.start(
+                reveal_token(args), engine_variables(cpu=hello["device"] == "cpu")
+            )
         except EngineError as error:
             raise EngineError(
                 f"vLLM {hello['vllm']} did not start for {settings.model}: {error}"
