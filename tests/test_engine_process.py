@@ -338,6 +338,16 @@ def test_an_engine_that_dies_on_a_prompt_says_so(make_reranker: MakeReranker) ->
         background.run(engine.encode(engine.running, [[77]]))
 
 
+def test_an_access_token_is_not_shown(make_reranker: MakeReranker) -> None:
+    words = "no access with hf_aBcDeFgHiJkL"
+    arguments = {"refuse": words, "hf_token": "hf_aBcDeFgHiJkL"}
+    reranker = make_reranker(engine_args=arguments)
+    with pytest.raises(EngineError, match=r"no access with \*\*\*") as caught:
+        reranker.warm_up()
+    assert "hf_aBc" not in str(caught.value)
+    assert "hf_token': Secret('***')" in repr(engine_of(reranker).settings)
+
+
 def test_a_missing_library_is_named(make_reranker: MakeReranker) -> None:
     words = "libcudart.so.12: cannot open shared object file"
     reranker = make_reranker(variables={"FAKE_VLLM_IMPORT_ERROR": words})
