@@ -27,7 +27,7 @@ from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 from qwen3_reranker.scorers import Scorer, Scores
 
 if TYPE_CHECKING:  # brings the HTTP client
-    from qwen3_reranker.scorers.remote import ServerOptions
+    from qwen3_reranker.scorers.options import ServerOptions
 
 __all__ = [
     "DEFAULT_INSTRUCTION",
@@ -63,7 +63,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     if name == "ServerOptions":
-        from qwen3_reranker.scorers.remote import ServerOptions
+        from qwen3_reranker.scorers.options import ServerOptions
 
         return ServerOptions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,7 +34,7 @@ from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
 from qwen3_reranker.scorers.redaction import conceal
 
 if TYPE_CHECKING:  # brings the HTTP client
-    from qwen3_reranker.scorers.remote import ServerOptions
+    from qwen3_reranker.scorers.options import ServerOptions
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 

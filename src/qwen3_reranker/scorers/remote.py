@@ -8,7 +8,7 @@ import ssl
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -27,60 +27,14 @@ from qwen3_reranker.scorers.detection import Route, Template
 from qwen3_reranker.scorers.dialects import Dialect, find
 from qwen3_reranker.scorers.endpoint import Endpoint, Settings, split
 from qwen3_reranker.scorers.failover import Budget, attempt
+from qwen3_reranker.scorers.options import check_choice, check_number
 from qwen3_reranker.scorers.redaction import Secret, conceal_headers
 from qwen3_reranker.scorers.transport import TooLargeError, Transport
 from qwen3_reranker.scorers.writing import load_tokenizer
 
-__all__ = ["RemoteScorer", "ServerOptions"]
+__all__ = ["RemoteScorer"]
 
 T = TypeVar("T")
-
-
-class ServerOptions(TypedDict, total=False):
-    """
-    How servers are reached.
-
-    Attributes:
-        api_key: Sent as a bearer token. None takes the environment variable that is usual for
-            the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...), unless `headers` or
-            `http_client` have an Authorization. A hosted service's key goes to its own hosts
-            alone, over https; other keys go to this machine and to private networks alone.
-        dialect: The server's protocol: "auto" detects it, otherwise a name or a `Dialect`.
-        template: Who writes the Qwen3 template: "client", "server", or "auto" to detect it. If both
-            `dialect` and `template` are given nothing is probed, unless the tokens that the server
-            counts contradict `template`; that ends in a `DetectionError`.
-        tokenizer: The model's tokenizer, to send token ids and to cut what is too long: a
-            tokenizer.json, a folder, a hub name. None takes the one of `model` or of the served
-            model if it lies on this machine.
-        timeout: The seconds that one server may take for a call, above 0: detection, retries and
-            the halving of requests that are too large included. Several servers may take that
-            long each. The wait for a free connection does not count, and each of the requests
-            that a large call is split into has the time for itself.
-        max_concurrency: The most requests, and connections, at a time.
-        max_retries: How often a request is sent again, to each server, after a failure that may
-            pass: no connection, 408, 429, 502, 503, 504, a broken body.
-        headers: Sent with every request.
-        verify: Whether certificates are checked, a file of authorities, or an `ssl.SSLContext`.
-        proxy: The URL of a proxy; None takes that of the environment.
-        http_client: Used instead of an own one, and never closed; for this reranker alone.
-        on_unsupported: What to do about a request that the server cannot fully serve: "warn" once,
-            or "raise" an `UnsupportedFeatureError`. This concerns an instruction that its template
-            does not read, and without a tokenizer a `max_length`, and a document that it may cut
-            without saying so.
-    """
-
-    api_key: str | None
-    dialect: str | Dialect
-    template: Template
-    tokenizer: str | None
-    timeout: float
-    max_concurrency: int
-    max_retries: int
-    headers: Mapping[str, str] | None
-    verify: bool | str | ssl.SSLContext
-    proxy: str | None
-    http_client: httpx.AsyncClient | None
-    on_unsupported: Literal["warn", "raise"]
 
 
 class RemoteScorer(Scorer):
@@ -139,11 +93,11 @@ class RemoteScorer(Scorer):
         urls = [base_url] if isinstance(base_url, str) else list(base_url)
         if not urls:
             raise InputError(f"base_url={base_url!r}: give at least one URL")
-        _check_number("timeout", timeout, 0, "a number of seconds above 0")
-        _check_number("max_concurrency", max_concurrency, 0, "a whole number of at least 1")
-        _check_number("max_retries", max_retries, -1, "a whole number of at least 0")
-        _check_choice("template", template, ("auto", "client", "server"))
-        _check_choice("on_unsupported", on_unsupported, ("warn", "raise"))
+        check_number("timeout", timeout, 0, "a number of seconds above 0")
+        check_number("max_concurrency", max_concurrency, 0, "a whole number of at least 1")
+        check_number("max_retries", max_retries, -1, "a whole number of at least 0")
+        check_choice("template", template, ("auto", "client", "server"))
+        check_choice("on_unsupported", on_unsupported, ("warn", "raise"))
         if isinstance(dialect, str):
             dialect_found = None if dialect == "auto" else find(dialect)
         elif isinstance(dialect, Dialect):
@@ -400,15 +354,3 @@ class RemoteScorer(Scorer):
 def _close(transport: Transport, process: int) -> None:
     if process == os.getpid():  # a forked child leaves the connections to its parent
         background.submit(transport.aclose())
-
-
-def _check_number(name: str, value: object, above: float, wanted: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    whole = wanted.startswith("a whole") and not isinstance(value, int)
-    if not number or whole or not value > above:  # type: ignore[operator]  # a number by now
-        raise InputError(f"{name}={value!r}: give {wanted}")
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r}: give one of {', '.join(map(repr, choices))}")
