@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from qwen3_reranker import Reranker, RerankerError
+from qwen3_reranker.embedded import engine
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
-from qwen3_reranker.scorers import engine
 
 from helpers import SECRET
 
