@@ -16,6 +16,7 @@ from qwen3_reranker import __version__
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
+from qwen3_reranker.cli.engine import install_engine, uninstall_engine
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.cli.rerank import rerank
 from qwen3_reranker.cli.serve import serve
@@ -59,7 +60,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (rerank, convert, serve, doctor):
+for _command in (rerank, convert, serve, doctor, install_engine, uninstall_engine):
     app.command(cls=_Command)(_command)
 
 

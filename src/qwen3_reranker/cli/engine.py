@@ -1,0 +1,52 @@
+"""`qwen3-reranker install-engine` and `uninstall-engine`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from qwen3_reranker.cli.console import err, say
+
+__all__ = ["install_engine", "uninstall_engine"]
+
+
+def install_engine(
+    *,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Install the CPU build.")] = False,
+    cuda: Annotated[bool, typer.Option("--cuda", help="Install the CUDA build.")] = False,
+    version: Annotated[str | None, typer.Option(help="The version of vLLM.")] = None,
+) -> None:
+    """
+    Install vLLM into a private environment, apart from your application's.
+
+    Without --cpu or --cuda the CUDA build is chosen where an NVIDIA driver is installed. The
+    command can be interrupted and run again.
+    """
+    from qwen3_reranker.embedded import environment
+
+    if cpu and cuda:
+        raise typer.BadParameter("give --cpu or --cuda, not both")
+    device: Literal["cpu", "cuda"] | None = "cpu" if cpu else "cuda" if cuda else None
+    before = environment.installed_engine()
+    with err.status("environment") as status:
+        shown = ""
+
+        def on_progress(stage: str, line: str) -> None:
+            nonlocal shown
+            if not err.is_terminal and stage != shown:
+                say(stage)
+            shown = stage
+            status.update(f"{stage}: {line[:100]}")
+
+        engine = environment.install_engine(device=device, version=version, on_progress=on_progress)
+    state = "is installed already" if engine == before else "is installed"
+    say(f"vLLM {engine.version} ({engine.device}) {state}: {engine.python}")
+
+
+def uninstall_engine() -> None:
+    """Remove the private environment that install-engine made."""
+    from qwen3_reranker.embedded import environment
+
+    removed = environment.uninstall_engine()
+    say("the private environment is removed" if removed else "no engine is installed")
