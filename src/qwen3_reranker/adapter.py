@@ -33,8 +33,8 @@ ERROR_KEY = "rerank_error"
 
 # What the reranker is made from; a ready one has its own.
 _MAKING = (
-    *("model", "base_url", "max_length", "on_error", "engine_args", "engine_python", "check"),
-    *("quiet", "api_key", "dialect"),
+    *("model", "base_url", "max_length", "on_error", "engine", "engine_args", "engine_python"),
+    *("check", "quiet", "api_key", "dialect"),
     *("template", "tokenizer", "timeout", "max_concurrency", "max_retries", "headers", "verify"),
     *("proxy", "http_client", "on_unsupported", "cache"),
 )
@@ -82,6 +82,7 @@ class Adapter(BaseModel):
     proxy: str | None = _setting(hidden=True)
     http_client: SkipJsonSchema[Any] = _setting(hidden=True)
     on_unsupported: Literal["warn", "raise"] = _setting("warn")
+    engine: Literal["auto", "vllm", "transformers"] = _setting("auto")
     engine_args: dict[str, Any] | None = _setting(hidden=True)
     engine_python: str | None = _setting()
     check: bool = _setting(default=True)

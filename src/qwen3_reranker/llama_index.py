@@ -70,7 +70,10 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
             proxy, http_client, on_unsupported: How servers are reached, see
             `qwen3_reranker.ServerOptions`.
-        engine_args: Arguments of vLLM's engine that replace those chosen here.
+        engine: "vllm"; "transformers", in this process, on CUDA, MPS or the CPU; or "auto", which is
+            vLLM on Linux and transformers on macOS and Windows.
+        engine_args: Arguments of the engine that replace those chosen here; see
+            `qwen3_reranker.Reranker`.
         engine_python: The Python interpreter whose vLLM is used; see `qwen3_reranker.Reranker`.
         check: Whether an engine that has started is asked two questions with obvious answers.
         quiet: Do not announce on standard error an engine that takes long to start.

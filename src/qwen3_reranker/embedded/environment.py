@@ -20,8 +20,8 @@ from typing import Literal
 
 from platformdirs import user_data_path
 
-from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionError
 from qwen3_reranker.embedded.engine_args import check_version
+from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionError
 
 __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_engine"]
 

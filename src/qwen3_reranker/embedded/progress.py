@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["QUIET_VARIABLE", "Announcement", "OnStage", "show_stage"]
+__all__ = ["QUIET_VARIABLE", "Announcement", "OnStage", "announce", "show_stage"]
 
 QUIET_VARIABLE = "QWEN3_RERANKER_QUIET"
 OnStage = Callable[[str], None]
@@ -76,10 +76,23 @@ class Announcement:
         compiling = "the first start compiles for about a minute; " if compiles else ""
         engine = f"vLLM {self._version}".rstrip()  # not known before its interpreter runs
         text = f"starting {engine} for {self._model}; {compiling}its log is {log}"
-        if _logger.hasHandlers():
-            _logger.info(text)
-        elif _logger.getEffectiveLevel() <= logging.WARNING:
-            print(text, file=sys.stderr, flush=True)
+        announce(text)
+
+
+def announce(text: str, *, quiet: bool = False) -> None:
+    """
+    Print a notice on standard error, or log it if the program has configured logging.
+
+    Args:
+        text: The notice.
+        quiet: Whether to leave it out, as the variable QWEN3_RERANKER_QUIET also does.
+    """
+    if quiet or os.environ.get(QUIET_VARIABLE):
+        return
+    if _logger.hasHandlers():
+        _logger.info(text)
+    elif _logger.getEffectiveLevel() <= logging.WARNING:
+        print(text, file=sys.stderr, flush=True)
 
 
 def show_stage(stage: str) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from qwen3_reranker import background
 from qwen3_reranker.checkpoint import locate
-from qwen3_reranker.embedded.engine import EngineSettings, Running, acquire, release
+from qwen3_reranker.embedded.engine import Backend, EngineSettings, Running, acquire, release
 from qwen3_reranker.embedded.engine_args import validate_engine_args
-from qwen3_reranker.embedded.progress import OnStage
+from qwen3_reranker.embedded.progress import OnStage, announce
+from qwen3_reranker.embedded.transformers_client import validate_arguments
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.probe import sigmoid
 from qwen3_reranker.prompt import Prompt
@@ -28,13 +30,15 @@ _PART, _PARTS = 256, 8
 
 class EmbeddedScorer(Scorer):
     """
-    Scores with vLLM in a process of its own.
+    Scores with vLLM in a process of its own, or with transformers in this one.
 
     Args:
         model: A hub name, a folder, or "demo".
         max_length: The largest number of tokens of a prompt; None takes 8192 or the model's
             lower limit.
-        engine_args: Arguments of vLLM's engine that replace those chosen by the package.
+        engine: "vllm"; "transformers"; or "auto", which is "vllm" on Linux and "transformers" on
+            systems for which vLLM has no wheels.
+        engine_args: Arguments of the engine that replace those chosen by the package.
         engine_python: The interpreter whose vLLM is used; None looks for one.
         check: Whether the model is first asked two questions with obvious answers.
         quiet: Whether a slow start is not announced on standard error.
@@ -49,6 +53,7 @@ class EmbeddedScorer(Scorer):
         model: str,
         *,
         max_length: int | None = None,
+        engine: Literal["auto", "vllm", "transformers"] = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
         check: bool = True,
@@ -57,6 +62,15 @@ class EmbeddedScorer(Scorer):
     ) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
             raise InputError(f"timeout={timeout!r}: give a number of seconds above 0")
+        if engine not in ("auto", "vllm", "transformers"):
+            raise InputError(f"engine={engine!r}: give 'auto', 'vllm' or 'transformers'")
+        backend = _default_backend(quiet=quiet) if engine == "auto" else engine
+        if backend == "transformers":
+            validate_arguments(engine_args or {})
+            if engine_python is not None:
+                raise InputError(
+                    "engine_python= is for vLLM; engine='transformers' computes in this process"
+                )
         self.model = locate(model)
         self._quiet = quiet
         settings = EngineSettings(
@@ -66,6 +80,7 @@ class EmbeddedScorer(Scorer):
             engine_python,
             check=check,
             timeout=timeout,
+            backend=backend,
         )
         user = object()
         self._engine = acquire(settings, user)
@@ -104,7 +119,7 @@ class EmbeddedScorer(Scorer):
         model = await self._engine.amodel()
         running = self._engine.running
         return (
-            f"embedded {running.description if running else 'vLLM, not started'}, "
+            f"embedded {running.description if running else f'{self._engine.settings.backend}, not started'}, "
             f"{model.checkpoint.kind} checkpoint {model.checkpoint.model}, token ids, template "
             f"written by this client, max_length {model.prompts.max_length}"
         )
@@ -114,7 +129,7 @@ class EmbeddedScorer(Scorer):
         length = (await self._engine.amodel()).prompts.max_length
         settings = self._engine.settings
         args = {name: arg for name, arg in settings.user_args.items() if name != "hf_token"}
-        return digest(["vllm", fingerprint, length, args, settings.python])
+        return digest([settings.backend, fingerprint, length, args, settings.python])
 
     async def start(self, *, on_stage: OnStage | None = None) -> None:
         await self._engine.start(quiet=self._quiet, on_stage=on_stage)
@@ -122,6 +137,18 @@ class EmbeddedScorer(Scorer):
     def aclose(self) -> Coroutine[Any, Any, None]:
         # Released at the call, so that whoever cancels the coroutine leaves no engine behind.
         return _wait(self._release())
+
+
+def _default_backend(*, quiet: bool) -> Backend:
+    """Return "vllm", or "transformers" with a notice on systems for which vLLM has no wheels."""
+    if sys.platform == "linux":
+        return "vllm"
+    announce(
+        f"vLLM has no wheels for {sys.platform}: the model runs in transformers "
+        "(engine='transformers' says so without this notice)",
+        quiet=quiet,
+    )
+    return "transformers"
 
 
 async def _wait(closing: Future[None] | None) -> None:

@@ -13,7 +13,7 @@ __all__ = ["DEFAULT_MODEL", "make_scorer"]
 
 DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 # What only an embedded engine can use; `timeout` is for it and for servers.
-_EMBEDDED = ("engine_args", "engine_python", "check", "quiet")
+_EMBEDDED = ("engine", "engine_args", "engine_python", "check", "quiet")
 
 
 def make_scorer(

@@ -1,5 +1,5 @@
 """
-An engine in transformers and torch, for machines for which vLLM has no wheel (macOS, Windows).
+An engine in transformers and torch, in this process: for systems without vLLM (macOS, Windows).
 
 The documents of a query share the beginning of their prompts. It goes through the model once; its
 keys and values are then seen by every document. Documents go through in batches of similar length,
@@ -18,13 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwen3_reranker.checkpoint import Checkpoint
-from qwen3_reranker.errors import ClosedError, EngineError, InputError, MissingDependencyError
+from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
 from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.scorers.redaction import reveal_token
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TransformersEngine"]
+__all__ = ["TransformersClient", "validate_arguments"]
 
 T = TypeVar("T")
 
@@ -35,110 +36,97 @@ _CPU_BATCH = 4096
 _GPU_BATCH = 16_384
 
 
-class TransformersEngine:
+def validate_arguments(args: Mapping[str, Any]) -> None:
+    """Raise `InputError` for an engine argument that `TransformersClient` does not take."""
+    if unknown := sorted(set(args) - set(_ARGUMENTS)):
+        raise InputError(
+            f"engine_args has {', '.join(unknown)}, and engine='transformers' takes only "
+            f"{', '.join(_ARGUMENTS)}"
+        )
+
+
+class TransformersClient:
     """
-    A model in this process, and a thread that computes with it.
+    A model in this process, and the thread that computes with it.
+
+    Has the methods of `EngineClient` that scoring needs.
 
     Args:
-        model: A hub name, a folder, or "demo".
-        max_length: The most tokens of a prompt; None takes 8192 or the model's lower limit.
-        user_args: `device` ("cuda", "mps" or "cpu"; by default the first of these that torch
-            finds), `dtype` (the name of a torch dtype; by default the checkpoint's), `revision`
-            and `hf_token` for the hub, and `max_num_batched_tokens` (the most tokens that go
-            through the model together; 4,096 on a CPU and 16,384 on a GPU by default).
+        args: `device` ("cuda", "mps" or "cpu"; by default the first of these that torch finds),
+            `dtype` (the name of a torch dtype; by default the checkpoint's), `revision` and
+            `hf_token` for the hub, and `max_num_batched_tokens` (the most tokens that go through
+            the model together; by default 4,096 on a CPU and 16,384 on a GPU).
 
-    Raises:
-        InputError: `user_args` has another argument.
+    Attributes:
+        reason: Why it was closed; None while it can be used.
     """
 
-    def __init__(self, model: str, max_length: int | None, user_args: Mapping[str, Any]) -> None:
-        if unknown := sorted(set(user_args) - set(_ARGUMENTS)):
-            raise InputError(
-                f"engine_args has {', '.join(unknown)}, and engine='transformers' takes "
-                f"{', '.join(_ARGUMENTS)}"
-            )
-        self.model = model
-        self.max_length = max_length
-        self.user_args = dict(user_args)
-        self.users = 0
-        self.fingerprint = ""
-        self._loading = threading.Lock()
-        self._loaded: tuple[Checkpoint, PromptBuilder] | None = None
+    def __init__(self, args: Mapping[str, Any]) -> None:
+        self.reason: str | None = None
+        self._args = args
         self._network: _Network | None = None
+        self._running: set[threading.Event] = set()
         # One thread, for torch uses all cores by itself.
         self._worker = ThreadPoolExecutor(1, "qwen3-reranker-torch")
-        self._running: set[threading.Event] = set()
-        self._closed = False
 
-    @property
-    def dead(self) -> bool:
-        """Always False: there is no process that could die."""
-        return False
+    async def load(self, checkpoint: Checkpoint, prompts: PromptBuilder) -> str:
+        """
+        Load the weights; return what people are told of this engine.
 
-    def load(self) -> tuple[Checkpoint, PromptBuilder]:
-        """Return the model's description and its prompts, which are read once."""
-        with self._loading:
-            if self._loaded is None:
-                revision = self.user_args.get("revision")
-                checkpoint = Checkpoint.load(
-                    self.model, revision=revision, token=self.user_args.get("hf_token")
-                )
-                self.fingerprint = checkpoint.fingerprint(revision)
-                self._loaded = checkpoint, checkpoint.prompts(self.max_length)
-            return self._loaded
+        Raises:
+            MissingDependencyError: transformers or torch is not installed.
+            EngineError: The weights cannot be loaded.
+        """
 
-    async def aload(self) -> tuple[Checkpoint, PromptBuilder]:
-        """Async version of `load`."""
-        return await asyncio.to_thread(self.load) if self._loaded is None else self._loaded
+        def load() -> _Network:
+            try:
+                return _Network(checkpoint, prompts, self._args)
+            except (OSError, ValueError) as error:
+                raise EngineError(f"{checkpoint.model} cannot be loaded: {error}") from error
 
-    async def start(self) -> None:
-        """Load the weights unless they are loaded."""
-        await self._work(self._build)
+        self._network = await self._work(load)
+        return self._network.description
 
     async def encode(self, prompts: Sequence[list[int]]) -> list[list[float]]:
         """
-        Return the raw logits of each prompt: one number, or one a label.
+        Return the raw logits of each prompt: one number, or one per label.
 
         A call that is cancelled stops after the batch that is being computed.
 
         Raises:
-            EngineError: torch failed, for instance because memory ran out.
-            ClosedError: The engine was closed meanwhile.
+            EngineError: torch failed, for instance because memory ran out, or the engine was
+                closed.
         """
+        network = self._network
+        if network is None:
+            raise EngineError(self.reason or "the model is not loaded")
         stopped = threading.Event()
         self._running.add(stopped)
         try:
-            return await self._work(lambda: self._build().logits(prompts, stopped))
+            return await self._work(lambda: network.logits(prompts, stopped))
         finally:
             stopped.set()
             self._running.discard(stopped)
 
     async def aclose(self) -> None:
-        """Drop the weights. Calls in progress raise `ClosedError`."""
-        self._closed = True
+        """Drop the weights. Calls that wait raise `EngineError`."""
+        self.reason = self.reason or "the engine was closed"
         for stopped in self._running:
             stopped.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
         self._network = None
 
     async def _work(self, work: Callable[[], T]) -> T:
+        if self.reason is not None:
+            raise EngineError(self.reason)
         try:
-            if self._closed:
-                raise ClosedError("the reranker's engine is closed: make a new Reranker")
-            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+            return await asyncio.wrap_future(self._worker.submit(work))
         except (asyncio.CancelledError, _StoppedError):
-            if self._closed:
-                raise ClosedError("the reranker was closed while documents were scored") from None
+            if self.reason is not None:
+                raise EngineError(self.reason) from None
             raise
         except RuntimeError as error:  # what torch raises, also where memory runs out
-            raise EngineError(f"torch failed on {self.model}: {error}") from error
-
-    def _build(self) -> _Network:
-        if self._network is None:
-            checkpoint, prompts = self.load()
-            network = _Network(checkpoint, prompts, self.user_args)
-            self._network = network
-        return self._network
+            raise EngineError(f"torch failed: {error}") from error
 
 
 class _StoppedError(Exception):
@@ -150,7 +138,7 @@ class _Network:
     The weights on a device. Used on the engine's thread alone.
 
     Attributes:
-        heads: The rows of the output matrix that are read, in float32: yes - no, or one a label.
+        description: What people are told of it.
     """
 
     def __init__(
@@ -177,16 +165,19 @@ class _Network:
             checkpoint.model,
             dtype=args.get("dtype", "auto"),
             revision=args.get("revision"),
-            token=args.get("hf_token"),
+            token=reveal_token(args).get("hf_token"),
             attn_implementation="sdpa",
         )
         output = model.lm_head if causal else model.score
+        # What is read of the output matrix, in float32: yes - no, or a row per label.
         rows = output.weight.detach().float()
         if causal:
             rows = rows[[prompts.yes]] - rows[[prompts.no]]
         self._heads = rows.to(self._device)
         # Without the output matrix: of its 151,669 rows two are read.
         self._model = model.model.to(self._device).eval()
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        self.description = f"transformers {transformers.__version__} on {self._device}, {dtype}"
 
     def logits(self, prompts: Sequence[list[int]], stopped: threading.Event) -> list[list[float]]:
         """Return the raw logits of each prompt, in the order given."""
