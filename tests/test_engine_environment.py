@@ -141,7 +141,7 @@ def test_other_systems_are_told_what_they_can_use(
 def test_it_is_used_where_this_environment_has_no_vllm(
     uv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interpreter.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with (
         Reranker("demo") as reranker,
         pytest.raises(
