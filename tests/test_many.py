@@ -357,3 +357,41 @@ async def cancelled(scorer: LengthScorer, *queries: str) -> None:
     async with asyncio.timeout(5):
         while sorted(scorer.cancelled) != sorted(queries):
             await asyncio.sleep(0.01)
+
+
+class Refusing:
+    def __iter__(self) -> Iterator[Pair]:
+        raise OSError("not connected")
+
+
+class ARefusing:
+    def __aiter__(self) -> AsyncIterator[Pair]:
+        raise OSError("not connected")
+
+
+class Mistaken:
+    async def __aiter__(self) -> AsyncIterator[Pair]:
+        raise AssertionError("nobody awaits this")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize(
+    ("call", "source", "error", "message"),
+    [
+        ("rerank_iter", None, TypeError, "'NoneType' object is not iterable"),
+        ("rerank_iter", 3, TypeError, "'int' object is not iterable"),
+        ("rerank_iter", Refusing(), OSError, "not connected"),
+        ("arerank_iter", None, TypeError, "'NoneType' object is not iterable"),
+        ("arerank_iter", Refusing(), OSError, "not connected"),
+        ("arerank_iter", ARefusing(), OSError, "not connected"),
+        ("arerank_iter", Mistaken(), TypeError, "coroutine"),
+    ],
+)
+async def test_a_source_that_cannot_be_iterated_raises(
+    scorer: LengthScorer, call: str, source: Any, error: type[Exception], message: str
+) -> None:
+    stream = getattr(Reranker(scorer=scorer), call)(source)
+    listing = taken(stream) if call.startswith("a") else asyncio.to_thread(lambda: list(stream))
+    with pytest.raises(error, match=message):
+        await asyncio.wait_for(listing, 10)

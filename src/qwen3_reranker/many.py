@@ -265,19 +265,27 @@ class _Task:
 def _iterate(
     items: Iterable[T], prepare: Prepare[T], requests: SimpleQueue[Future[Any] | None]
 ) -> None:
-    iterator = map(prepare, items)
+    iterator = _prepared(items, prepare)
     while (future := requests.get()) is not None:
         if future.set_running_or_notify_cancel():
             _resolve(future, iterator)
 
 
+def _prepared(items: Iterable[T], prepare: Prepare[T]) -> Iterator[Asked]:
+    """Yield the prepared items; an error of iter() is raised for the first of them, unlike map's."""
+    for item in items:
+        yield prepare(item)
+
+
 async def _aiterate(
     items: AsyncIterable[T], prepare: Prepare[T], requests: asyncio.Queue[asyncio.Future[Any]]
 ) -> None:
-    iterator = aiter(items)
+    iterator: AsyncIterator[T] | None = None
     while True:
         future = await requests.get()
         try:
+            if iterator is None:  # only now, so that an error of aiter() is the first item's
+                iterator = aiter(items)
             asked = prepare(await anext(iterator))
         except StopAsyncIteration:
             future.set_result(None)
