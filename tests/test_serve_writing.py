@@ -233,6 +233,21 @@ def test_compose_runs_the_command_as_it_is_meant(engine: EngineName) -> None:
         assert "devices" not in service
 
 
+@pytest.mark.parametrize(
+    ("host", "published"),
+    [("localhost", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("::1", "::1"), ("gpu-7.lan", None)],
+)
+def test_compose_publishes_on_addresses_alone(host: str, published: str | None) -> None:
+    made = launch(MODEL, host=host, version="0.32.0")
+    assert f"--host {host}" in shell(made)
+    if published is None:
+        with pytest.raises(InputError, match=r"host='gpu-7\.lan' is not an IP address"):
+            compose(made)
+        return
+    [port] = yaml.safe_load(compose(made))["services"]["reranker"]["ports"]
+    assert port["host_ip"] == published
+
+
 def test_a_folder_is_mounted_where_it_lies(tmp_path: Path) -> None:
     repository = tmp_path / "models--acme--$reranker"
     snapshot = repository / "snapshots/abc"

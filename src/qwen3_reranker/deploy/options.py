@@ -79,13 +79,15 @@ class Options:
         flags: The flags, in the order in which they are written.
         template: The name of the template file for `--chat-template`; "" for none.
         memory: What the model needs of each GPU; None on a CPU, and where that is not known.
-        notes: What a person should know, such as why a flag is there.
+        notes: Why a flag is there.
+        warnings: What users of the running server should know.
     """
 
     flags: list[Option] = field(default_factory=list)
     template: str = ""
     memory: MemoryNeeds | None = None
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def options(request: Request) -> Options:
@@ -149,45 +151,47 @@ def _vllm_model(request: Request, result: Options) -> None:
 
 
 def _vllm_template(request: Request, result: Options) -> None:
-    notes, version = result.notes, request.version
+    warnings, version = result.warnings, request.version
     if request.kind == "two-label":
-        notes.append(
+        warnings.append(
             "two labels: vLLM answers at /classify alone, and takes token ids there from 0.16 on; "
             "/v1/rerank and /v1/score want the original or a checkpoint of one label"
         )
     elif version < (0, 14, 0):
-        notes.append(
+        warnings.append(
             "before 0.14 vLLM has no score templates: /v1/rerank and /v1/score join query and "
             "document with nothing between, so clients must send the written prompt in two halves "
             "(this package does)"
         )
     elif request.template == "client":
-        notes.append(
+        warnings.append(
             "no --chat-template: for clients that write the prompt themselves and send it in two "
             "halves, as the examples of vLLM and vLLM-Ascend do; bare texts get wrong scores at "
             "/v1/rerank and /v1/score"
         )
         if version >= (0, 33, 0):
-            notes.append(
+            warnings.append(
                 "from 0.33 on vLLM applies a template that a sentence-transformers configuration "
                 "of the checkpoint declares, also without --chat-template: such a checkpoint needs "
                 "another folder without that declaration"
             )
     else:
         result.template = "vllm_score.jinja"
-        notes.append(
+        result.notes.append(
             "--chat-template: for clients that send bare texts to /v1/rerank or /v1/score; this "
             "package sends token ids to /classify, which needs none"
         )
         if version < (0, 22, 0):
-            notes.append("before 0.22 a request cannot name an instruction: the usual one is used")
+            warnings.append(
+                "before 0.22 a request cannot name an instruction: the usual one is used"
+            )
 
 
 def _prefix_caching(request: Request, result: Options) -> None:
     if request.engine == "vllm-ascend" and request.version < (0, 18, 0):
         # vLLM switches it on by itself.
         result.flags.append(("--no-enable-prefix-caching",))
-        result.notes.append(
+        result.warnings.append(
             "--no-enable-prefix-caching: vLLM-Ascend 0.12 to 0.17 computes the attention of pooling "
             "models without the cached tokens, so a prompt whose beginning is in the cache gets a "
             "wrong score (vllm-ascend#7145, #7192; fixed in 0.18 by #7452 and #7894); of older "
@@ -239,12 +243,12 @@ def _sglang(request: Request) -> Options:
         result.flags.append(("--is-embedding",))
         result.notes.append("--is-embedding: how SGLang serves a classifier, at /v1/classify")
     elif version < (0, 5, 6):
-        result.notes.append(
+        result.warnings.append(
             f"SGLang {written} cannot rerank with this model at /v1/rerank, 0.5.6 can; /v1/score "
             "takes token ids (this package sends them)"
         )
     elif request.template == "client":
-        result.notes.append(
+        result.warnings.append(
             "no --chat-template: for clients that write the prompt themselves and send its token "
             "ids to /v1/score, as this package does; /v1/rerank does not work without one"
         )

