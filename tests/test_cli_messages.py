@@ -67,7 +67,7 @@ def test_help_shows_every_word_of_every_option(call: Call, name: str) -> None:
     words = set(re.findall(r"\S+", shown.replace("│", " ")))
     command = COMMANDS[name]
     texts = [parameter.help.replace("\\[", "[") for parameter in command.params if parameter.help]
-    assert texts
+    assert command.help
     for text in (*texts, command.help):
         assert set(text.split()) <= words, text
 

@@ -53,7 +53,7 @@ class _Command(TyperCommand):
 
 
 app = typer.Typer(
-    help="Convert, serve, check and try Qwen3 rerankers.",
+    help="Rerank documents with Qwen3 rerankers, and convert, serve and check such models.",
     epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
     "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,

@@ -16,20 +16,33 @@ _CLOSE = 2e-3
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="An original (causal) checkpoint, or a hub name.")],
-    target: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    source: Annotated[
+        str, typer.Argument(help="The original checkpoint: a folder or a Hugging Face name.")
+    ],
+    target: Annotated[Path, typer.Argument(help="The folder to create; it must not exist yet.")],
     *,
     labels: Annotated[
         int | None,
-        typer.Option(min=1, max=2, help="1: yes - no; 2: no and yes. For SGLang 2, else 1."),
+        typer.Option(
+            min=1,
+            max=2,
+            help="Number of outputs: 1 (the difference of the yes and no logits) or 2 (both). "
+            "Default: 2 for SGLang, else 1.",
+        ),
     ] = None,
     engine: Annotated[
         Literal["vllm", "sglang", "transformers"] | None,
-        typer.Option("--for", help="What will serve it."),
+        typer.Option("--for", help="The program that will run the converted model."),
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Score golden pairs with both.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Score example pairs with the original and the converted model, and compare.",
+        ),
+    ] = False,
 ) -> None:
-    """Make a classifier of a causal checkpoint, without loading it."""
+    """Convert an original Qwen3-Reranker to a sequence classifier, without loading it."""
     from qwen3_reranker import deploy
     from qwen3_reranker.deploy.verify import check_libraries
 

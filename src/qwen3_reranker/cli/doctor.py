@@ -36,11 +36,15 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "dim
 def doctor(
     context: typer.Context,
     target: Annotated[
-        str | None, typer.Argument(help="A server's URL or a model; nothing for the environment.")
+        str | None,
+        typer.Argument(
+            help="A server's URL, or a model (a folder or a Hugging Face name). Without it only this "
+            "environment is checked."
+        ),
     ] = None,
     *,
     api_key: ApiKey = None,
-    model: Annotated[str | None, typer.Option(help="The server's name for the model.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name on the server.")] = None,
     dialect: DialectName = None,
     template: TemplateBy = None,
     tokenizer: Tokenizer = None,
@@ -49,7 +53,7 @@ def doctor(
     eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with a server, a model or this environment, and what to do."""
+    """Check a server, a model or this environment, and say how to fix what is wrong."""
     from qwen3_reranker.deploy.doctor import diagnose
 
     with _progress() as show:

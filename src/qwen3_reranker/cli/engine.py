@@ -13,15 +13,23 @@ __all__ = ["install_engine", "uninstall_engine"]
 
 def install_engine(
     *,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Install the CPU build.")] = False,
-    cuda: Annotated[bool, typer.Option("--cuda", help="Install the CUDA build.")] = False,
-    version: Annotated[str | None, typer.Option(help="The version of vLLM.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Install the build for CPUs.")] = False,
+    cuda: Annotated[
+        bool, typer.Option("--cuda", help="Install the build for NVIDIA GPUs.")
+    ] = False,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="The version of vLLM. Default: the newest that this package is tested with."
+        ),
+    ] = None,
 ) -> None:
     """
     Install vLLM into a private environment, apart from your application's.
 
-    Without --cpu or --cuda the CUDA build is chosen where an NVIDIA driver is installed. The
-    command can be interrupted and run again.
+    Without --cpu or --cuda, a GPU is used if an NVIDIA driver is installed.
+
+    An interrupted installation continues when the command is run again.
     """
     from qwen3_reranker.embedded import environment
 

