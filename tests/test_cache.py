@@ -18,7 +18,16 @@ from cachetools import LRUCache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_reranker import InputError, Prompt, Reranker, ScoreError, Scorer, Scores, background
+from qwen3_reranker import (
+    InputError,
+    Prompt,
+    Reranker,
+    RerankerWarning,
+    ScoreError,
+    Scorer,
+    Scores,
+    background,
+)
 from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -247,6 +256,46 @@ def test_settings_of_a_server_that_give_other_scores_share_no_entry(
     background.run(compared())
 
 
+async def test_scores_of_servers_that_differ_are_not_stored() -> None:
+    """As where the server with the higher limit fails, and the other one cuts the document."""
+    query, document = "Where does the river begin?", f"{'The sea. ' * 300} The river begins."
+    right = [relevance(query, document)]
+    cache: dict[str, Any] = {}
+    with ScriptedServer() as larger, ScriptedServer() as smaller:
+        models = larger.script["GET", "/v1/models"](Request("GET", "/v1/models", {}, None)).body
+        (model,) = models["data"]
+        limited = Reply({**models, "data": [{**model, "max_model_len": 512}]})
+        smaller.script["GET", "/v1/models"] = lambda _: limited
+        urls = [larger.url, smaller.url]
+        async with Reranker(base_url=urls, cache=cache, tokenizer="demo") as reranker:
+            await reranker.awarm_up()
+            larger.first(Reply({"message": "out of memory"}, 500))
+            with pytest.warns(RerankerWarning, match="the servers differ"):
+                assert await reranker.ascore(query, [document]) != right
+            assert cache == {}
+            await reranker.ascore(query, [document])
+            assert cache == {}
+        async with Reranker(base_url=urls, cache=cache, tokenizer="demo") as reranker:
+            assert await reranker.ascore(query, [document]) == right
+
+
+async def test_servers_that_agree_share_their_entries() -> None:
+    cache: dict[str, Any] = {}
+    with ScriptedServer() as one, ScriptedServer() as other:
+        urls = [one.url, other.url]
+        async with Reranker(base_url=urls, cache=cache) as reranker:
+            await reranker.awarm_up()
+            one.first(Reply({"message": "out of memory"}, 500))
+            first = await reranker.ascore("where?", DOCUMENTS)
+        assert other.asked()
+        one.requests.clear()
+        async with Reranker(base_url=urls, cache=cache) as reranker:
+            await reranker.awarm_up()
+            asked = len(one.asked())
+            assert await reranker.ascore("where?", DOCUMENTS) == first
+        assert len(one.asked()) == asked
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Models that differ in their files alone."""
@@ -270,7 +319,7 @@ ENGINE_SETTINGS: dict[str, list[Any]] = {
 def test_settings_of_an_engine_that_give_other_scores_share_no_entry(
     folders: list[str], name: str, data: st.DataObject
 ) -> None:
-    def fingerprint(model: int, max_length: int | None, **engine_args: Any) -> str:
+    def fingerprint(model: int, max_length: int | None, **engine_args: Any) -> str | None:
         with Reranker(folders[model], max_length=max_length, engine_args=engine_args) as reranker:
             return background.run(reranker._scorer.fingerprint())
 
@@ -308,7 +357,9 @@ def test_no_key_material_is_in_a_fingerprint() -> None:
             Reranker("demo", engine_args={"hf_token": SECRET}),
             Reranker(base_url=server.url, api_key=SECRET, headers={"x-key": SECRET}),
         ):
-            assert SECRET not in background.run(reranker._scorer.fingerprint())
+            fingerprint = background.run(reranker._scorer.fingerprint())
+            assert fingerprint is not None
+            assert SECRET not in fingerprint
             reranker.close()
 
 

@@ -86,7 +86,8 @@ class Reranker:
         cache: Store scores in this: a dict, `cachetools.LRUCache`, `diskcache.Cache` or anything
             else that has `get` and supports item assignment. Rerankers may share one. Entries for
             remote models are keyed by URL, model name and request settings, and are not
-            invalidated when the weights behind the name change. A `scorer` needs a `fingerprint`.
+            invalidated when the weights behind the name change. Several servers that differ, such as
+            in `max_length`, are not cached. A `scorer` needs a `fingerprint`.
         **server: `timeout` in seconds: without `base_url`, a busy engine process that gives no
             sign of life for so long is ended (60). With `base_url`, see `ServerOptions`:
             `api_key`, `dialect`, `template`, `tokenizer`, `timeout`, `max_concurrency`,

@@ -85,13 +85,14 @@ class Scorer(ABC):
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the prompt that `score` would send for one document."""
 
-    async def fingerprint(self) -> str:
+    async def fingerprint(self) -> str | None:
         """
         Return everything besides instruction, query and text that a score depends on.
 
         A cache needs it. Two scorers that can give different scores must not return the same
         string; include the weights, the length limit, the dtype and the template. Do not include
-        secrets.
+        secrets. Return None while no single string describes every score that `score` may return,
+        as with servers that differ: the cache is then neither read nor written.
 
         Raises:
             InputError: The scorer does not override this method, so its scores are not cacheable.

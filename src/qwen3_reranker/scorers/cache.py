@@ -63,6 +63,8 @@ class CachedScorer(Scorer):
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         fingerprint = await self._scorer.fingerprint()
+        if fingerprint is None:
+            return await self._scorer.score(query, texts, instruction)
         fixed = [qwen3_reranker.__version__, fingerprint, instruction, query]
         keys = [digest([*fixed, text]) for text in texts]
         known = {key: found for key in keys if (found := self._cache.get(key)) is not None}
@@ -72,7 +74,7 @@ class CachedScorer(Scorer):
             values = checked(scores.values, len(missing))
             found = zip(missing, values, scores.truncated, strict=True)
             new = {keys[place]: (value, cut) for place, value, cut in found}
-            # A server that was detected again meanwhile may have scored in another way.
+            # Another server, or one that has changed, may have scored in another way.
             if await self._scorer.fingerprint() == fingerprint:
                 for key, score in new.items():
                     self._cache[key] = score
@@ -82,7 +84,7 @@ class CachedScorer(Scorer):
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         return self._scorer.prompt(query, document, instruction)
 
-    async def fingerprint(self) -> str:
+    async def fingerprint(self) -> str | None:
         return await self._scorer.fingerprint()
 
     async def describe(self) -> str:

@@ -153,22 +153,31 @@ class RemoteScorer(Scorer):
         await self._settled()
         return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
 
-    async def fingerprint(self) -> str:
+    async def fingerprint(self) -> str | None:
         """
         Identify the servers, the model's name there, and everything that is sent to them.
+
+        None, with a warning, if the servers that are known differ: any of them may score a text.
 
         Headers and the API key count, because a gateway may route by them; so do the headers,
         query parameters and cookies of an `http_client`, but not its transport. The weights behind
         a server's name are not known.
         """
-        route = await self._settled()
+        await self._settled()
+        routes = {e.served.fingerprint for e in self._endpoints if e.served}
+        if len(routes) > 1:
+            self._warn(
+                "the servers differ, for example in max_length (see describe()), so they may score "
+                "a text differently: cache= is not used"
+            )
+            return None
         urls = [address.url for address in self._addresses]
         headers = sorted((name.lower(), value) for name, value in (self._headers or {}).items())
         sent: list[Any] = [urls, self._settings.api_key, headers, self._proxy]
         if (client := self._client) is not None:
             cookies = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
             sent += [client.headers.multi_items(), str(client.params), cookies]
-        return digest(["remote", *sent, route.fingerprint])
+        return digest(["remote", *sent, *routes])
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         await self._settled()
