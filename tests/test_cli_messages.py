@@ -18,6 +18,7 @@ from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import _Command, app, run
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.deploy.findings import ADVICE
+from qwen3_reranker.errors import InputError
 from qwen3_reranker.terminal import escape_control, escape_json
 
 from doctor_servers import rerank, vllm
@@ -115,6 +116,9 @@ def test_a_shell_completes_options_and_dialects(shell: str) -> None:
         (["--dialect", "tei"], "--dialect only a server can use: give --base-url too"),
         (["--base-url", "http://u:p@x"], "give --api-key, or --header 'Authorization: ...'"),
         (["--base-url", "http://x", "--eager"], "--eager only an embedded engine can use"),
+        (["--base-url", "http://x", "--no-check"], "--no-check only an embedded engine can use"),
+        (["--base-url", "http://x", "--engine", "vllm"], "--engine only an embedded engine can"),
+        (["--engine-python", "/no/python"], "--engine-python /no/python is not a program"),
         (["--base-url", "http://x", "--dialect", "acme"], "--dialect acme: there are auto"),
         (["--base-url", "http://x", "--timeout", "0"], "--timeout 0.0: give a number of seconds"),
         (["--base-url", "http://x", "--max-length", "0"], "--max-length 0: give a number of"),
@@ -158,6 +162,38 @@ def test_what_others_write_is_not_taken_for_an_argument() -> None:
         "--eager: --top-n 0, --model"
     )
     assert with_flags("engine='sglang'", flags("convert")) == "--for sglang"
+
+
+@pytest.mark.parametrize("name", ["rerank", "doctor", "install-engine"])
+def test_what_an_engine_is_told_has_an_option(name: str) -> None:
+    said = "check=False or engine='transformers', engine_python='/opt/vllm/bin/python'; check=True"
+    assert with_flags(said, flags(name)) == (
+        "--no-check or --engine transformers, --engine-python /opt/vllm/bin/python; check=True"
+    )
+
+
+def test_rerank_hands_the_engines_options_on(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def refuse(*_: Any, **settings: Any) -> None:
+        given.update(settings)
+        raise InputError("enough")
+
+    monkeypatch.setattr("qwen3_reranker.reranker.Reranker", refuse)
+    asked = ("rerank", QUERY, str(tmp_path / "a.txt"))
+    names = ("engine", "engine_python", "check")
+    assert call(*asked)[0] == 2
+    assert [given[name] for name in names] == ["auto", None, True]
+    call(*asked, "--engine", "transformers", "--engine-python", "/p", "--no-check")
+    assert [given[name] for name in names] == ["transformers", "/p", False]
+
+
+def test_the_doctor_looks_at_the_interpreter_of_the_engine(call: Call, tmp_path: Path) -> None:
+    code, shown, _ = call("doctor", "--engine-python", str(tmp_path / "none"))
+    assert code == 1
+    assert f"--engine-python {tmp_path / 'none'} is not a program" in shown
 
 
 def test_exit_codes(call: Call, server: ScriptedServer, tmp_path: Path) -> None:

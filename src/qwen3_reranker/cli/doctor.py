@@ -17,6 +17,7 @@ from qwen3_reranker.cli.options import (
     AsJson,
     DialectName,
     Eager,
+    EnginePython,
     Headers,
     TemplateBy,
     Timeout,
@@ -50,6 +51,7 @@ def doctor(
     tokenizer: Tokenizer = None,
     timeout: Timeout = None,
     headers: Headers = None,
+    engine_python: EnginePython = None,
     eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,6 +69,7 @@ def doctor(
             timeout=60.0 if timeout is None else timeout,
             headers=parse_headers(headers),
             engine_args={"enforce_eager": True} if eager else None,
+            engine_python=engine_python,
             on_progress=show,
         )
     if as_json:

@@ -27,7 +27,7 @@ def install_engine(
     """
     Install vLLM into a private environment, apart from your application's.
 
-    Without --cpu or --cuda, a GPU is used if an NVIDIA driver is installed.
+    Without --cpu or --cuda, an NVIDIA driver on this machine decides.
 
     An interrupted installation continues when the command is run again.
     """

@@ -33,7 +33,10 @@ def flags_of(context: Any) -> dict[str, str]:
     for command in commands:
         for parameter in command.params:
             if parameter.param_type_name == "option":
-                flags.setdefault(parameter.name.rstrip("_"), max(parameter.opts, key=len))
+                # An option that only turns something off has its name among the secondary ones.
+                names = [name for name in parameter.opts if name.strip()]
+                names = names or parameter.secondary_opts
+                flags.setdefault(parameter.name.rstrip("_"), max(names, key=len))
     return flags
 
 
@@ -44,7 +47,10 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
 
     def replace(match: re.Match[str]) -> str:
         flag, value = known[match["name"]], match["value"]
-        if match["name"] in _OTHERS or not value or value == "True":
+        turns_off = flag.startswith("--no-")
+        if value == str(turns_off):  # check=True, where the option is --no-check
+            return match[0]
+        if match["name"] in _OTHERS or not value or value == str(not turns_off):
             return flag
         if value.startswith("{"):  # headers={"Name": ...}, which is --header 'Name: ...'
             inner = re.sub(r"""[{}"']""", "", value)

@@ -14,6 +14,7 @@ __all__ = [
     "BaseUrl",
     "DialectName",
     "Eager",
+    "EnginePython",
     "Headers",
     "Model",
     "TemplateBy",
@@ -75,6 +76,13 @@ Eager = Annotated[
     typer.Option(
         "--eager",
         help="Start vLLM without compiling the model: it starts sooner and scores slower.",
+    ),
+]
+EnginePython = Annotated[
+    str | None,
+    typer.Option(
+        help="A Python interpreter that has vLLM, such as /opt/vllm/bin/python. Default: "
+        "QWEN3_RERANKER_ENGINE_PYTHON, this interpreter, or the private environment."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

