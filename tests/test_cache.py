@@ -390,14 +390,6 @@ def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> N
     assert checkpoint.fingerprint() not in (before, replaced)
 
 
-def test_an_engine_keeps_its_key_when_its_files_are_replaced(tmp_path: Path) -> None:
-    folder = shutil.copytree(DEMO_MODEL, tmp_path / "model")
-    reranker = Reranker(str(folder))
-    before = background.run(reranker._scorer.fingerprint())
-    os.utime(folder / "model.safetensors", ns=(1, 1))
-    assert background.run(reranker._scorer.fingerprint()) == before
-
-
 def test_on_the_real_engine(reranker: Reranker) -> None:
     cached = Reranker(scorer=reranker._scorer, cache={})
     first = cached.rerank("Where does a river begin?", DOCUMENTS)

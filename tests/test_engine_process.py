@@ -747,6 +747,16 @@ def test_a_folder_keeps_its_meaning_after_chdir(
         reranker.close()
 
 
+def test_an_interpreter_is_the_one_at_construction(
+    make_python: MakePython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    python = f"./{Path(make_python()).name}"
+    with Reranker("demo", check=False, engine_python=python, quiet=True) as reranker:
+        monkeypatch.chdir("/")
+        reranker.warm_up()
+
+
 def test_a_new_start_reads_the_files_anew(make_python: MakePython, tmp_path: Path) -> None:
     from checkpoints import copy_demo
 

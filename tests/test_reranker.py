@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import pickle
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from qwen3_reranker import (
@@ -287,6 +289,31 @@ def test_a_folder_is_the_one_at_construction(
         assert f"checkpoint {tmp_path / name / 'model'}," in holder.describe()
         assert holder.model == str(tmp_path / name / "model")
         holder.close()
+
+
+@pytest.mark.parametrize("kind", [LangChainRerank, LlamaIndexRerank])
+@pytest.mark.parametrize("tokenizer", ["tokenizer.json", "."])
+def test_a_copy_finds_relative_paths_after_chdir(
+    kind: Callable[..., Any], tokenizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(DEMO_MODEL / "tokenizer.json", tmp_path)
+    shutil.copy(certifi.where(), tmp_path / "authorities.pem")
+    monkeypatch.chdir(tmp_path)
+    made = kind(base_url="http://h", tokenizer=tokenizer, verify="authorities.pem")
+    monkeypatch.chdir("/")
+    for copied in (made.model_copy(), copy.copy(made), pickle.loads(pickle.dumps(made))):
+        assert Path(copied.tokenizer) == tmp_path / tokenizer
+        assert copied.verify == str(tmp_path / "authorities.pem")
+
+
+@pytest.mark.parametrize("kind", [LangChainRerank, LlamaIndexRerank])
+def test_a_copy_finds_its_interpreter_after_chdir(
+    kind: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = [kind(model="demo", engine="vllm", engine_python=name) for name in ("venv/py", "py")]
+    monkeypatch.chdir("/")
+    assert [holder.model_copy().engine_python for holder in made] == [f"{tmp_path}/venv/py", "py"]
 
 
 def test_a_link_to_another_folder_is_another_model(tmp_path: Path) -> None:

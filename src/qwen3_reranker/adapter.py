@@ -21,6 +21,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails
 
+from qwen3_reranker.checkpoint import locate
+from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.ranking import Hit, validate_limits
 from qwen3_reranker.reranker import Reranker
@@ -130,6 +132,17 @@ class Adapter(BaseModel):
     @classmethod
     def _reveal(cls, value: Any) -> Any:
         return value.reveal() if isinstance(value, Secret) else value
+
+    # As the reranker does with `model`: a copy may be made in another working directory.
+    @field_validator("tokenizer", "verify")
+    @classmethod
+    def _locate(cls, value: Any) -> Any:
+        return locate(value) if isinstance(value, str) else value
+
+    @field_validator("engine_python")
+    @classmethod
+    def _locate_interpreter(cls, engine_python: str | None) -> str | None:
+        return None if engine_python is None else locate_interpreter(engine_python)
 
     @field_validator("top_n", mode="before")
     @classmethod

@@ -136,13 +136,13 @@ def read_file(model: str, file: str) -> str:
 
 def locate(model: str) -> str:
     """
-    Return what names the same model wherever the process changes its directory to.
+    Return a name that stands for the same model after a change of the working directory.
 
-    That is a folder's absolute path, with its symbolic links followed; a hub name and "demo" are
-    returned as they are.
+    That is the absolute path of a folder or file, with its symbolic links followed. A hub name and
+    "demo" are returned unchanged.
     """
-    folder = Path(str(model)).expanduser()
-    return str(folder.resolve()) if model != "demo" and folder.is_dir() else str(model)
+    path = Path(str(model)).expanduser()
+    return str(path.resolve()) if model != "demo" and path.exists() else str(model)
 
 
 def _folder_or_name(model: str) -> str:

@@ -11,9 +11,21 @@ from pathlib import Path
 from qwen3_reranker.embedded.environment import installed_engine
 from qwen3_reranker.errors import InputError, MissingDependencyError
 
-__all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python"]
+__all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python", "locate_interpreter"]
 
 PYTHON_VARIABLE = "QWEN3_RERANKER_ENGINE_PYTHON"
+
+
+def locate_interpreter(engine_python: str) -> str:
+    """
+    Return a name that stands for the same program after a change of the working directory.
+
+    That is the absolute path; a name without a folder, which is looked for on `PATH`, is returned
+    unchanged.
+    """
+    path = os.path.expanduser(engine_python)  # noqa: PTH111
+    # Links are not followed: one that resolves is another interpreter.
+    return os.path.abspath(path) if os.path.dirname(path) else engine_python  # noqa: PTH100, PTH120
 
 
 def find_engine_python(engine_python: str | None) -> str:

@@ -14,6 +14,7 @@ from qwen3_reranker import background
 from qwen3_reranker.checkpoint import locate
 from qwen3_reranker.embedded.engine import Backend, EngineSettings, Running, acquire, release
 from qwen3_reranker.embedded.engine_args import validate_engine_args
+from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments
 from qwen3_reranker.errors import InputError
@@ -77,7 +78,7 @@ class EmbeddedScorer(Scorer):
             self.model,
             max_length,
             validate_engine_args(engine_args),
-            engine_python,
+            None if engine_python is None else locate_interpreter(engine_python),
             check=check,
             timeout=timeout,
             backend=backend,
