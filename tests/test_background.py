@@ -228,3 +228,49 @@ def test_a_source_that_blocks_forever_does_not_keep_a_program_from_ending() -> N
         print(len(next(stream)))
     """)
     assert out == "1\n"
+
+
+SCORES_LATE = """
+class ScoresLate:
+    def __init__(self):
+        self.reranker, self.cycle = inner, self
+    def __del__(self):
+        try:
+            self.reranker.score("q", ["d"])
+        except EventLoopError as error:
+            os.write(1, f"{error}\\n".encode())  # print() may be gone already
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (
+            "ScoresLate()\nwith background.critical():\n    gc.collect()",
+            "Make it in a thread of your own",
+        ),
+        ("kept = ScoresLate()", "Call it earlier, for example from atexit"),
+    ],
+    ids=["lock", "shutdown"],
+)
+def test_the_advice_can_be_followed_where_nothing_can_be_awaited(code: str, advice: str) -> None:
+    out = run(f"{SCORES_LATE}{code}")
+    assert advice in out
+    assert "arerank" not in out
+
+
+def test_a_prompt_on_the_packages_own_thread_is_advised_to_use_another() -> None:
+    """There is no async version of `prompt()`, which asks a server at its first call."""
+    out = run("""
+        remote = Reranker(base_url="http://127.0.0.1:9")
+
+        async def sync_call():
+            remote.prompt("q", "d")
+
+        try:
+            Reranker(scorer=Calls(sync_call)).score("q", ["d"])
+        except EventLoopError as error:
+            print(error)
+    """)
+    assert "for prompt(), call it in a thread of your own" in out

@@ -145,13 +145,20 @@ def after_fork(callback: Callable[[], None]) -> None:
 
 
 def _obstacle() -> str | None:
-    """Return why this thread must not wait for the event loop; None if it may."""
-    if _state.serves_loop:
-        return f"this is the package's own thread {threading.current_thread().name!r}"
-    if _state.critical_sections > 0:
-        return "this thread holds the package's lock"
+    """Return why this thread must not wait for the event loop, with advice; None if it may."""
     if sys.is_finalizing():
-        return "the interpreter is shutting down"
+        return "the interpreter is shutting down. Call it earlier, for example from atexit"
+    if _state.critical_sections > 0:  # no code of the user's runs here but what interrupts it
+        return (
+            "this thread holds the package's lock, so a __del__ method or a signal handler made "
+            "the call. Make it in a thread of your own, without waiting for that thread"
+        )
+    if _state.serves_loop:
+        return (
+            f"this is the package's own thread {threading.current_thread().name!r}. Await the "
+            "async method instead, such as arerank() or ascore(). Where that is impossible, as in "
+            "a __del__ method or for prompt(), call it in a thread of your own"
+        )
     return None
 
 
@@ -163,10 +170,7 @@ def require_waitable() -> None:
         EventLoopError: Waiting here would block the loop, and with it this thread, forever.
     """
     if obstacle := _obstacle():
-        raise EventLoopError(
-            f"a sync method was called where it would wait forever: {obstacle}. Await the async "
-            "method instead, such as arerank() or ascore()"
-        )
+        raise EventLoopError(f"a sync method was called where it would wait forever: {obstacle}")
 
 
 def _result(future: Future[T]) -> T:

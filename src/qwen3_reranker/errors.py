@@ -104,7 +104,7 @@ class ClosedError(RerankerError):
 
 
 class EventLoopError(RerankerError, RuntimeError):
-    """A sync method was called on one of the package's own threads, which it would block forever."""
+    """A sync method was called where it would wait forever, such as on the package's own threads."""
 
 
 class ForkError(RerankerError):
