@@ -181,11 +181,25 @@ class Adapter(BaseModel):
             self.__dict__["model"] = self._reranker.model
 
     def describe(self) -> str:
-        """Return what scores and how; of a server what was found out, asking it where needed."""
+        """
+        Describe the active backend.
+
+        For a server this includes the detected dialect, who writes the template, and the result of
+        the probe; detection runs if it has not yet. For an embedded engine it includes the
+        checkpoint and `max_length`, and whether the engine is running.
+
+        Raises:
+            ServerError: The server cannot be reached or detected.
+            CheckpointError: The embedded model is not a Qwen3 reranker.
+        """
         return self._reranker.describe()
 
     async def adescribe(self) -> str:
-        """Do as `describe`."""
+        """
+        Async version of `describe()`: describe the active backend, with the same errors.
+
+        Cancelling the awaiting task cancels a detection that it started.
+        """
         return await self._reranker.adescribe()
 
     def close(self) -> None:
@@ -194,7 +208,11 @@ class Adapter(BaseModel):
             self._reranker.close()
 
     async def aclose(self) -> None:
-        """Do as `close`."""
+        """
+        Async version of `close()`: close the reranker that this adapter made.
+
+        One that was handed in stays open.
+        """
         if self.reranker is None:
             await self._reranker.aclose()
 

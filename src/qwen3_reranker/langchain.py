@@ -74,8 +74,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         check: Whether an engine that has started is asked two questions with obvious answers.
         quiet: Do not announce on standard error an engine that takes long to start.
         cache: Remembers scores, see `qwen3_reranker.Reranker`; copies share it, pickles leave it out.
-        reranker: A ready `Reranker` instead of all that makes one (`model`, `base_url`, ...);
-            many adapters may share it, and none closes it.
+        reranker: An existing `Reranker` to score with; several adapters may share it. The
+            arguments that would configure a new one (`model`, `base_url`, ...) must then be left
+            out. `close()` does not close it.
 
     Raises:
         pydantic.ValidationError: A `ValueError`: an argument is unknown or cannot be used.
@@ -120,7 +121,12 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Do as `compress_documents`; cancelling the awaiting task stops its work."""
+        """
+        Async version of `compress_documents()`: return scored copies, best first.
+
+        Takes the same arguments, returns the same documents and raises the same errors. Cancelling
+        the awaiting task stops its work.
+        """
         documents = list(documents)  # the caller's may change while scores are awaited
         inputs, run = self._build(documents, query)
         ranking = await run.ainvoke(inputs, {"callbacks": callbacks})

@@ -78,9 +78,9 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         check: Whether an engine that has started is asked two questions with obvious answers.
         quiet: Do not announce on standard error an engine that takes long to start.
         cache: Remembers scores, see `qwen3_reranker.Reranker`; copies share it, pickles leave it out.
-        reranker: Score with this one instead of making one; many adapters may share it. All
-            that makes one (`model`, `base_url`, ...) is then its own affair, and closing it is
-            its owner's.
+        reranker: An existing `Reranker` to score with; several adapters may share it. The
+            arguments that would configure a new one (`model`, `base_url`, ...) must then be left
+            out. `close()` does not close it.
         metadata_mode: Which metadata are read as part of a node's text.
         keep_retrieval_score: Return copies of the nodes that hold the score they came with as
             `metadata["retrieval_score"]`, hidden from embedding and LLM (`MetadataMode.ALL` alone

@@ -121,7 +121,7 @@ class Outcome:
 
     @classmethod
     def read(cls, raw: Sequence[Sequence[float]], tokens: int | None, *, logits: bool) -> Outcome:
-        """Take raw numbers; such as cannot be probabilities are log-odds."""
+        """Build from raw scores; if any lies outside [0, 1], all are treated as logits."""
         flat = [score for row in raw for score in row]
         logits = logits or any(not -_ROUNDING <= score <= 1 + _ROUNDING for score in flat)
         scores = tuple(tuple(sigmoid(x) if logits else x for x in row) for row in raw)

@@ -181,7 +181,12 @@ class Reranker:
         instruction: str | None = None,
         min_score: float | None = None,
     ) -> list[Hit]:
-        """Do as `rerank`; cancelling the awaiting task takes its requests out of the engine."""
+        """
+        Async version of `rerank()`: return the documents best first.
+
+        Takes the same arguments, returns the same hits and raises the same errors. Cancelling the
+        awaiting task takes its requests out of the engine.
+        """
         work = self._prepare(query, documents, top_n, min_score)
         scores = await background.arun(self._try(query, work, instruction)) if work.texts else _NONE
         return hits_of(work, scores, top_n=top_n, min_score=min_score)
@@ -189,7 +194,7 @@ class Reranker:
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
-        """Return P(yes) of each document, in the order given; blank ones get 0.0."""
+        """Return P(yes) of each document in [0, 1], in input order; blank ones get 0.0."""
         work = self._prepare(query, documents)
         scores = background.run(self._score(query, work, instruction)) if work.texts else _NONE
         return work.spread(scores.values)
@@ -197,7 +202,12 @@ class Reranker:
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
-        """Do as `score`."""
+        """
+        Async version of `score()`: return P(yes) of each document, in input order.
+
+        Takes the same arguments and raises the same errors. Cancelling the awaiting task takes its
+        requests out of the engine.
+        """
         work = self._prepare(query, documents)
         scores = (
             await background.arun(self._score(query, work, instruction)) if work.texts else _NONE
@@ -294,7 +304,12 @@ class Reranker:
         min_score: float | None = None,
         progress: bool = False,
     ) -> list[list[Hit]]:
-        """Do as `rerank_many`."""
+        """
+        Async version of `rerank_many()`: return one list of hits per pair, in input order.
+
+        Takes the same arguments and raises the same errors. Cancelling the awaiting task takes its
+        requests out of the engine.
+        """
         validate_limits(top_n, min_score)
         asked = [self._prepare_pair(pair) for pair in pairs]
         ranked = partial(hits_of, top_n=top_n, min_score=min_score)
@@ -308,11 +323,25 @@ class Reranker:
         return self._scorer.prompt(query, document, self._instruction(instruction))
 
     def describe(self) -> str:
-        """Return what scores and how; of a server what was found out, asking it where needed."""
+        """
+        Describe the active backend.
+
+        For a server this includes the detected dialect, who writes the template, and the result of
+        the probe; detection runs if it has not yet. For an embedded engine it includes the
+        checkpoint and `max_length`, and whether the engine is running.
+
+        Raises:
+            ServerError: The server cannot be reached or detected.
+            CheckpointError: The embedded model is not a Qwen3 reranker.
+        """
         return background.run(self._scorer.describe())
 
     async def adescribe(self) -> str:
-        """Do as `describe`."""
+        """
+        Async version of `describe()`: describe the active backend, with the same errors.
+
+        Cancelling the awaiting task cancels a detection that it started.
+        """
         return await background.arun(self._scorer.describe())
 
     def warm_up(self, *, progress: bool = False) -> Self:

@@ -114,7 +114,7 @@ async def adiagnose(
     engine_python: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
-    """Do as `diagnose`."""
+    """Async version of `diagnose()`: same arguments, report and errors; can be cancelled."""
     api_key, proxy = Secret.of(api_key), Secret.of(proxy)
     concealed = conceal_headers(headers)
     del headers

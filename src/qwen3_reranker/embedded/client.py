@@ -147,7 +147,7 @@ class EngineClient:
         self._close()
 
     def kill(self) -> None:
-        """Do as `aclose`, from any thread, and without the event loop."""
+        """End the process and all that it started; callable from any thread, without the loop."""
         self.reason = self.reason or "the program ends"
         self._reap()
 

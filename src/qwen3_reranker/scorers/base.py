@@ -100,7 +100,7 @@ class Scorer(ABC):
         raise not_cacheable(self)
 
     async def describe(self) -> str:
-        """Return what scores and how, for people to read."""
+        """Describe the backend, for people to read."""
         return f"{type(self).__name__} with {self.model}"
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002

@@ -39,9 +39,11 @@ class ServerOptions(TypedDict, total=False):
         max_retries: How often a request is sent again, to each server, after a failure that may
             pass: no connection, 408, 429, 502, 503, 504, a broken body.
         headers: Sent with every request.
-        verify: Whether certificates are checked, a file of authorities, or an `ssl.SSLContext`.
-        proxy: The URL of a proxy; None takes that of the environment.
-        http_client: Used instead of an own one, and never closed; for this reranker alone.
+        verify: Whether TLS certificates are checked; or the path of a file with certificate
+            authorities; or an `ssl.SSLContext`.
+        proxy: The URL of a proxy; None takes the environment's.
+        http_client: Custom `httpx.AsyncClient`. Not closed by the reranker; must not be shared
+            between rerankers.
         on_unsupported: What to do about a request that the server cannot fully serve: "warn" once,
             or "raise" an `UnsupportedFeatureError`. This concerns an instruction that its template
             does not read, and without a tokenizer a `max_length`, and a document that it may cut

@@ -149,7 +149,7 @@ class RemoteScorer(Scorer):
         )
 
     async def describe(self) -> str:
-        """Return what was found out of each server, a line each."""
+        """Describe each server in a line: the result of its detection, or that it has none yet."""
         await self._settled()
         return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
 

@@ -92,7 +92,7 @@ class Dialect(ABC):
         limits: What one request may hold.
         score: What `parse` returns: "probability", or "logit" for log-odds.
         counts: Whether `usage` counts the tokens of the prompts as the model reads them.
-        generates: Whether the model has to write text; some servers die of asking one that does not.
+        generates: Whether it requires a generative model; some servers crash otherwise.
         placeholders: What the server's template replaces with the document, even in the query.
         cuts_silently: Whether a prompt that is too long may be cut at its end without an error.
         needs_labels: Whether a request must name the ids of "yes" and "no".
