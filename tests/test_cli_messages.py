@@ -17,7 +17,7 @@ import typer
 from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import _Command, app, run
 from qwen3_reranker.cli.flags import flags_of, with_flags
-from qwen3_reranker.deploy.findings import ADVICE
+from qwen3_reranker.deploy.findings import ADVICE, CLIENT_WRITES
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.terminal import escape_control, escape_json
 
@@ -148,11 +148,11 @@ def test_an_error_in_a_file_names_it_its_line_and_the_way_out(call: Call, tmp_pa
 
 @pytest.mark.parametrize("name", ["rerank", "doctor"])
 def test_advice_has_an_option_for_all_that_it_names(name: str) -> None:
-    for advice in ADVICE.values():
+    for advice in (*ADVICE.values(), CLIENT_WRITES):
         told = with_flags(advice, flags(name))
         assert not re.search(r"\b[a-z_]+=(?!\w)", told), told
         assert not re.search(r"\b(template|tokenizer|max_length|api_key|dialect)=", told), told
-    assert "(--template client)" in with_flags(ADVICE["template-missing"], flags(name))
+    assert "(--template client)" in with_flags(CLIENT_WRITES, flags(name))
 
 
 def test_what_others_write_is_not_taken_for_an_argument() -> None:

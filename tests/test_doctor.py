@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from qwen3_reranker import InputError
 from qwen3_reranker.deploy.doctor import diagnose
+from qwen3_reranker.deploy.findings import CLIENT_WRITES
 from qwen3_reranker.deploy.variants import VARIANTS, Variant
 from qwen3_reranker.probe import logit, sigmoid
 from qwen3_reranker.prompt import SUFFIX
@@ -97,6 +98,24 @@ def test_a_template_around_written_prompts(tokenizer: str | None) -> None:
 def test_no_template_around_plain_texts() -> None:
     report = examined(vllm(), template="server")
     assert problems(report) == {"template-missing"}, report
+    assert named(report, "template-missing").advice.endswith(CLIENT_WRITES)
+
+
+def test_what_llama_cpp_lacks_is_not_advised() -> None:
+    bare = rerank(lambda query, document: judge(query + document), "llama.cpp")
+
+    def without_template(request: Request) -> Reply:
+        body = bare["POST", "/v1/rerank"](request).body
+        # As many as llama.cpp counts of query and document alone.
+        tokens = 14 * len(request.body["documents"])
+        return Reply({**body, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+
+    paths: Paths = {**bare, ("POST", "/v1/rerank"): without_template}
+    report = examined(paths, dialect="llama.cpp", template="server")
+    missing, ignored = named(report, "template-missing"), named(report, "instruction-ignored")
+    # There this client cannot write the template.
+    assert "template='client'" not in missing.advice + ignored.advice
+    assert "GGUF file whose template named rerank is right" in missing.advice
 
 
 def test_a_wrong_template_that_this_client_does_not_use_is_a_warning() -> None:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qwen3_reranker.deploy.asking import Probed
-from qwen3_reranker.deploy.findings import Finding, picture
+from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.deploy.pictures import double, head, order, sigmoid_of
 from qwen3_reranker.deploy.variants import Rows, Variant, nearest
 from qwen3_reranker.probe import Outcome
+from qwen3_reranker.scorers.dialects import Dialect, dialects
 
-__all__ = ["Evidence", "examine", "is_embedding", "template"]
+__all__ = ["Evidence", "client_can_write", "examine", "is_embedding", "template"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def template(evidence: Evidence) -> Finding:
         return _ok(f"written by {who} ({at}), {found.what}: {how}")
     if found is not None and found.code is not None:
         said = f"{at} asks with {found.what}: {how}{_counted(evidence)}"
-        return picture("scores", "template", found.code, said)
+        return _picture(evidence, found.code, said)
     return _by_tokens(evidence, at) or _by_the_other(evidence, at) or _by_scores(evidence, who, at)
 
 
@@ -98,9 +99,9 @@ def _by_tokens(evidence: Evidence, at: str) -> Finding | None:
     pairs = sum(len(row) for row in outcome.scores)
     counted = f"{at} counted {tokens} tokens for {pairs} pairs"
     if outcome.templated is False:
-        return picture("scores", "template", "template-missing", counted)
+        return _picture(evidence, "template-missing", counted)
     if outcome.doubled:
-        return picture("scores", "template", "template-twice", counted)
+        return _picture(evidence, "template-twice", counted)
     if expected is None:
         return None
     return _against(evidence, (expected - tokens) / pairs, counted)
@@ -113,12 +114,9 @@ def _against(evidence: Evidence, lost: float, counted: str) -> Finding:
         return _ok(f"written by {who} ({counted}, as many as the model card's prompts have)")
     for code, low, high in _LOST:
         if low <= lost <= high:
-            return picture(
-                "scores", "template", code, f"{counted}, {lost:.3g} fewer a pair than they have"
-            )
-    return picture(
-        "scores",
-        "template",
+            return _picture(evidence, code, f"{counted}, {lost:.3g} fewer a pair than they have")
+    return _picture(
+        evidence,
         "template-differs",
         f"{counted}; the model card's prompts have {evidence.expected}",
         status="warning" if evidence.outcome.passed else "problem",
@@ -130,9 +128,8 @@ def _by_the_other(evidence: Evidence, at: str) -> Finding | None:
     if evidence.other is None or not evidence.other.passed or evidence.outcome.passed:
         return None
     client = evidence.probed.served.owner == "client"
-    return picture(
-        "scores",
-        "template",
+    return _picture(
+        evidence,
         "template-twice" if client else "template-missing",
         f"{at} scores {evidence.outcome}, and {evidence.other} where "
         f"{'the server' if client else 'this client'} alone writes the template",
@@ -152,6 +149,16 @@ def _counted(evidence: Evidence) -> str:
     if tokens is None or evidence.expected is None:
         return ""
     return f" ({tokens} tokens for the probe; the model card's prompts have {evidence.expected})"
+
+
+def client_can_write(dialect: Dialect) -> bool:
+    """Return whether servers of this kind also take prompts that a client wrote."""
+    return any("client" in other.owners for other in dialects() if other.kind == dialect.kind)
+
+
+def _picture(evidence: Evidence, code: str, found: str, status: Status = "problem") -> Finding:
+    can_write = client_can_write(evidence.probed.served.dialect)
+    return picture("scores", "template", code, found, status=status, client_can_write=can_write)
 
 
 def _ok(found: str) -> Finding:

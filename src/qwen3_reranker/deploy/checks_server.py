@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from statistics import median
 
 from qwen3_reranker.deploy.asking import Answer, Probed, Server
+from qwen3_reranker.deploy.checks_scores import client_can_write
 from qwen3_reranker.deploy.findings import Finding, Status, picture
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.probe import (
@@ -215,7 +216,12 @@ class Workings:
 
     def _ignored(self, why: str) -> Finding:
         return picture(
-            "server", "instruction", "instruction-ignored", f"ignored: {why}", status="warning"
+            "server",
+            "instruction",
+            "instruction-ignored",
+            f"ignored: {why}",
+            status="warning",
+            client_can_write=client_can_write(self._way.dialect),
         )
 
 

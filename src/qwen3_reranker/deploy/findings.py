@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from qwen3_reranker.terminal import escape_control
 
-__all__ = ["ADVICE", "Area", "Finding", "Report", "Status", "picture"]
+__all__ = ["ADVICE", "CLIENT_WRITES", "Area", "Finding", "Report", "Status", "picture"]
 
 Area = Literal["environment", "model", "server", "scores"]
 Status = Literal["ok", "warning", "problem", "unknown"]
@@ -80,8 +80,9 @@ class Report:
 ADVICE: Mapping[str, str] = {
     # The prompt.
     "template-missing": (
-        "Send written prompts (template='client'), or start the server with a Qwen3 reranker's "
-        "template (vLLM: --chat-template)."
+        "Start the server with a Qwen3 reranker's template: vLLM with --chat-template, llama.cpp "
+        "with a GGUF file whose template named rerank is right (a current llama.cpp writes it when it "
+        "converts a folder whose name contains qwen3-reranker)."
     ),
     "template-twice": (
         "Let one side alone write the template: template='server', or start the server without."
@@ -92,16 +93,13 @@ ADVICE: Mapping[str, str] = {
     ),
     "newline-lost": (
         "The template must end with </think> and two newlines. Jinja drops the last newline of a "
-        "file: write {{ '\\n\\n' }} there; or let this client write the template (token ids)."
+        "file: write {{ '\\n\\n' }} there."
     ),
     "think-missing": (
         "The template must end with <think>, two newlines, </think>, two newlines behind "
-        "'assistant'; SGLang's bundled one has no think block. Or let this client write it."
+        "'assistant'; SGLang's bundled one has no think block."
     ),
-    "template-differs": (
-        "Write the template as the model card's transformers example does, or let this client "
-        "write it."
-    ),
+    "template-differs": "Write the template as the model card's transformers example does.",
     # The head.
     "all-half": (
         "The classifier's head was not loaded: check --hf-overrides (classifier_from_token, "
@@ -148,10 +146,7 @@ ADVICE: Mapping[str, str] = {
         "database answers 500 where there is no key, and 400 to a wrong one."
     ),
     "nothing-scores": "docs/servers.md says how to start a server of each kind.",
-    "instruction-ignored": (
-        "Let this client write the template (template='client'), or take a server whose template "
-        "reads an instruction."
-    ),
+    "instruction-ignored": "Use a server whose template reads an instruction.",
     "control-tokens": (
         "This package breaks them up before it sends a text; other programs that send documents "
         "there must do so too, or a document can answer for the model."
@@ -185,6 +180,13 @@ ADVICE: Mapping[str, str] = {
 }
 """What to do about each code."""
 
+CLIENT_WRITES = "Or let this client write the template (template='client')."
+# What does not happen where this client writes the template.
+_OF_THE_SERVER = {
+    *("template-missing", "newline-lost", "think-missing", "template-differs"),
+    "instruction-ignored",
+}
+
 
 def picture(
     area: Area,
@@ -194,9 +196,22 @@ def picture(
     *,
     status: Status = "problem",
     more: str = "",
+    client_can_write: bool = False,
 ) -> Finding:
-    """Return the finding of a code, with its advice; `more` is advice for this case alone."""
-    advice = " ".join(part for part in (more, ADVICE[code]) if part)
+    """
+    Return the finding of a code, with its advice.
+
+    Args:
+        area: See `Finding`.
+        check: See there.
+        code: See there.
+        found: See there.
+        status: See there.
+        more: Advice for this case alone.
+        client_can_write: Whether the server also takes prompts that this client wrote.
+    """
+    instead = CLIENT_WRITES if client_can_write and code in _OF_THE_SERVER else ""
+    advice = " ".join(part for part in (more, ADVICE[code], instead) if part)
     return Finding(area, check, status, found, advice, code)
 
 
