@@ -116,6 +116,7 @@ def test_what_llama_cpp_lacks_is_not_advised() -> None:
     # There this client cannot write the template.
     assert "template='client'" not in missing.advice + ignored.advice
     assert "GGUF file whose template named rerank is right" in missing.advice
+    assert "None" not in str(report)
 
 
 def test_a_wrong_template_that_this_client_does_not_use_is_a_warning() -> None:

