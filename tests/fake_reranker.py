@@ -59,7 +59,9 @@ class FakeReranker:
             raise answer
         return answer
 
-    async def post(self, path: str, body: dict[str, Any]) -> Any:
+    async def post(
+        self, path: str, body: dict[str, Any], read: Callable[[Any], Any] | None = None
+    ) -> Any:
         self.asked.append((path, body))
         method = self.paths.get(path, NOT_FOUND)
         if isinstance(method, Exception):
@@ -71,7 +73,7 @@ class FakeReranker:
             raise ServerError(f"http://h{path} answered 422: missing field {error}", 422) from None
         if self.usage and isinstance(answer, dict) and "tokens" not in answer:
             answer["usage"] = {"prompt_tokens": self.tokens, "total_tokens": self.tokens}
-        return answer
+        return answer if read is None else read(answer)
 
     def adopt(self, candidates: Sequence[Dialect]) -> bool:
         self.adopted.append([dialect.name for dialect in candidates])

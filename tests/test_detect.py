@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -317,9 +317,11 @@ async def test_an_accident_does_not_make_a_lesser_dialect_stick() -> None:
     server = FakeReranker({"/classify": accident, "/v1/rerank": "rerank"}, VLLM, template=True)
     post = server.post
 
-    async def recovering(path: str, body: dict[str, Any]) -> Any:
+    async def recovering(
+        path: str, body: dict[str, Any], read: Callable[[Any], Any] | None = None
+    ) -> Any:
         try:
-            return await post(path, body)
+            return await post(path, body, read)
         finally:
             if sum(asked == "/classify" for asked, _ in server.asked) == 2:  # the probe's two
                 server.paths["/classify"] = "classify"

@@ -26,7 +26,7 @@ from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.scorers.endpoint import Settings
 from qwen3_reranker.scorers.redaction import Redactor, Secret
 
-from scripted_server import VLLM, Reply, Request, ScriptedServer, relevance
+from scripted_server import MODEL, VLLM, Reply, Request, ScriptedServer, relevance
 
 KEY = "sk-5f0e8c1d2b7a"
 OTHER = "another-token-91c4"
@@ -357,3 +357,29 @@ def test_a_key_is_hidden_before_anything_is_cut(
     with pytest.raises(RerankerError) as caught:
         reranker.score(QUERY, ["one"])
     assert KEY[:5] not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["headers", "api_key", "http_client"])
+@pytest.mark.parametrize("value", ["index", "data", "probs", "true", "4821", "0000", "vllm", MODEL])
+def test_no_value_of_a_header_changes_a_successful_answer(
+    server: ScriptedServer, where: str, value: str
+) -> None:
+    headers = {"X-Task": value}
+    places: dict[str, dict[str, Any]] = {
+        "api_key": {"api_key": value},
+        "headers": {"headers": headers},
+        "http_client": {"http_client": httpx.AsyncClient(headers=headers)},
+    }
+    documents = [f"The river number {i} begins in the hills." for i in range(40)]
+    scores = [0.4821 + i / 10**6 for i in range(40)]
+    right = VLLM["POST", "/classify"]
+
+    def exact(request: Request) -> Reply:
+        if len(request.body["input"]) != len(scores):
+            return right(request)  # the probe
+        return Reply({"data": [{"index": i, "probs": [s]} for i, s in enumerate(scores)]})
+
+    server.always(exact)
+    with Reranker(base_url=server.url, max_retries=0, **places[where]) as reranker:
+        assert reranker.score(QUERY, documents) == scores
+        assert reranker.model == MODEL

@@ -17,7 +17,7 @@ from qwen3_reranker.scorers.dialects import Ask, Dialect, Owner, dialects, rows
 from qwen3_reranker.scorers.dialects.base import Text
 from qwen3_reranker.scorers.redaction import Secret
 from qwen3_reranker.scorers.server_client import ServerClient
-from qwen3_reranker.scorers.transport import Transport
+from qwen3_reranker.scorers.transport import Read, Transport
 
 __all__ = ["Answer", "Probed", "Server"]
 
@@ -218,22 +218,29 @@ class Server:
         ask = Ask(query, list(documents), instruction, served.model, served.labels)
         call = served.dialect.build(ask)
         started = perf_counter()
-        answer = await self.post(call.path or served.path, call.body)
-        seconds = perf_counter() - started
-        values = served.dialect.parse(answer, len(documents))
-        return Answer(values, served.dialect.usage(answer), answer, seconds)
+
+        def read(answer: Any) -> Answer:
+            seconds = perf_counter() - started
+            values = served.dialect.parse(answer, len(documents))
+            return Answer(values, served.dialect.usage(answer), answer, seconds)
+
+        found: Answer = await self.post(call.path or served.path, call.body, read)
+        return found
 
     async def get(self, path: str) -> Any:
         """Return the JSON answer of a path."""
         return await self._client.get(path)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the JSON answer of a path to a body."""
-        return await self._client.post(path, body)
+    async def post(self, path: str, body: Mapping[str, Any], read: Read | None = None) -> Any:
+        """Return what `read` finds in the JSON answer of a path to a body."""
+        return await self._client.post(path, body, read)
 
     async def _tokens(self, served: Route, **what: Any) -> list[Any]:
         body = {"model": served.model, "add_special_tokens": False, **what}
-        return rows(await self.post("/tokenize", body), "tokens")
+        tokens: list[Any] = await self.post(
+            "/tokenize", body, lambda answer: rows(answer, "tokens")
+        )
+        return tokens
 
     async def _about(self, path: str) -> dict[str, Any]:
         try:

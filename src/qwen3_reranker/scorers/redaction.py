@@ -123,6 +123,13 @@ class Redactor:
                 body = re.sub(pattern.encode(), b"***", body)
         return body
 
+    def strings(self, body: bytes) -> bytes:
+        """Return a JSON body with "***" for each secret in its strings; numbers stay as they are."""
+        return _STRING.sub(lambda found: b'"%b"' % self.body(found[1]), body)
+
+
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
 
 def _pattern(word: str) -> tuple[str, str]:
     """Return a part of `word` that no escaping changes, to look for first, and its pattern."""

@@ -10,7 +10,7 @@ from qwen3_reranker.scorers.address import Address
 from qwen3_reranker.scorers.detection.candidates import environment_key, withheld_key
 from qwen3_reranker.scorers.dialects import Dialect
 from qwen3_reranker.scorers.redaction import Secret
-from qwen3_reranker.scorers.transport import Transport, check_header
+from qwen3_reranker.scorers.transport import Read, Transport, check_header
 
 __all__ = ["ServerClient"]
 
@@ -80,14 +80,15 @@ class ServerClient:
         except ServerError as error:
             raise self._explained(error) from None
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the JSON answer of a path to a body; raises as `Transport.post` does."""
+    async def post(self, path: str, body: Mapping[str, Any], read: Read | None = None) -> Any:
+        """Return what `read` finds in the JSON answer of a path; raises as `Transport.post` does."""
         try:
             return await self._transport.post(
                 self.address.at(path),
                 body,
                 authorization=self._authorization,
                 seconds=self._seconds,
+                read=read,
             )
         except ServerError as error:
             raise self._explained(error) from None

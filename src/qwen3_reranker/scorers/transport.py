@@ -12,20 +12,22 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx
 import orjson
 
-from qwen3_reranker.errors import InputError, ServerError
+from qwen3_reranker.errors import AnswerError, InputError, ServerError
 from qwen3_reranker.scorers.redaction import Redactor, Secret
 from qwen3_reranker.scorers.responses import error_message, excerpt, is_too_large, retry_after
 
-__all__ = ["MAX_ANSWER", "RetryableError", "TooLargeError", "Transport", "check_header"]
+__all__ = ["MAX_ANSWER", "Read", "RetryableError", "TooLargeError", "Transport", "check_header"]
 
 T = TypeVar("T")
+Read = Callable[[Any], Any]
+"""Reads what is wanted from a JSON answer; raises `AnswerError` where it is not there."""
 
 MAX_ANSWER = 64 * 2**20
 """The most bytes of an answer that are read; eight times what a request may hold."""
@@ -146,23 +148,29 @@ class Transport:
         *,
         authorization: Secret | None = None,
         seconds: float,
+        read: Read | None = None,
     ) -> Any:
         """
-        Return the JSON answer to a body, in which "***" stands for secrets that it repeats.
+        Return what `read` finds in the JSON answer to a body.
+
+        A successful answer is read as it is. In every error "***" stands for the secrets that the
+        answer repeats.
 
         Args:
             url: The URL.
             body: What is sent as JSON; entries that are None are left out.
             authorization: The value of an Authorization header.
             seconds: The time for all of it, connecting and reading included.
+            read: Reads the answer; None returns all of it.
 
         Raises:
+            AnswerError: `read` raised it.
             RetryableError: No connection, no answer in time, 408, 429, a 5xx, a broken body.
             TooLargeError: 413, or an error that says that the request is too long.
             ServerError: Any other error, with the server's own message.
         """
         content = orjson.dumps({name: value for name, value in body.items() if value is not None})
-        return await self._send("POST", url, content, authorization, seconds)
+        return await self._send("POST", url, content, authorization, seconds, read)
 
     async def get(self, url: str, *, authorization: Secret | None = None, seconds: float) -> Any:
         """Return the JSON answer of a URL; arguments and errors are those of `post`."""
@@ -206,7 +214,7 @@ class Transport:
             redactor.text(headers.get("location", "")),
             redactor.text(headers.get("server", "")),
             retry_after(headers.get("retry-after")),
-            None if body is None else redactor.body(body),
+            body,
         )
 
     async def _send(
@@ -216,6 +224,7 @@ class Transport:
         content: bytes | None,
         authorization: Secret | None,
         seconds: float,
+        read: Read | None = None,
     ) -> Any:
         redactor = self._redactor(authorization)
         if self._client.is_closed:
@@ -241,7 +250,7 @@ class Transport:
             reason = redactor.text(str(error)) or type(error).__name__
             raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
         try:
-            return _parsed(answer, url)
+            return _parsed(answer, url, read, redactor)
         except ServerError as error:
             error.software = answer.software
             raise
@@ -249,14 +258,14 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came back, redacted; the body is None if it was too large to read."""
+    """What came back; all but the body is redacted, which is None if it was too large to read."""
 
     status: int
     phrase: str
     location: str
     software: str
     retry_after: float | None
-    body: bytes | None
+    body: bytes | None = field(repr=False)  # tracebacks with local variables show the repr
 
 
 def _credentials(client: httpx.AsyncClient, proxy: Secret | None) -> list[Secret]:
@@ -297,10 +306,10 @@ async def _read(response: httpx.Response) -> bytes | None:
     return b"".join(parts)
 
 
-def _parsed(answer: _Answer, url: str) -> Any:
-    """Return the JSON of an answer; raise what an error, or something else, means."""
-    status, body = answer.status, answer.body
-    if body is None:
+def _parsed(answer: _Answer, url: str, read: Read | None, redactor: Redactor) -> Any:
+    """Return what is read from a JSON answer; raise what an error, or something else, means."""
+    status = answer.status
+    if answer.body is None:
         raise ServerError(
             f"{url} answered with more than {MAX_ANSWER >> 20} MiB, which no scores need: is this "
             "a reranker?",
@@ -308,18 +317,21 @@ def _parsed(answer: _Answer, url: str) -> Any:
         )
     if 200 <= status < 300:
         try:
-            return json.loads(body)
+            return _found(answer.body, read)
         except (ValueError, RecursionError):
+            shown = excerpt(redactor.body(answer.body))
             raise RetryableError(
-                f"{url} answered with something that is not JSON: {excerpt(body)!r}", status
+                f"{url} answered with something that is not JSON: {shown!r}", status
             ) from None
+        except AnswerError as error:
+            raise AnswerError(_unreadable(answer.body, read, redactor, error)) from None
     if 300 <= status < 400:
         raise ServerError(
             f"{url} redirects to {answer.location!r}; this is not followed, for the key would go "
             "there too. Give that address as base_url if it is meant",
             status,
         )
-    reason = error_message(body) or answer.phrase
+    reason = error_message(redactor.body(answer.body)) or answer.phrase
     message = f"{url} answered {status}: {reason}"
     if status in _AGAIN:
         raise RetryableError(message, status, after=answer.retry_after)
@@ -330,6 +342,26 @@ def _parsed(answer: _Answer, url: str) -> Any:
     if status in (401, 403):
         message += ". Give the right api_key="
     raise ServerError(message, status)
+
+
+def _found(body: bytes, read: Read | None) -> Any:
+    answer = json.loads(body)
+    return answer if read is None else read(answer)
+
+
+def _unreadable(body: bytes, read: Read | None, redactor: Redactor, error: AnswerError) -> str:
+    """
+    Return the message of an error about an answer, without the secrets that the message quotes.
+
+    The message may end in the middle of a secret. So the answer is read once more, without them.
+    """
+    try:
+        _found(redactor.strings(body), read)
+    except AnswerError as redacted:
+        error = redacted
+    except (ValueError, RecursionError):
+        return "the answer cannot be read, and is not shown because it repeats a secret"
+    return redactor.text(str(error))
 
 
 def check_header(name: object, value: Secret, source: str) -> None:

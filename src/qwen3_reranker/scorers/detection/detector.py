@@ -196,17 +196,12 @@ class Detector:
     def _server_tokenizer(self) -> ServerTokenizer:
         async def encode(text: str) -> list[int]:
             body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-            ids = rows(await self._post("/tokenize", body), "tokens")
-            if not all(type(token) is int for token in ids):
-                raise AnswerError(f"/tokenize answered with no token ids: {ids!r:.200}")
+            ids: list[int] = await self._post("/tokenize", body, _token_ids)
             return ids
 
         async def decode(ids: list[int]) -> str:
-            answer = await self._post("/detokenize", {"model": self._model, "tokens": ids})
-            found = answer if isinstance(answer, dict) else {}
-            text = found.get("prompt", found.get("text"))
-            if not isinstance(text, str):
-                raise AnswerError(f"/detokenize answered with no text: {answer!r:.200}")
+            body = {"model": self._model, "tokens": ids}
+            text: str = await self._post("/detokenize", body, _plain_text)
             return text
 
         return ServerTokenizer(encode, decode)
@@ -327,6 +322,21 @@ class Detector:
             tokenizer=writer.builder is not None,
         )
         return tuple(text for text in (unknown, self._ambiguity(server_info)) if text)
+
+
+def _token_ids(answer: Any) -> list[int]:
+    ids = rows(answer, "tokens")
+    if not all(type(token) is int for token in ids):
+        raise AnswerError(f"/tokenize answered with no token ids: {ids!r:.200}")
+    return ids
+
+
+def _plain_text(answer: Any) -> str:
+    found = answer if isinstance(answer, dict) else {}
+    text = found.get("prompt", found.get("text"))
+    if not isinstance(text, str):
+        raise AnswerError(f"/detokenize answered with no text: {answer!r:.200}")
+    return text
 
 
 def _right(tried: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:
