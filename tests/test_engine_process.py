@@ -17,6 +17,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -43,6 +44,7 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.embedded import engine as engine_module
 from qwen3_reranker.embedded import engine_process, interpreter
+from qwen3_reranker.embedded.client import EngineClient
 from qwen3_reranker.embedded.protocol import Decoder, Frame, frame
 from qwen3_reranker.probe import sigmoid
 
@@ -378,6 +380,139 @@ def test_what_is_no_engine_is_an_error(tmp_path: Path) -> None:
     assert not children()
 
 
+def test_the_log_of_every_failed_start_is_kept(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine_module, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reranker = make_reranker(engine_args={"refuse": "CUDA out of memory"})
+    for _ in range(10):
+        with pytest.raises(EngineError) as caught:
+            reranker.warm_up()
+        [log] = re.findall(r"\(log: (.*)\)", str(caught.value))
+        wait_until(lambda: not children())
+        assert "CUDA out of memory" in Path(log).read_text()
+
+
+def test_logs_are_kept_for_a_week(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    refusing = make_reranker(engine_args={"refuse": "no"})
+    for _ in range(2):
+        with pytest.raises(EngineError):
+            refusing.warm_up()
+    wait_until(lambda: len(list(tmp_path.glob("qwen3-reranker-*/failed"))) == 2)
+    old, recent = tmp_path.glob("qwen3-reranker-*/failed")
+    os.utime(old, (time.time() - 8 * 86_400,) * 2)
+    reranker = make_reranker()
+    reranker.warm_up()
+    running = engine_of(reranker).running.client.log
+    os.utime(running, (1, 1))
+    wait_until(lambda: not old.parent.exists())
+    assert recent.exists()
+    assert running.exists()
+
+
+def test_a_failing_listener_does_not_end_the_start(
+    make_reranker: MakeReranker, caplog: pytest.LogCaptureFixture
+) -> None:
+    reranker = make_reranker()
+    for error in (BrokenPipeError("planted"), ValueError("planted")):
+
+        def listener(stage: str, error: Exception = error) -> None:
+            raise error
+
+        background.run(engine_of(reranker).start(on_stage=listener))
+        process_of(reranker).kill()
+        wait_until(lambda: engine_of(reranker).running.client.reason)
+    assert "planted" in caplog.text
+
+
+def test_a_frame_that_cannot_be_used_answers_all_who_wait(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = make_reranker()
+
+    def fail(*_: object) -> str:
+        raise KeyError("planted")
+
+    monkeypatch.setattr(EngineClient, "_receive", fail)
+    with pytest.raises(EngineError, match="cannot be used: KeyError"):
+        reranker.warm_up()
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, 40])
+def test_the_signal_that_ended_the_process_is_named(
+    make_reranker: MakeReranker, number: int
+) -> None:
+    reranker = make_reranker(engine_args={"step_seconds": 600})
+    reranker.warm_up()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reranker.score, "q", ["a"])
+        wait_until(lambda: engine_of(reranker).running.client._waiting)
+        process_of(reranker).send_signal(number)
+        words = "SIGABRT" if number == signal.SIGABRT else "signal 40"
+        assert f"was ended by {words}" in str(call.exception(30))
+
+
+def test_vllms_pointer_to_the_log_is_followed(make_reranker: MakeReranker) -> None:
+    # vLLM 0.32's EngineDeadError
+    words = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+    with pytest.raises(EngineError, match=r"the root cause\.\n(?s:.*)raise RuntimeError"):
+        make_reranker(engine_args={"refuse": words}).warm_up()
+
+
+def test_a_token_that_the_tail_of_the_log_cuts_is_not_shown(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_reranker.embedded.client._TAIL", 30)
+    reranker = make_reranker(engine_args={"hf_token": "hf_aBcDeFgHiJkL"})
+    reranker.warm_up()
+    client = engine_of(reranker).running.client
+    client.log.write_text("before\naccess with hf_aBcDeFgHiJkL\n" + "x" * 22 + "\n")
+    assert client._last_words() == ["x" * 22]
+
+
+def test_an_upgraded_package_is_noticed(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_reranker.embedded.protocol.VERSION", 99)
+    with pytest.raises(EngineError, match="was upgraded while the program ran, so restart"):
+        make_reranker().warm_up()
+
+
+def test_a_temporary_folder_that_is_gone_is_named(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = make_reranker()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(EngineError, match=r"cannot be started.*TMPDIR.*/nowhere"):
+        reranker.warm_up()
+
+
+def test_no_documents_ask_nothing_of_the_engine(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker()
+    assert reranker.score("q", []) == []
+    reranker.warm_up()
+    engine = engine_of(reranker)
+    assert background.run(engine.encode(engine.running, [])) == []
+    assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
+
+
+def test_a_start_may_be_silent_for_longer_than_a_request(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(timeout=1, variables={"FAKE_VLLM_IMPORT_SECONDS": "600"})
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reranker.warm_up)
+        wait_until(children)
+        [process] = children()
+        process.suspend()
+        time.sleep(3)  # the silence that is meant
+        assert not call.done()
+        reranker.close()
+        assert isinstance(call.exception(30), ClosedError)
+
+
 # Closing
 
 
@@ -506,15 +641,22 @@ def session(pid: int) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
-def test_a_killed_program_leaves_no_engine(make_python: MakePython, number: int) -> None:
+def test_a_killed_program_leaves_no_engine(
+    make_python: MakePython, tmp_path: Path, number: int
+) -> None:
     python = make_python()
-    program = run_program(python, "reranker.warm_up(); print('READY'); time.sleep(600)")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    code = f"import tempfile; tempfile.tempdir = {str(temporary)!r}"
+    program = run_program(python, f"{code}; reranker.warm_up(); print('READY'); time.sleep(600)")
     assert program.stdout is not None
     assert program.stdout.readline() == "READY\n"
     assert len(session(program.pid)) == 2
+    assert list(temporary.iterdir())
     program.send_signal(number)
     program.communicate(timeout=30)
     wait_until(lambda: not session(program.pid), 5)
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -595,6 +737,37 @@ def test_a_fork_before_the_start_has_an_engine_of_its_own(make_reranker: MakeRer
     assert reranker.score("q", ["a"]) == right
 
 
+def test_a_reranker_from_before_the_fork_shares_its_engine_with_an_equal_one(
+    make_reranker: MakeReranker,
+) -> None:
+    reranker = make_reranker()
+    engine = engine_of(reranker)
+    settings: dict[str, Any] = {"check": False, "engine_python": engine.settings.python}
+    assert in_fork(lambda: engine_of(Reranker("demo", **settings)) is engine) == "True"
+    reranker.warm_up()
+    assert in_fork(lambda: engine_of(Reranker("demo", **settings)) is engine) == "False"
+
+
+def test_a_fork_beside_the_start_gets_no_socket(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    real = subprocess.Popen
+
+    def sockets() -> int:
+        return sum(link.is_socket() for link in Path("/proc/self/fd").iterdir())
+
+    def popen(*args: Any, **options: Any) -> Any:
+        if "pass_fds" in options:
+            before = sockets()
+            found.append(in_fork(lambda: before - sockets()))
+        return real(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    make_reranker().warm_up()
+    assert found == ["2"]
+
+
 def in_fork(action: Callable[[], object]) -> str:
     """Return what the action returns, or its error, in a forked child."""
     read, write = os.pipe()
@@ -639,7 +812,9 @@ def test_engine_python(
 
 def test_windows_has_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(MissingDependencyError, match="no build for Windows: give base_url="):
+    with pytest.raises(
+        MissingDependencyError, match="no wheels for Windows: use engine='transformers'"
+    ):
         interpreter.find_engine_python(None)
 
 
@@ -650,6 +825,42 @@ def test_another_interpreter_gets_no_paths_of_this_one(
     environment = interpreter.engine_environment
     assert environment(sys.executable, tmp_path)["PYTHONPATH"] == "/mine"
     assert "PYTHONPATH" not in environment("/other/python", tmp_path)
+
+
+def test_another_name_of_this_interpreter_keeps_its_paths(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    (tmp_path / "bin").mkdir()
+    name, other = tmp_path / "bin" / "python3.x", tmp_path / "other"
+    for link in (name, other):
+        link.symlink_to(sys.executable)
+    (tmp_path / "bin" / "pyvenv.cfg").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    (tmp_path / "bin" / "python").symlink_to(name)
+    assert interpreter.engine_environment(str(name), tmp_path)["PYTHONPATH"] == "/mine"
+    # The same program, in another virtual environment.
+    assert "PYTHONPATH" not in interpreter.engine_environment(str(other), tmp_path)
+
+
+def test_the_compile_cache_needs_a_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    environment = interpreter.engine_environment(sys.executable, tmp_path)
+    assert Path(environment["TORCHINDUCTOR_CACHE_DIR"]).is_dir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    environment = interpreter.engine_environment(sys.executable, tmp_path)
+    assert "TORCHINDUCTOR_CACHE_DIR" not in environment
+
+
+def test_a_frozen_program_is_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(interpreter.PYTHON_VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(interpreter, "installed_engine", lambda: None)
+    with pytest.raises(MissingDependencyError, match="frozen.*engine_python="):
+        interpreter.find_engine_python(None)
 
 
 # What is said, and what is refused
@@ -710,12 +921,31 @@ def test_a_model_that_is_no_reranker_is_refused(make_reranker: MakeReranker) -> 
     assert other.score("q", ["a"]) == [sigmoid(0.25)]
 
 
+def test_a_refused_model_is_tried_again_when_its_files_have_changed(
+    make_python: MakePython, tmp_path: Path
+) -> None:
+    from checkpoints import copy_demo
+
+    folder = copy_demo(tmp_path / "model")
+    args = {"same_logit": 0.25}
+    with Reranker(str(folder), engine_python=make_python(), engine_args=args) as reranker:
+        for start in (True, False):
+            stages: list[str] = []
+            with pytest.raises(CheckpointError, match="does not score"):
+                background.run(engine_of(reranker).start(on_stage=stages.append))
+            assert bool(stages) == start
+        os.utime(folder / "model.safetensors", (1, 1))
+        with pytest.raises(CheckpointError, match="does not score"):
+            background.run(engine_of(reranker).start(on_stage=stages.append))
+        assert stages
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"engine_args": {"data_parallel_size": 2}}, "data_parallel_size=2: one engine on several"),
         ({"engine_args": {"dtype": object()}}, r"engine_args\['dtype'\] is a object"),
-        ({"timeout": 0}, "timeout=0"),
+        ({"timeout": 0.5}, "timeout=0.5: give a number of seconds, 1 or more"),
         (
             {"base_url": "http://x", "check": False, "quiet": True},
             "check=, quiet= only an embedded engine",

@@ -88,8 +88,10 @@ class Reranker:
             remote models are keyed by URL, model name and request settings, and are not
             invalidated when the weights behind the name change. Several servers that differ, such as
             in `max_length`, are not cached. A `scorer` needs a `fingerprint`.
-        **server: `timeout` in seconds: without `base_url`, a busy engine process that gives no
-            sign of life for so long is ended (60). With `base_url`, see `ServerOptions`:
+        **server: `timeout` in seconds. Without `base_url` it bounds the silence of a busy engine
+            process, which is ended when it gives no sign of life for so long (60; at least 1, and
+            a start always gets at least 60); an engine that computes gives these signs, so
+            `timeout` does not limit a call. With `base_url`, see `ServerOptions`:
             `api_key`, `dialect`, `template`, `tokenizer`, `timeout`, `max_concurrency`,
             `max_retries`, `headers`, `verify`, `proxy`, `http_client`, `on_unsupported`.
 

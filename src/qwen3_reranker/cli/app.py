@@ -113,8 +113,12 @@ def _end_interrupted() -> NoReturn:
     End the process at once, with exit code 130.
 
     An orderly exit would wait for threads, of which one may be starting an engine, and report
-    tasks that nobody waits for any more. An engine's process ends when this one is gone.
+    tasks that nobody waits for any more. Engine processes and their files go first.
     """
     say("interrupted")
+    # Only a program that has loaded this module can have started an engine.
+    client = sys.modules.get("qwen3_reranker.embedded.client")
+    if client is not None:
+        client.kill_all()
     sys.stdout.flush()
     os._exit(_INTERRUPTED)

@@ -26,13 +26,18 @@ from qwen3_reranker.embedded.interpreter import engine_environment
 from qwen3_reranker.errors import EngineError
 from qwen3_reranker.scorers.redaction import Redactor, Secret
 
-__all__ = ["PROGRAM", "EngineClient"]
+__all__ = ["PROGRAM", "EngineClient", "kill_all"]
 
 PROGRAM = Path(__file__).with_name("engine_process.py")
 # So many seconds vLLM's worker processes (tensor parallelism) get to end by themselves.
 _GRACE = 5.0
 # Seconds in which a killed process is gone.
 _KILLED = 10.0
+# Seconds without a sign of life that a start gets at least: an import can hold the GIL that long.
+_START_TIMEOUT = 60.0
+_PREFIX = "qwen3-reranker-"
+# Marks the folder of a failed engine, whose log is kept for so many seconds.
+_KEPT, _KEPT_FOR = "failed", 7 * 86_400.0
 # Lines of the engine's log that an error shows, and the bytes at its end that are looked at.
 _LINES, _TAIL = 10, 16_384
 _UNIMPORTANT = re.compile(r"\s*$|(\(.*?\) )?(INFO|DEBUG) ")
@@ -45,12 +50,12 @@ class EngineClient:
     Args:
         python: The interpreter that runs the process; it has vLLM.
         timeout: Seconds without a sign of life, while something is asked of the process, after
-            which it is ended.
+            which it is ended. A start gets at least 60.
         on_log: Called with the head of each log frame.
         token: The hub's access token, which errors must not show.
 
     Raises:
-        EngineError: The process cannot be started.
+        EngineError: The process cannot be started, or its files cannot be created.
 
     Attributes:
         log: The file that holds what the process printed.
@@ -76,14 +81,40 @@ class EngineClient:
         self._hello: asyncio.Future[protocol.Frame] = asyncio.get_running_loop().create_future()
         self._heard = True
         self._processes = 1
+        self._ready = False
+        self._keep_log = False
         self._reaping = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="qwen3-reranker-"))
+        with contextlib.ExitStack() as cleanup:
+            try:
+                self._process = self._spawn(python, cleanup)
+            except (OSError, RuntimeError) as error:
+                folder = tempfile.tempdir or os.environ.get("TMPDIR", "not set")
+                raise EngineError(
+                    f"the engine process cannot be started: {error} (TMPDIR, for its temporary "
+                    f"files: {folder})"
+                ) from error
+            cleanup.pop_all()
+        _running.add(self)
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks = [
+            asyncio.create_task(self._read()),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(asyncio.to_thread(_remove_old_logs, self._folder.parent)),
+        ]
+
+    def _spawn(self, python: str, cleanup: contextlib.ExitStack) -> subprocess.Popen[bytes]:
+        """Start the process; `cleanup` undoes what a failure leaves behind."""
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.log = self._folder / "engine.log"
         self.socket, theirs = socket.socketpair()
-        with theirs, self.log.open("wb") as log:
-            try:
-                self._process = subprocess.Popen(
-                    [python, str(PROGRAM), str(theirs.fileno())],
+        _sockets.update((self.socket, theirs))
+        cleanup.callback(self.socket.close)
+        cleanup.callback(_sockets.discard, self.socket)
+        try:
+            with theirs, self.log.open("wb") as log:
+                return subprocess.Popen(
+                    [python, str(PROGRAM), str(theirs.fileno()), str(self._folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -92,13 +123,8 @@ class EngineClient:
                     # The terminal's Ctrl-C is not for the engine, and the group ends as one.
                     process_group=0,
                 )
-            except OSError as error:
-                self.socket.close()
-                shutil.rmtree(self._folder, ignore_errors=True)
-                raise EngineError(f"the engine process cannot be started: {error}") from error
-        _running.add(self)
-        self._writer: asyncio.StreamWriter | None = None
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+        finally:
+            _sockets.discard(theirs)
 
     @property
     def pid(self) -> int:
@@ -106,8 +132,20 @@ class EngineClient:
         return self._process.pid
 
     async def hello(self) -> Mapping[str, Any]:
-        """Return what the process says of its vLLM and device, once that is imported."""
-        return (await self._hello).head
+        """
+        Return what the process says of its vLLM and device, once that is imported.
+
+        Raises:
+            EngineError: The process ended, or it belongs to another version of this package.
+        """
+        head = (await self._hello).head
+        if head.get("protocol") != protocol.VERSION:
+            raise EngineError(
+                f"the engine process speaks version {head.get('protocol')} of its protocol and this "
+                f"program version {protocol.VERSION}: qwen3-reranker was upgraded while the "
+                "program ran, so restart the program"
+            )
+        return head
 
     async def start(
         self, args: Mapping[str, Any], environment: Mapping[str, str]
@@ -115,6 +153,7 @@ class EngineClient:
         """Make the engine with these arguments and variables; return what it says of itself."""
         self._processes = process_count(args)
         answer = await self._ask({"type": "start", "args": args, "environment": environment})
+        self._ready = True
         return answer.head
 
     async def encode(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -171,10 +210,10 @@ class EngineClient:
 
     async def _read(self) -> None:
         """Hand out what the process sends, until it ends."""
-        reader, self._writer = await asyncio.open_connection(sock=self.socket)
         decoder = protocol.Decoder()
         words = ""
         try:
+            reader, self._writer = await asyncio.open_connection(sock=self.socket)
             while data := await reader.read(2**18):
                 self._heard = True
                 for frame in decoder.feed(data):
@@ -183,6 +222,8 @@ class EngineClient:
             words = f"the engine process failed: {error}"
         except OSError:
             pass
+        except Exception as error:  # noqa: BLE001  # those who wait must get an answer
+            words = f"an answer of the engine process cannot be used: {error!r}"
         await self._ended(words)
 
     def _receive(self, frame: protocol.Frame) -> str:
@@ -204,24 +245,28 @@ class EngineClient:
 
     async def _watch(self) -> None:
         """End a process that gives no sign of life, such as a stopped one."""
-        silent = 0
-        while silent <= 4:
+        silent, allowed = 0, self._timeout
+        while silent * self._timeout / 4 <= allowed:
             await asyncio.sleep(self._timeout / 4)
             # Counted, not timed: this process may have been stopped itself.
             asked = self._waiting or not self._hello.done()
             silent = 0 if self._heard or not asked else silent + 1
             self._heard = False
-        await self._ended(f"the engine process gave no sign of life for {self._timeout:g} s")
+            allowed = self._timeout if self._ready else max(self._timeout, _START_TIMEOUT)
+        await self._ended(f"the engine process gave no sign of life for {allowed:g} s")
 
     async def _ended(self, words: str) -> None:
         """Take note of the end of a process that nobody closed."""
         if self.reason is not None:
             return
         reason = words or _cause(await asyncio.to_thread(self._exit_code))
-        if not words or "root cause above" in words:
-            reason += "".join(f"\n{line}" for line in self._last_words())
+        if not words or "root cause" in words:  # vLLM's words for "see the log"
+            lines = await asyncio.to_thread(self._last_words)
+            reason += "".join(f"\n{line}" for line in lines)
+        # Before anybody sees the failure: whoever does closes this client at once.
+        self._keep_log = True
         self._fail(f"{reason}\n(log: {self.log})")
-        await asyncio.to_thread(self._reap, keep_log=True)
+        await asyncio.to_thread(self._reap)
         current = asyncio.current_task()
         for task in self._tasks:
             if task is not current:
@@ -248,13 +293,14 @@ class EngineClient:
                 answer.set_exception(EngineError(self.reason))
                 answer.exception()  # one that nobody awaits is no mistake
 
-    def _reap(self, *, keep_log: bool = False) -> None:
+    def _reap(self) -> None:
         """Kill the process group, reap the process, and remove its files."""
         with self._reaping:
             if self not in _running:
                 return
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
+            if not self._keep_log:  # at the socket's end the process removes its files
+                with contextlib.suppress(OSError):
+                    self.socket.shutdown(socket.SHUT_RDWR)
             deadline = time.monotonic() + (_GRACE if self._processes > 1 else 0)
             while _signal_group(self.pid, 0) and time.monotonic() < deadline:
                 self._process.poll()
@@ -263,15 +309,20 @@ class EngineClient:
             # Longer only if the kernel itself hangs, as a GPU's driver can.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILLED)
-            if keep_log:
+            if self._keep_log:
                 _remove_all_but(self.log)
             else:
                 shutil.rmtree(self._folder, ignore_errors=True)
             _running.discard(self)
+            _sockets.discard(self.socket)
 
     def _last_words(self) -> list[str]:
-        with contextlib.suppress(OSError):
-            text = self._redactor.text(self.log.read_bytes()[-_TAIL:].decode(errors="replace"))
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            start = max(0, log.seek(0, os.SEEK_END) - _TAIL)
+            log.seek(start)
+            lines = log.read().decode(errors="replace").splitlines()
+            # The first line may be cut, and begin with a part of the token.
+            text = self._redactor.text("\n".join(lines[1 if start else 0 :]))
             return [line for line in text.splitlines() if not _UNIMPORTANT.match(line)][-_LINES:]
         return []
 
@@ -280,7 +331,8 @@ def _cause(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "the engine process was killed (SIGKILL; the system does so if memory runs out)"
     if code is not None and code < 0:
-        return f"the engine process was ended by {signal.Signals(-code).name}"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"the engine process was ended by {names.get(-code, f'signal {-code}')}"
     return f"the engine process ended with exit code {code}"
 
 
@@ -300,22 +352,37 @@ def _remove_all_but(kept: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             elif path != kept:
                 path.unlink()
+        kept.with_name(_KEPT).touch()
+
+
+def _remove_old_logs(folder: Path) -> None:
+    """Remove the logs of engines that failed more than a week ago."""
+    with contextlib.suppress(OSError):
+        for mark in folder.glob(f"{_PREFIX}*/{_KEPT}"):
+            with contextlib.suppress(OSError):  # another user's
+                if time.time() - mark.stat().st_mtime > _KEPT_FOR:
+                    shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 _running: set[EngineClient] = set()
+# Both ends of the pairs, from their making on: the engine's until its process has it.
+_sockets: set[socket.socket] = set()
 
 
-def _at_exit() -> None:
+def kill_all() -> None:
+    """End all engine processes of this program, from any thread, and wait until they are gone."""
     for client in list(_running):
         client.kill()
 
 
 def _after_fork() -> None:
     """In a forked child: close the copies of the sockets, whose end tells the engine to go."""
-    for client in _running:
-        os.close(client.socket.detach())
+    for sock in _sockets:
+        with contextlib.suppress(OSError):  # closed already
+            os.close(sock.detach())
+    _sockets.clear()
     _running.clear()
 
 
-atexit.register(_at_exit)
+atexit.register(kill_all)
 background.after_fork(_after_fork)

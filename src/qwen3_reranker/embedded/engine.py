@@ -116,6 +116,7 @@ class Engine:
     Attributes:
         users: Those who hold it; kept by `acquire` and `release`.
         running: The process, if there is one that is ready.
+        pid: The id of the process that started the engine; None before the first start.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -123,12 +124,13 @@ class Engine:
         self.users: set[object] = set()
         self.running: Running | None = None
         self._model: Model | None = None
-        self._pid: int | None = None
+        self.pid: int | None = None
         self._starting: asyncio.Task[Running] | None = None
         self._announcement = Announcement("")
         self._waiting = 0
         self._closed = False
-        self._refused = ""
+        # The fingerprint of files that are no reranker's, and the error.
+        self._refused = ("", "")
         self._failures = 0
         self._failed_at = 0.0
         self._last_failure = ""
@@ -173,7 +175,7 @@ class Engine:
             return self.running
         if self._starting is None or self._starting.done():
             self._check_failures()
-            self._pid = os.getpid()
+            self.pid = os.getpid()
             self._announcement = Announcement(self.settings.model, quiet=quiet)
             self._starting = asyncio.create_task(self._start(self._announcement))
             # Nobody may be left to see its error.
@@ -217,7 +219,7 @@ class Engine:
     async def aclose(self) -> None:
         """End the process; calls that wait for scores get a `ClosedError`."""
         self._closed = True
-        if self._pid != os.getpid():
+        if self.pid != os.getpid():
             return
         if self._starting is not None:
             self._starting.cancel()
@@ -227,18 +229,16 @@ class Engine:
             await running.client.aclose()
 
     def _check(self) -> None:
-        if self._pid not in (None, os.getpid()):
+        if self.pid not in (None, os.getpid()):
             raise ForkError(
-                f"this reranker's engine belongs to process {self._pid}, and this is its fork "
+                f"this reranker's engine belongs to process {self.pid}, and this is its fork "
                 f"{os.getpid()}: make the Reranker in the child, or start it with spawn"
             )
         if self._closed:
             raise ClosedError("the reranker's engine is closed: make a new Reranker")
 
     def _check_failures(self) -> None:
-        """Raise what is known to fail again."""
-        if self._refused:
-            raise CheckpointError(self._refused)
+        """Raise what has failed repeatedly, for a while."""
         if self._failures <= _TOLERATED:
             return
         pause = min(_FIRST_PAUSE * 2 ** (min(self._failures, 20) - 3), _LONGEST_PAUSE)
@@ -258,6 +258,10 @@ class Engine:
         previous, self.running = self.running, None
         if previous is not None:  # it died while nobody asked it anything
             self._count_failure(previous.client.reason or "")
+        if self._refused[0]:
+            model = self._model = await asyncio.to_thread(Model.read, self.settings)
+            if model.fingerprint == self._refused[0]:
+                raise CheckpointError(self._refused[1])
         client = self._client(announcement)
         try:
             # While the process imports vLLM.
@@ -329,12 +333,13 @@ class Engine:
         rows = [margins[start : start + 3] for start in range(0, len(margins), 3)]
         outcome = Outcome.read(rows, None, logits=True)
         if not outcome.passed:
-            self._refused = (
+            words = (
                 f"{self.settings.model} does not score as a Qwen3 reranker: two questions with an "
                 f"obvious answer and two unrelated passages each got {outcome}. Give check=False "
                 "to use it nevertheless"
             )
-            raise CheckpointError(self._refused)
+            self._refused = (model.fingerprint, words)
+            raise CheckpointError(words)
 
 
 def acquire(settings: EngineSettings, user: object) -> Engine:
@@ -371,7 +376,13 @@ async def _abandon_starts() -> None:
         engine.abandon_start()
 
 
+def _after_fork() -> None:
+    """In a forked child: forget the engines whose processes are the parent's."""
+    for key, engine in list(_engines.items()):
+        if engine.pid is not None:
+            del _engines[key]
+
+
 _engines: dict[str, Engine] = {}
 background.on_interrupt.append(_abandon_starts)
-# In a forked child what is made anew shares no engine with the parent.
-background.after_fork(_engines.clear)
+background.after_fork(_after_fork)

@@ -1,8 +1,8 @@
 """
 The engine process: runs vLLM's LLMEngine for the package that started it.
 
-Run as a file, `python engine_process.py FD`, by an interpreter that has vLLM; FD is the inherited
-end of a socket pair. It uses the standard library, vLLM and `protocol.py` beside it, and nothing
+Run as a file, `python engine_process.py FD FOLDER`, by an interpreter that has vLLM; FD is the
+inherited end of a socket pair, and FOLDER is removed when the other end is gone. It uses the standard library, vLLM and `protocol.py` beside it, and nothing
 else of this package, so that vLLM may live in an environment of its own.
 
 The end of the other side's socket, however it comes about, ends this process and all that it
@@ -12,9 +12,11 @@ loads a model or computes, and so that the package never waits for a full socket
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib.util
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -42,6 +44,8 @@ else:
 # While there is work a sign of life goes out as often (seconds), so that a process that was
 # stopped is told from one that computes.
 _SIGN_OF_LIFE = 0.25
+# Seconds that vLLM's worker processes (tensor parallelism) get to end by themselves.
+_GRACE = 5.0
 # The words in vLLM's log (0.27 to 0.32) that tell how far a start has come.
 _STAGES = {
     "Starting to load model": "load",
@@ -56,17 +60,19 @@ class Connection:
 
     Args:
         sock: The inherited end of the socket pair.
+        folder: The package's folder for this process, removed when the socket ends; None leaves it.
 
     Attributes:
         inbox: The frames received.
         busy: Whether signs of life are sent.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, folder: str | None = None) -> None:
         sock.setblocking(False)  # noqa: FBT003
         self.inbox: SimpleQueue[protocol.Frame] = SimpleQueue()
         self.busy = True
         self._sock = sock
+        self._folder = folder
         self._unsent = bytearray()
         self._sent_at = time.monotonic()
         self._lock = threading.Lock()
@@ -126,17 +132,39 @@ class Connection:
                 return
         except BlockingIOError:
             return
-        except (OSError, protocol.ProtocolError):
-            traceback.print_exc()
+        except OSError:
+            pass  # an end with something unread
+        except protocol.ProtocolError:
+            _print_exception()
+            leave()  # the package is there, and reads the log
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         leave()
 
 
 def leave() -> None:
     """End this process, and in its process group what it started."""
-    if os.getpgrp() == os.getpid() and not _workers:
+    if _workers:
+        with contextlib.suppress(Exception):
+            _end_workers()
+    if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
-    # vLLM's own worker processes end when this one does, and clean up behind them.
     os._exit(0)
+
+
+def _end_workers() -> None:
+    """Give vLLM's own worker processes a few seconds to clean up behind them."""
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + _GRACE
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+
+
+def _print_exception() -> None:
+    with contextlib.suppress(OSError):  # the disk may be full
+        traceback.print_exc()
 
 
 _workers = False
@@ -238,6 +266,8 @@ class Engine:
                 self._fail(number, f"{type(error).__name__}: {error}")
                 return
             query.unfinished.add(name)
+        if not prompts:
+            self._complete(number, query)
 
     def _take(self, output: Any) -> None:
         """Keep one finished prompt's logits; the last one completes its query."""
@@ -253,10 +283,13 @@ class Engine:
             return
         query.rows[int(place)] = output.outputs.data.flatten().tolist()
         if not query.unfinished:
-            del self._queries[int(number)]
-            body = array("d", [value for row in query.rows for value in row]).tobytes()
-            width = len(query.rows[0])
-            self._connection.send({"type": "result", "id": int(number), "width": width}, body)
+            self._complete(int(number), query)
+
+    def _complete(self, number: int, query: Query) -> None:
+        del self._queries[number]
+        body = array("d", [value for row in query.rows for value in row]).tobytes()
+        width = len(query.rows[0]) if query.rows else 1
+        self._connection.send({"type": "result", "id": number, "width": width}, body)
 
     def _fail(self, number: int, error: str) -> None:
         self._abort(number)
@@ -314,14 +347,14 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path != folder]
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
-    connection = Connection(sock)
+    connection = Connection(sock, sys.argv[2])
     try:
         engine = Engine(connection)
         engine.start()
         engine.run()
     except BaseException as error:  # noqa: BLE001  # the package is told of every end
-        traceback.print_exc()
         connection.send({"type": "failed", "error": f"{type(error).__name__}: {error}"})
+        _print_exception()
         connection.wait_until_sent(5)
         leave()
 

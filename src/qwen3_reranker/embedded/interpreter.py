@@ -56,11 +56,18 @@ def find_engine_python(engine_python: str | None) -> str:
                 "that has vLLM, such as /opt/vllm/bin/python"
             )
         return os.path.abspath(found)  # noqa: PTH100  # a link that resolves is another interpreter
-    if importlib.util.find_spec("vllm") is not None:
+    # The executable of a frozen program (PyInstaller and the like) is the program itself.
+    frozen = getattr(sys, "frozen", False)
+    if not frozen and importlib.util.find_spec("vllm") is not None:
         return sys.executable
     engine = installed_engine()
     if engine is not None:
         return str(engine.python)
+    if frozen:
+        raise MissingDependencyError(
+            f"this program is frozen, and {sys.executable} is no Python interpreter that can run "
+            f"vLLM: give engine_python= or {PYTHON_VARIABLE}, the path of one that has it"
+        )
     raise MissingDependencyError(
         "the embedded engine needs vLLM. `qwen3-reranker install-engine` installs it into a "
         "private environment (pip install 'qwen3-reranker[cli]' brings the command). Or install "
@@ -82,17 +89,45 @@ def engine_environment(python: str, folder: Path) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "INFO",  # into the engine's log file
         # A fork of a process with threads can hang.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        # torch's default is in /tmp, which a reboot empties. VLLM_CACHE_ROOT is kept by default.
-        "TORCHINDUCTOR_CACHE_DIR": str(_user_cache() / "torchinductor"),
+        **_compile_cache(),
         **os.environ,
         "TMPDIR": str(folder),
     }
-    if python != sys.executable:
+    if not _is_running_interpreter(python):
         # They name this interpreter's packages, which another one may not be able to load.
         environment.pop("PYTHONPATH", None)
         environment.pop("PYTHONHOME", None)
     return environment
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "qwen3-reranker").expanduser()
+def _compile_cache() -> dict[str, str]:
+    """Return torch's variable for a cache that survives a reboot, if there is a place for one."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return {}
+    # Unlike Path's method, os.path.expanduser returns "~" where there is no home directory.
+    home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
+    folder = Path(home, "qwen3-reranker", "torchinductor")
+    try:
+        if folder.is_absolute():
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    return {"TORCHINDUCTOR_CACHE_DIR": str(folder)} if os.access(folder, os.W_OK) else {}
+
+
+def _is_running_interpreter(python: str) -> bool:
+    """Return whether this path is another name of the running interpreter, with its packages."""
+    try:
+        same = Path(python).samefile(sys.executable)
+    except OSError:
+        return False
+    return same and _virtual_environment(python) == _virtual_environment(sys.executable)
+
+
+def _virtual_environment(python: str) -> Path | None:
+    """Return the folder of pyvenv.cfg, which Python looks for beside its executable and above."""
+    folder = Path(python).parent
+    for place in (folder, folder.parent):
+        if (place / "pyvenv.cfg").is_file():
+            return place.resolve()
+    return None

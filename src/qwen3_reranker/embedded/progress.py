@@ -70,7 +70,11 @@ class Announcement:
         if stage != self._stage:
             self._stage = stage
             for listener in self.listeners:
-                listener(stage)
+                try:
+                    listener(stage)
+                except Exception:
+                    # The start goes on: others may wait for it.
+                    _logger.exception("the listener for the stages of a start failed")
 
     def _announce(self, log: Path, compiles: bool) -> None:
         compiling = "the first start compiles for about a minute; " if compiles else ""

@@ -43,7 +43,8 @@ class EmbeddedScorer(Scorer):
         engine_python: The interpreter whose vLLM is used; None looks for one.
         check: Whether the model is first asked two questions with obvious answers.
         quiet: Whether a slow start is not announced on standard error.
-        timeout: Seconds without a sign of life after which a busy engine process is ended.
+        timeout: Seconds, 1 or more, without a sign of life after which a busy engine process is
+            ended. A start gets at least 60. It does not limit a call.
 
     Raises:
         InputError: An argument cannot be used.
@@ -61,8 +62,8 @@ class EmbeddedScorer(Scorer):
         quiet: bool = False,
         timeout: float = 60.0,
     ) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise InputError(f"timeout={timeout!r}: give a number of seconds above 0")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 1:
+            raise InputError(f"timeout={timeout!r}: give a number of seconds, 1 or more")
         if engine not in ("auto", "vllm", "transformers"):
             raise InputError(f"engine={engine!r}: give 'auto', 'vllm' or 'transformers'")
         backend = _default_backend(quiet=quiet) if engine == "auto" else engine
@@ -90,6 +91,8 @@ class EmbeddedScorer(Scorer):
         self._release.atexit = False
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if not texts:
+            return Scores([], [])
         running = await self._engine.start(quiet=self._quiet)
         if len(texts) <= _PART:
             return await self._score_part(running, query, texts, instruction)
