@@ -104,22 +104,31 @@ def test_in_the_doctor(path: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["rerank", "doctor"])
-def test_in_an_engines_start(tmp_path: Path, command: str) -> None:
+def test_in_an_engines_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     # vLLM's place is taken by one that never has started; it says when it is asked.
-    (tmp_path / "vllm").mkdir()
-    (tmp_path / "vllm" / "__init__.py").write_text(
+    packages, temporary = tmp_path / "packages", tmp_path / "temporary"
+    for folder in (packages / "vllm", packages / "vllm-0.32.0.dist-info", temporary):
+        folder.mkdir(parents=True)
+    (packages / "torch.py").touch()
+    (packages / "vllm" / "__init__.py").write_text(
         f"import pathlib, time\npathlib.Path({str(tmp_path / 'started')!r}).touch()\ntime.sleep(60)\n"
     )
-    installed = tmp_path / "vllm-0.32.0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
+    (packages / "vllm-0.32.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     (tmp_path / "a.txt").write_text("one\n", "utf-8")
+    monkeypatch.setenv("QWEN3_RERANKER_ENGINE_PYTHON", str(python))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     arguments = (
         ["q", str(tmp_path / "a.txt"), "--model", "demo"] if command == "rerank" else ["demo"]
     )
-    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[0] = 'qwen3-reranker'; "
-    start += "from qwen3_reranker.cli import main; main()"
-    check(*interrupted("-c", start, command, *arguments, when=(tmp_path / "started").exists))
+    start = ("-m", "qwen3_reranker", command)
+    check(*interrupted(*start, *arguments, when=(tmp_path / "started").exists))
+    # Nor is anything left behind.
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(
