@@ -22,6 +22,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails
 
 from qwen3_reranker.checkpoint import locate
+from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.ranking import Hit, validate_limits
@@ -47,7 +48,7 @@ def _setting(default: Any = None, *, hidden: bool = False) -> Any:
     return Field(default=default, frozen=True, exclude=hidden, repr=not hidden)
 
 
-class Adapter(BaseModel):
+class Adapter(BaseModel, ClosesAtExit):
     """
     Settings, a reranker made from them or handed in, and its lifetime.
 
@@ -195,11 +196,7 @@ class Adapter(BaseModel):
         return self._reranker.describe()
 
     async def adescribe(self) -> str:
-        """
-        Async version of `describe()`: describe the active backend, with the same errors.
-
-        Cancelling the awaiting task cancels a detection that it started.
-        """
+        """Async version of `describe()`: same text and errors; cancelling ends a detection."""
         return await self._reranker.adescribe()
 
     def close(self) -> None:
@@ -215,18 +212,6 @@ class Adapter(BaseModel):
         """
         if self.reranker is None:
             await self._reranker.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
         """

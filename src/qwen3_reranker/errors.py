@@ -8,6 +8,7 @@ Every error says what went wrong, with the value, and what to do. All derive fro
 from __future__ import annotations
 
 __all__ = [
+    "SCORING_FAILURES",
     "AnswerError",
     "CheckpointError",
     "ClosedError",
@@ -109,3 +110,7 @@ class EventLoopError(RerankerError, RuntimeError):
 
 class ForkError(RerankerError):
     """An engine was used in a forked child of the process that started it."""
+
+
+SCORING_FAILURES = (EngineError, PromptTooLongError, ScoreError, ServerError)
+"""The errors after which `on_error="keep_order"` keeps the order; wrong arguments always raise."""

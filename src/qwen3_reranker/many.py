@@ -16,7 +16,7 @@ from qwen3_reranker import background
 from qwen3_reranker.ranking import Hit, Work
 from qwen3_reranker.scorers.base import Scores
 
-__all__ = ["Asked", "ain_order", "counted", "in_order"]
+__all__ = ["Asked", "Begin", "ain_order", "counted", "in_order"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
 from qwen3_reranker.prompt import check_unicode
@@ -17,6 +18,7 @@ __all__ = [
     "checked",
     "hits_of",
     "rank",
+    "ranking_within",
     "unscored",
     "validate_limits",
     "validate_query",
@@ -183,3 +185,11 @@ def hits_of(
         stacklevel=3,
     )
     return unscored(work, found, top_n)
+
+
+def ranking_within(
+    top_n: int | None, min_score: float | None
+) -> Callable[[Work, Scores | Exception], list[Hit]]:
+    """Return `hits_of` with these limits; raise `InputError` if they cannot be used."""
+    validate_limits(top_n, min_score)
+    return partial(hits_of, top_n=top_n, min_score=min_score)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from concurrent.futures import Future
-from functools import partial
-from types import TracebackType
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from qwen3_reranker import background
-from qwen3_reranker.errors import (
-    ClosedError,
-    EngineError,
-    InputError,
-    PromptTooLongError,
-    ScoreError,
-    ServerError,
-)
-from qwen3_reranker.many import Asked, ain_order, counted, in_order
+from qwen3_reranker.closing import ClosesAtExit
+from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, InputError
+from qwen3_reranker.many import Asked, Begin, ain_order, counted, in_order
 from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.ranking import Hit, Work, hits_of, validate_limits, validate_query
+from qwen3_reranker.ranking import Hit, Work, ranking_within, validate_query
 from qwen3_reranker.scorers.base import Scorer, Scores
 from qwen3_reranker.scorers.cache import ScoreCache
 from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
@@ -41,11 +24,8 @@ __all__ = ["DEFAULT_MODEL", "Reranker"]
 Pair = tuple[str, Sequence[str]]
 """A query with its documents."""
 
-# What `on_error="keep_order"` survives: failures of the work, not of the settings.
-_SURVIVED = (EngineError, PromptTooLongError, ScoreError, ServerError)
 
-
-class Reranker:
+class Reranker(ClosesAtExit):
     """
     Scores documents for a query with a Qwen3 reranker, and ranks them.
 
@@ -124,13 +104,8 @@ class Reranker:
         if on_error not in ("raise", "keep_order"):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
         settings |= {"model": model, "base_url": base_url, "max_length": max_length}
-        # Those that have a default count as given only if they differ from it.
-        settings |= {"engine_python": engine_python, "check": None if check else False}
-        settings |= {
-            "quiet": True if quiet else None,
-            "engine": None if engine == "auto" else engine,
-        }
-        self._scorer = make_scorer(scorer, cache, **settings)
+        settings |= {"engine": engine, "engine_python": engine_python}
+        self._scorer = make_scorer(scorer, cache, check=check, quiet=quiet, **settings)
         self._on_error = on_error
         self._closed = False
         self.instruction = instruction
@@ -170,9 +145,9 @@ class Reranker:
             ServerError: The server failed, or is none that can be used.
             ScoreError: The answer was not one probability a document.
         """
-        work = self._prepare(query, documents, top_n, min_score)
-        scores = background.run(self._try(query, work, instruction)) if work.texts else _NONE
-        return hits_of(work, scores, top_n=top_n, min_score=min_score)
+        finish = ranking_within(top_n, min_score)
+        work = self._prepare(query, documents)
+        return finish(work, background.run(self._try(query, work, instruction)))
 
     async def arerank(
         self,
@@ -189,17 +164,16 @@ class Reranker:
         Takes the same arguments, returns the same hits and raises the same errors. Cancelling the
         awaiting task takes its requests out of the engine.
         """
-        work = self._prepare(query, documents, top_n, min_score)
-        scores = await background.arun(self._try(query, work, instruction)) if work.texts else _NONE
-        return hits_of(work, scores, top_n=top_n, min_score=min_score)
+        finish = ranking_within(top_n, min_score)
+        work = self._prepare(query, documents)
+        return finish(work, await background.arun(self._try(query, work, instruction)))
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
         """Return P(yes) of each document in [0, 1], in input order; blank ones get 0.0."""
         work = self._prepare(query, documents)
-        scores = background.run(self._score(query, work, instruction)) if work.texts else _NONE
-        return work.spread(scores.values)
+        return work.spread(background.run(self._score(query, work, instruction)).values)
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -211,10 +185,8 @@ class Reranker:
         requests out of the engine.
         """
         work = self._prepare(query, documents)
-        scores = (
-            await background.arun(self._score(query, work, instruction)) if work.texts else _NONE
-        )
-        return work.spread(scores.values)
+        scoring = self._score(query, work, instruction)
+        return work.spread((await background.arun(scoring)).values)
 
     def rerank_iter(
         self,
@@ -246,10 +218,8 @@ class Reranker:
                 it is raised after the results of the pairs before it; what is being scored then
                 is cancelled.
         """
-        validate_limits(top_n, min_score)
-        begin = self._begin(instruction)
-        finish = partial(hits_of, top_n=top_n, min_score=min_score)
-        return in_order(pairs, self._prepare_pair, begin, finish)
+        finish = ranking_within(top_n, min_score)
+        return in_order(pairs, self._prepare_pair, self._begin(instruction), finish)
 
     def arerank_iter(
         self,
@@ -264,10 +234,8 @@ class Reranker:
 
         `pairs` may also be an async iterable, which is iterated in one task on the caller's loop.
         """
-        validate_limits(top_n, min_score)
-        begin = self._begin(instruction)
-        finish = partial(hits_of, top_n=top_n, min_score=min_score)
-        return ain_order(pairs, self._prepare_pair, begin, finish)
+        finish = ranking_within(top_n, min_score)
+        return ain_order(pairs, self._prepare_pair, self._begin(instruction), finish)
 
     def rerank_many(
         self,
@@ -291,9 +259,8 @@ class Reranker:
         Returns:
             One list of hits a pair, in the order of the pairs.
         """
-        validate_limits(top_n, min_score)
+        ranked = ranking_within(top_n, min_score)
         asked = [self._prepare_pair(pair) for pair in pairs]
-        ranked = partial(hits_of, top_n=top_n, min_score=min_score)
         with counted(asked, ranked, shown=progress) as finish:
             return list(in_order(asked, lambda pair: pair, self._begin(instruction), finish))
 
@@ -312,9 +279,8 @@ class Reranker:
         Takes the same arguments and raises the same errors. Cancelling the awaiting task takes its
         requests out of the engine.
         """
-        validate_limits(top_n, min_score)
+        ranked = ranking_within(top_n, min_score)
         asked = [self._prepare_pair(pair) for pair in pairs]
-        ranked = partial(hits_of, top_n=top_n, min_score=min_score)
         with counted(asked, ranked, shown=progress) as finish:
             stream = ain_order(asked, lambda pair: pair, self._begin(instruction), finish)
             return [hits async for hits in stream]
@@ -339,11 +305,7 @@ class Reranker:
         return background.run(self._scorer.describe())
 
     async def adescribe(self) -> str:
-        """
-        Async version of `describe()`: describe the active backend, with the same errors.
-
-        Cancelling the awaiting task cancels a detection that it started.
-        """
+        """Async version of `describe()`: same text and errors; cancelling ends a detection."""
         return await background.arun(self._scorer.describe())
 
     def warm_up(self, *, progress: bool = False) -> Self:
@@ -382,28 +344,6 @@ class Reranker:
         self._closed = True
         await background.arun(self._scorer.aclose())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         # A traceback with local variables shows one whose construction failed, too.
         model = self.model if hasattr(self, "_scorer") else "not constructed"
@@ -412,15 +352,8 @@ class Reranker:
     def _instruction(self, instruction: str | None) -> str | None:
         return self.instruction if instruction is None else instruction
 
-    def _prepare(
-        self,
-        query: str,
-        documents: Sequence[str],
-        top_n: int | None = None,
-        min_score: float | None = None,
-    ) -> Work:
+    def _prepare(self, query: str, documents: Sequence[str]) -> Work:
         validate_query(query)
-        validate_limits(top_n, min_score)
         self._check_open()
         return Work(documents)
 
@@ -442,26 +375,18 @@ class Reranker:
         await self._scorer.start(on_stage=show_stage)
 
     async def _score(self, query: str, work: Work, instruction: str | None) -> Scores:
+        if not work.texts:  # nothing is started for it
+            return Scores([], [])
         return await self._scorer.score(query, work.texts, self._instruction(instruction))
 
     async def _try(self, query: str, work: Work, instruction: str | None) -> Scores | Exception:
         """Return the scores, or what failed if that shall not be raised."""
         try:
             return await self._score(query, work, instruction)
-        except _SURVIVED as error:
+        except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
             return error
 
-    def _begin(self, instruction: str | None) -> Callable[[str, Work], Future[Scores | Exception]]:
-        def begin(query: str, work: Work) -> Future[Scores | Exception]:
-            if work.texts:
-                return background.submit(self._try(query, work, instruction))
-            done: Future[Scores | Exception] = Future()
-            done.set_result(_NONE)
-            return done
-
-        return begin
-
-
-_NONE = Scores([], [])
+    def _begin(self, instruction: str | None) -> Begin:
+        return lambda query, work: background.submit(self._try(query, work, instruction))

@@ -14,6 +14,7 @@ __all__ = ["DEFAULT_MODEL", "make_scorer"]
 DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 # What only an embedded engine can use; `timeout` is for it and for servers.
 _EMBEDDED = ("engine", "engine_args", "engine_python", "check", "quiet")
+_DEFAULTS = {"engine": "auto", "check": True, "quiet": False}
 
 
 def make_scorer(
@@ -25,12 +26,15 @@ def make_scorer(
     Args:
         scorer: Used as it is, without settings.
         cache: Stores the scores; None computes each time.
-        **settings: The arguments of `Reranker` that make a scorer; a None is one that was not
-            given.
+        **settings: The arguments of `Reranker` that make a scorer. One that is None, or that has
+            its default, counts as not given.
 
     Raises:
         InputError: An argument cannot be used, or not together with another.
     """
+    for name, default in _DEFAULTS.items():
+        if settings.get(name) == default:
+            settings[name] = None
     if scorer is None:
         scorer = _from_settings(**settings)
     elif given := [name for name, value in settings.items() if value is not None]:

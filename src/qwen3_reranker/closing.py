@@ -1,0 +1,31 @@
+"""Closing at the end of a `with` block."""
+
+from __future__ import annotations
+
+from typing import Self
+
+__all__ = ["ClosesAtExit"]
+
+
+class ClosesAtExit:
+    """A mixin for classes with `close()` and `aclose()`: leaving the block closes the object."""
+
+    def close(self) -> None:
+        """Release what is held."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Async version of `close()`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
