@@ -263,6 +263,20 @@ def test_another_server_after_a_lost_connection(
         assert "vllm-score" in described and "template written by the server" in described
 
 
+def test_what_is_told_of_a_restarted_server_is_not_outdated(server: ScriptedServer) -> None:
+    server.script = dict(serving("first", text_vllm()))
+    with Reranker(base_url=server.url, max_retries=0) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.first(Reply(b"", status=None), path="/v1/score")
+        with pytest.raises(RerankerError, match="no connection"):
+            reranker.score(QUERY, DOCUMENTS)
+        server.script = dict(serving("second", text_vllm(TEMPLATE)))
+        described = reranker.describe()
+        assert "template written by the server" in described
+        assert "model second" in described
+        assert reranker.model == "second"
+
+
 async def test_many_calls_over_a_restart(server: ScriptedServer, detections: list[None]) -> None:
     async with Reranker(base_url=server.url, tokenizer="demo") as reranker:
         assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_reranker import (
+    AnswerError,
     DetectionError,
+    InputError,
     Reranker,
     ServerError,
     ServerUnavailableError,
@@ -362,7 +364,7 @@ def test_all_hang(pair: Pair) -> None:
     assert shares(*pair) == [1, 1]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize("status", [400, 422])
 def test_a_refusal_by_one_is_not_taken_to_the_other(pair: Pair, status: int) -> None:
     with over(*pair) as reranker:
         pair[0].always(Reply({"error": "Unauthorized"}, status))
@@ -370,6 +372,71 @@ def test_a_refusal_by_one_is_not_taken_to_the_other(pair: Pair, status: int) -> 
             reranker.score(QUERY, DOCUMENTS)
     assert caught.value.status == status
     assert shares(*pair) == [1, 0]
+
+
+UNFIT: dict[str, Reply] = {
+    "401": Reply({"error": "Unauthorized"}, 401),
+    "403": Reply({"error": "Forbidden"}, 403),
+    "no scores": Reply({"data": "none"}),
+    "log-odds": Reply({"data": [{"index": i, "probs": [-7.0]} for i in range(7)]}),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_server_that_refuses_the_key_or_answers_no_scores_is_left_for_another(
+    pair: Pair, name: str
+) -> None:
+    with over(*pair) as reranker:
+        pair[0].always(UNFIT[name])
+        for _ in range(3):
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert shares(*pair) == [1, 3]
+        pair[1].always(UNFIT[name])
+        with pytest.raises(ServerUnavailableError) as caught:
+            reranker.score(QUERY, DOCUMENTS)
+        for server in pair:
+            assert server.url in str(caught.value)
+    pair[0].always(classify)
+    with over(pair[0]) as reranker:
+        pair[0].always(UNFIT[name])
+        with pytest.raises((ServerError, AnswerError)) as alone:
+            reranker.score(QUERY, DOCUMENTS)
+        assert not isinstance(alone.value, ServerUnavailableError)
+
+
+def limited(server: ScriptedServer, length: int) -> None:
+    model = {"id": "m", "object": "model", "owned_by": "vllm", "max_model_len": length}
+    server.script["GET", "/v1/models"] = lambda _: Reply({"object": "list", "data": [model]})
+
+
+def test_a_server_with_a_smaller_limit_than_max_length_is_left_for_another(pair: Pair) -> None:
+    limited(pair[0], 512)
+    urls = [server.url for server in pair]
+    with Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        limited(pair[1], 256)
+    with (
+        Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker,
+        pytest.raises(ServerUnavailableError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    for url, limit in zip(urls, (512, 256), strict=True):
+        assert f"{url} takes ({limit} tokens)" in str(caught.value)
+    with (
+        Reranker(base_url=urls[0], max_length=1024, tokenizer="demo") as reranker,
+        pytest.raises(InputError, match="give 512 or less"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+
+
+async def test_calls_that_wait_for_one_detection_share_its_silence(pair: Pair) -> None:
+    silent, _ = pair
+    silent.script = dict.fromkeys(silent.script, lambda _: HANG)
+    async with Reranker(base_url=silent.url, timeout=2, max_retries=0) as reranker:
+        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(10))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in found} == {ServerUnavailableError}
+    assert len(silent.asked("/version")) == 1
 
 
 def test_one_url_twice_is_one_server(pair: Pair) -> None:

@@ -63,3 +63,13 @@ def test_no_prompt_is_as_long_as_the_model_of_a_vllm(dialect: str, path: str, an
             assert len(reranker.score("What is the capital of China?", [document])) == 1
             # The whole of what is left is used.
             assert longest == [LIMIT - 1]
+
+
+def test_a_token_is_left_for_the_answer_of_a_server_that_does_not_say_its_limit() -> None:
+    given: dict[str, Any] = {"dialect": "vllm-classify", "template": "client", "tokenizer": "demo"}
+    script = {("POST", "/classify"): classify}
+    with ScriptedServer(script) as server, Reranker(base_url=server.url, **given) as reranker:
+        assert "max_length 8191" in reranker.describe()
+        reranker.score("river", ["river " * 9000])
+        (request,) = server.asked()
+        assert len(request.body["input"][0]) == 8191

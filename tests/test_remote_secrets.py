@@ -116,6 +116,19 @@ def test_a_key_of_the_environment_is_withheld(
     assert sent(server) == {None}
 
 
+def test_a_withheld_key_is_named_beside_litellms_500(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITELLM_API_KEY", KEY)
+    given = behind_a_proxy(server, "http://llm.example.com", Reply({"error": "No key"}, 500))
+    with (
+        Reranker(**given, dialect="litellm") as reranker,
+        pytest.raises(ServerError, match="500: No key.*LITELLM_API_KEY is set, but it is sent"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    assert sent(server) == {None}
+
+
 def test_a_key_that_is_given_goes_anywhere(server: ScriptedServer) -> None:
     with Reranker(**behind_a_proxy(server, "http://vllm.example.com"), api_key=KEY) as reranker:
         assert reranker.score(QUERY, DOCUMENTS) == RIGHT
@@ -383,3 +396,23 @@ def test_no_value_of_a_header_changes_a_successful_answer(
     with Reranker(base_url=server.url, max_retries=0, **places[where]) as reranker:
         assert reranker.score(QUERY, documents) == scores
         assert reranker.model == MODEL
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2/x@host:3128",
+        "http://user:hunter2@host:port",
+        "user:hunter2@host:8000",
+        "//user:hunter2@host",
+        "user:hunter2/x@host",
+    ],
+)
+@pytest.mark.parametrize("place", ["base_url", "proxy"])
+def test_no_password_of_a_url_that_cannot_be_used_is_shown(url: str, place: str) -> None:
+    with pytest.raises(InputError) as caught:
+        if place == "proxy":
+            Reranker(base_url="http://h", proxy=url)
+        else:
+            Reranker(base_url=url)
+    assert "hunter2" not in str(caught.value)

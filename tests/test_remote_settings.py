@@ -139,9 +139,9 @@ def test_a_key_is_nowhere_to_be_seen(
         else:
             shown += [repr(adapter.to_dict()), adapter.to_json()]
         if when == "later":
+            server.script = ScriptedServer().script
             shown.append(reranker.describe())
         adapter.close()
-        server.script = ScriptedServer().script if when == "later" else server.script
     assert server.requests[-1].headers["authorization"] == f"Bearer {KEY}"
     assert {"httpx", "httpcore.http11"} <= {record.name for record in caplog.records}
     if name not in ("a redirect", "a broken header"):  # httpcore logs the headers of answers

@@ -85,6 +85,11 @@ OVERLOADED = [
     "Rate limit exceeded: too many tokens per minute",
     "maximum number of concurrent requests exceeded",
     "The request took too long",
+    "Invalid token: maximum age exceeded",
+    "The token has expired: maximum length of a session exceeded",
+    "maximum queue length exceeded",
+    "token id 151700 is out of vocabulary: max 151668",
+    "logit_bias: token ids must be less than vocab size",
 ]
 
 

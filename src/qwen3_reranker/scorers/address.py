@@ -45,8 +45,10 @@ class Address:
         """
         try:
             url = httpx.URL(str(base_url).strip())
-        except httpx.InvalidURL as error:
-            raise InputError(f"base_url={_shown(base_url)} is no URL: {error}") from None
+        except httpx.InvalidURL:  # its message may quote the password
+            raise InputError(
+                f"base_url={_shown(base_url)} is no URL: give one like http://localhost:8000"
+            ) from None
         if url.scheme not in ("http", "https") or not url.host:
             raise InputError(
                 f"base_url={_shown(base_url)}: give a URL with its scheme, like "
@@ -156,4 +158,4 @@ def _split(path: str) -> tuple[str, str | None, str]:
 
 def _shown(base_url: object) -> str:
     """Return a base URL as errors show it: without a password."""
-    return repr(re.sub(r"(?<=//).*@", "***@", str(base_url), flags=re.DOTALL))
+    return repr(re.sub(r"^(.*//)?.*@", r"\1***@", str(base_url), flags=re.DOTALL))

@@ -69,10 +69,15 @@ class Endpoint:
         self._refuses_instruction = False
         # How many detections have ended, and the error of the last one.
         self._detections = 0
-        self._undetected: DetectionError | None = None
+        self._undetected: DetectionError | RetryableError | None = None
         # The server may have changed since it was detected; if in doubt, probe it in any case.
         self._outdated = self._in_doubt = False
         self._trusted_until = 0.0
+
+    @property
+    def known(self) -> Route | None:
+        """How this server is asked; None if that is unknown or may have changed."""
+        return None if self._outdated else self.served
 
     async def settle(self) -> Route:
         """
@@ -85,14 +90,14 @@ class Endpoint:
             RetryableError: The server cannot be reached, or is overloaded.
             ServerError: The server refused the key.
         """
-        if self.served is not None and not self._outdated:
-            return self.served
+        if (known := self.known) is not None:
+            return known
         seen = self._detections
         async with self._settling:
             if self._detections == seen:
                 return await self._resolve()
         if self._undetected is not None:
-            raise DetectionError(str(self._undetected), self._undetected.status)
+            raise _alike(self._undetected)
         return await self.settle()
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -161,8 +166,8 @@ class Endpoint:
     async def _resolve(self) -> Route:
         try:
             self.served = await self._detect()
-        except DetectionError as error:
-            self._undetected = error
+        except (DetectionError, RetryableError) as error:
+            self._undetected = _alike(error)
             self._detections += 1
             raise
         self._undetected = self._honors = None
@@ -240,6 +245,13 @@ class Endpoint:
                     "probability: it answers log-odds, or is no reranker"
                 )
         return [min(max(value, 0.0), 1.0) for value in values]
+
+
+def _alike(error: DetectionError | RetryableError) -> DetectionError | RetryableError:
+    """Return an error that says the same, without the traceback."""
+    if isinstance(error, RetryableError):
+        return RetryableError(str(error), error.status, after=error.after, here=error.here)
+    return DetectionError(str(error), error.status)
 
 
 def _names_nothing(error: ServerError) -> bool:

@@ -18,7 +18,14 @@ from tenacity import (
     wait_random,
 )
 
-from qwen3_reranker.errors import DetectionError, ServerError, ServerUnavailableError
+from qwen3_reranker.errors import (
+    AnswerError,
+    DetectionError,
+    RerankerError,
+    ServerError,
+    ServerUnavailableError,
+)
+from qwen3_reranker.scorers.detection import UnfitServerError
 from qwen3_reranker.scorers.endpoint import Endpoint
 from qwen3_reranker.scorers.transport import RetryableError, TooLargeError
 
@@ -81,7 +88,8 @@ async def attempt(
     Do `work` on the least busy server; where that fails, on another one or again.
 
     A server that raises `RetryableError` backs off and is asked last. So does one that cannot be
-    detected, but it is not asked again for this request.
+    detected, and, of several servers, one that refuses the key, answers with something else than
+    scores, or does not fit the settings; but it is not asked again for this request.
 
     Args:
         work: Does the work on one server.
@@ -93,6 +101,8 @@ async def attempt(
         ServerUnavailableError: All servers failed, or the time is over; the message names each
             server with its reason.
         DetectionError: No server could be detected; the message names each with its reason.
+        RerankerError: Any other error of the only server, or of a request that no server would
+            take.
     """
     attempts = _Attempts(endpoints, retries, budget)
     in_time = stop_before_delay(budget.left)
@@ -118,6 +128,15 @@ class _UndetectedError(RetryableError):
 
     def __init__(self, error: DetectionError) -> None:
         super().__init__(str(error), error.status, here=False)
+
+
+class _UnfitError(RetryableError):
+    """One of several servers refuses the key, or does not answer or fit as the others may."""
+
+    def __init__(self, endpoint: Endpoint, error: RerankerError) -> None:
+        url, message = endpoint.address.url, str(error)
+        text = message if url in message else f"{url}: {message}"
+        super().__init__(text, getattr(error, "status", None), here=False)
 
 
 class _Attempts:
@@ -151,6 +170,11 @@ class _Attempts:
             error = caught
         except DetectionError as caught:
             error = _UndetectedError(caught)
+        except (ServerError, AnswerError, UnfitServerError) as caught:
+            refused = not isinstance(caught, ServerError) or caught.status in (401, 403)
+            if len(self._endpoints) == 1 or not refused:
+                raise
+            error = _UnfitError(endpoint, caught)
         finally:
             endpoint.busy -= 1
             budget.spent[endpoint] += monotonic() - started

@@ -151,7 +151,11 @@ class RemoteScorer(Scorer):
     async def describe(self) -> str:
         """Describe each server in a line: the result of its detection, or that it has none yet."""
         await self._settled()
-        return "\n".join(f"{e.address.url}: {e.served or 'not asked yet'}" for e in self._endpoints)
+        lines = []
+        for endpoint in self._endpoints:
+            unknown = "not asked yet" if endpoint.served is None else "not asked again yet"
+            lines.append(f"{endpoint.address.url}: {endpoint.known or unknown}")
+        return "\n".join(lines)
 
     async def fingerprint(self) -> str | None:
         """
@@ -263,7 +267,7 @@ class RemoteScorer(Scorer):
 
     def _known(self) -> Route | None:
         """Return how to ask one of the servers, or None if none is detected yet."""
-        return next((e.served for e in self._endpoints if e.served), None)
+        return next((known for e in self._endpoints if (known := e.known)), None)
 
     async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         check_unicode("query", query)

@@ -23,9 +23,11 @@ _TOO_LARGE = re.compile(
     r"|too many (?:inputs|texts|passages)",
     re.IGNORECASE,
 )
-# Limits that more time helps with, not smaller requests.
+# Limits that smaller requests do not help with: of time, of credentials and of a vocabulary.
 _RATE = re.compile(
-    r"per (?:second|minute|hour|day|month)|\b(?:rate|quota|credits?|balance)\b", re.IGNORECASE
+    r"per (?:second|minute|hour|day|month)|\b(?:rate|quota|credits?|balance)\b"
+    r"|\b(?:queue|age|expired|vocab(?:ulary)?|token ids?)\b",
+    re.IGNORECASE,
 )
 # llama.cpp answers 500 to a prompt that is too long, in one of these forms. Others' 5xx are failures.
 _LLAMA_CPP_TOO_LARGE = re.compile(

@@ -18,6 +18,9 @@ __all__ = ["ServerClient"]
 # of the time, so that there is some left to score in.
 _GET_SHARE = 0.25
 
+# What servers answer to a request without a key; LiteLLM answers 500.
+_KEYLESS = frozenset({401, 403, 500})
+
 
 class ServerClient:
     """
@@ -100,6 +103,6 @@ class ServerClient:
 
     def _explained(self, error: ServerError) -> ServerError:
         """Return an error that also names a key of the environment that was not sent."""
-        if error.status in (401, 403) and self._withheld:
+        if error.status in _KEYLESS and self._withheld:
             error.args = (f"{error}. {self._withheld}", *error.args[1:])
         return error

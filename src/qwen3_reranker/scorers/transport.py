@@ -122,9 +122,14 @@ class Transport:
                     max_connections=max_connections, max_keepalive_connections=max_connections
                 ),
             )
-        except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
-            # Not its value, which may hold a password.
+        except ImportError as error:
             raise InputError(f"proxy= cannot be used: {error}") from None
+        except (ValueError, TypeError, httpx.InvalidURL):
+            # Neither its value nor httpx's message, which may hold a password.
+            raise InputError(
+                "proxy= cannot be used: give a URL like http://proxy:3128, with special characters "
+                "of a user's name or a password percent-encoded"
+            ) from None
         self._secrets = [*self._headers.values(), *_credentials(self._client, proxy)]
         self._redactors: dict[Secret | None, Redactor] = {}
 

@@ -37,9 +37,13 @@ from qwen3_reranker.scorers.dialects import Dialect, Owner, rows
 from qwen3_reranker.scorers.transport import RetryableError
 from qwen3_reranker.scorers.writing import ServerTokenizer, Writer, cached_tokenizer
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "UnfitServerError"]
 
 Get = Callable[[str], Awaitable[Any]]
+
+
+class UnfitServerError(InputError):
+    """A setting does not fit one server; it may fit another."""
 
 
 class Detector:
@@ -95,6 +99,8 @@ class Detector:
             DetectionError: Nothing there scores as a Qwen3 reranker does.
             RetryableError: The server cannot be reached, or is overloaded.
             ServerError: The server refused the key.
+            UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
+                of its model.
         """
         service = hosted(self._address)
         chosen = [self._dialect] if self._dialect else service
@@ -138,7 +144,7 @@ class Detector:
             limit = await self._tokenizers_length()
         self._limit = limit
         if self._max_length is not None and limit is not None and self._max_length > limit:
-            raise InputError(
+            raise UnfitServerError(
                 f"max_length={self._max_length} is above what {self._address.url} takes ({limit} "
                 f"tokens): give {limit} or less"
             )
@@ -152,7 +158,7 @@ class Detector:
         if server is None or await self._agree(writer, server):
             return writer
         if self._tokenizer is not None:
-            raise InputError(
+            raise UnfitServerError(
                 f"tokenizer= is not that of the model at {self._address.url}, whose /tokenize "
                 "reads a prompt in other tokens: give the model's own, or None"
             )
@@ -224,8 +230,10 @@ class Detector:
             or self._address.rest
             or next(iter(server_info.models), dialect.default_model)
         )
-        if dialect.answer_tokens and self._limit:
-            writer = writer.shortened(self._limit - dialect.answer_tokens)
+        if dialect.answer_tokens:
+            # Where the server does not say its limit, it may be the length that is written.
+            limit = self._limit or writer.max_length
+            writer = writer.shortened(limit - dialect.answer_tokens)
         labels = await self._labels(dialect, writer)
         paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
         owners: Sequence[Owner] = dialect.owners
