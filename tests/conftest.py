@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,12 @@ from helpers import SETTINGS
 from servers.fixtures import ORDER, server_of
 
 pytest_plugins = ["servers.fixtures"]
+
+# A run in the background (nohup) ignores these signals. So would the programs that tests start and
+# interrupt; a handler that does nothing is not inherited.
+for _signal in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, lambda *_: None)
 
 SERVERS_TESTS = [
     f"tests/test_{name}.py"

@@ -200,3 +200,14 @@ def test_a_gpu_keeps_room_for_the_users_llm(tmp_path: Path) -> None:
         checkpoint, 8192, {"gpu_memory_utilization": 0.5}, device_memory=80 * 2**30
     )
     assert own["gpu_memory_utilization"] == 0.5 and "kv_cache_memory_bytes" not in own
+
+
+def test_a_hard_link_leaves_the_state_alone(tmp_path: Path) -> None:
+    """Converting a model links its files, also while an engine is loading them."""
+    folder = copy_demo(tmp_path / "model")
+    before = Checkpoint.load(str(folder)).state()
+    (tmp_path / "linked.safetensors").hardlink_to(folder / "model.safetensors")
+    assert Checkpoint.load(str(folder)).state() == before
+    shutil.copy2(folder / "model.safetensors", tmp_path / "other.safetensors")
+    (tmp_path / "other.safetensors").replace(folder / "model.safetensors")
+    assert Checkpoint.load(str(folder)).state() != before

@@ -45,6 +45,7 @@ from qwen3_reranker import (
 from qwen3_reranker.embedded import engine as engine_module
 from qwen3_reranker.embedded import engine_process, interpreter
 from qwen3_reranker.embedded.client import EngineClient
+from qwen3_reranker.embedded.engine import Engine
 from qwen3_reranker.embedded.protocol import Decoder, Frame, frame
 from qwen3_reranker.probe import sigmoid
 
@@ -294,7 +295,26 @@ def test_killed_during_the_start(make_reranker: MakeReranker) -> None:
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if not gone(p)]
+    """Return the processes that this test has started."""
+    return [p for p in psutil.Process().children() if p not in _others and not gone(p)]
+
+
+def engines() -> set[Engine]:
+    """Return the engines that this test has made and not released."""
+    return set(engine_module._engines.values()) - _other_engines
+
+
+_others: set[psutil.Process] = set()
+_other_engines: set[Engine] = set()
+
+
+@pytest.fixture(autouse=True)
+def _note_others() -> None:
+    """Take note of what other tests have left running, such as the session's engine."""
+    _others.clear()
+    _others.update(psutil.Process().children())
+    _other_engines.clear()
+    _other_engines.update(engine_module._engines.values())
 
 
 def test_a_stopped_process_is_ended(make_reranker: MakeReranker) -> None:
@@ -567,7 +587,7 @@ async def test_a_cancelled_close_leaves_nothing_behind(
     closing.cancel()
     await asyncio.wait([closing])
     wait_until(lambda: gone(process))
-    assert not engine_module._engines
+    assert not engines()
 
 
 def test_a_collected_reranker_releases_its_engine(make_python: MakePython) -> None:
@@ -577,7 +597,7 @@ def test_a_collected_reranker_releases_its_engine(make_python: MakePython) -> No
     process = process_of(reranker)
     del reranker
     wait_until(lambda: gone(process))
-    assert not engine_module._engines
+    assert not engines()
 
 
 def test_collection_and_acquisition_race(make_python: MakePython) -> None:
@@ -590,7 +610,7 @@ def test_collection_and_acquisition_race(make_python: MakePython) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make_and_drop, range(8)))
-    wait_until(lambda: not engine_module._engines)
+    wait_until(lambda: not engines())
 
 
 def test_equal_settings_share_an_engine(make_python: MakePython) -> None:

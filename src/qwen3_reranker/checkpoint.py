@@ -8,6 +8,7 @@ conversions to a sequence classifier with one label (logit = yes - no) or two ([
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,9 @@ class Checkpoint:
         """
         folder = Path(self.model)
         if folder.is_dir():
-            stats = {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
             files = [
                 f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-                for name, found in stats.items()
+                for name, found in _files(folder).items()
             ]
             return "\n".join([str(folder.resolve()), *files])
         from huggingface_hub import try_to_load_from_cache
@@ -99,6 +99,19 @@ class Checkpoint:
         # The path names the commit.
         found = try_to_load_from_cache(self.model, "config.json", revision=revision)
         return f"{self.model} {revision} {found}"
+
+    def state(self, revision: str | None = None) -> object:
+        """
+        Return what changes when the files do: their sizes, modification times and inodes.
+
+        Unlike the fingerprint it stays the same where a file gets another hard link, as `convert`
+        makes. Of a hub's model it is the fingerprint.
+        """
+        folder = Path(self.model)
+        if not folder.is_dir():
+            return self.fingerprint(revision)
+        files = _files(folder).items()
+        return {name: (stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in files}
 
     def prompt_length(self, max_length: int | None) -> int:
         """
@@ -147,6 +160,10 @@ def locate(model: str) -> str:
 
 def _folder_or_name(model: str) -> str:
     return str(DEMO_MODEL) if model == "demo" else locate(model)
+
+
+def _files(folder: Path) -> dict[str, os.stat_result]:
+    return {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label", "two-label"]:

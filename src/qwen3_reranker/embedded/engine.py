@@ -76,11 +76,12 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's files as they were read: its description, its prompts, and their fingerprint."""
+    """A model's files as they were read: its description, its prompts, and what tells changes."""
 
     checkpoint: Checkpoint
     prompts: PromptBuilder
     fingerprint: str
+    state: object
 
     @classmethod
     def read(cls, settings: EngineSettings) -> Model:
@@ -89,7 +90,9 @@ class Model:
         token = settings.user_args.get("hf_token")
         checkpoint = Checkpoint.load(settings.model, revision=revision, token=token)
         prompts = checkpoint.prompts(settings.max_length)
-        return cls(checkpoint, prompts, checkpoint.fingerprint(revision))
+        return cls(
+            checkpoint, prompts, checkpoint.fingerprint(revision), checkpoint.state(revision)
+        )
 
     def margin(self, logits: Sequence[float]) -> float:
         """Return yes - no in log-odds of one prompt's logits: that number, or one per label."""
@@ -298,7 +301,7 @@ class Engine:
         else:
             description = await self._start_vllm(client, model)
         revision = settings.user_args.get("revision")
-        if await asyncio.to_thread(model.checkpoint.fingerprint, revision) != model.fingerprint:
+        if await asyncio.to_thread(model.checkpoint.state, revision) != model.state:
             raise EngineError(f"the files of {settings.model} changed while they were loaded")
         if settings.check:
             await self._probe(client, model)
