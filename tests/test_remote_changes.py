@@ -227,6 +227,18 @@ def test_a_refusal_that_stays_is_raised_and_looked_into_once(
     assert len(server.asked("/v1/score")) == 6
 
 
+def test_an_accidental_refusal_does_not_hide_a_change(server: ScriptedServer) -> None:
+    """As when an ingress is reloaded, and then the model gets another name."""
+    server.script = dict(serving("first", text_vllm()))
+    with Reranker(base_url=server.url) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.first(Reply({"detail": "Not Found"}, 404), path="/v1/score")
+        with pytest.raises(ServerError, match="Not Found"):
+            reranker.score(QUERY, DOCUMENTS)
+        server.script = dict(serving("second", text_vllm()))
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+
+
 def test_a_server_with_nothing_left_is_named_at_every_call(
     server: ScriptedServer, detections: list[None]
 ) -> None:

@@ -214,6 +214,21 @@ async def test_a_path_without_an_answer_stays_unknown(path: str, here: bool) -> 
     assert found.refusal is None
 
 
+@pytest.mark.parametrize(("pages", "silent"), [(False, None), (True, "/version")])
+async def test_large_pages_are_not_waited_for(pages: bool, silent: str | None) -> None:
+    asked = []
+
+    async def get(path: str) -> Any:
+        asked.append(path)
+        if path == silent:
+            raise RetryableError("no answer within 15 s", here=False)
+        raise ServerError("404", 404)
+
+    assert (await read_server_info(get, pages=pages)).kind is None
+    assert "/version" in asked
+    assert "/openapi.json" not in asked
+
+
 async def test_a_connection_that_is_lost_once_is_made_again() -> None:
     server = Server(VLLM)
     plain, lost = server.get, [RetryableError("no connection")]

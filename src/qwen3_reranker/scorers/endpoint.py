@@ -72,7 +72,8 @@ class Endpoint:
         self._undetected: DetectionError | RetryableError | None = None
         # The server may have changed since it was detected; if in doubt, probe it in any case.
         self._outdated = self._in_doubt = False
-        self._trusted_until = 0.0
+        # Until when the route is trusted in spite of an answer, by the kind of the answer.
+        self._trusted_until: dict[tuple[int | None, bool] | None, float] = {}
 
     @property
     def known(self) -> Route | None:
@@ -128,7 +129,7 @@ class Endpoint:
                 raise
             answer = error
         if isinstance(answer, ServerError) or not answer.template_fits:
-            current = await self._confirm(route, counts=isinstance(answer, Answer))
+            current = await self._confirm(route, answer)
             if not current.same(route):
                 route, answer = current, await self._ask(current, query, texts, instruction)
         if isinstance(answer, ServerError):
@@ -175,22 +176,26 @@ class Endpoint:
         self._detections += 1
         return self.served
 
-    async def _confirm(self, route: Route, *, counts: bool) -> Route:
+    async def _confirm(self, route: Route, answer: Answer | ServerError) -> Route:
         """
         Detect the server again, after an answer that does not fit `route`.
 
         If it was the tokens counted that did not, the server is probed in any case.
 
         A server that answers like this for another reason is not detected again and again: where
-        nothing has changed, `route` is trusted for a minute.
+        nothing has changed, `route` is trusted for a minute in spite of answers of that kind.
         """
+        refusal = answer if isinstance(answer, ServerError) else None
+        counts = refusal is None
+        unknown_model = refusal is not None and _UNKNOWN_MODEL.search(str(refusal)) is not None
+        kind = None if refusal is None else (refusal.status, unknown_model)
         if self.served is route:
-            if monotonic() < self._trusted_until:
+            if monotonic() < self._trusted_until.get(kind, 0.0):
                 return route
             self._outdated, self._in_doubt = True, self._in_doubt or counts
         current = await self.settle()
         if current.same(route):
-            self._trusted_until = monotonic() + _TRUST
+            self._trusted_until[kind] = monotonic() + _TRUST
         return current
 
     async def _detect(self) -> Route:

@@ -130,10 +130,11 @@ class Detector:
         return None if self._model is not None else ambiguity(server_info)
 
     async def _read_server_info(self) -> ServerInfo:
+        told = self._dialect is not None or self._address.endpoint is not None
         try:
-            return await read_server_info(self._get, self._model)
+            return await read_server_info(self._get, self._model, pages=not told)
         except RetryableError:
-            if self._dialect is None and self._address.endpoint is None:
+            if not told:
                 raise
             return ServerInfo()  # a gateway may drop every connection but those to the endpoint
 

@@ -78,7 +78,7 @@ class ServerInfo:
         return " ".join(part for part in (self.kind, self.version) if part) or "an unknown kind"
 
 
-async def read_server_info(get: Get, model: str | None = None) -> ServerInfo:
+async def read_server_info(get: Get, model: str | None = None, *, pages: bool = True) -> ServerInfo:
     """
     Ask a server what it is. Costs a few milliseconds on one that answers.
 
@@ -88,6 +88,8 @@ async def read_server_info(get: Get, model: str | None = None) -> ServerInfo:
         get: Returns the JSON answer of a path, or raises `ServerError`.
         model: The name of the model to use; None takes the one that the list calls a reranker, or
             the first.
+        pages: Whether a kind that nothing else tells is looked for in the server's descriptions of
+            itself, which are large. A server that leaves a path unanswered is not asked for them.
 
     Raises:
         RetryableError: No path was answered at all.
@@ -97,7 +99,9 @@ async def read_server_info(get: Get, model: str | None = None) -> ServerInfo:
     silent = [a for a in found if isinstance(a, RetryableError) and a.status is None]
     if len(silent) == len(found):
         raise silent[0]
-    kind = _kind(answers) or await _kind_of_pages(get)
+    kind = _kind(answers)
+    if kind is None and pages and not silent:
+        kind = await _kind_of_pages(get)
     listed = _listed(answers[_LIST]) or _listed(answers["/models"])
     chosen, alternatives = _choose(listed, model)
     about = next(
