@@ -297,7 +297,8 @@ async def test_a_source_runs_in_one_task_or_thread_with_the_callers_context(
         assert len({place for place, _ in seen}) == 1
 
 
-@pytest.mark.filterwarnings("error")
+# Not those of objects that other tests have left to the garbage collector.
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 async def test_an_abandoned_stream_stops_its_source(
     scorer: LengthScorer, caplog: pytest.LogCaptureFixture
 ) -> None:
