@@ -21,7 +21,12 @@ Pair = tuple[str, list[str]]
 
 
 class LengthScorer(Scorer):
-    """Scores a text by its length; a query that begins with "wait" is not answered until told."""
+    """
+    Scores a text by its length.
+
+    A query that begins with "wait" is not answered until told; one that begins with "fail" fails,
+    once a "wait" is under way.
+    """
 
     model = "length"
 
@@ -39,6 +44,8 @@ class LengthScorer(Scorer):
             self.cancelled.append(query)
             raise
         if query.startswith("fail"):
+            while not any(other.startswith("wait") for other in self.begun):
+                await asyncio.sleep(0.001)
             raise EngineError(query)
         await asyncio.sleep(0.001 * (hash(query) % 5))
         return Scores([len(text) / 100 for text in texts], [False] * len(texts))

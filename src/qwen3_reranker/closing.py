@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 __all__ = ["ClosesAtExit"]
 
 
-class ClosesAtExit:
+class ClosesAtExit(ABC):
     """A mixin for classes with `close()` and `aclose()`: leaving the block closes the object."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release what is held."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Async version of `close()`."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
