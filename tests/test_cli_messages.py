@@ -16,6 +16,7 @@ import typer
 
 from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import _Command, app, run
+from qwen3_reranker.cli.console import err, out
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.deploy.findings import ADVICE, CLIENT_WRITES
 from qwen3_reranker.errors import InputError
@@ -35,6 +36,9 @@ Call = Callable[..., tuple[int, str, str]]
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run the command in this process; return its exit code, standard output and error."""
     monkeypatch.setenv("COLUMNS", "200")
+    # They may have been made before, and have read the variable then.
+    for console in (out, err):
+        monkeypatch.setattr(console, "width", 240)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["qwen3-reranker", *arguments])

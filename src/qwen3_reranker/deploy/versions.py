@@ -8,12 +8,24 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
 
-__all__ = ["ENGINES", "NEWEST", "EngineName", "Found", "check", "find", "newer", "parse"]
+__all__ = [
+    "ENGINES",
+    "NEWEST",
+    "EngineName",
+    "Found",
+    "check",
+    "default_interpreter",
+    "find",
+    "newer",
+    "parse",
+]
 
 EngineName = Literal["vllm", "vllm-ascend", "sglang"]
 ENGINES: tuple[EngineName, ...] = ("vllm", "vllm-ascend", "sglang")
@@ -52,20 +64,29 @@ class Found:
     version: str
 
 
-def find(engine: EngineName, python: str | None = None) -> Found | None:
+def find(engine: EngineName, python: str) -> Found | None:
     """
     Return what is installed of an engine; None if nothing is.
 
     Args:
         engine: Which.
-        python: The interpreter that is asked; None is this one.
+        python: The interpreter that is asked.
 
     Raises:
         MissingDependencyError: `python` cannot be run.
     """
     names = _DISTRIBUTIONS[engine]
-    versions = _here(names) if python in (None, sys.executable) else _there(str(python), names)
+    versions = _here(names) if python == sys.executable else _there(python, names)
     return next((Found(name, versions[name]) for name in names if name in versions), None)
+
+
+def default_interpreter(engine: EngineName) -> str:
+    """Return the interpreter that is asked for an engine if the user names none."""
+    if engine == "vllm":
+        # There may be none: how to start one elsewhere can be printed all the same.
+        with suppress(MissingDependencyError):
+            return find_engine_python(None)
+    return sys.executable
 
 
 def parse(version: str) -> tuple[int, int, int]:

@@ -2,8 +2,9 @@
 The engine process: runs vLLM's LLMEngine for the package that started it.
 
 Run as a file, `python engine_process.py FD FOLDER`, by an interpreter that has vLLM; FD is the
-inherited end of a socket pair, and FOLDER is removed when the other end is gone. It uses the standard library, vLLM and `protocol.py` beside it, and nothing
-else of this package, so that vLLM may live in an environment of its own.
+inherited end of a socket pair, and FOLDER is removed when the other end is gone. It uses the
+standard library, vLLM and `protocol.py` beside it, and nothing else of this package, so that vLLM
+may live in an environment of its own.
 
 The end of the other side's socket, however it comes about, ends this process and all that it
 started. A thread of its own reads the socket, so that this also holds while vLLM is imported,
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import getpass
 import importlib.util
 import logging
 import multiprocessing
@@ -23,6 +25,7 @@ import signal
 import socket
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import traceback
@@ -188,6 +191,7 @@ class Engine:
         global _workers
         connection = self._connection
         connection.send({"type": "log", "stage": "import", "vllm": _installed_version()})
+        _share_precompiled_headers()
         import torch
         import vllm
         from vllm import PoolingParams
@@ -326,6 +330,21 @@ def _can_compile() -> bool:
     """Return whether torch.compile finds what it needs for a CPU: a compiler, Python's headers."""
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
+
+
+def _share_precompiled_headers() -> None:
+    """
+    Have all engines share torch's precompiled C++ headers, which take seconds to make.
+
+    torch 2.13 keeps them in the temporary folder, whatever TORCHINDUCTOR_CACHE_DIR says, and every
+    engine has a temporary folder of its own.
+    """
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    # Without a link, or a name for it, a start only takes longer.
+    with contextlib.suppress(OSError, KeyError):
+        if cache:
+            link = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+            link.symlink_to(cache, target_is_directory=True)
 
 
 def _installed_version() -> str | None:
