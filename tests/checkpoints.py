@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.deploy import convert
+from qwen3_reranker.convert import convert
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 
 def copy_demo(folder: Path, **config: object) -> Path:

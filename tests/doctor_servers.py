@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from qwen3_reranker.deploy.doctor import diagnose
-from qwen3_reranker.deploy.findings import ADVICE, Finding, Report
-from qwen3_reranker.deploy.variants import VARIANTS
-from qwen3_reranker.prompt import SUFFIX
+from qwen3_reranker.doctor import Finding, Report, diagnose
+from qwen3_reranker.doctor.findings import ADVICE
+from qwen3_reranker.doctor.prompt_variants import VARIANTS
+from qwen3_reranker.model.prompt import SUFFIX
 
 from scripted_server import Paths, Reply, Request, ScriptedServer, _tokenizer, relevance
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.dialects import Dialect
 from qwen3_reranker.errors import ServerError
-from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
-from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.detection import Detector
-from qwen3_reranker.scorers.dialects import Dialect
-from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
+from qwen3_reranker.remote.base_url import Address
+from qwen3_reranker.remote.detection import Detector
+from qwen3_reranker.remote.transport import RetryableError
 
 DEMO = (DEMO_MODEL / "tokenizer.json").read_text("utf-8")
 _TOKENIZER = Tokenizer.from_str(DEMO)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from qwen3_reranker.dialects import Dialect, dialects, find
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.dialects import Dialect, dialects, find
+from qwen3_reranker.remote.base_url import Address
 
 DIALECTS = dialects()
 PATHS = sorted({path for dialect in DIALECTS for path in dialect.paths})

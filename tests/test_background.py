@@ -16,7 +16,7 @@ SCORERS = textwrap.dedent("""
     import asyncio, gc, os, sys, threading, time, warnings
     warnings.simplefilter("error")
     gc.disable()  # collects where a test says so
-    from qwen3_reranker import EventLoopError, Prompt, Reranker, Scorer, Scores, background
+    from qwen3_reranker import EventLoopError, Prompt, Reranker, Scorer, Scores, event_loop
 
     closed = threading.Event()
     may_close = threading.Event()
@@ -247,7 +247,7 @@ class ScoresLate:
     ("code", "advice"),
     [
         (
-            "ScoresLate()\nwith background.critical():\n    gc.collect()",
+            "ScoresLate()\nwith event_loop.critical():\n    gc.collect()",
             "Make it in a thread of your own",
         ),
         ("kept = ScoresLate()", "Call it earlier, for example from atexit"),

@@ -26,13 +26,13 @@ from qwen3_reranker import (
     ScoreError,
     Scorer,
     Scores,
-    background,
+    event_loop,
 )
-from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
+from qwen3_reranker.dialects.vllm import VllmClassify
+from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
-from qwen3_reranker.scorers.dialects.vllm import VllmClassify
-from qwen3_reranker.scorers.transformers import TransformersScorer
+from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 
 from helpers import SECRET, AnsweringScorer, FaultyScorer, either
 from scripted_server import Reply, Request, ScriptedServer, relevance
@@ -253,7 +253,7 @@ def test_settings_of_a_server_that_give_other_scores_share_no_entry(
         cached = await score(servers, tokenizers, other, cache)
         assert cached == await score(servers, tokenizers, other, None)
 
-    background.run(compared())
+    event_loop.run(compared())
 
 
 async def test_scores_of_servers_that_differ_are_not_stored() -> None:
@@ -321,7 +321,7 @@ def test_settings_of_an_engine_that_give_other_scores_share_no_entry(
 ) -> None:
     def fingerprint(model: int, max_length: int | None, **engine_args: Any) -> str | None:
         with Reranker(folders[model], max_length=max_length, engine_args=engine_args) as reranker:
-            return background.run(reranker._scorer.fingerprint())
+            return event_loop.run(reranker._scorer.fingerprint())
 
     one, other = data.draw(neighbors(ENGINE_SETTINGS, name))
     assert fingerprint(**one) == fingerprint(**one)
@@ -344,7 +344,7 @@ def test_settings_of_the_recipe_that_give_other_scores_share_no_entry(
     folders: list[str], name: str, data: st.DataObject
 ) -> None:
     def fingerprint(model: int, **settings: Any) -> str:
-        return background.run(TransformersScorer(folders[model], **settings).fingerprint())
+        return event_loop.run(TransformersScorer(folders[model], **settings).fingerprint())
 
     one, other = data.draw(neighbors(RECIPE_SETTINGS, name))
     assert fingerprint(**one) == fingerprint(**one)
@@ -357,7 +357,7 @@ def test_no_key_material_is_in_a_fingerprint() -> None:
             Reranker("demo", engine_args={"hf_token": SECRET}),
             Reranker(base_url=server.url, api_key=SECRET, headers={"x-key": SECRET}),
         ):
-            fingerprint = background.run(reranker._scorer.fingerprint())
+            fingerprint = event_loop.run(reranker._scorer.fingerprint())
             assert fingerprint is not None
             assert SECRET not in fingerprint
             reranker.close()

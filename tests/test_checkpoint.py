@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from qwen3_reranker import CheckpointError, InputError, Reranker, UnsupportedVersionError
-from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.embedded.engine_args import (
     SUPPORTED,
     check_version,
     engine_arguments,
     one_token_more,
 )
+from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 
 from checkpoints import convert_demo, copy_demo
 

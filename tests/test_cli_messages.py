@@ -18,7 +18,7 @@ from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import _Command, app, run
 from qwen3_reranker.cli.console import err, out
 from qwen3_reranker.cli.flags import flags_of, with_flags
-from qwen3_reranker.deploy.findings import ADVICE, CLIENT_WRITES
+from qwen3_reranker.doctor.findings import ADVICE, CLIENT_WRITES
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.terminal import escape_control, escape_json
 
@@ -220,7 +220,7 @@ def test_what_no_one_expected_is_a_failure_too(call: Call, monkeypatch: pytest.M
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("never")
 
-    monkeypatch.setattr("qwen3_reranker.deploy.doctor.diagnose", fail)
+    monkeypatch.setattr("qwen3_reranker.doctor.diagnose", fail)
     code, _, said = call("doctor")
     assert code == 3
     assert "Traceback" in said and "ZeroDivisionError: never" in said
@@ -292,7 +292,7 @@ def test_servers_cannot_speak_to_the_terminal(
 
 
 def test_a_report_that_python_prints_is_escaped_too(server: ScriptedServer) -> None:
-    from qwen3_reranker.deploy.doctor import diagnose
+    from qwen3_reranker.doctor import diagnose
 
     server.always(Reply({"detail": HOSTILE}, 400))
     report = str(diagnose(server.url, dialect="vllm-classify", template="client"))
@@ -313,7 +313,7 @@ def test_escapes_keep_what_is_harmless() -> None:
 def test_the_doctor_says_what_it_looks_at_on_a_terminal_only(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qwen3_reranker.deploy.doctor import diagnose
+    from qwen3_reranker.doctor import diagnose
 
     checks: list[str] = []
     with ScriptedServer(vllm()) as server:

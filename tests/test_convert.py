@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker import CheckpointError, InputError
-from qwen3_reranker.checkpoint import DEMO_MODEL, Checkpoint
-from qwen3_reranker.deploy import convert
-from qwen3_reranker.deploy.tensors import decode
-from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.convert import convert
+from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
+from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.model.safetensors import decode
 
 from checkpoints import copy_demo, save, tiny
 
@@ -283,7 +283,7 @@ def test_what_fails_in_the_middle_leaves_nothing(
         target.write_bytes(path.read_bytes()[:100])
         raise error
 
-    monkeypatch.setattr("qwen3_reranker.deploy.files.copy", fail)
+    monkeypatch.setattr("qwen3_reranker.convert.files.copy", fail)
     with pytest.raises(type(error)):
         convert(source, tmp_path / "target")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -293,7 +293,7 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole(tmp_path: Path) -> 
     tiny(tmp_path / "source", shards=3)
     code = """
 import os, signal, sys
-from qwen3_reranker.deploy import convert, files
+from qwen3_reranker.convert import convert, files
 write = files.write
 def dying(target, text):
     if target.name == "config.json":
@@ -314,13 +314,13 @@ convert(sys.argv[1], sys.argv[2])
 def test_a_head_that_reads_back_differently_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qwen3_reranker.deploy import tensors as format_
+    from qwen3_reranker.model import safetensors as format_
 
     def damaged(path: Path, head: dict[str, Any]) -> None:
         dtype, shape, data = head["score.weight"]
         format_.write_tensors(path, head | {"score.weight": (dtype, shape, data[:-1] + b"\x7f")})
 
-    module = importlib.import_module("qwen3_reranker.deploy.convert")
+    module = importlib.import_module("qwen3_reranker.convert.conversion")
     monkeypatch.setattr(module, "write_tensors", damaged)
     with pytest.raises(CheckpointError, match="reads back differently"):
         convert("demo", tmp_path / "target")
@@ -341,7 +341,7 @@ def test_the_weights_are_never_in_memory(tmp_path: Path) -> None:
         file.truncate(8 + len(header) + size + 8 * 2**30)
     code = """
 import re, sys
-from qwen3_reranker.deploy import convert
+from qwen3_reranker.convert import convert
 convert(sys.argv[1], sys.argv[2])
 # Unlike getrusage's, this peak is not that of the process it was forked from.
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])

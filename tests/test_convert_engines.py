@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from qwen3_reranker import CheckpointError, MissingDependencyError, Reranker
-from qwen3_reranker.checkpoint import Checkpoint
-from qwen3_reranker.deploy import convert, verify
-from qwen3_reranker.scorers.transformers import TransformersScorer
+from qwen3_reranker.convert import convert, verify
+from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.model.checkpoint import Checkpoint
 
 from checkpoints import causal
 from helpers import EAGER
@@ -68,7 +68,11 @@ def test_in_sentence_transformers(converted: Path, reference: list[float]) -> No
     model = CrossEncoder(str(converted), model_kwargs={"dtype": "float32"})
     checkpoint = Checkpoint.load(str(converted))
     prompts = checkpoint.prompts(None)
-    pairs = [(prompts.head(q), prompts.tail(prompts.harmless(d))) for q, ds in PAIRS for d in ds]
+    pairs = [
+        (prompts.head(q), prompts.tail(prompts.escape_control_tokens(d)))
+        for q, ds in PAIRS
+        for d in ds
+    ]
     if checkpoint.kind == "one-label":
         scores = model.predict(pairs).tolist()  # its own sigmoid
     else:

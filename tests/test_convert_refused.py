@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from qwen3_reranker import CheckpointError
-from qwen3_reranker.deploy import convert
+from qwen3_reranker.convert import convert
 
 from checkpoints import convert_demo, copy_demo, save, tiny
 

@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 from fake_reranker import DEMO, NO, YES, FakeReranker
 
+from qwen3_reranker import dialects as package
+from qwen3_reranker.dialects import (
+    Dialect,
+    HttpRequest,
+    ScoreRequest,
+    TemplateBy,
+    dialects,
+    find,
+    register,
+)
 from qwen3_reranker.errors import AnswerError, ServerError
-from qwen3_reranker.scorers import dialects as package
-from qwen3_reranker.scorers.address import Address
-from qwen3_reranker.scorers.detection.candidates import environment_key, withheld_key
-from qwen3_reranker.scorers.dialects import Ask, Call, Dialect, Owner, dialects, find, register
-from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.remote.base_url import Address
+from qwen3_reranker.remote.detection.candidates import environment_key, withheld_key
+from qwen3_reranker.remote.transport import RetryableError
 
 VLLM = {
     "/version": {"version": "0.32.0"},
@@ -29,24 +37,24 @@ INFINITY = {"/v1/models": {"data": [{"id": "m", "owned_by": "infinity"}]}}
 
 async def test_a_vllm_is_asked_with_token_ids() -> None:
     server = FakeReranker({"/classify": "classify", "/v1/rerank": "rerank"}, VLLM)
-    served = await server.detector(tokenizer=DEMO).run()
-    assert (served.dialect.name, served.owner, served.path) == (
+    route = await server.detector(tokenizer=DEMO).run()
+    assert (route.dialect.name, route.template_by, route.path) == (
         *("vllm-classify", "client"),
         "/classify",
     )
-    assert (served.model, served.labels, served.logits) == ("m", (YES, NO), False)
-    assert served.writer.max_length == 2047
-    assert served.outcome is not None and served.outcome.passed
+    assert (route.model, route.labels, route.logits) == ("m", (YES, NO), False)
+    assert route.encoder.max_length == 2047
+    assert route.outcome is not None and route.outcome.passed
     bodies = [body for path, body in server.asked if path == "/classify"]
     assert len(bodies) == 2 and all(isinstance(body["input"][0][0], int) for body in bodies)
-    text = str(served)
+    text = str(route)
     for part in ("vLLM 0.32.0", "vllm-classify at /classify", "token ids", "this client", "2047"):
         assert part in text
 
 
 @pytest.mark.parametrize("tokenizer", [None, DEMO], ids=["text", "tokenizer"])
 @pytest.mark.parametrize("usage", [True, False], ids=["counts", "silent"])
-@pytest.mark.parametrize(("template", "owner"), [(True, "server"), (False, "client")])
+@pytest.mark.parametrize(("template", "template_by"), [(True, "server"), (False, "client")])
 @pytest.mark.parametrize(
     ("paths", "gets", "name"),
     [
@@ -67,25 +75,27 @@ async def test_the_owner_of_the_template_is_found_out(
     gets: dict[str, Any],
     name: str,
     template: bool,
-    owner: Owner,
+    template_by: TemplateBy,
     usage: bool,
     tokenizer: str | None,
 ) -> None:
     server = FakeReranker(paths, gets, template=template, usage=usage)
-    served = await server.detector(tokenizer=tokenizer).run()
-    assert (served.dialect.name, served.owner, served.path) == (name, owner, *paths)
+    route = await server.detector(tokenizer=tokenizer).run()
+    assert (route.dialect.name, route.template_by, route.path) == (name, template_by, *paths)
 
 
-@pytest.mark.parametrize(("template", "owner"), [(True, "server"), (False, "client")])
-async def test_the_tokens_counted_say_more_than_the_scores(template: bool, owner: Owner) -> None:
+@pytest.mark.parametrize(("template", "template_by"), [(True, "server"), (False, "client")])
+async def test_the_tokens_counted_say_more_than_the_scores(
+    template: bool, template_by: TemplateBy
+) -> None:
     def strong(right: bool, templates: int) -> float:  # as large models may answer
         sure = 0.97 if templates == 1 else 0.999
         return sure if right else 1 - sure
 
     server = FakeReranker({"/v1/score": "score"}, VLLM, template=template, scores=strong)
-    served = await server.detector(tokenizer=DEMO).run()
-    assert (served.dialect.name, served.owner) == ("vllm-score", owner)
-    assert served.outcome is not None and 0.97 in served.outcome.scores[0]
+    route = await server.detector(tokenizer=DEMO).run()
+    assert (route.dialect.name, route.template_by) == ("vllm-score", template_by)
+    assert route.outcome is not None and 0.97 in route.outcome.scores[0]
 
 
 @pytest.mark.parametrize(
@@ -100,33 +110,33 @@ async def test_an_endpoint_that_is_given_is_the_one_asked(
     base_url: str, paths: dict[str, Any], path: str
 ) -> None:
     server = FakeReranker(paths, VLLM, template=True)
-    served = await server.detector(base_url).run()
-    assert served.path == path
+    route = await server.detector(base_url).run()
+    assert route.path == path
     others = {asked for asked, _ in server.asked} - {path, "/tokenize"}
     assert not others or base_url == "http://h/v1"
 
 
 async def test_sglang_is_asked_by_labels_or_in_text() -> None:
     causal = FakeReranker({"/v1/score": "sglang_score", "/v1/rerank": "bare"}, SGLANG)
-    served = await causal.detector(tokenizer=DEMO).run()
-    assert (served.dialect.name, served.labels) == ("sglang-score", (YES, NO))
+    route = await causal.detector(tokenizer=DEMO).run()
+    assert (route.dialect.name, route.labels) == ("sglang-score", (YES, NO))
     two = FakeReranker(
         {"/v1/score": "no_yes", "/v1/rerank": "bare", "/v1/classify": "two_labels"},
         SGLANG | {"/model_info": {"model_path": "/m", "is_generation": False}},
     )
-    served = await two.detector(tokenizer=DEMO).run()
-    assert (served.dialect.name, served.owner) == ("sglang-classify", "client")
+    route = await two.detector(tokenizer=DEMO).run()
+    assert (route.dialect.name, route.template_by) == ("sglang-classify", "client")
 
 
 async def test_the_servers_tokenizer_says_the_labels() -> None:
     server = FakeReranker({"/v1/score": "sglang_score", "/tokenize": "tokenize"}, SGLANG)
-    served = await server.detector().run()
-    assert (served.dialect.name, served.labels) == ("sglang-score", (YES, NO))
-    assert served.writer.builder is None and served.writer.can_cut
+    route = await server.detector().run()
+    assert (route.dialect.name, route.labels) == ("sglang-score", (YES, NO))
+    assert route.encoder.builder is None and route.encoder.can_cut
     generative = FakeReranker({"/generative_scoring": "generative", "/tokenize": "tokenize"}, VLLM)
-    served = await generative.detector().run()
-    assert (served.dialect.name, served.labels) == ("vllm-generative", (YES, NO))
-    assert served.writer.max_length == 2047
+    route = await generative.detector().run()
+    assert (route.dialect.name, route.labels) == ("vllm-generative", (YES, NO))
+    assert route.encoder.max_length == 2047
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"tokens": "x"}, {"tokens": ["a"]}, 5])
@@ -147,29 +157,33 @@ async def test_infinity_counts_characters_and_is_not_taken_for_doubled() -> None
         return answer
 
     server.rerank = counting  # type: ignore[method-assign]
-    served = await server.detector(tokenizer=DEMO).run()
-    assert (served.dialect.name, served.owner) == ("infinity", "client")
-    assert served.outcome is not None and served.outcome.doubled
+    route = await server.detector(tokenizer=DEMO).run()
+    assert (route.dialect.name, route.template_by) == ("infinity", "client")
+    assert route.outcome is not None and route.outcome.doubled
 
 
 async def test_log_odds_are_noticed() -> None:
     server = FakeReranker({"/rerank": "tei"}, TEI, scores=lambda right, _: 4.2 if right else -3.1)
-    served = await server.detector().run()
-    assert served.logits and "log-odds" in str(served)
+    route = await server.detector().run()
+    assert route.logits and "log-odds" in str(route)
 
 
 async def test_what_is_given_is_not_probed() -> None:
     server = FakeReranker({}, VLLM)
-    served = await server.detector(dialect=find("vllm-score"), template="server").run()
-    assert (served.dialect.name, served.owner, served.path) == ("vllm-score", "server", "/v1/score")
-    assert served.outcome is None and "not probed" in str(served)
+    route = await server.detector(dialect=find("vllm-score"), template="server").run()
+    assert (route.dialect.name, route.template_by, route.path) == (
+        "vllm-score",
+        "server",
+        "/v1/score",
+    )
+    assert route.outcome is None and "not probed" in str(route)
     assert not [path for path, _ in server.asked if path != "/tokenize"]
 
 
 async def test_a_model_that_is_given_is_the_one_named() -> None:
     server = FakeReranker({"/v1/rerank": "rerank"}, VLLM)
-    served = await server.detector(model="mine").run()
-    assert served.model == "mine"
+    route = await server.detector(model="mine").run()
+    assert route.model == "mine"
     assert {body["model"] for path, body in server.asked if path == "/v1/rerank"} == {"mine"}
 
 
@@ -179,11 +193,11 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Dialect]]:
         name = "acme"
         paths = ("/acme/rank",)
 
-        def build(self, ask: Ask) -> Call:
-            return Call({"query": ask.query, "documents": list(ask.documents)})
+        def build(self, request: ScoreRequest) -> HttpRequest:
+            return HttpRequest({"query": request.query, "documents": list(request.documents)})
 
         def parse(self, answer: Any, count: int) -> list[float]:
-            return package.placed(package.rows(answer, "results"), count)
+            return package.scores_by_index(package.require_list(answer, "results"), count)
 
     monkeypatch.setattr(package, "_register", dict(package._register))
     yield Acme
@@ -193,14 +207,14 @@ async def test_a_registered_dialect_is_found_out(acme: type[Dialect]) -> None:
     server = FakeReranker({"/acme/rank": "rerank"}, template=True)
     register(acme)
     for base_url in ("http://h", "http://h/acme/rank"):
-        served = await server.detector(base_url).run()
-        assert (served.dialect.name, served.path) == ("acme", "/acme/rank")
+        route = await server.detector(base_url).run()
+        assert (route.dialect.name, route.path) == ("acme", "/acme/rank")
 
 
 async def test_a_dialect_may_be_given_without_being_registered(acme: type[Dialect]) -> None:
     server = FakeReranker({"/acme/rank": "rerank"}, template=True)
-    served = await server.detector(dialect=acme()).run()
-    assert served.dialect.name == "acme" and type(served.dialect) is acme
+    route = await server.detector(dialect=acme()).run()
+    assert route.dialect.name == "acme" and type(route.dialect) is acme
 
 
 @pytest.mark.parametrize(
@@ -229,8 +243,8 @@ async def test_hosted_services_are_known_by_their_host(
     base_url: str, name: str, path: str, method: str, model: str
 ) -> None:
     server = FakeReranker({path: method}, template=True, usage=False)
-    served = await server.detector(base_url).run()
-    assert (served.dialect.name, served.owner, served.model) == (name, "server", model)
+    route = await server.detector(base_url).run()
+    assert (route.dialect.name, route.template_by, route.model) == (name, "server", model)
     assert server.got == [] and {asked for asked, _ in server.asked} == {path}
     assert server.adopted[0][0] == name
 
@@ -240,8 +254,8 @@ async def test_the_key_of_a_kind_opens_the_list_of_models() -> None:
     server = FakeReranker({"/classify": "classify", "/tokenize": "tokenize"}, gets)
     refused = ServerError("http://h/v1/models answered 401: Unauthorized", 401)
     server.gets["/v1/models"] = refused
-    served = await server.detector(tokenizer=DEMO).run()
-    assert (served.model, served.writer.max_length) == (None, 2047)  # told by /tokenize
+    route = await server.detector(tokenizer=DEMO).run()
+    assert (route.model, route.encoder.max_length) == (None, 2047)  # told by /tokenize
     adopt = server.adopt
 
     def opening(candidates: Any) -> bool:
@@ -250,8 +264,8 @@ async def test_the_key_of_a_kind_opens_the_list_of_models() -> None:
         return bool(candidates)
 
     server.adopt = opening  # type: ignore[method-assign]
-    served = await server.detector(tokenizer=DEMO).run()
-    assert served.model == "m"
+    route = await server.detector(tokenizer=DEMO).run()
+    assert route.model == "m"
     assert all(name.startswith("vllm") for name in server.adopted[-1])
 
 

@@ -8,9 +8,9 @@ import pytest
 from fake_reranker import DEMO, FakeReranker, unreachable
 from test_detect import SGLANG, TEI, VLLM
 
+from qwen3_reranker.dialects import TemplateBy, find
 from qwen3_reranker.errors import DetectionError, InputError, ServerError
-from qwen3_reranker.scorers.dialects import Owner, find
-from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.remote.transport import RetryableError
 
 LLAMA = {"/props": {"default_generation_settings": {"n_ctx": 8192}}}
 
@@ -139,7 +139,7 @@ async def test_an_error_that_is_the_dialects_own_moves_on() -> None:
     ],
 )
 async def test_a_template_forced_on_the_wrong_side_is_said(
-    template: bool, forced: Owner, text: str
+    template: bool, forced: TemplateBy, text: str
 ) -> None:
     server = FakeReranker({"/v1/rerank": "rerank"}, VLLM, template=template)
     message = await problem(server, template=forced)
@@ -151,14 +151,14 @@ async def test_a_template_forced_on_the_wrong_side_is_said(
 
 
 @pytest.mark.parametrize(
-    ("name", "forced", "owner"),
+    ("name", "forced", "template_by"),
     [("vllm-classify", "server", "client"), ("siliconflow", "client", "server")],
 )
 async def test_a_template_that_a_dialect_cannot_have_is_refused(
-    name: str, forced: Owner, owner: Owner
+    name: str, forced: TemplateBy, template_by: TemplateBy
 ) -> None:
     message = await problem(FakeReranker({}, VLLM), dialect=find(name), template=forced)
-    assert f"template='{forced}': with {name} the template is always the {owner}'s" in message
+    assert f"template='{forced}': with {name} the template is always the {template_by}'s" in message
 
 
 async def test_a_dialect_that_is_given_is_the_only_one_tried() -> None:
@@ -191,5 +191,5 @@ async def test_a_length_that_is_none_does_not_count(length: Any) -> None:
     server = FakeReranker({"/classify": "classify", "/tokenize": "tokenize"}, gets)
     plain = server.tokenize
     server.tokenize = lambda body: plain(body) | {"max_model_len": length}  # type: ignore[method-assign]
-    served = await server.detector(tokenizer=DEMO).run()
-    assert served.writer.max_length == 8191  # a token is left for the answer
+    route = await server.detector(tokenizer=DEMO).run()
+    assert route.encoder.max_length == 8191  # a token is left for the answer

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from qwen3_reranker import dialects as package
+from qwen3_reranker.dialects import Dialect, HttpRequest, ScoreRequest, dialects, find, register
+from qwen3_reranker.dialects.rerank import RerankDialect
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.prompt import TextWriter
-from qwen3_reranker.scorers import dialects as package
-from qwen3_reranker.scorers.dialects import Ask, Call, Dialect, dialects, find, register
-from qwen3_reranker.scorers.dialects.rerank import RerankDialect
+from qwen3_reranker.model.prompt import TextWriter
 
-PLAIN = Ask("q", ["a", "b"], model="m", labels=(9693, 2152))
-INSTRUCTED = Ask("q", ["a", "b"], "i", "m", (9693, 2152))
-IDS = Ask([1, 2], [[3], [4, 5]], None, "m", (9693, 2152))
+PLAIN = ScoreRequest("q", ["a", "b"], model="m", labels=(9693, 2152))
+INSTRUCTED = ScoreRequest("q", ["a", "b"], "i", "m", (9693, 2152))
+IDS = ScoreRequest([1, 2], [[3], [4, 5]], None, "m", (9693, 2152))
 
 _RERANK = {"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 2}
 _JINA = _RERANK | {"return_documents": False}
@@ -216,10 +216,10 @@ def test_no_dialect_is_left_out_here() -> None:
 def test_a_request_is_what_the_server_documents(name: str) -> None:
     dialect = find(name)
     path, body, more = REQUESTS[name]
-    for ask, wanted in ((PLAIN, body), (INSTRUCTED, body | more)):
-        call = dialect.build(ask)
-        sent = {key: value for key, value in call.body.items() if value is not None}
-        assert (call.path or dialect.paths[0], sent) == (path, wanted)
+    for request, wanted in ((PLAIN, body), (INSTRUCTED, body | more)):
+        http_request = dialect.build(request)
+        sent = {key: value for key, value in http_request.body.items() if value is not None}
+        assert (http_request.path or dialect.paths[0], sent) == (path, wanted)
     # Where the client writes the template the instruction is in the prompt.
     assert bool(more) == dialect.instruction
 
@@ -231,9 +231,9 @@ def test_a_request_carries_token_ids(name: str) -> None:
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_model_that_is_not_known_is_not_named(name: str) -> None:
-    call = find(name).build(Ask("q", ["a"]))
-    assert call.body.get("model") is None
-    assert "None" not in (call.path or "")
+    http_request = find(name).build(ScoreRequest("q", ["a"]))
+    assert http_request.body.get("model") is None
+    assert "None" not in (http_request.path or "")
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -254,7 +254,7 @@ def test_the_generic_rerank_reads_score_and_a_bare_list_too() -> None:
 def test_infinity_strips_nothing_that_belongs_to_the_prompt(name: str) -> None:
     writer = TextWriter()
     head, tails = writer.head(" q\n"), [writer.tail(text) for text in (" a ", "\n")]
-    body = find(name).build(Ask(head, tails)).body
+    body = find(name).build(ScoreRequest(head, tails)).body
     for sent, tail in zip(body["documents"], tails, strict=True):
         joined = body["query"].strip() + sent.strip()
         assert joined == head + tail + "<|endoftext|>"
@@ -279,7 +279,7 @@ def test_hosted_services_name_their_hosts_keys_and_models() -> None:
 
 def test_those_who_take_labels_only_are_given_them() -> None:
     assert {d.name for d in dialects() if d.needs_labels} == {"sglang-score", "vllm-generative"}
-    body = find("completions").build(Ask("q", ["a"])).body
+    body = find("completions").build(ScoreRequest("q", ["a"])).body
     assert not {"logprob_token_ids", "allowed_token_ids", "logit_bias"} & body.keys()
 
 
@@ -296,11 +296,11 @@ def test_a_dialect_of_ones_own_takes_ten_lines() -> None:
         name = "acme"
         paths = ("/acme/rank",)
 
-        def build(self, ask: Ask) -> Call:
-            return Call({"question": ask.query, "answers": list(ask.documents)})
+        def build(self, request: ScoreRequest) -> HttpRequest:
+            return HttpRequest({"question": request.query, "answers": list(request.documents)})
 
         def parse(self, answer: Any, count: int) -> list[float]:
-            return package.placed(package.rows(answer, "ranks"), count, "p")
+            return package.scores_by_index(package.require_list(answer, "ranks"), count, "p")
 
     assert find("acme") in dialects()
     assert find("acme").build(PLAIN).body == {"question": "q", "answers": ["a", "b"]}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from qwen3_reranker.dialects import ScoreRequest, dialects, find
 from qwen3_reranker.errors import AnswerError
-from qwen3_reranker.scorers.dialects import Ask, dialects, find
 
 Rows = list[tuple[Any, Any]]
 Shape = Callable[[Rows], Any]
@@ -228,16 +228,16 @@ def test_a_request_is_json_and_leaves_what_it_was_made_of(
     ids: tuple[list[int], list[list[int]]],
 ) -> None:
     dialect = find(name)
-    asks = [Ask(query, documents, instruction, model, labels)]
+    requests = [ScoreRequest(query, documents, instruction, model, labels)]
     if dialect.ids:
-        asks.append(Ask(*ids, instruction, model, labels))
-    for ask in asks:
-        before = copy.deepcopy(ask)
-        call = dialect.build(ask)
-        assert json.loads(json.dumps(call.body)) == call.body
-        call.body.clear()  # nobody's list or dictionary was handed out
-        assert ask == before
-        assert dialect.build(ask).body != {}
+        requests.append(ScoreRequest(*ids, instruction, model, labels))
+    for request in requests:
+        before = copy.deepcopy(request)
+        http_request = dialect.build(request)
+        assert json.loads(json.dumps(http_request.body)) == http_request.body
+        http_request.body.clear()  # nobody's list or dictionary was handed out
+        assert request == before
+        assert dialect.build(request).body != {}
 
 
 @pytest.mark.parametrize("name", ["vllm-classify", "sglang-classify"])

@@ -10,11 +10,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker import InputError
-from qwen3_reranker.deploy.doctor import diagnose
-from qwen3_reranker.deploy.findings import CLIENT_WRITES
-from qwen3_reranker.deploy.variants import VARIANTS, Variant
-from qwen3_reranker.probe import logit, sigmoid
-from qwen3_reranker.prompt import SUFFIX
+from qwen3_reranker.doctor import diagnose
+from qwen3_reranker.doctor.findings import CLIENT_WRITES
+from qwen3_reranker.doctor.prompt_variants import VARIANTS, Variant
+from qwen3_reranker.model.probe import logit, sigmoid
+from qwen3_reranker.model.prompt import SUFFIX
 
 from checkpoints import copy_demo
 from doctor_servers import (
@@ -126,15 +126,16 @@ def test_a_wrong_template_that_this_client_does_not_use_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "code"), [("server", "template-missing"), ("client", "template-twice")]
+    ("template_by", "code"), [("server", "template-missing"), ("client", "template-twice")]
 )
-def test_without_whole_prompts_or_counts_the_other_side_tells(owner: Any, code: str) -> None:
+def test_without_whole_prompts_or_counts_the_other_side_tells(template_by: Any, code: str) -> None:
     def numbers(query: str, document: str) -> float:
         written = "<Query>: " in query
-        right = written == (owner == "server")  # what the one that was not asked for would give
+        # What the side that was not asked for would give.
+        right = written == (template_by == "server")
         return judge(query + document if written == right == written else RIGHT(query, document))
 
-    report = examined(rerank(numbers), dialect="rerank", template=owner)
+    report = examined(rerank(numbers), dialect="rerank", template=template_by)
     assert problems(report) == {code}, report
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from qwen3_reranker.deploy.checks_environment import check_environment, find_gpus
-from qwen3_reranker.deploy.checks_model import check_model
-from qwen3_reranker.deploy.convert import convert
-from qwen3_reranker.deploy.doctor import diagnose
-from qwen3_reranker.deploy.findings import Finding
+from qwen3_reranker.convert import convert
+from qwen3_reranker.doctor import Finding, diagnose
+from qwen3_reranker.doctor.checks_environment import check_environment, find_gpus
+from qwen3_reranker.doctor.checks_model import check_model
 
 
 def checked(

@@ -8,9 +8,8 @@ import pytest
 import vllm
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.deploy.doctor import adiagnose, diagnose
-from qwen3_reranker.deploy.findings import Finding, Report
+from qwen3_reranker.doctor import Finding, Report, adiagnose, diagnose
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from helpers import SETTINGS
 from servers.fixtures import SERVED

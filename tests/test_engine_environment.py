@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from qwen3_reranker import EngineError, InputError, MissingDependencyError, Reranker
 from qwen3_reranker.cli.app import app
-from qwen3_reranker.deploy.checks_environment import check_environment
+from qwen3_reranker.doctor.checks_environment import check_environment
 from qwen3_reranker.embedded import interpreter
 from qwen3_reranker.embedded.environment import (
     engine_folder,

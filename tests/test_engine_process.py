@@ -40,14 +40,14 @@ from qwen3_reranker import (
     Reranker,
     RerankerError,
     UnsupportedVersionError,
-    background,
+    event_loop,
 )
 from qwen3_reranker.embedded import engine as engine_module
 from qwen3_reranker.embedded import engine_process, interpreter
 from qwen3_reranker.embedded.client import EngineClient
 from qwen3_reranker.embedded.engine import Engine
 from qwen3_reranker.embedded.protocol import Decoder, Frame, frame
-from qwen3_reranker.probe import sigmoid
+from qwen3_reranker.model.probe import sigmoid
 
 ROOT = Path(__file__).parent
 # As where logging was not configured; pytest adds handlers to the root logger.
@@ -150,8 +150,8 @@ def test_a_refused_prompt_fails_its_call_alone(make_reranker: MakeReranker) -> N
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="a prompt of 9000 tokens is too long"):
-        background.run(engine.encode(engine.running, [[1], [5] * 9000]))
-    assert background.run(engine.running.client.count_requests()) == 0
+        event_loop.run(engine.encode(engine.running, [[1], [5] * 9000]))
+    assert event_loop.run(engine.running.client.count_requests()) == 0
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
 
 
@@ -161,8 +161,8 @@ def test_a_request_error_beside_a_score_raises(make_reranker: MakeReranker) -> N
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="planted"):
-        background.run(engine.encode(engine.running, [[1, 2], [77]]))
-    assert background.run(engine.encode(engine.running, [[1, 2]])) == [[logit_of([1, 2])]]
+        event_loop.run(engine.encode(engine.running, [[1, 2], [77]]))
+    assert event_loop.run(engine.encode(engine.running, [[1, 2]])) == [[logit_of([1, 2])]]
 
 
 def test_a_step_has_all_documents_of_a_query(make_reranker: MakeReranker) -> None:
@@ -207,13 +207,13 @@ async def test_cancelling_takes_the_prompts_out_of_the_engine(make_reranker: Mak
     await reranker.awarm_up()
     client = engine_of(reranker).running.client
     task = asyncio.create_task(reranker.ascore("q", [f"{n} text" for n in range(2000)]))
-    while await background.arun(client.count_requests()) < 1000:
+    while await event_loop.arun(client.count_requests()) < 1000:
         await asyncio.sleep(0.005)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(5):
-        while await background.arun(client.count_requests()):
+        while await event_loop.arun(client.count_requests()):
             await asyncio.sleep(0.005)
     assert await reranker.ascore("q", TEXTS) == expected(reranker, "q", TEXTS)
 
@@ -229,8 +229,8 @@ def test_a_full_socket_holds_nobody_up(make_reranker: MakeReranker) -> None:
         calls = [engine.encode(engine.running, prompts[n::10]) for n in range(10)]
         return await asyncio.gather(*calls)
 
-    assert background.run(many()) == [[[logit_of(p)] for p in prompts[n::10]] for n in range(10)]
-    rows = background.run(engine.encode(engine.running, [[number] for number in range(200)]))
+    assert event_loop.run(many()) == [[[logit_of(p)] for p in prompts[n::10]] for n in range(10)]
+    rows = event_loop.run(engine.encode(engine.running, [[number] for number in range(200)]))
     assert rows == [[logit_of([number])] for number in range(200)]
 
 
@@ -360,7 +360,7 @@ def test_an_engine_that_dies_on_a_prompt_says_so(make_reranker: MakeReranker) ->
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="was killed"):
-        background.run(engine.encode(engine.running, [[77]]))
+        event_loop.run(engine.encode(engine.running, [[77]]))
 
 
 def test_an_access_token_is_not_shown(make_reranker: MakeReranker) -> None:
@@ -446,7 +446,7 @@ def test_a_failing_listener_does_not_end_the_start(
         def listener(stage: str, error: Exception = error) -> None:
             raise error
 
-        background.run(engine_of(reranker).start(on_stage=listener))
+        event_loop.run(engine_of(reranker).start(on_stage=listener))
         process_of(reranker).kill()
         wait_until(lambda: engine_of(reranker).running.client.reason)
     assert "planted" in caplog.text
@@ -519,7 +519,7 @@ def test_no_documents_ask_nothing_of_the_engine(make_reranker: MakeReranker) -> 
     assert reranker.score("q", []) == []
     reranker.warm_up()
     engine = engine_of(reranker)
-    assert background.run(engine.encode(engine.running, [])) == []
+    assert event_loop.run(engine.encode(engine.running, [])) == []
     assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
 
 
@@ -562,7 +562,7 @@ def test_closing_fails_the_calls_that_wait(make_reranker: MakeReranker) -> None:
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(reranker.score, "q", TEXTS + [str(n) for n in range(500)])
         client = engine_of(reranker).running.client
-        wait_until(lambda: background.run(client.count_requests()) > 100)
+        wait_until(lambda: event_loop.run(client.count_requests()) > 100)
         reranker.close()
         assert isinstance(call.exception(30), ClosedError)
 
@@ -980,11 +980,11 @@ def test_a_refused_model_is_tried_again_when_its_files_have_changed(
         for start in (True, False):
             stages: list[str] = []
             with pytest.raises(CheckpointError, match="does not score"):
-                background.run(engine_of(reranker).start(on_stage=stages.append))
+                event_loop.run(engine_of(reranker).start(on_stage=stages.append))
             assert bool(stages) == start
         os.utime(folder / "model.safetensors", (1, 1))
         with pytest.raises(CheckpointError, match="does not score"):
-            background.run(engine_of(reranker).start(on_stage=stages.append))
+            event_loop.run(engine_of(reranker).start(on_stage=stages.append))
         assert stages
 
 
@@ -1041,14 +1041,14 @@ def test_a_new_start_reads_the_files_anew(make_python: MakePython, tmp_path: Pat
     folder = copy_demo(tmp_path / "model")
     settings: dict[str, Any] = {"check": False, "engine_python": make_python()}
     with Reranker(str(folder), **settings) as reranker:
-        before = background.run(reranker._scorer.fingerprint())
+        before = event_loop.run(reranker._scorer.fingerprint())
         os.utime(folder / "model.safetensors", (1, 1))
-        changed = background.run(reranker._scorer.fingerprint())
+        changed = event_loop.run(reranker._scorer.fingerprint())
         assert changed != before  # nothing runs yet
         reranker.warm_up()
         os.utime(folder / "model.safetensors", (2, 2))
-        assert background.run(reranker._scorer.fingerprint()) == changed  # what the engine has
+        assert event_loop.run(reranker._scorer.fingerprint()) == changed  # what the engine has
         process_of(reranker).kill()
         wait_until(lambda: engine_of(reranker).running.client.reason)
         reranker.score("q", ["a"])
-        assert background.run(reranker._scorer.fingerprint()) not in (before, changed)
+        assert event_loop.run(reranker._scorer.fingerprint()) not in (before, changed)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwen3_reranker.scorers.responses import error_message
+from qwen3_reranker.remote.responses import error_message
 
 _VALIDATION = "1 validation error:\n  {'type': 'missing', 'loc': 'body.query'}"
 HTML = b"""<!DOCTYPE html><html><head><title>502 Bad Gateway</title><style>p{color:red}</style>

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.scorers.transformers import TransformersScorer
+from qwen3_reranker.embedded.reference import TransformersScorer
 
 from checkpoints import convert_demo
 from helpers import EAGER

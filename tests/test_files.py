@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores
-from qwen3_reranker import files as module
-from qwen3_reranker.files import Kind, parse_lines, read_file, rerank_lines
+from qwen3_reranker.cli import document_files as module
+from qwen3_reranker.cli.document_files import Kind, parse_lines, read_file, rerank_lines
 
 
 class LengthScorer(Scorer):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores, many
+from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores
+from qwen3_reranker import streaming as many
 
 from helpers import either
 

@@ -26,7 +26,7 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
-from qwen3_reranker.probe import NEGATION
+from qwen3_reranker.model.probe import NEGATION
 
 from helpers import either
 from scripted_server import Reply, Request, ScriptedServer, relevance, rerank

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker.probe import PROBES, Outcome, logit, sigmoid
+from qwen3_reranker.model.probe import PROBES, Outcome, logit, sigmoid
 
 PAIRS = sum(len(texts) for _, texts in PROBES)
 # The demo model with its template, as vLLM and SGLang answer.

@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
-from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
 
 from helpers import QWEN3_TOKENIZER
 

@@ -18,8 +18,8 @@ import pytest
 import requests
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from real_pairs import real_pairs
 from servers.processes import MAX_LENGTH, Server

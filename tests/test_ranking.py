@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_reranker.errors import InputError, ScoreError
-from qwen3_reranker.ranking import Work, rank, validate_limits, validate_query
+from qwen3_reranker.ranking import ScoringJob, rank, validate_limits, validate_query
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "d e", "", " ", "\n\t"]) | st.text(max_size=3))
 scores = st.floats(0, 1)
@@ -19,11 +19,11 @@ scores = st.floats(0, 1)
 def test_ranking(
     documents: list[str], data: st.DataObject, top_n: int | None, min_score: float | None
 ) -> None:
-    work = Work(documents)
-    values = [data.draw(scores) for _ in work.texts]
-    flags = [data.draw(st.booleans()) for _ in work.texts]
-    by_text = dict(zip(work.texts, zip(values, flags, strict=True), strict=True))
-    everything = rank(work, values, flags, top_n=None, min_score=None)
+    job = ScoringJob(documents)
+    values = [data.draw(scores) for _ in job.texts]
+    flags = [data.draw(st.booleans()) for _ in job.texts]
+    by_text = dict(zip(job.texts, zip(values, flags, strict=True), strict=True))
+    everything = rank(job, values, flags, top_n=None, min_score=None)
 
     assert sorted(hit.index for hit in everything) == list(range(len(documents)))
     for hit in everything:
@@ -34,28 +34,28 @@ def test_ranking(
     assert keys == sorted(keys)
 
     kept = [hit for hit in everything if min_score is None or hit.score >= min_score][:top_n]
-    assert rank(work, values, flags, top_n=top_n, min_score=min_score) == kept
-    assert work.spread(values) == [hit.score for hit in sorted(everything, key=lambda h: h.index)]
+    assert rank(job, values, flags, top_n=top_n, min_score=min_score) == kept
+    assert job.scatter(values) == [hit.score for hit in sorted(everything, key=lambda h: h.index)]
 
 
 @given(texts)
 def test_each_different_text_is_scored_once_and_blank_ones_never(documents: list[str]) -> None:
-    work = Work(documents)
-    assert len(set(work.texts)) == len(work.texts)
-    assert set(work.texts) == {text for text in documents if text.strip()}
-    assert work.documents == documents and work.documents is not documents
+    job = ScoringJob(documents)
+    assert len(set(job.texts)) == len(job.texts)
+    assert set(job.texts) == {text for text in documents if text.strip()}
+    assert job.documents == documents and job.documents is not documents
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, 1.5, None, "0.5", [0.5], True])
 def test_what_is_no_probability_raises(wrong: object) -> None:
     with pytest.raises(ScoreError, match="score 1 of 2"):
-        Work(["a", "b"]).spread([0.5, wrong])  # type: ignore[list-item]
+        ScoringJob(["a", "b"]).scatter([0.5, wrong])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
 def test_a_wrong_number_of_scores_raises(values: list[float]) -> None:
     with pytest.raises(ScoreError, match=f"scores of 2 documents, got {len(values)}"):
-        rank(Work(["a", "b"]), values, [False, False], top_n=None, min_score=None)
+        rank(ScoringJob(["a", "b"]), values, [False, False], top_n=None, min_score=None)
 
 
 @pytest.mark.parametrize("top_n", [0, -1, 1.5, "3", True])
@@ -78,6 +78,6 @@ def test_the_query_is_checked(query: object) -> None:
 
 def test_documents_are_checked() -> None:
     with pytest.raises(InputError, match="document 1 is a NoneType"):
-        Work(["a", None])  # type: ignore[list-item]
+        ScoringJob(["a", None])  # type: ignore[list-item]
     with pytest.raises(InputError, match="not one str"):
-        Work("abc")
+        ScoringJob("abc")

@@ -10,15 +10,9 @@ from typing import Any
 
 import pytest
 
-from qwen3_reranker import (
-    DetectionError,
-    Reranker,
-    RerankerError,
-    RerankerWarning,
-    ServerError,
-)
-from qwen3_reranker.scorers import failover
-from qwen3_reranker.scorers.endpoint import Endpoint
+from qwen3_reranker import DetectionError, Reranker, RerankerError, RerankerWarning, ServerError
+from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.endpoint import Endpoint
 
 from doctor_servers import RIGHT as TEMPLATE
 from doctor_servers import vllm

@@ -18,11 +18,11 @@ from qwen3_reranker import (
     Reranker,
     ServerError,
     ServerUnavailableError,
-    background,
+    event_loop,
 )
-from qwen3_reranker.scorers import endpoint as endpoints
-from qwen3_reranker.scorers import failover
-from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.remote import endpoint as endpoints
+from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.transport import RetryableError
 
 from scripted_server import HANG, Reply, ScriptedServer, but, classify, relevance
 
@@ -51,7 +51,7 @@ def over(*servers: ScriptedServer, **options: Any) -> Reranker:
     options = {"timeout": SOON, **options}
     reranker = Reranker(base_url=[server.url for server in servers], **options)
     for endpoint in reranker._scorer._endpoints:  # type: ignore[attr-defined]
-        background.run(endpoint.settle())
+        event_loop.run(endpoint.resolve())
     for server in servers:
         server.requests.clear()
     return reranker

@@ -12,15 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwen3_reranker import (
-    AnswerError,
-    Reranker,
-    RerankerError,
-    ServerError,
-    ServerUnavailableError,
-)
-from qwen3_reranker.scorers import failover
-from qwen3_reranker.scorers.responses import retry_after
+from qwen3_reranker import AnswerError, Reranker, RerankerError, ServerError, ServerUnavailableError
+from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.responses import retry_after
 
 from scripted_server import HANG, Reply, Request, ScriptedServer, but, classify, relevance
 

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from qwen3_reranker import Reranker, background
-from qwen3_reranker.scorers.transport import Transport
+from qwen3_reranker import Reranker, event_loop
+from qwen3_reranker.remote.transport import Transport
 
 from scripted_server import ScriptedServer, but, relevance
 
@@ -107,7 +107,7 @@ def test_a_child_that_drops_a_reranker_closes_nothing(
         monkeypatch.setattr(Transport, "aclose", aclose)
         holder.clear()
         gc.collect()
-        background.run(asyncio.sleep(0))  # after all that was submitted before
+        event_loop.run(asyncio.sleep(0))  # after all that was submitted before
         return closed.is_set()
 
     assert in_child(drop) == "False"

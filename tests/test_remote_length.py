@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from scripted_server import HANG, VLLM, Reply, Request, ScriptedServer, classify, relevance, rerank
 

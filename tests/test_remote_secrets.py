@@ -20,11 +20,11 @@ from rich.traceback import Traceback
 
 import qwen3_reranker
 from qwen3_reranker import InputError, Reranker, RerankerError, ServerError
-from qwen3_reranker.deploy import diagnose
+from qwen3_reranker.doctor import diagnose
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
-from qwen3_reranker.scorers.endpoint import Settings
-from qwen3_reranker.scorers.redaction import Redactor, Secret
+from qwen3_reranker.redaction import Redactor, Secret
+from qwen3_reranker.remote.endpoint import Settings
 
 from scripted_server import MODEL, VLLM, Reply, Request, ScriptedServer, relevance
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import DetectionError, Reranker, RerankerWarning, UnsupportedFeatureError
-from qwen3_reranker.probe import NEGATION, logit, sigmoid
+from qwen3_reranker.model.probe import NEGATION, logit, sigmoid
 
 from doctor_servers import examined, named, vllm
 from helpers import INSTRUCTION

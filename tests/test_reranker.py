@@ -26,11 +26,11 @@ from qwen3_reranker import (
     Reranker,
     RerankerError,
     ScoreError,
-    background,
+    event_loop,
 )
-from qwen3_reranker.checkpoint import DEMO_MODEL
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from helpers import EAGER, SETTINGS, AnsweringScorer
 
@@ -171,13 +171,13 @@ async def test_cancelling_takes_the_requests_out_of_the_engine(reranker: Reranke
     texts = [f"{i} " + "word " * 2000 for i in range(200)]
     task = asyncio.create_task(reranker.ascore("q", texts))
     async with asyncio.timeout(60):
-        while await background.arun(client.count_requests()) < 100:
+        while await event_loop.arun(client.count_requests()) < 100:
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(10):
-        while await background.arun(client.count_requests()):
+        while await event_loop.arun(client.count_requests()):
             await asyncio.sleep(0.01)
     assert await reranker.ascore(QUERY, DOCUMENTS[:1])
 
@@ -196,7 +196,7 @@ def test_a_failed_request_raises(reranker: Reranker) -> None:
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="failed on a request"):
-        background.run(engine.encode(engine.running, [[5, 6, 7], [5] * 9000]))
+        event_loop.run(engine.encode(engine.running, [[5, 6, 7], [5] * 9000]))
     assert reranker.score(QUERY, DOCUMENTS[:1])
 
 
@@ -228,7 +228,7 @@ def test_sharing_and_closing() -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     client = engines[0].running.client
-    while background.run(client.count_requests()) < 50:
+    while event_loop.run(client.count_requests()) < 50:
         time.sleep(0.01)
     second.close()
     thread.join(60)

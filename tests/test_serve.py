@@ -18,14 +18,13 @@ from qwen3_reranker import (
     MissingDependencyError,
     UnsupportedVersionError,
 )
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.deploy import versions
-from qwen3_reranker.deploy.convert import convert
-from qwen3_reranker.deploy.machine import machine_environment, machine_flags
-from qwen3_reranker.deploy.options import Device, Kind
-from qwen3_reranker.deploy.serve import Launch, Server, launch, serve, shell
-from qwen3_reranker.deploy.versions import EngineName, Found, find
+from qwen3_reranker.convert import convert
 from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.serve import Launch, Server, launch, serve, shell, versions
+from qwen3_reranker.serve.machine import machine_environment, machine_flags
+from qwen3_reranker.serve.options import Device, Kind
+from qwen3_reranker.serve.versions import EngineName, Found, find
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 ORIGINAL = {
@@ -35,8 +34,8 @@ ORIGINAL = {
 }
 
 # The function of that name hides the module.
-LAUNCH = import_module("qwen3_reranker.deploy.launch")
-SERVE = import_module("qwen3_reranker.deploy.serve")
+LAUNCH = import_module("qwen3_reranker.serve.command")
+SERVE = import_module("qwen3_reranker.serve.server_process")
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from qwen3_reranker import EngineError, InputError
-from qwen3_reranker.deploy.options import Device
-from qwen3_reranker.deploy.serve import Launch, Server, launch, serve
+from qwen3_reranker.serve import Launch, Server, launch, serve
+from qwen3_reranker.serve.options import Device
 
 from servers.processes import free_port
 
@@ -47,7 +47,7 @@ import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import replace
-from qwen3_reranker.deploy.serve import launch, serve
+from qwen3_reranker.serve import launch, serve
 program = (sys.executable, "-c", sys.argv[2]), "--model"
 made = launch("demo", port=int(sys.argv[1]), version="0.32.0", device="cpu")
 made = replace(made, installed=True, program=program)

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.deploy import launch, shell
 from qwen3_reranker.embedded.interpreter import find_engine_python
-from qwen3_reranker.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, TextWriter
-from qwen3_reranker.scorers.transformers import TransformersScorer
+from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.model.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, TextWriter
+from qwen3_reranker.serve import launch, shell
 
 from helpers import INSTRUCTION
 from servers import sglang_servers
@@ -39,7 +39,7 @@ PROGRAM = """
 import signal, sys
 # Where the tests run in a script's background it is inherited as ignored, and serve leaves it so.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from qwen3_reranker.deploy.serve import launch, serve
+from qwen3_reranker.serve import launch, serve
 serve(launch("demo", **eval(sys.argv[1])), show=lambda line: print(line, flush=True))
 """
 
@@ -110,13 +110,15 @@ async def test_vllm(tmp_path: Path) -> None:
             body = {"query": QUERY, "documents": documents, "instruction": instruction}
             results = started.post("/v1/rerank", body)["results"]
             scores = {result["index"]: result["relevance_score"] for result in results}
-            harmless = [TextWriter().harmless(document) for document in documents]
+            harmless = [TextWriter().escape_control_tokens(document) for document in documents]
             assert [scores[i] for i in range(4)] == await expected(harmless, instruction)
         # Its prompt ends in two newlines, and is the client's in every other token too.
         messages = [{"role": "query", "content": QUERY}, {"role": "document", "content": HOSTILE}]
         tokens = started.post("/tokenize", {"messages": messages})["tokens"]
         writer = TextWriter()
-        text = writer.head(QUERY, DEFAULT_INSTRUCTION) + writer.tail(writer.harmless(HOSTILE))
+        text = writer.head(QUERY, DEFAULT_INSTRUCTION) + writer.tail(
+            writer.escape_control_tokens(HOSTILE)
+        )
         assert started.post("/tokenize", {"prompt": text})["tokens"] == tokens
         started.refuses_without_key()
     finally:
@@ -171,7 +173,7 @@ async def test_sglang(tmp_path: Path) -> None:
             body = {"query": QUERY, "documents": documents, "instruct": instruction}
             results = started.post("/v1/rerank", body)
             scores = {result["index"]: result["score"] for result in results}
-            harmless = [TextWriter().harmless(document) for document in documents]
+            harmless = [TextWriter().escape_control_tokens(document) for document in documents]
             assert [scores[i] for i in range(4)] == await expected(harmless, instruction)
         started.refuses_without_key()
     finally:

@@ -18,16 +18,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from qwen3_reranker import (
-    InputError,
+from qwen3_reranker import InputError
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import (
+    CONTROL_TOKENS,
+    DEFAULT_INSTRUCTION,
+    PREFIX,
+    SUFFIX,
+    TextWriter,
 )
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.deploy.launch import TEMPLATES, portable_program
-from qwen3_reranker.deploy.options import Device
-from qwen3_reranker.deploy.serve import Server, compose, launch, shell, usage
-from qwen3_reranker.deploy.versions import EngineName
-from qwen3_reranker.deploy.yaml_text import dump
-from qwen3_reranker.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter
+from qwen3_reranker.serve import Server, compose, launch, shell, usage
+from qwen3_reranker.serve.command import TEMPLATES, portable_program
+from qwen3_reranker.serve.options import Device
+from qwen3_reranker.serve.versions import EngineName
+from qwen3_reranker.serve.yaml_text import dump
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 TEMPLATE = PREFIX + SUFFIX
@@ -353,7 +357,7 @@ def test_the_templates_write_what_the_client_writes(
     messages = [{"role": r, "content": c} for r, c in zip(roles, (query, document), strict=True)]
     writer = TextWriter()
     asked = DEFAULT_INSTRUCTION if instruction is None else instruction
-    expected = writer.head(query, asked) + writer.tail(writer.harmless(document))
+    expected = writer.head(query, asked) + writer.tail(writer.escape_control_tokens(document))
     assert template.render({"messages": messages, name: instruction}) == expected
     assert expected.endswith("</think>\n\n")
     if instruction is None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_reranker.errors import ServerError
-from qwen3_reranker.scorers.detection import ServerInfo, read_server_info
-from qwen3_reranker.scorers.transport import RetryableError
+from qwen3_reranker.remote.detection import ServerInfo, read_server_info
+from qwen3_reranker.remote.transport import RetryableError
 
 
 def model(name: str, owner: str, **more: Any) -> Any:

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from qwen3_reranker import DetectionError, InputError, Reranker, RerankerWarning, ServerError
-from qwen3_reranker.scorers.detection import detector
+from qwen3_reranker.remote.detection import detector
 
 from helpers import INSTRUCTION, QWEN3_TOKENIZER
 from real_pairs import real_pairs
@@ -62,20 +62,20 @@ def check(reranker: Reranker, reference: list[list[float]]) -> None:
         assert reranker.score(query, documents) == pytest.approx(right, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize(("server", "dialect", "owner"), WAYS, indirect=["server"])
+@pytest.mark.parametrize(("server", "dialect", "template_by"), WAYS, indirect=["server"])
 def test_every_way_gives_the_recipes_scores(
-    server: Server, dialect: str, owner: str, reference: list[list[float]], recipe: Reranker
+    server: Server, dialect: str, template_by: str, reference: list[list[float]], recipe: Reranker
 ) -> None:
     query, documents = PAIRS[0]
     with Reranker(base_url=server.url, dialect=dialect, api_key=server.key or None) as reranker:
         check(reranker, reference)
-        writer = "the server" if owner == "server" else "this client"
+        writer = "the server" if template_by == "server" else "this client"
         assert f"template written by {writer}" in reranker.describe()
         with warnings.catch_warnings():
             # The general dialect has another name for SGLang's instruction, and says so.
             warnings.simplefilter("ignore" if dialect == "rerank" else "error", RerankerWarning)
             scores = reranker.score(query, documents, instruction=INSTRUCTION)
-        if (owner, dialect) != ("server", "rerank") or "vllm" in server.log_path.name:
+        if (template_by, dialect) != ("server", "rerank") or "vllm" in server.log_path.name:
             right = recipe.score(query, documents, instruction=INSTRUCTION)
             assert scores == pytest.approx(right, abs=TOLERANCE)
 

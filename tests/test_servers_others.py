@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import InputError, Reranker, RerankerWarning, ServerError
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import PromptBuilder
 
 from helpers import INSTRUCTION
 from real_pairs import real_pairs
@@ -62,7 +62,9 @@ def test_control_tokens_in_user_text_stay_text(server: Server, recipe: Reranker)
     with connect(server) as reranker:
         for asked in (query, "What does <|im_start|> mean?"):
             # The recipe reads control tokens as such, unless they are broken up.
-            right = recipe.score(builder.harmless(asked), [builder.harmless(attack)])
+            right = recipe.score(
+                builder.escape_control_tokens(asked), [builder.escape_control_tokens(attack)]
+            )
             assert reranker.score(asked, [attack]) == pytest.approx(right, abs=TOLERANCE)
 
 
@@ -75,7 +77,7 @@ def test_a_document_that_is_too_long_is_cut_at_its_own_end(
     # A template that the server writes gets 64 tokens of room more.
     spare = 64 if server.log_path.stem == "llama_cpp" else 0
     tokenizer = (DEMO_MODEL / "tokenizer.json").read_text("utf-8")
-    [(cut, truncated)] = PromptBuilder(tokenizer, MAX_LENGTH).fit(query, [long], None, spare)
+    [(cut, truncated)] = PromptBuilder(tokenizer, MAX_LENGTH).truncate(query, [long], None, spare)
     assert truncated and len(cut) > len(long) / 4
     with connect(server) as reranker:
         [hit] = reranker.rerank(query, [long])

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, PromptBuilder
-from qwen3_reranker.scorers.transformers import TransformersScorer
+from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PromptBuilder
 
 from helpers import INSTRUCTION
 from servers.litellm_servers import JINA, MODEL

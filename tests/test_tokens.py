@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from qwen3_reranker import tokens
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.tokens import PlainTokenizer
+from qwen3_reranker.model import tokenizer as tokens
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.tokenizer import PlainTokenizer
 
 from helpers import QWEN3_TOKENIZER
 

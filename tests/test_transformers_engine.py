@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import CheckpointError, ClosedError, EngineError, InputError, Reranker
 from qwen3_reranker.embedded import transformers_client
+from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.embedded.transformers_client import _batches, _shared_length
-from qwen3_reranker.scorers.transformers import TransformersScorer
 
 from checkpoints import convert_demo, tiny
 from real_pairs import real_pairs

@@ -30,7 +30,7 @@ from demo_batches import first_stage
 from demo_prompt import INSTRUCTION, PREFIX, SUFFIX
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-MODEL = HERE.parent.parent / "src" / "qwen3_reranker" / "demo_model"
+MODEL = HERE.parent.parent / "src" / "qwen3_reranker" / "model" / "demo_model"
 GRAVITY = (
     "Gravity is a force that attracts two bodies towards each other. It gives weight to physical"
     " objects and is responsible for the movement of planets around the sun."

@@ -21,13 +21,14 @@ from qwen3_reranker.errors import (
     UnsupportedFeatureError,
     UnsupportedVersionError,
 )
-from qwen3_reranker.prompt import DEFAULT_INSTRUCTION, Prompt
+from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, Prompt
 from qwen3_reranker.ranking import Hit
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
-from qwen3_reranker.scorers import Scorer, Scores
+from qwen3_reranker.scorer import Scorer, Scores
+from qwen3_reranker.version import __version__
 
 if TYPE_CHECKING:  # brings the HTTP client
-    from qwen3_reranker.scorers.options import ServerOptions
+    from qwen3_reranker.remote.options import ServerOptions
 
 __all__ = [
     "DEFAULT_INSTRUCTION",
@@ -58,12 +59,10 @@ __all__ = [
     "__version__",
 ]
 
-__version__ = "0.1.0"
-
 
 def __getattr__(name: str) -> object:
     if name == "ServerOptions":
-        from qwen3_reranker.scorers.options import ServerOptions
+        from qwen3_reranker.remote.options import ServerOptions
 
         return ServerOptions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,7 @@ try:
     from langchain_core.runnables import RunnableLambda
     from pydantic import Field, field_validator
 
-    from qwen3_reranker.adapter import ERROR_KEY, Adapter, score_of
+    from qwen3_reranker.integration import ERROR_KEY, Adapter, score_of
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.langchain needs langchain-core: "

@@ -26,7 +26,7 @@ try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-    from qwen3_reranker.adapter import ERROR_KEY, Adapter
+    from qwen3_reranker.integration import ERROR_KEY, Adapter
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.llama_index needs llama-index-core: "

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
-from qwen3_reranker.prompt import check_unicode
-from qwen3_reranker.scorers.base import Scores
+from qwen3_reranker.model.prompt import check_unicode
+from qwen3_reranker.scorer import Scores
 
 __all__ = [
     "Hit",
-    "Work",
-    "checked",
+    "ScoringJob",
+    "fallback_hits",
     "hits_of",
     "rank",
     "ranking_within",
-    "unscored",
     "validate_limits",
     "validate_query",
+    "validate_scores",
 ]
 
 
@@ -70,7 +70,7 @@ def validate_limits(top_n: object, min_score: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ScoringJob:
     """
     What there is to score of a list of documents: each different text once, blank ones never.
 
@@ -101,17 +101,17 @@ class Work:
         object.__setattr__(self, "texts", list(texts))
         object.__setattr__(self, "slots", slots)
 
-    def spread(self, scores: Sequence[float]) -> list[float]:
+    def scatter(self, scores: Sequence[float]) -> list[float]:
         """Give every document its text's score; blank ones get 0.0."""
-        scores = checked(scores, len(self.texts))
+        scores = validate_scores(scores, len(self.texts))
         return [0.0 if slot is None else scores[slot] for slot in self.slots]
 
-    def spread_flags(self, flags: Sequence[bool]) -> list[bool]:
+    def scatter_flags(self, flags: Sequence[bool]) -> list[bool]:
         """Give every document its text's flag; blank ones get False."""
         return [False if slot is None else flags[slot] for slot in self.slots]
 
 
-def checked(scores: Sequence[float], wanted: int) -> list[float]:
+def validate_scores(scores: Sequence[float], wanted: int) -> list[float]:
     """Return the scores; raise `ScoreError` unless they are `wanted` probabilities."""
     if len(scores) != wanted:
         raise ScoreError(f"asked for the scores of {wanted} documents, got {len(scores)}")
@@ -123,7 +123,7 @@ def checked(scores: Sequence[float], wanted: int) -> list[float]:
 
 
 def rank(
-    work: Work,
+    job: ScoringJob,
     scores: Sequence[float],
     truncated: Sequence[bool],
     *,
@@ -137,40 +137,40 @@ def rank(
     the retriever's opinion is the best there is between equals.
 
     Args:
-        work: The documents.
-        scores: One probability for each of `work.texts`.
-        truncated: One flag for each of `work.texts`.
+        job: The documents.
+        scores: One probability for each of `job.texts`.
+        truncated: One flag for each of `job.texts`.
         top_n: Keep so many at most; None keeps all.
         min_score: Keep those with at least this score; None keeps all.
 
     Raises:
         ScoreError: `scores` are not as many as the texts, or not all probabilities.
     """
-    spread = work.spread(scores)
-    flags = work.spread_flags(truncated)
-    order = sorted(range(len(spread)), key=lambda i: (work.slots[i] is None, -spread[i]))
+    by_document = job.scatter(scores)
+    flags = job.scatter_flags(truncated)
+    order = sorted(range(len(by_document)), key=lambda i: (job.slots[i] is None, -by_document[i]))
     if min_score is not None:
-        order = [i for i in order if spread[i] >= min_score]
-    return [Hit(i, spread[i], work.documents[i], flags[i]) for i in order[:top_n]]
+        order = [i for i in order if by_document[i] >= min_score]
+    return [Hit(i, by_document[i], job.documents[i], flags[i]) for i in order[:top_n]]
 
 
-def unscored(work: Work, error: Exception, top_n: int | None) -> list[Hit]:
+def fallback_hits(job: ScoringJob, error: Exception, top_n: int | None) -> list[Hit]:
     """Return the documents in the order given, the first `top_n` of them, marked with the error."""
     return [
         Hit(index, math.nan, text, error=str(error))
-        for index, text in enumerate(work.documents[:top_n])
+        for index, text in enumerate(job.documents[:top_n])
     ]
 
 
 def hits_of(
-    work: Work, found: Scores | Exception, *, top_n: int | None, min_score: float | None
+    job: ScoringJob, found: Scores | Exception, *, top_n: int | None, min_score: float | None
 ) -> list[Hit]:
     """
     Rank the documents, or return them unranked with a warning if scoring failed.
 
     Args:
-        work: The documents.
-        found: The scores of `work.texts`, or the error that took their place.
+        job: The documents.
+        found: The scores of `job.texts`, or the error that took their place.
         top_n: Keep at most this many; None keeps all.
         min_score: Keep those with at least this score; None keeps all.
 
@@ -178,18 +178,18 @@ def hits_of(
         ScoreError: There is not exactly one probability per text.
     """
     if isinstance(found, Scores):
-        return rank(work, found.values, found.truncated, top_n=top_n, min_score=min_score)
+        return rank(job, found.values, found.truncated, top_n=top_n, min_score=min_score)
     warnings.warn(
-        f"kept the order of {len(work.documents)} documents, unscored: {found}",
+        f"kept the order of {len(job.documents)} documents, unscored: {found}",
         RerankerWarning,
         stacklevel=3,
     )
-    return unscored(work, found, top_n)
+    return fallback_hits(job, found, top_n)
 
 
 def ranking_within(
     top_n: int | None, min_score: float | None
-) -> Callable[[Work, Scores | Exception], list[Hit]]:
+) -> Callable[[ScoringJob, Scores | Exception], list[Hit]]:
     """Return `hits_of` with these limits; raise `InputError` if they cannot be used."""
     validate_limits(top_n, min_score)
     return partial(hits_of, top_n=top_n, min_score=min_score)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from qwen3_reranker import background
+from qwen3_reranker import event_loop
+from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, InputError
-from qwen3_reranker.many import Asked, Begin, ain_order, counted, in_order
-from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.ranking import Hit, Work, ranking_within, validate_query
-from qwen3_reranker.scorers.base import Scorer, Scores
-from qwen3_reranker.scorers.cache import ScoreCache
-from qwen3_reranker.scorers.making import DEFAULT_MODEL, make_scorer
-from qwen3_reranker.scorers.redaction import conceal
+from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.ranking import Hit, ScoringJob, ranking_within, validate_query
+from qwen3_reranker.redaction import conceal
+from qwen3_reranker.scorer import Scorer, Scores
+from qwen3_reranker.scorer_factory import DEFAULT_MODEL, make_scorer
+from qwen3_reranker.streaming import Asked, Begin, ain_order, counted, in_order
 
 if TYPE_CHECKING:  # brings the HTTP client
-    from qwen3_reranker.scorers.options import ServerOptions
+    from qwen3_reranker.remote.options import ServerOptions
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
@@ -146,8 +146,8 @@ class Reranker(ClosesAtExit):
             ScoreError: The answer was not one probability a document.
         """
         finish = ranking_within(top_n, min_score)
-        work = self._prepare(query, documents)
-        return finish(work, background.run(self._try(query, work, instruction)))
+        job = self._prepare(query, documents)
+        return finish(job, event_loop.run(self._try(query, job, instruction)))
 
     async def arerank(
         self,
@@ -165,15 +165,15 @@ class Reranker(ClosesAtExit):
         awaiting task takes its requests out of the engine.
         """
         finish = ranking_within(top_n, min_score)
-        work = self._prepare(query, documents)
-        return finish(work, await background.arun(self._try(query, work, instruction)))
+        job = self._prepare(query, documents)
+        return finish(job, await event_loop.arun(self._try(query, job, instruction)))
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
         """Return P(yes) of each document in [0, 1], in input order; blank ones get 0.0."""
-        work = self._prepare(query, documents)
-        return work.spread(background.run(self._score(query, work, instruction)).values)
+        job = self._prepare(query, documents)
+        return job.scatter(event_loop.run(self._score(query, job, instruction)).values)
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -184,9 +184,9 @@ class Reranker(ClosesAtExit):
         Takes the same arguments and raises the same errors. Cancelling the awaiting task takes its
         requests out of the engine.
         """
-        work = self._prepare(query, documents)
-        scoring = self._score(query, work, instruction)
-        return work.spread((await background.arun(scoring)).values)
+        job = self._prepare(query, documents)
+        scoring = self._score(query, job, instruction)
+        return job.scatter((await event_loop.arun(scoring)).values)
 
     def rerank_iter(
         self,
@@ -302,11 +302,11 @@ class Reranker(ClosesAtExit):
             ServerError: The server cannot be reached or detected.
             CheckpointError: The embedded model is not a Qwen3 reranker.
         """
-        return background.run(self._scorer.describe())
+        return event_loop.run(self._scorer.describe())
 
     async def adescribe(self) -> str:
         """Async version of `describe()`: same text and errors; cancelling ends a detection."""
-        return await background.arun(self._scorer.describe())
+        return await event_loop.arun(self._scorer.describe())
 
     def warm_up(self, *, progress: bool = False) -> Self:
         """
@@ -316,12 +316,12 @@ class Reranker(ClosesAtExit):
             progress: Print the stages of an engine's start on standard error: import, load,
                 compile, ready.
         """
-        background.run(self._start(progress=progress))
+        event_loop.run(self._start(progress=progress))
         return self
 
     async def awarm_up(self, *, progress: bool = False) -> Self:
         """Async version of `warm_up()`: same argument and errors."""
-        await background.arun(self._start(progress=progress))
+        await event_loop.arun(self._start(progress=progress))
         return self
 
     def close(self) -> None:
@@ -333,7 +333,7 @@ class Reranker(ClosesAtExit):
         package's own threads: there the release is only scheduled.
         """
         self._closed = True
-        background.close(self._scorer.aclose())
+        event_loop.close(self._scorer.aclose())
 
     async def aclose(self) -> None:
         """
@@ -342,7 +342,7 @@ class Reranker(ClosesAtExit):
         Pending calls raise `ClosedError`. Closing twice is allowed.
         """
         self._closed = True
-        await background.arun(self._scorer.aclose())
+        await event_loop.arun(self._scorer.aclose())
 
     def __repr__(self) -> str:
         # A traceback with local variables shows one whose construction failed, too.
@@ -352,10 +352,10 @@ class Reranker(ClosesAtExit):
     def _instruction(self, instruction: str | None) -> str | None:
         return self.instruction if instruction is None else instruction
 
-    def _prepare(self, query: str, documents: Sequence[str]) -> Work:
+    def _prepare(self, query: str, documents: Sequence[str]) -> ScoringJob:
         validate_query(query)
         self._check_open()
-        return Work(documents)
+        return ScoringJob(documents)
 
     def _prepare_pair(self, pair: Pair) -> Asked:
         query, documents = pair
@@ -374,19 +374,21 @@ class Reranker(ClosesAtExit):
 
         await self._scorer.start(on_stage=show_stage)
 
-    async def _score(self, query: str, work: Work, instruction: str | None) -> Scores:
-        if not work.texts:  # nothing is started for it
+    async def _score(self, query: str, job: ScoringJob, instruction: str | None) -> Scores:
+        if not job.texts:  # nothing is started for it
             return Scores([], [])
-        return await self._scorer.score(query, work.texts, self._instruction(instruction))
+        return await self._scorer.score(query, job.texts, self._instruction(instruction))
 
-    async def _try(self, query: str, work: Work, instruction: str | None) -> Scores | Exception:
+    async def _try(
+        self, query: str, job: ScoringJob, instruction: str | None
+    ) -> Scores | Exception:
         """Return the scores, or what failed if that shall not be raised."""
         try:
-            return await self._score(query, work, instruction)
+            return await self._score(query, job, instruction)
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
             return error
 
     def _begin(self, instruction: str | None) -> Begin:
-        return lambda query, work: background.submit(self._try(query, work, instruction))
+        return lambda query, job: event_loop.submit(self._try(query, job, instruction))

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 CONVERT = """
 import sys
-from qwen3_reranker.deploy import convert
+from qwen3_reranker.convert import convert
 convert(sys.argv[1], sys.argv[2], link=sys.argv[3] == "link")
 """
 # After what people run today: both classes loaded, two rows moved, everything saved.

@@ -16,7 +16,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker.model.checkpoint import Checkpoint
 
 from benchmarks import record
 from benchmarks.contenders import CHAINS, environment

@@ -24,8 +24,8 @@ from typing import Any
 import psutil
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.checkpoint import Checkpoint
-from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.prompt import PromptBuilder
 
 from benchmarks import record
 from benchmarks.contenders import environment
@@ -117,7 +117,7 @@ def cut(builder: PromptBuilder, text: str, tokens: int) -> str:
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        length = len(builder.halves("q", [text[:middle]])[1][0].ids) - len(builder.suffix_ids)
+        length = len(builder.encode_parts("q", [text[:middle]])[1][0].ids) - len(builder.suffix_ids)
         low, high = (middle, high) if length <= tokens else (low, middle - 1)
     return text[:low]
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from benchmarks import record
 from benchmarks.work import Work, make_queries, make_work

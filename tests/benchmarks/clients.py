@@ -13,8 +13,8 @@ import httpx
 import orjson
 from tokenizers import Tokenizer
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.prompt import PromptBuilder
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import PromptBuilder
 
 from benchmarks.work import Work
 from benchmarks.workers import Modes
@@ -72,7 +72,7 @@ def ours(url: str) -> Modes:
     def tokenize(work: Work) -> Callable[[], None]:
         def run() -> None:
             for query, texts in work:
-                builder.halves(query, texts)
+                builder.encode_parts(query, texts)
 
         return run
 

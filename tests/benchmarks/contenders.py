@@ -32,8 +32,8 @@ def cross_encoder(folder: str) -> Modes:
     import torch
     from sentence_transformers import CrossEncoder
 
-    from qwen3_reranker.deploy import convert
-    from qwen3_reranker.prompt import TextWriter
+    from qwen3_reranker.convert import convert
+    from qwen3_reranker.model.prompt import TextWriter
 
     target = Path(folder).with_name("converted")
     convert(folder, target, labels=1, engine="transformers")
@@ -56,7 +56,7 @@ def recipe(folder: str) -> Modes:
     less.
     """
     from qwen3_reranker import Reranker
-    from qwen3_reranker.scorers.transformers import TransformersScorer
+    from qwen3_reranker.embedded.reference import TransformersScorer
 
     def mode(size: int) -> Callable[[Work], Callable[[], int]]:
         scorer = TransformersScorer(folder, dtype="bfloat16", device=_device(), batch_size=size)
@@ -71,7 +71,7 @@ def llm_score(folder: str) -> Modes:
     from vllm import LLM
 
     from qwen3_reranker.embedded.engine_args import ORIGINAL
-    from qwen3_reranker.prompt import TextWriter
+    from qwen3_reranker.model.prompt import TextWriter
 
     model: Any = LLM(folder, runner="pooling", hf_overrides=ORIGINAL)
     text = TextWriter()
@@ -92,8 +92,8 @@ def raw_with(settings: str) -> Modes:
     from vllm import LLM, PoolingParams, TokensPrompt
     from vllm.platforms import current_platform
 
-    from qwen3_reranker.checkpoint import Checkpoint
     from qwen3_reranker.embedded.engine_args import engine_arguments
+    from qwen3_reranker.model.checkpoint import Checkpoint
 
     folder, more = json.loads(settings).values()
     checkpoint = Checkpoint.load(folder)
@@ -142,7 +142,7 @@ def ours(folder: str) -> Modes:
     from langchain_core.documents import Document
     from llama_index.core.schema import NodeWithScore, TextNode
 
-    from qwen3_reranker import Reranker, background
+    from qwen3_reranker import Reranker, event_loop
     from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
     from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
@@ -180,7 +180,7 @@ def ours(folder: str) -> Modes:
     engine: Any = reranker._scorer._engine  # type: ignore[attr-defined]
 
     def reset() -> None:
-        background.run(engine.running.client.reset_prefix_cache())
+        event_loop.run(engine.running.client.reset_prefix_cache())
 
     return {name: _fresh(reset, mode) for name, mode in modes.items()}
 

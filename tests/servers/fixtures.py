@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.checkpoint import DEMO_MODEL
-from qwen3_reranker.deploy import convert
-from qwen3_reranker.scorers.transformers import TransformersScorer
+from qwen3_reranker.convert import convert
+from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from servers.infinity_servers import INFINITY, infinity_server
 from servers.litellm_servers import LITELLM, litellm_server

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from qwen3_reranker.deploy import guard
+from qwen3_reranker.serve import guard
 
 __all__ = ["MAX_LENGTH", "Server", "free_port"]
 

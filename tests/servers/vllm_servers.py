@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from qwen3_reranker.deploy.launch import TEMPLATES, launch
-from qwen3_reranker.deploy.options import Template
 from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.serve import launch
+from qwen3_reranker.serve.command import TEMPLATES
+from qwen3_reranker.serve.options import Template
 
 from servers.processes import MAX_LENGTH, Server
 

@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from qwen3_reranker.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from servers.llama_cpp_servers import write_gguf
 from servers.processes import MAX_LENGTH, Server

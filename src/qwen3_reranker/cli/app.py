@@ -12,7 +12,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from qwen3_reranker import __version__
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
@@ -21,6 +20,7 @@ from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.cli.rerank import rerank
 from qwen3_reranker.cli.serve import serve
 from qwen3_reranker.errors import RerankerError, RerankerWarning
+from qwen3_reranker.version import __version__
 
 __all__ = ["app", "run"]
 

@@ -43,13 +43,14 @@ def convert(
     ] = False,
 ) -> None:
     """Convert an original Qwen3-Reranker to a sequence classifier, without loading it."""
-    from qwen3_reranker import deploy
-    from qwen3_reranker.deploy.verify import check_libraries
+    from qwen3_reranker.convert import convert as convert_checkpoint
+    from qwen3_reranker.convert import verify as compare_scores
+    from qwen3_reranker.convert.verification import check_libraries
 
     if verify:
         # Before anything is written.
         check_libraries()
-    done = deploy.convert(
+    done = convert_checkpoint(
         source,
         target,
         labels=cast(Literal[1, 2] | None, labels),
@@ -63,7 +64,7 @@ def convert(
     )
     if not verify:
         return
-    found = deploy.verify(source, target)
+    found = compare_scores(source, target)
     print(found)
     if found.difference > _CLOSE:
         raise typer.Exit(1)

@@ -27,7 +27,7 @@ from qwen3_reranker.cli.options import (
 from qwen3_reranker.terminal import escape_control
 
 if TYPE_CHECKING:
-    from qwen3_reranker.deploy.findings import Finding
+    from qwen3_reranker.doctor import Finding
 
 __all__ = ["doctor"]
 
@@ -56,7 +56,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check a server, a model or this environment, and say how to fix what is wrong."""
-    from qwen3_reranker.deploy.doctor import diagnose
+    from qwen3_reranker.doctor import diagnose
 
     with _progress() as show:
         report = diagnose(

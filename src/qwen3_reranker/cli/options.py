@@ -25,7 +25,7 @@ __all__ = [
 
 
 def _dialect_names() -> list[str]:
-    from qwen3_reranker.scorers.dialects import dialects
+    from qwen3_reranker.dialects import dialects
 
     return ["auto", *(dialect.name for dialect in dialects())]
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, print_json, say
+from qwen3_reranker.cli.document_files import Kind, Line, read_file, rerank_lines
 from qwen3_reranker.cli.options import (
     ApiKey,
     AsJson,
@@ -26,7 +27,6 @@ from qwen3_reranker.cli.options import (
     Tokenizer,
     parse_headers,
 )
-from qwen3_reranker.files import Kind, Line, read_file, rerank_lines
 from qwen3_reranker.terminal import escape_control
 
 if TYPE_CHECKING:

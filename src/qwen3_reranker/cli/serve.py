@@ -112,8 +112,8 @@ def serve(
     ] = None,
 ) -> None:
     """Start a server for a reranker, or print how to start one."""
-    from qwen3_reranker.deploy.serve import compose, launch, shell
-    from qwen3_reranker.deploy.serve import serve as start
+    from qwen3_reranker.serve import compose, launch, shell
+    from qwen3_reranker.serve import serve as start
 
     wanted = launch(
         model,

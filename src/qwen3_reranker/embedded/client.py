@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen3_reranker import background
+from qwen3_reranker import event_loop
 from qwen3_reranker.embedded import protocol
 from qwen3_reranker.embedded.engine_args import process_count
 from qwen3_reranker.embedded.interpreter import engine_environment
 from qwen3_reranker.errors import EngineError
-from qwen3_reranker.scorers.redaction import Redactor, Secret
+from qwen3_reranker.redaction import Redactor, Secret
 
 __all__ = ["PROGRAM", "EngineClient", "kill_all"]
 
@@ -385,4 +385,4 @@ def _after_fork() -> None:
 
 
 atexit.register(kill_all)
-background.after_fork(_after_fork)
+event_loop.after_fork(_after_fork)

@@ -11,8 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwen3_reranker import background
-from qwen3_reranker.checkpoint import Checkpoint
+from qwen3_reranker import event_loop
 from qwen3_reranker.embedded.client import EngineClient
 from qwen3_reranker.embedded.engine_args import (
     check_version,
@@ -24,17 +23,12 @@ from qwen3_reranker.embedded.engine_args import (
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.progress import Announcement, OnStage
 from qwen3_reranker.embedded.transformers_client import TransformersClient
-from qwen3_reranker.errors import (
-    CheckpointError,
-    ClosedError,
-    EngineError,
-    ForkError,
-    ScoreError,
-)
-from qwen3_reranker.probe import PROBES, Outcome
-from qwen3_reranker.prompt import PromptBuilder
-from qwen3_reranker.scorers.base import digest
-from qwen3_reranker.scorers.redaction import reveal_token
+from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError, ScoreError
+from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.probe import PROBES, Outcome
+from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.redaction import reveal_token
+from qwen3_reranker.scorer import digest
 
 __all__ = ["Backend", "Engine", "EngineSettings", "Model", "acquire", "release"]
 
@@ -347,7 +341,7 @@ class Engine:
 
 def acquire(settings: EngineSettings, user: object) -> Engine:
     """Return the engine of these settings, made if there is none; `release` it for this user."""
-    with background.critical():
+    with event_loop.critical():
         while True:
             engine = _engines.get(settings.key)
             if engine is None:
@@ -360,7 +354,7 @@ def acquire(settings: EngineSettings, user: object) -> Engine:
 
 def release(engine: Engine, user: object) -> Future[None] | None:
     """Take away a user; the last one's leaving ends the engine, which the future awaits."""
-    with background.critical():
+    with event_loop.critical():
         if user not in engine.users:
             return None
         engine.users.discard(user)
@@ -369,7 +363,7 @@ def release(engine: Engine, user: object) -> Future[None] | None:
         if _engines.get(engine.settings.key) is engine:
             del _engines[engine.settings.key]
     # At the interpreter's end the process has been killed already, and nothing runs any more.
-    return None if sys.is_finalizing() else background.submit(engine.aclose())
+    return None if sys.is_finalizing() else event_loop.submit(engine.aclose())
 
 
 async def _abandon_starts() -> None:
@@ -387,5 +381,5 @@ def _after_fork() -> None:
 
 
 _engines: dict[str, Engine] = {}
-background.on_interrupt.append(_abandon_starts)
-background.after_fork(_after_fork)
+event_loop.on_interrupt.append(_abandon_starts)
+event_loop.after_fork(_after_fork)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import InputError, UnsupportedVersionError
-from qwen3_reranker.scorers.redaction import Secret, conceal_token
+from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.redaction import Secret, conceal_token
 
 __all__ = [
     "CPU_BLOCK",

@@ -10,17 +10,17 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal
 
-from qwen3_reranker import background
-from qwen3_reranker.checkpoint import locate
+from qwen3_reranker import event_loop
 from qwen3_reranker.embedded.engine import Backend, EngineSettings, Running, acquire, release
 from qwen3_reranker.embedded.engine_args import validate_engine_args
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.probe import sigmoid
-from qwen3_reranker.prompt import Prompt
-from qwen3_reranker.scorers.base import Scorer, Scores, digest, joined
+from qwen3_reranker.model.checkpoint import locate
+from qwen3_reranker.model.probe import sigmoid
+from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 
 __all__ = ["EmbeddedScorer"]
 
@@ -104,14 +104,14 @@ class EmbeddedScorer(Scorer):
 
         parts = (texts[start : start + _PART] for start in range(0, len(texts), _PART))
         tasks = [asyncio.create_task(one(part)) for part in parts]
-        return joined(await background.gather(tasks))
+        return joined(await event_loop.gather(tasks))
 
     async def _score_part(
         self, running: Running, query: str, texts: Sequence[str], instruction: str | None
     ) -> Scores:
         model = running.model
         write = partial(model.prompts.encode, query, texts, instruction)
-        prompts = await background.tokenize(write, texts)
+        prompts = await event_loop.tokenize(write, texts)
         logits = await self._engine.encode(running, [prompt.ids for prompt in prompts])
         values = [sigmoid(model.margin(row)) for row in logits]
         return Scores(values, [prompt.truncated for prompt in prompts])

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qwen3_reranker.checkpoint import Checkpoint
 from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
-from qwen3_reranker.prompt import PromptBuilder
-from qwen3_reranker.scorers.redaction import reveal_token
+from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.redaction import reveal_token
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,165 @@
+"""Compare a converted checkpoint with the causal one: both score the same pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.errors import CheckpointError, MissingDependencyError
+from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.reranker import Reranker
+
+__all__ = ["GOLDEN_PAIRS", "Verification", "check_libraries", "verify"]
+
+GOLDEN_PAIRS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "What is the capital of China?",
+        (
+            "The capital of China is Beijing.",
+            "I want to eat an apple.",
+            "Shanghai is the largest city of China by population, and its financial centre.",
+        ),
+    ),
+    (
+        "How do I split a path into its directory and its file name?",
+        (
+            "os.path.split(p): Split a pathname into the tuple (head, tail), tail the last part.",
+            "os.getpid(): Return the current process id.",
+            "shutil.copy(src, dst): Copy data and mode bits. Return the file's destination.",
+        ),
+    ),
+    (
+        "Wie wird aus Milch Käse?",
+        (
+            "Lab und Säure lassen das Milcheiweiß gerinnen; der Bruch wird gepresst und reift.",
+            "Der Zug nach Köln fährt heute von Gleis 7.",
+        ),
+    ),
+    (
+        "光合作用需要什么?",
+        (
+            "植物利用阳光、水和二氧化碳进行光合作用,并释放氧气。",
+            "长城全长超过两万公里。",
+        ),
+    ),
+)
+"""Queries with their documents, the right one first."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """
+    Both models' scores of the same pairs.
+
+    Attributes:
+        pairs: Each pair's query and document.
+        source: The causal model's scores.
+        target: The converted model's.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    source: tuple[float, ...]
+    target: tuple[float, ...]
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a pair's two scores."""
+        return max(abs(a - b) for a, b in zip(self.source, self.target, strict=True))
+
+    def __str__(self) -> str:
+        lines = [f"{'causal':>8}  {'converted':>9}  {'difference':>10}  query | document"]
+        for pair, a, b in zip(self.pairs, self.source, self.target, strict=True):
+            query, document = (text if len(text) <= 40 else text[:39] + "…" for text in pair)
+            lines.append(f"{a:8.5f}  {b:9.5f}  {abs(a - b):10.1e}  {query} | {document}")
+        return "\n".join([*lines, f"largest difference: {self.difference:.1e}"])
+
+
+def check_libraries() -> None:
+    """
+    Check that what `verify` needs is installed.
+
+    Raises:
+        MissingDependencyError: transformers or torch cannot be imported.
+    """
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"comparing scores needs transformers and torch ({error}): "
+            "pip install 'qwen3-reranker[transformers]'"
+        ) from error
+
+
+def verify(
+    source: str | Path,
+    target: str | Path,
+    *,
+    pairs: Sequence[tuple[str, Sequence[str]]] = GOLDEN_PAIRS,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Verification:
+    """
+    Score pairs with the causal model and the converted one, in transformers, one after the other.
+
+    Args:
+        source: The causal checkpoint: a folder, a hub name or "demo".
+        target: What it was converted to.
+        pairs: Queries, each with its documents.
+        dtype: The torch dtype of both. In bf16 the causal model's logits are rounded to steps of
+            up to 0.125, which hides what a conversion may do; fp32 takes four bytes a parameter.
+        device: Where torch runs them.
+
+    Raises:
+        CheckpointError: One of the two is not what it should be.
+        MissingDependencyError: transformers or torch is not installed.
+    """
+    check_libraries()
+    converted = Checkpoint.load(str(target))
+    if converted.kind == "causal":
+        raise CheckpointError(f"{target} is a causal checkpoint; give the converted one")
+    scorer = TransformersScorer(str(source), dtype=dtype, device=device)
+    with Reranker(scorer=scorer) as reranker:
+        expected = [s for query, texts in pairs for s in reranker.score(query, list(texts))]
+    return Verification(
+        tuple((query, text) for query, texts in pairs for text in texts),
+        tuple(expected),
+        tuple(_scores(converted, pairs, dtype, device)),
+    )
+
+
+def _scores(
+    checkpoint: Checkpoint, pairs: Sequence[tuple[str, Sequence[str]]], dtype: str, device: str
+) -> list[float]:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.model, padding_side="left")
+    loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+        checkpoint.model, dtype=dtype, output_loading_info=True
+    )
+    model, info = loaded
+    if info["missing_keys"]:
+        raise CheckpointError(
+            f"{checkpoint.model} lacks {sorted(info['missing_keys'])}, which transformers left at "
+            "random numbers"
+        )
+    model = model.to(device).eval()
+    prompts = checkpoint.prompts(None)
+    scores: list[float] = []
+    for query, texts in pairs:
+        inputs = tokenizer.pad(
+            {"input_ids": [prompt.ids for prompt in prompts.encode(query, texts)]},
+            padding=True,
+            return_tensors="pt",
+        ).to(device)
+        with torch.no_grad():
+            logits = model(**inputs).logits.double()
+        if checkpoint.kind == "one-label":
+            scores += torch.sigmoid(logits[:, 0]).tolist()
+        else:
+            scores += torch.softmax(logits, dim=1)[:, checkpoint.yes_label].tolist()
+    return scores

@@ -1,0 +1,110 @@
+"""
+Any OpenAI-style `/v1/completions` with logprobs: the model card's recipe on a causal checkpoint.
+
+    {"model": "m", "prompt": [[151644, ...], ...], "max_tokens": 1, "temperature": 0,
+     "logprobs": 20}
+    {"choices": [{"index": 0, "logprobs": {"top_logprobs": [{"yes": -0.02, "no": -4.1}]}}],
+     "usage": {"prompt_tokens": 93}}
+
+llama.cpp's server (run in xllamacpp 2026.10.11549) has the form of chat completions instead:
+
+    {"choices": [{"index": 0, "logprobs": {"content": [{"top_logprobs":
+     [{"id": 9693, "token": "yes", "logprob": -0.02}, ...]}]}}]}
+
+P(yes) is the softmax over the logprobs of "yes" and "no"; one that is not among the most likely
+counts as -10, as in the model card's own vLLM example. Where the ids of both are known, neither is
+missing: vLLM (0.32) is asked for them by id (`logprob_token_ids`), and for servers that do not know
+that both get the same `logit_bias`, which lifts them to the top and leaves their difference as it
+is (SGLang 0.5.23; vLLM's logprobs are those before the bias).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from qwen3_reranker.dialects.base import (
+    Dialect,
+    HttpRequest,
+    Limits,
+    ScoreRequest,
+    number,
+    require_list,
+    scores_by_index,
+)
+from qwen3_reranker.errors import AnswerError
+
+__all__ = ["MISSING", "Completions"]
+
+MISSING = -10.0
+"""The logprob of an answer that is not among the most likely tokens."""
+
+
+class Completions(Dialect):
+    """`/v1/completions` of a model that generates."""
+
+    name = "completions"
+    paths = ("/v1/completions", "/completions")
+    ids = True
+    template_modes = ("client",)
+    counts = True
+    generates = True
+    answer_tokens = 7  # SGLang wants so many; others one
+    limits = Limits(documents=64)
+    key_variables = ("VLLM_API_KEY", "SGLANG_API_KEY")
+
+    def build(self, request: ScoreRequest) -> HttpRequest:
+        body: dict[str, Any] = {
+            "model": request.model,
+            "prompt": request.whole(),
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 20,
+            # A vLLM may have been started with the opposite.
+            "return_tokens_as_token_ids": False,
+        }
+        if request.labels is not None:
+            body |= {
+                "logprob_token_ids": list(request.labels),
+                "allowed_token_ids": list(request.labels),
+                "logit_bias": {str(label): 100 for label in request.labels},
+            }
+        return HttpRequest(body)
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        return scores_by_index(require_list(answer, "choices"), count, _probability)
+
+
+def _probability(choice: dict[str, Any]) -> float:
+    top = _top_logprobs(choice.get("logprobs"))
+    if top is None:
+        raise AnswerError(
+            f"a choice has no top_logprobs: {choice!r:.200}; the server must give them"
+        )
+    yes, no = (_logprob(top, word) for word in ("yes", "no"))
+    if yes is None and no is None:
+        raise AnswerError(
+            f"neither 'yes' nor 'no' is among the most likely tokens {sorted(top)!r:.200}: no "
+            "Qwen3 reranker, or one that never saw the template's end"
+        )
+    margin = (MISSING if yes is None else yes) - (MISSING if no is None else no)
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+
+
+def _top_logprobs(logprobs: Any) -> dict[str, Any] | None:
+    """Return the first token's alternatives and their logprobs, in either form; None without."""
+    if not isinstance(logprobs, dict):
+        return None
+    content = logprobs.get("content")
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        entries = content[0].get("top_logprobs")
+        if not isinstance(entries, list):
+            return None
+        named = [entry for entry in entries if isinstance(entry, dict)]
+        return {str(entry.get("token")): entry.get("logprob") for entry in named}
+    top = logprobs.get("top_logprobs")
+    return top[0] if isinstance(top, list) and top and isinstance(top[0], dict) else None
+
+
+def _logprob(top: dict[str, Any], word: str) -> float | None:
+    return number(top[word], f"the logprob of {word!r}") if word in top else None

@@ -1,0 +1,117 @@
+"""
+SGLang's endpoints, read and run in 0.5.23.
+
+`/v1/score` on the original checkpoint takes token ids, and needs neither conversion nor template:
+
+    {"query": [151644, ...], "items": [[27, ...], ...], "label_token_ids": [9693, 2152],
+     "apply_softmax": true, "item_first": false, "model": "m"}
+    {"scores": [[p_yes, p_no], ...], "usage": {...}, "object": "scoring"}
+
+`/v1/rerank` on the original checkpoint, where the server's template has Qwen's system text; the
+answer is a bare list:
+
+    {"query": "q", "documents": ["d", ...], "instruct": "...", "top_n": 1}
+    [{"score": 0.98, "index": 0, "meta_info": null}]
+
+`/v1/classify` on a checkpoint converted to two labels; nested ids are refused there, so text goes:
+
+    {"model": "m", "input": ["prompt", ...]}
+    {"data": [{"index": 0, "label": "yes", "probs": [p_no, p_yes], "num_classes": 2}]}
+
+A prompt has to be seven tokens shorter than the context. On a two-label checkpoint the first answers in
+the order of the labels, whatever was asked, and the second with a raw logit: both are told from the
+third by a probe.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwen3_reranker.dialects.base import (
+    Dialect,
+    HttpRequest,
+    ScoreRequest,
+    number,
+    require_list,
+    scores_by_index,
+)
+from qwen3_reranker.dialects.rerank import RerankDialect
+from qwen3_reranker.dialects.vllm import two_labels
+from qwen3_reranker.errors import AnswerError
+
+__all__ = ["SglangClassify", "SglangRerank", "SglangScore"]
+
+
+class SglangScore(Dialect):
+    """`/v1/score` on an original (causal) checkpoint; first choice."""
+
+    name = "sglang-score"
+    kind = "SGLang"
+    common = True
+    answer_tokens = 7
+    paths = ("/v1/score",)
+    ids = True
+    template_modes = ("client",)
+    needs_labels = True
+    key_variables = ("SGLANG_API_KEY",)
+
+    def build(self, request: ScoreRequest) -> HttpRequest:
+        return HttpRequest(
+            {
+                "model": request.model,
+                "query": request.query,
+                "items": list(request.documents),
+                "label_token_ids": list(request.labels or ()),
+                "apply_softmax": True,
+                "item_first": False,
+            }
+        )
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        scores = require_list(answer, "scores")
+        if len(scores) != count:
+            raise AnswerError(f"asked for the scores of {count} documents, got {len(scores)}")
+        for place, row in enumerate(scores):
+            if not isinstance(row, list) or len(row) != 2:
+                raise AnswerError(f"document {place} has {row!r:.80}, not [P(yes), P(no)]")
+        return [number(row[0], f"the score of document {i}") for i, row in enumerate(scores)]
+
+
+class SglangRerank(RerankDialect):
+    """`/v1/rerank` on an original checkpoint with a Qwen3 reranker's template on the server."""
+
+    name = "sglang-rerank"
+    kind = "SGLang"
+    answer_tokens = 7
+    paths = ("/v1/rerank",)
+    instruction_field = "instruct"
+    key_variables = ("SGLANG_API_KEY",)
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        return scores_by_index(
+            answer if isinstance(answer, list) else require_list(answer, "results"), count, "score"
+        )
+
+
+class SglangClassify(Dialect):
+    """`/v1/classify` on a checkpoint converted to two labels."""
+
+    name = "sglang-classify"
+    kind = "SGLang"
+    common = True
+    answer_tokens = 7
+    paths = ("/v1/classify",)
+    template_modes = ("client",)
+    counts = True
+    key_variables = ("SGLANG_API_KEY",)
+
+    def build(self, request: ScoreRequest) -> HttpRequest:
+        return HttpRequest({"model": request.model, "input": request.whole()})
+
+    def parse(self, answer: Any, count: int) -> list[float]:
+        found = require_list(answer, "data")
+        for item in found:
+            # An error, too, is answered with status 200.
+            if isinstance(item, dict) and item.get("label") == "Default":
+                raise AnswerError(f"the server failed on a document: {item!r:.200}")
+        return scores_by_index(found, count, two_labels)

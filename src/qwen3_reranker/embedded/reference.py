@@ -1,0 +1,122 @@
+"""
+The model card's recipe in transformers: the reference that every other path is held to.
+
+Written after the script on huggingface.co/Qwen/Qwen3-Reranker-0.6B, with its own tokenizer
+and formatting and none of this package's prompt code, so that the two can be compared. It
+reads control tokens in a text as control tokens: for untrusted documents take the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qwen3_reranker.errors import CheckpointError, MissingDependencyError
+from qwen3_reranker.model.checkpoint import Checkpoint, locate
+from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, Prompt
+from qwen3_reranker.scorer import Scorer, Scores, digest
+
+__all__ = ["TransformersScorer"]
+
+
+class TransformersScorer(Scorer):
+    """
+    Scores an original (causal) checkpoint with transformers (>= 4.51), a batch at a time.
+
+    Args:
+        model: A hub name, a folder, or "demo".
+        max_length: The most tokens of a prompt; None takes 8192 or the model's lower limit.
+        dtype: The name of a torch dtype, or "auto" for the checkpoint's own.
+        device: Where torch runs it: "cpu", "cuda", ...
+        batch_size: So many documents go through the model together.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_length: int | None = None,
+        dtype: str = "auto",
+        device: str = "cpu",
+        batch_size: int = 8,
+    ) -> None:
+        self.model = locate(model)
+        self._checkpoint = Checkpoint.load(self.model)
+        if self._checkpoint.kind != "causal":
+            raise CheckpointError(
+                f"{model} is a {self._checkpoint.kind} classifier; the reference recipe reads "
+                "the logits of an original (causal) checkpoint"
+            )
+        self._prompts = self._checkpoint.prompts(max_length)
+        settings = [self._prompts.max_length, dtype, device, batch_size]
+        self._fingerprint = digest(["transformers", self._checkpoint.fingerprint(), *settings])
+        self._dtype = dtype
+        self._device = device
+        self._batch_size = batch_size
+        self._lock = threading.Lock()
+        self._loaded: tuple[Any, Any] | None = None
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        return await asyncio.to_thread(self._score, query, texts, instruction)
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        return self._prompts.prompt(query, document, instruction)
+
+    async def fingerprint(self) -> str:
+        return self._fingerprint
+
+    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
+        await asyncio.to_thread(self._load)
+
+    async def aclose(self) -> None:
+        self._loaded = None
+
+    def _load(self) -> tuple[Any, Any]:
+        with self._lock:
+            if self._loaded is None:
+                try:
+                    from transformers import AutoModelForCausalLM, AutoTokenizer
+                except ImportError as error:
+                    raise MissingDependencyError(
+                        "the reference scorer needs transformers and torch: "
+                        "pip install 'qwen3-reranker[transformers]'"
+                    ) from error
+                name = self._checkpoint.model
+                tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+                model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=self._dtype)
+                self._loaded = tokenizer, model.to(self._device).eval()
+            return self._loaded
+
+    def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        import torch
+
+        tokenizer, model = self._load()
+        yes = tokenizer.convert_tokens_to_ids("yes")
+        no = tokenizer.convert_tokens_to_ids("no")
+        prefix = tokenizer.encode(PREFIX, add_special_tokens=False)
+        suffix = tokenizer.encode(SUFFIX, add_special_tokens=False)
+        room = self._prompts.max_length - len(prefix) - len(suffix)
+        instruction = DEFAULT_INSTRUCTION if instruction is None else instruction
+        scores = Scores([], [])
+        for start in range(0, len(texts), self._batch_size):
+            bodies = [
+                tokenizer.encode(
+                    f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {text}",
+                    add_special_tokens=False,
+                )
+                for text in texts[start : start + self._batch_size]
+            ]
+            inputs = tokenizer.pad(
+                {"input_ids": [prefix + body[:room] + suffix for body in bodies]},
+                padding=True,
+                return_tensors="pt",
+            ).to(self._device)
+            with torch.no_grad(), self._lock:
+                logits = model(**inputs).logits[:, -1, :]
+            pairs = torch.stack([logits[:, no], logits[:, yes]], dim=1).float()
+            probabilities = torch.nn.functional.log_softmax(pairs, dim=1)[:, 1].exp()
+            scores.values.extend(probabilities.tolist())
+            scores.truncated.extend(len(body) > room for body in bodies)
+        return scores

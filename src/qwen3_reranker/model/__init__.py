@@ -1,0 +1,1 @@
+"""What is known of a checkpoint: its files, its prompt and its tokenizer."""

@@ -1,0 +1,1 @@
+"""Scoring with servers: detection, requests, retries and failover."""

@@ -1,0 +1,75 @@
+"""Make the scorer that a `Reranker`'s arguments describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qwen3_reranker.caching import CachedScorer, ScoreCache
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.scorer import Scorer
+
+__all__ = ["DEFAULT_MODEL", "make_scorer"]
+
+DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
+# What only an embedded engine can use; `timeout` is for it and for servers.
+_EMBEDDED = ("engine", "engine_args", "engine_python", "check", "quiet")
+_DEFAULTS = {"engine": "auto", "check": True, "quiet": False}
+
+
+def make_scorer(
+    scorer: Scorer | None = None, cache: ScoreCache | None = None, **settings: Any
+) -> Scorer:
+    """
+    Return the scorer that a `Reranker` uses: the given one, or one made from settings.
+
+    Args:
+        scorer: Used as it is, without settings.
+        cache: Stores the scores; None computes each time.
+        **settings: The arguments of `Reranker` that make a scorer. One that is None, or that has
+            its default, counts as not given.
+
+    Raises:
+        InputError: An argument cannot be used, or not together with another.
+    """
+    for name, default in _DEFAULTS.items():
+        if settings.get(name) == default:
+            settings[name] = None
+    if scorer is None:
+        scorer = _from_settings(**settings)
+    elif given := [name for name, value in settings.items() if value is not None]:
+        raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
+    return scorer if cache is None else CachedScorer(scorer, cache)
+
+
+def _from_settings(
+    *,
+    model: str | None,
+    base_url: str | Sequence[str] | None,
+    max_length: int | None,
+    **options: Any,
+) -> Scorer:
+    """Return the embedded scorer, or the remote one if there is a `base_url`."""
+    if max_length is not None and (
+        isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
+    ):
+        raise InputError(f"max_length={max_length!r}: give a number of tokens, or None")
+    embedded = {name: options.pop(name) for name in _EMBEDDED if name in options}
+    embedded = {name: value for name, value in embedded.items() if value is not None}
+    server = options
+    if base_url is None:
+        if others := [f"{name}=" for name in server if name != "timeout"]:
+            names = ", ".join(others)
+            raise InputError(f"{names} only a server can use: give base_url= too, or leave it out")
+        from qwen3_reranker.embedded.scorer import EmbeddedScorer
+
+        model = model or DEFAULT_MODEL
+        return EmbeddedScorer(model, max_length=max_length, **embedded, **server)
+    if embedded:
+        names = ", ".join(f"{name}=" for name in embedded)
+        raise InputError(
+            f"{names} only an embedded engine can use: leave it out, or leave base_url= out"
+        )
+    from qwen3_reranker.remote.scorer import RemoteScorer
+
+    return RemoteScorer(base_url, model=model, max_length=max_length, **server)
