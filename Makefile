@@ -26,13 +26,17 @@ own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test check setup engine servers bench test-lowest test-xinference clean
+.PHONY: demo test test-fast check setup engine servers bench test-lowest test-xinference clean
 
 demo: engine
 	$(BIN)/python examples/demo.py
 
 test: check
 	$(BIN)/python -m pytest $(TWO)
+
+# What starts neither an engine nor a server.
+test-fast: .venv/ready
+	$(BIN)/python -m pytest $(TWO) -m "not engine and not servers" tests/unit
 
 check: setup
 	$(BIN)/ruff check .
@@ -59,25 +63,25 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 	$(BIN)/pip install --quiet -e ".[transformers]" --group dev
 	touch $@
 
-.venv-sglang/ready: tests/servers/sglang-requirements.txt
+.venv-sglang/ready: tests/environments/sglang.txt
 	$(call venv,.venv-sglang)
 	$(call torch,.venv-sglang)
 	$(SGLANG)/pip install --quiet --requirement $<
 	$(SGLANG)/pip install --quiet --no-deps sglang==0.5.23
 	touch $@
 
-.venv-litellm/ready: tests/servers/litellm-requirements.txt
+.venv-litellm/ready: tests/environments/litellm.txt
 	$(call venv,.venv-litellm)
 	$(LITELLM)/pip install --quiet --requirement $<
 	touch $@
 
-.venv-infinity/ready: tests/servers/infinity-requirements.txt
+.venv-infinity/ready: tests/environments/infinity.txt
 	$(call venv,.venv-infinity)
 	$(call torch,.venv-infinity)
 	$(INFINITY)/pip install --quiet --requirement $<
 	touch $@
 
-.venv-llama-cpp/ready: tests/servers/llama-cpp-requirements.txt
+.venv-llama-cpp/ready: tests/environments/llama-cpp.txt
 	$(call venv,.venv-llama-cpp)
 	$(LLAMA_CPP)/pip install --quiet --requirement $<
 	touch $@
@@ -85,9 +89,9 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 # Xinference takes long to install and to start, so CI does not run it: docs/servers.md has the last
 # result. Its own list brings CUDA, so the one here is complete and installed without dependencies.
 test-xinference: setup .venv-xinference/ready
-	$(BIN)/python -m pytest tests/check_xinference.py
+	$(BIN)/python -m pytest tests/servers/check_xinference.py
 
-.venv-xinference/ready: tests/servers/xinference-requirements.txt
+.venv-xinference/ready: tests/environments/xinference.txt
 	$(call venv,.venv-xinference)
 	$(call torch,.venv-xinference)
 	$(XINFERENCE)/pip install --quiet --no-deps --requirement $<
@@ -119,10 +123,10 @@ BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 test-lowest: .venv-lowest/ready servers
 	$(call own_engine,.venv-lowest) $(LOW)/python -m pytest $(TWO)
 
-.venv-lowest/ready: pyproject.toml tests/lowest.txt
+.venv-lowest/ready: pyproject.toml tests/environments/lowest.txt
 	$(call venv,.venv-lowest)
 	$(call torch,.venv-lowest)
-	$(LOW)/pip install --quiet --constraint tests/lowest.txt \
+	$(LOW)/pip install --quiet --constraint tests/environments/lowest.txt \
 		-e ".[cli,langchain,llama-index,transformers]" --group dev
 	$(call own_engine,.venv-lowest) $(LOW)/qwen3-reranker install-engine --cpu --version 0.27.0
 	touch $@
@@ -130,7 +134,7 @@ test-lowest: .venv-lowest/ready servers
 # The tests of scores with another vLLM: `make test-vllm-0.28.0`.
 test-vllm-%: .venv/ready
 	$(call own_engine,.venv-vllm-$*) $(BIN)/qwen3-reranker install-engine --cpu --version $*
-	$(call own_engine,.venv-vllm-$*) $(BIN)/python -m pytest tests/test_fidelity.py tests/test_reranker.py
+	$(call own_engine,.venv-vllm-$*) $(BIN)/python -m pytest tests/engine/test_fidelity.py tests/engine/test_reranker.py
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from qwen3_reranker import Reranker
 
-from helpers import SETTINGS
-from servers.fixtures import ORDER, server_of
+from support.helpers import SETTINGS
+from support.servers.fixtures import ORDER, server_of
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["support.servers.fixtures"]
 
 # A run in the background (nohup) ignores these signals. So would the programs that tests start and
 # interrupt; a handler that does nothing is not inherited.
@@ -22,15 +23,21 @@ for _signal in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_signal) is signal.SIG_IGN:
         signal.signal(_signal, lambda *_: None)
 
-SERVERS_TESTS = [
-    f"tests/test_{name}.py"
-    for name in (
-        *("doctor_servers", "published_clients"),
-        *("servers_fidelity", "servers_others", "servers_templates", "servers_use"),
-    )
-]
 # They take minutes, so in a parallel run they do not come last.
-SLOW = ["test_processes.py", "test_convert_engines.py", "test_serve_real.py", "test_examples.py"]
+SLOW = (
+    "engine/test_processes.py",
+    "engine/test_conversion.py",
+    "servers/test_serve.py",
+    "engine/test_examples.py",
+)
+TESTS = Path(__file__).parent
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of a real engine and of real servers, by their folder."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    if folder in ("engine", "servers"):
+        item.add_marker(folder)
 
 
 @pytest.hookimpl(trylast=True)
@@ -40,7 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> tuple[int, int]:
         if server := server_of(item):
             return (0, ORDER.index(server))
-        return (1, SLOW.index(item.path.name)) if item.path.name in SLOW else (2, 0)
+        file = item.path.relative_to(TESTS).as_posix()
+        return (1, SLOW.index(file)) if file in SLOW else (2, 0)
 
     items.sort(key=place)
 
@@ -50,7 +58,8 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(nodeid.split("::", 1)[0])
-        return "servers" if file in SERVERS_TESTS else file
+        together = file.startswith("tests/servers/") and not file.endswith(SLOW)
+        return "servers" if together else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

@@ -23,7 +23,7 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from benchmarks import record
 from benchmarks.work import Work, make_queries, make_work
 from benchmarks.workers import Worker
-from servers.vllm_servers import SCORE_TEMPLATE, vllm_server
+from support.servers.vllm_servers import SCORE_TEMPLATE, vllm_server
 
 CLIENTS = (
     "bare",

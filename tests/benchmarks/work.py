@@ -53,7 +53,7 @@ def make_model(folder: Path, shape: str) -> Path:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from checkpoints import copy_demo
+    from support.checkpoints import copy_demo
 
     copy_demo(folder, torch_dtype="bfloat16", **SHAPES[shape])
     torch.manual_seed(0)

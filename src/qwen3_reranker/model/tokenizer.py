@@ -6,7 +6,7 @@ Two things could differ between the libraries.
 
 - The split: NFC and the classes of characters follow the Unicode version of a library. So only texts
   of common characters (`_COMMON`) go to tiktoken, whose classes are the same in all versions and which
-  NFC leaves as they are; tests/test_tokens.py compares all of them.
+  NFC leaves as they are; tests/unit/model/test_tokenizer.py compares all of them.
 - The merges: `tokenizers` merges the pairs that are listed, tiktoken any two whose union is a token.
   That is the same where each merge makes a new token, tokens are numbered in the order of the merges,
   and the bytes of each token alone are merged to that token (`_same_merges`). For the merges inside a

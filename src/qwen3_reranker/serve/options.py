@@ -2,7 +2,7 @@
 The options of each engine's server, by version.
 
 Read in the command lines of vLLM 0.9.2 to 0.33.0 and SGLang 0.4.10 to 0.5.23, and in the attention
-of vLLM-Ascend 0.11.0 to 0.26.0. Run with vLLM 0.32.0 and SGLang 0.5.23 (tests/test_serve_real.py).
+of vLLM-Ascend 0.11.0 to 0.26.0. Run with vLLM 0.32.0 and SGLang 0.5.23 (tests/servers/test_serve.py).
 """
 
 from __future__ import annotations

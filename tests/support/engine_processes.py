@@ -1,0 +1,71 @@
+"""What the tests of the engine process share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from qwen3_reranker import Reranker
+from qwen3_reranker.embedded import engine as engine_module
+from qwen3_reranker.embedded.engine import Engine
+from qwen3_reranker.model.probe import sigmoid
+
+from support.fake_vllm.vllm import logit_of
+
+SUPPORT = Path(__file__).parent
+# As where logging was not configured; pytest adds handlers to the root logger.
+BARE_LOGGER = logging.Logger("bare")  # noqa: LOG001
+TEXTS = [f"document {number}" for number in range(40)]
+MakePython = Callable[..., str]
+
+
+MakeReranker = Callable[..., Reranker]
+
+
+def engine_of(reranker: Reranker) -> Any:
+    return reranker._scorer._engine  # type: ignore[attr-defined]
+
+
+def process_of(reranker: Reranker) -> psutil.Process:
+    return psutil.Process(engine_of(reranker).running.client.pid)
+
+
+def expected(reranker: Reranker, query: str, texts: list[str]) -> list[float]:
+    return [sigmoid(logit_of(reranker.prompt(query, text).ids)) for text in texts]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def children() -> list[psutil.Process]:
+    """Return the processes that this test has started."""
+    return [p for p in psutil.Process().children() if p not in other_processes and not gone(p)]
+
+
+def engines() -> set[Engine]:
+    """Return the engines that this test has made and not released."""
+    return set(engine_module._engines.values()) - other_engines
+
+
+other_processes: set[psutil.Process] = set()
+other_engines: set[Engine] = set()
+
+
+def other_engines_running() -> list[Engine]:
+    return [engine for engine in other_engines if engine.running is not None]

@@ -1,0 +1,312 @@
+"""The engine process: how it ends, and what callers see of that."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from qwen3_reranker import (
+    ClosedError,
+    EngineError,
+    Reranker,
+    RerankerError,
+    UnsupportedVersionError,
+    event_loop,
+)
+from qwen3_reranker.embedded import engine as engine_module
+from qwen3_reranker.embedded.client import EngineClient
+
+from support.engine_processes import (
+    TEXTS,
+    MakeReranker,
+    children,
+    engine_of,
+    expected,
+    gone,
+    process_of,
+    wait_until,
+)
+
+
+def test_after_a_kill_the_next_call_works(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(engine_args={"step_seconds": 0.005})
+    queries = [f"query {number}" for number in range(200)]
+    right = {query: expected(reranker, query, TEXTS[:10]) for query in queries}
+    answered: list[str] = []
+    failed: list[EngineError] = []
+
+    def call(query: str) -> None:
+        try:
+            scores = reranker.score(query, TEXTS[:10])
+        except EngineError as error:
+            failed.append(error)
+        else:
+            assert scores == right[query]
+            answered.append(query)
+
+    for _ in range(10):
+        reranker.warm_up()
+        answered.clear()
+        failed.clear()
+        with ThreadPoolExecutor(32) as pool:
+            calls = [pool.submit(call, query) for query in queries]
+            wait_until(lambda: len(answered) > 20)
+            process_of(reranker).kill()
+            for done in calls:
+                done.result()
+        assert failed
+        assert all("was killed (SIGKILL" in str(error) for error in failed)
+        assert reranker.score(queries[0], TEXTS[:10]) == right[queries[0]]
+
+
+def test_a_process_killed_while_idle_is_replaced(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker()
+    reranker.warm_up()
+    process_of(reranker).kill()
+    wait_until(lambda: engine_of(reranker).running.client.reason)
+    assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
+
+
+def test_killed_during_the_start(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(variables={"FAKE_VLLM_IMPORT_SECONDS": "600"})
+    failures: list[BaseException] = []
+
+    def warm_up() -> None:
+        try:
+            reranker.warm_up()
+        except RerankerError as error:
+            failures.append(error)
+
+    before = set(children())
+    thread = threading.Thread(target=warm_up)
+    thread.start()
+    wait_until(lambda: set(children()) - before)
+    for process in set(children()) - before:
+        process.kill()
+    thread.join(30)
+    assert [type(error) for error in failures] == [EngineError]
+    assert "was killed" in str(failures[0])
+
+
+def test_a_stopped_process_is_ended(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(timeout=1)
+    reranker.warm_up()
+    process = process_of(reranker)
+    process.suspend()
+    with pytest.raises(EngineError, match="no sign of life for 1 s"):
+        reranker.score("q", TEXTS)
+    wait_until(lambda: gone(process))
+    assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
+
+
+def test_a_slow_engine_is_not_taken_for_a_stopped_one(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(timeout=1, engine_args={"step_seconds": 3})
+    assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
+
+
+def test_a_crash_loop_is_an_error_with_the_engines_words(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = make_reranker(engine_args={"refuse": "CUDA out of memory"})
+    for _ in range(3):
+        with pytest.raises(EngineError, match="did not start.*RuntimeError: CUDA out of memory"):
+            reranker.score("q", TEXTS)
+    before = set(children())
+    with pytest.raises(
+        EngineError, match=r"(?s)3 times in a row.*not started again for \d s.*CUDA out of memory"
+    ):
+        reranker.score("q", TEXTS)
+    assert set(children()) == before
+    # Afterwards it is tried again.
+    monkeypatch.setattr(engine_module, "_FIRST_PAUSE", 0.0)
+    with pytest.raises(EngineError, match="did not start"):
+        reranker.score("q", TEXTS)
+
+
+def test_an_engine_that_dies_on_a_prompt_says_so(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(engine_args={"die_at": 77})
+    reranker.warm_up()
+    engine = engine_of(reranker)
+    with pytest.raises(EngineError, match="was killed"):
+        event_loop.run(engine.encode(engine.running, [[77]]))
+
+
+def test_an_access_token_is_not_shown(make_reranker: MakeReranker) -> None:
+    words = "no access with hf_aBcDeFgHiJkL"
+    arguments = {"refuse": words, "hf_token": "hf_aBcDeFgHiJkL"}
+    reranker = make_reranker(engine_args=arguments)
+    with pytest.raises(EngineError, match=r"no access with \*\*\*") as caught:
+        reranker.warm_up()
+    assert "hf_aBc" not in str(caught.value)
+    assert "hf_token': Secret('***')" in repr(engine_of(reranker).settings)
+
+
+def test_a_missing_library_is_named(make_reranker: MakeReranker) -> None:
+    words = "libcudart.so.12: cannot open shared object file"
+    reranker = make_reranker(variables={"FAKE_VLLM_IMPORT_ERROR": words})
+    with pytest.raises(EngineError, match=f"ImportError: {words}"):
+        reranker.warm_up()
+
+
+def test_an_unsupported_version_is_refused(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(variables={"FAKE_VLLM_VERSION": "0.11.0"})
+    with pytest.raises(UnsupportedVersionError, match=r"vllm 0\.11\.0"):
+        reranker.warm_up()
+    assert not children()
+
+
+def test_what_is_no_engine_is_an_error(tmp_path: Path) -> None:
+    """A program that writes something else into the socket, or that ends without a word."""
+    for number, code in enumerate(["printf garbage >&$2; sleep 600", "echo my last words >&2"]):
+        path = tmp_path / f"program-{number}"
+        path.write_text(f"#!/bin/bash\n{code}\n")
+        path.chmod(0o755)
+        with (
+            Reranker("demo", engine_python=str(path)) as reranker,
+            pytest.raises(EngineError, match=["no frame: b'garbage", "my last words"][number]),
+        ):
+            # The header is longer than the word.
+            path.write_text(path.read_text().replace("garbage", "garbage" * 9))
+            reranker.warm_up()
+    assert not children()
+
+
+def test_the_log_of_every_failed_start_is_kept(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine_module, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reranker = make_reranker(engine_args={"refuse": "CUDA out of memory"})
+    for _ in range(10):
+        with pytest.raises(EngineError) as caught:
+            reranker.warm_up()
+        [log] = re.findall(r"\(log: (.*)\)", str(caught.value))
+        wait_until(lambda: not children())
+        assert "CUDA out of memory" in Path(log).read_text()
+
+
+def test_logs_are_kept_for_a_week(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    refusing = make_reranker(engine_args={"refuse": "no"})
+    for _ in range(2):
+        with pytest.raises(EngineError):
+            refusing.warm_up()
+    wait_until(lambda: len(list(tmp_path.glob("qwen3-reranker-*/failed"))) == 2)
+    old, recent = tmp_path.glob("qwen3-reranker-*/failed")
+    os.utime(old, (time.time() - 8 * 86_400,) * 2)
+    reranker = make_reranker()
+    reranker.warm_up()
+    running = engine_of(reranker).running.client.log
+    os.utime(running, (1, 1))
+    wait_until(lambda: not old.parent.exists())
+    assert recent.exists()
+    assert running.exists()
+
+
+def test_a_failing_listener_does_not_end_the_start(
+    make_reranker: MakeReranker, caplog: pytest.LogCaptureFixture
+) -> None:
+    reranker = make_reranker()
+    for error in (BrokenPipeError("planted"), ValueError("planted")):
+
+        def listener(stage: str, error: Exception = error) -> None:
+            raise error
+
+        event_loop.run(engine_of(reranker).start(on_stage=listener))
+        process_of(reranker).kill()
+        wait_until(lambda: engine_of(reranker).running.client.reason)
+    assert "planted" in caplog.text
+
+
+def test_a_frame_that_cannot_be_used_answers_all_who_wait(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = make_reranker()
+
+    def fail(*_: object) -> str:
+        raise KeyError("planted")
+
+    monkeypatch.setattr(EngineClient, "_receive", fail)
+    with pytest.raises(EngineError, match="cannot be used: KeyError"):
+        reranker.warm_up()
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, 40])
+def test_the_signal_that_ended_the_process_is_named(
+    make_reranker: MakeReranker, number: int
+) -> None:
+    reranker = make_reranker(engine_args={"step_seconds": 600})
+    reranker.warm_up()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reranker.score, "q", ["a"])
+        wait_until(lambda: engine_of(reranker).running.client._waiting)
+        process_of(reranker).send_signal(number)
+        words = "SIGABRT" if number == signal.SIGABRT else "signal 40"
+        assert f"was ended by {words}" in str(call.exception(30))
+
+
+def test_vllms_pointer_to_the_log_is_followed(make_reranker: MakeReranker) -> None:
+    # vLLM 0.32's EngineDeadError
+    words = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+    with pytest.raises(EngineError, match=r"the root cause\.\n(?s:.*)raise RuntimeError"):
+        make_reranker(engine_args={"refuse": words}).warm_up()
+
+
+def test_a_token_that_the_tail_of_the_log_cuts_is_not_shown(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_reranker.embedded.client._TAIL", 30)
+    reranker = make_reranker(engine_args={"hf_token": "hf_aBcDeFgHiJkL"})
+    reranker.warm_up()
+    client = engine_of(reranker).running.client
+    client.log.write_text("before\naccess with hf_aBcDeFgHiJkL\n" + "x" * 22 + "\n")
+    assert client._last_words() == ["x" * 22]
+
+
+def test_an_upgraded_package_is_noticed(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_reranker.embedded.protocol.VERSION", 99)
+    with pytest.raises(EngineError, match="was upgraded while the program ran, so restart"):
+        make_reranker().warm_up()
+
+
+def test_a_temporary_folder_that_is_gone_is_named(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = make_reranker()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(EngineError, match=r"cannot be started.*TMPDIR.*/nowhere"):
+        reranker.warm_up()
+
+
+def test_no_documents_ask_nothing_of_the_engine(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker()
+    assert reranker.score("q", []) == []
+    reranker.warm_up()
+    engine = engine_of(reranker)
+    assert event_loop.run(engine.encode(engine.running, [])) == []
+    assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
+
+
+def test_a_start_may_be_silent_for_longer_than_a_request(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(timeout=1, variables={"FAKE_VLLM_IMPORT_SECONDS": "600"})
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reranker.warm_up)
+        wait_until(children)
+        [process] = children()
+        process.suspend()
+        time.sleep(3)  # the silence that is meant
+        assert not call.done()
+        reranker.close()
+        assert isinstance(call.exception(30), ClosedError)

@@ -1,0 +1,213 @@
+"""What may be loaded, and why the rest may not; before any engine starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from qwen3_reranker import CheckpointError, InputError, Reranker, UnsupportedVersionError
+from qwen3_reranker.embedded.engine_args import (
+    SUPPORTED,
+    check_version,
+    engine_arguments,
+    one_token_more,
+)
+from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
+
+from support.checkpoints import convert_demo, copy_demo
+
+
+def test_the_three_kinds(tmp_path: Path) -> None:
+    assert Checkpoint.load("demo").kind == "causal"
+    assert Checkpoint.load(str(convert_demo(tmp_path / "one", 1))).kind == "one-label"
+    two = Checkpoint.load(str(convert_demo(tmp_path / "two", 2)))
+    assert (two.kind, two.yes_label) == ("two-label", 1)
+
+
+def test_labels_in_another_order_are_read(tmp_path: Path) -> None:
+    copy_demo(
+        tmp_path / "x",
+        architectures=["Qwen3ForSequenceClassification"],
+        id2label={"0": "yes", "1": "no"},
+    )
+    assert Checkpoint.load(str(tmp_path / "x")).yes_label == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"architectures": ["BertForSequenceClassification"]}, "BertForSequenceClassification"),
+        ({"architectures": ["Qwen3VLForConditionalGeneration"]}, "Qwen3VL"),
+        ({"architectures": []}, "no Qwen3 reranker"),
+        (
+            {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 5},
+            "classifies into 5 labels",
+        ),
+    ],
+)
+def test_other_models_are_refused_with_the_reason(
+    tmp_path: Path, config: dict[str, object], reason: str
+) -> None:
+    copy_demo(tmp_path / "x", **config)
+    with pytest.raises(CheckpointError, match=reason):
+        Reranker(str(tmp_path / "x")).score("q", ["d"])
+
+
+def test_an_embedding_model_is_refused(tmp_path: Path) -> None:
+    copy_demo(tmp_path / "x")
+    modules = [{"type": "sentence_transformers.models.Pooling"}]
+    (tmp_path / "x" / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CheckpointError, match="embedding model"):
+        Checkpoint.load(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
+    copy_demo(tmp_path / "x")
+    (tmp_path / "x" / file).unlink()
+    with pytest.raises(CheckpointError, match=r"no \w+\.json|no weights"):
+        Checkpoint.load(str(tmp_path / "x"))
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    copy_demo(tmp_path / "x")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (tmp_path / "x" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="model-00001-of-00002"):
+        Checkpoint.load(str(tmp_path / "x"))
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=r"'\./nowhere/at/all' is no folder here"):
+        Checkpoint.load("./nowhere/at/all")
+    with pytest.raises(CheckpointError, match="'nobody/no-such-model' is no folder here"):
+        Checkpoint.load("nobody/no-such-model")
+
+
+def test_a_hub_name_is_read_from_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The layout that huggingface_hub keeps, so that its own code finds the files offline.
+    repository = tmp_path / "models--somebody--their-reranker"
+    copy_demo(repository / "snapshots" / "0123abcd")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    checkpoint = Checkpoint.load("somebody/their-reranker")
+    assert (checkpoint.model, checkpoint.kind) == ("somebody/their-reranker", "causal")
+    assert checkpoint.tokenizer == Checkpoint.load("demo").tokenizer
+
+
+def test_max_length_is_never_above_the_models(tmp_path: Path) -> None:
+    copy_demo(tmp_path / "x", max_position_embeddings=512)
+    checkpoint = Checkpoint.load(str(tmp_path / "x"))
+    assert checkpoint.prompts(None).max_length == 512
+    assert checkpoint.prompts(300).max_length == 300
+    with pytest.raises(CheckpointError, match="max_length=513 is above"):
+        checkpoint.prompts(513)
+    assert Checkpoint.load("demo").prompts(None).max_length == 8192
+    for wrong in (0, -1, True, "512"):
+        with pytest.raises(InputError, match="max_length="):
+            Reranker("demo", max_length=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", ["0.9.2", "0.26.0", "0.34.0", "1.0.0", "unknown"])
+def test_other_vllm_versions_are_refused_by_name_and_version(version: str) -> None:
+    with pytest.raises(UnsupportedVersionError, match=f"vllm {version} is installed"):
+        check_version(version)
+
+
+def test_supported_vllm_versions_pass() -> None:
+    for minor in range(SUPPORTED[0][1], SUPPORTED[1][1] + 1):
+        check_version(f"0.{minor}.0")
+        check_version(f"0.{minor}.1rc1+cpu")
+
+
+def test_engine_arguments() -> None:
+    checkpoint = Checkpoint.load("demo")
+    cpu = engine_arguments(checkpoint, 8192, {}, device_memory=None)
+    assert cpu["model"] == str(DEMO_MODEL)
+    assert cpu["hf_overrides"]["classifier_from_token"] == ["no", "yes"]
+    assert (cpu["max_model_len"], cpu["block_size"], cpu["enable_prefix_caching"]) == (
+        8192,
+        32,
+        True,
+    )
+    assert cpu["max_num_batched_tokens"] == 2048
+    short = engine_arguments(checkpoint, 512, {}, device_memory=None)
+    assert short["max_num_batched_tokens"] == 2048  # many short prompts a step
+    gpu = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30)
+    assert gpu["max_num_batched_tokens"] == 8192
+    assert "enforce_eager" not in gpu
+    mine = {"block_size": 64, "hf_overrides": {"x": 1}, "kv_cache_memory_bytes": 5}
+    args = engine_arguments(checkpoint, 8192, mine, device_memory=None)
+    assert (args["block_size"], args["kv_cache_memory_bytes"]) == (64, 5)
+    assert args["hf_overrides"] == {**cpu["hf_overrides"], "x": 1}
+    with pytest.raises(InputError, match="max_model_len=100"):
+        engine_arguments(checkpoint, 8192, {"max_model_len": 100}, device_memory=None)
+
+
+def test_an_engine_has_room_for_a_token_more_than_a_prompt() -> None:
+    checkpoint = Checkpoint.load("demo")
+    for longest, positions in ((512, 8192), (8192, 8193)):
+        args = engine_arguments(checkpoint, longest, {}, device_memory=None)
+        more = one_token_more(checkpoint, args, {})
+        assert more["max_model_len"] == longest + 1
+        assert more["hf_overrides"] == args["hf_overrides"] | {"max_position_embeddings": positions}
+    for user in ({"max_model_len": 8192}, {"enable_chunked_prefill": False}):
+        assert one_token_more(checkpoint, args, user) == {}
+
+
+def test_a_cpu_compiles_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint.load("demo")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(DEMO_MODEL)})
+    monkeypatch.setattr(Path, "is_file", lambda path: path == DEMO_MODEL / "Python.h")
+    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is False
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": "/nowhere"})
+    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is True
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is True
+    mine = {"enforce_eager": False}
+    assert engine_arguments(checkpoint, 100, mine, device_memory=None)["enforce_eager"] is False
+
+
+def test_a_gpu_keeps_room_for_the_users_llm(tmp_path: Path) -> None:
+    # The shape of Qwen3-Reranker-0.6B: 596 M parameters, 112 KiB of cache a token in bf16.
+    shape = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 3072,
+        "vocab_size": 151669,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 40960,
+    }
+    checkpoint = Checkpoint.load(str(copy_demo(tmp_path / "x", **shape)))
+    args = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30)
+    assert args["kv_cache_memory_bytes"] == 2 * 28 * 8 * 128 * 2 * 3 * 8192
+    assert 0.05 < args["gpu_memory_utilization"] < 0.1
+    own = engine_arguments(
+        checkpoint, 8192, {"gpu_memory_utilization": 0.5}, device_memory=80 * 2**30
+    )
+    assert own["gpu_memory_utilization"] == 0.5 and "kv_cache_memory_bytes" not in own
+
+
+def test_a_hard_link_leaves_the_state_alone(tmp_path: Path) -> None:
+    """Converting a model links its files, also while an engine is loading them."""
+    folder = copy_demo(tmp_path / "model")
+    before = Checkpoint.load(str(folder)).state()
+    (tmp_path / "linked.safetensors").hardlink_to(folder / "model.safetensors")
+    assert Checkpoint.load(str(folder)).state() == before
+    shutil.copy2(folder / "model.safetensors", tmp_path / "other.safetensors")
+    (tmp_path / "other.safetensors").replace(folder / "model.safetensors")
+    assert Checkpoint.load(str(folder)).state() != before

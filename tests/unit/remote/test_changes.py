@@ -1,0 +1,296 @@
+"""A server that changes behind its URL: the same reranker goes on with the right scores."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from qwen3_reranker import DetectionError, Reranker, RerankerError, RerankerWarning, ServerError
+from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.endpoint import Endpoint
+
+from support.doctor_servers import RIGHT as TEMPLATE
+from support.doctor_servers import vllm
+from support.helpers import INSTRUCTION
+from support.scripted_server import Handler, Paths, Reply, Request, ScriptedServer, relevance
+
+QUERY = "Where does the river begin?"
+DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
+RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
+SCORE = ("POST", "/v1/score")
+
+
+def plain(query: str, document: str) -> str:
+    return query + document
+
+
+def text_vllm(write: Callable[[str, str], str] = plain) -> Paths:
+    """A vLLM without /classify, with or without --chat-template."""
+    return {key: found for key, found in vllm(write).items() if key != ("POST", "/classify")}
+
+
+def unknown_model(request: Request) -> Reply:
+    """vLLM's answer to a name that it does not serve (0.32)."""
+    name = request.body["model"]
+    message = f"The model `{name}` does not exist."
+    error = {"message": message, "type": "NotFoundError", "param": "model", "code": 404}
+    return Reply({"error": error}, 404)
+
+
+def serving(name: str, paths: Paths) -> Paths:
+    """The same server with another served name, which is the only one that it answers to."""
+
+    def only(answer: Handler) -> Handler:
+        return lambda request: (
+            answer(request) if request.body.get("model") == name else unknown_model(request)
+        )
+
+    model = {"id": name, "object": "model", "owned_by": "vllm", "root": "/m"}
+    renamed = {key: only(answer) for key, answer in paths.items() if key[1] != "/tokenize"}
+    renamed |= {key: answer for key, answer in paths.items() if key[0] == "GET"}
+    return renamed | {("GET", "/v1/models"): lambda _: Reply({"data": [model]})}
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(text_vllm()) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait between attempts."""
+    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+
+
+@pytest.fixture
+def detections(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one with every detection."""
+    made: list[None] = []
+    detect = Endpoint._detect
+
+    async def counted(self: Endpoint) -> Any:
+        made.append(None)
+        return await detect(self)
+
+    monkeypatch.setattr(Endpoint, "_detect", counted)
+    return made
+
+
+# Tokens that no longer fit
+
+
+@pytest.mark.parametrize("tokenizer", [None, "demo"])
+@pytest.mark.parametrize(
+    ("first", "second"), [(plain, TEMPLATE), (TEMPLATE, plain)], ids=["with", "without"]
+)
+def test_a_vllm_that_is_restarted_with_or_without_a_template(
+    server: ScriptedServer, detections: list[None], tokenizer: str | None, first: Any, second: Any
+) -> None:
+    server.script = dict(text_vllm(first))
+    with Reranker(base_url=server.url, tokenizer=tokenizer) as reranker:
+        for write in (first, second, second, first):
+            server.script = dict(text_vllm(write))
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+            owner = "this client" if write is plain else "the server"
+            assert f"template written by {owner}" in reranker.describe()
+    assert len(detections) == 3
+
+
+@pytest.mark.parametrize("tokenizer", [None, "demo"])
+async def test_calls_at_the_same_time_share_one_detection(
+    server: ScriptedServer, detections: list[None], tokenizer: str | None
+) -> None:
+    async with Reranker(base_url=server.url, tokenizer=tokenizer) as reranker:
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        server.script = dict(text_vllm(TEMPLATE))
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(20)))
+    assert found == [RIGHT] * 20
+    assert len(detections) == 2
+
+
+def test_a_server_that_counts_otherwise_is_detected_again_once(
+    server: ScriptedServer, detections: list[None]
+) -> None:
+    right = server.script[SCORE]
+
+    def generous(request: Request) -> Reply:
+        reply = right(request)
+        if len(request.body["text_2"]) > 3:  # not in the probe
+            reply.body["usage"]["prompt_tokens"] *= 2
+        return reply
+
+    server.always(generous, "/v1/score")
+    with Reranker(base_url=server.url, tokenizer="demo") as reranker:
+        for _ in range(5):
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert len(detections) == 2
+
+
+@pytest.mark.parametrize("tokenizer", [None, "demo"])
+@pytest.mark.parametrize(
+    ("write", "given", "way_out"),
+    [
+        (TEMPLATE, "client", "writes the template around a written prompt: give template='server'"),
+        (plain, "server", "writes no template: give template='client'"),
+    ],
+)
+def test_a_template_that_is_given_wrongly_is_an_error_at_the_first_answer(
+    server: ScriptedServer, tokenizer: str | None, write: Any, given: Any, way_out: str
+) -> None:
+    server.script = dict(text_vllm(write))
+    settings: dict[str, Any] = {"dialect": "vllm-score", "tokenizer": tokenizer}
+    with Reranker(base_url=server.url, **settings, template=given) as reranker:
+        for _ in range(2):
+            with pytest.raises(DetectionError, match=re.escape(way_out)):
+                reranker.score(QUERY, DOCUMENTS)
+        # Once the server is started otherwise, it works.
+        server.script = dict(text_vllm(plain if write is TEMPLATE else TEMPLATE))
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    settings["template"] = "server" if given == "client" else "client"
+    server.script, server.requests = dict(text_vllm(write)), []
+    with Reranker(base_url=server.url, **settings) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert len(server.asked("/v1/score")) == 1  # nothing is probed
+
+
+def test_a_changed_server_that_reads_no_instruction_is_warned_of_at_once(
+    server: ScriptedServer,
+) -> None:
+    with Reranker(base_url=server.url, tokenizer="demo") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.script = dict(text_vllm(TEMPLATE))
+        with pytest.warns(RerankerWarning, match="does not read one"):
+            assert reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION) == RIGHT
+
+
+# Names and paths that are gone
+
+
+@pytest.mark.parametrize("given", [{}, {"dialect": "vllm-score", "template": "client"}])
+async def test_a_model_that_gets_another_name(
+    server: ScriptedServer, detections: list[None], given: dict[str, Any]
+) -> None:
+    server.script = dict(serving("first", text_vllm()))
+    async with Reranker(base_url=server.url, **given) as reranker:
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert reranker.model == "first"
+        server.script = dict(serving("second", text_vllm()))
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(20)))
+        assert found == [RIGHT] * 20
+        assert reranker.model == "second"
+    assert len(detections) == 2
+
+
+def test_another_endpoint_in_place_of_the_one_that_was_used(server: ScriptedServer) -> None:
+    server.script = dict(vllm())
+    with Reranker(base_url=server.url, tokenizer="demo") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert "vllm-classify" in reranker.describe()
+        server.script = dict(text_vllm(TEMPLATE))
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert "vllm-score" in reranker.describe()
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, "The model `m` does not exist."),
+        (405, "Method Not Allowed"),
+        (400, "Model not found in the model list, uid: m"),  # Xinference 4.1
+        (400, "/rerank: Invalid model name passed in model=m. Call `/v1/models`"),  # LiteLLM 1.106
+    ],
+)
+def test_a_refusal_that_stays_is_raised_and_looked_into_once(
+    server: ScriptedServer, detections: list[None], status: int, message: str
+) -> None:
+    given: dict[str, Any] = {"dialect": "vllm-score", "template": "client"}
+    with Reranker(base_url=server.url, **given) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.always(Reply({"detail": message}, status), "/v1/score")
+        for _ in range(5):
+            with pytest.raises(ServerError, match=re.escape(f"{status}: {message}")) as caught:
+                reranker.score(QUERY, DOCUMENTS)
+            assert caught.value.status == status
+    assert len(detections) == 2
+    assert len(server.asked("/v1/score")) == 6
+
+
+def test_an_accidental_refusal_does_not_hide_a_change(server: ScriptedServer) -> None:
+    """As when an ingress is reloaded, and then the model gets another name."""
+    server.script = dict(serving("first", text_vllm()))
+    with Reranker(base_url=server.url) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.first(Reply({"detail": "Not Found"}, 404), path="/v1/score")
+        with pytest.raises(ServerError, match="Not Found"):
+            reranker.score(QUERY, DOCUMENTS)
+        server.script = dict(serving("second", text_vllm()))
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+
+
+def test_a_server_with_nothing_left_is_named_at_every_call(
+    server: ScriptedServer, detections: list[None]
+) -> None:
+    with Reranker(base_url=server.url) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.script = {}
+        for _ in range(3):
+            with pytest.raises(DetectionError, match="scores as a Qwen3 reranker"):
+                reranker.score(QUERY, DOCUMENTS)
+        assert len(detections) == 4
+        server.script = dict(text_vllm(TEMPLATE))
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+
+
+# Connections that are lost
+
+
+@pytest.mark.parametrize("tokenizer", [None, "demo"])
+def test_another_server_after_a_lost_connection(
+    server: ScriptedServer, tokenizer: str | None
+) -> None:
+    server.script = dict(serving("first", vllm()))
+    with Reranker(base_url=server.url, tokenizer=tokenizer, max_retries=0) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.__exit__()
+        for _ in range(2):
+            with pytest.raises(RerankerError, match="no connection"):
+                reranker.score(QUERY, DOCUMENTS)
+        server.script = dict(serving("second", text_vllm(TEMPLATE)))
+        server.__enter__()
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert reranker.model == "second"
+        described = reranker.describe()
+        assert "vllm-score" in described and "template written by the server" in described
+
+
+def test_what_is_told_of_a_restarted_server_is_not_outdated(server: ScriptedServer) -> None:
+    server.script = dict(serving("first", text_vllm()))
+    with Reranker(base_url=server.url, max_retries=0) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.first(Reply(b"", status=None), path="/v1/score")
+        with pytest.raises(RerankerError, match="no connection"):
+            reranker.score(QUERY, DOCUMENTS)
+        server.script = dict(serving("second", text_vllm(TEMPLATE)))
+        described = reranker.describe()
+        assert "template written by the server" in described
+        assert "model second" in described
+        assert reranker.model == "second"
+
+
+async def test_many_calls_over_a_restart(server: ScriptedServer, detections: list[None]) -> None:
+    async with Reranker(base_url=server.url, tokenizer="demo") as reranker:
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        lost = Reply(b"", status=None)
+        server.first(*[lost] * 20, path="/v1/score")
+        server.script = dict(text_vllm(TEMPLATE))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(20))
+            assert await asyncio.gather(*calls) == [RIGHT] * 20
+    assert len(detections) <= 4

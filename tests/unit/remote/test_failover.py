@@ -1,0 +1,444 @@
+"""Several servers that serve the same model: who gets the work, and who takes it over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwen3_reranker import (
+    AnswerError,
+    DetectionError,
+    InputError,
+    Reranker,
+    ServerError,
+    ServerUnavailableError,
+    event_loop,
+)
+from qwen3_reranker.remote import endpoint as endpoints
+from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.transport import RetryableError
+
+from support.scripted_server import HANG, Reply, ScriptedServer, but, classify, relevance
+
+QUERY = "Where does the river begin?"
+DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
+RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
+SOON = 20
+Pair = tuple[ScriptedServer, ScriptedServer]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with ScriptedServer() as first, ScriptedServer() as second:
+        yield first, second
+
+
+@pytest.fixture(autouse=True)
+def soon() -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < SOON
+
+
+def over(*servers: ScriptedServer, **options: Any) -> Reranker:
+    """Return a reranker that has detected all of the servers."""
+    options = {"timeout": SOON, **options}
+    reranker = Reranker(base_url=[server.url for server in servers], **options)
+    for endpoint in reranker._scorer._endpoints:  # type: ignore[attr-defined]
+        event_loop.run(endpoint.resolve())
+    for server in servers:
+        server.requests.clear()
+    return reranker
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let seconds pass on the clock that decides which servers are backing off."""
+    shift = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + shift
+
+    def advance(seconds: float) -> None:
+        nonlocal shift
+        shift += seconds
+
+    monkeypatch.setattr(failover, "monotonic", clock)
+    monkeypatch.setattr(endpoints, "monotonic", clock)
+    return advance
+
+
+def shares(*servers: ScriptedServer) -> list[int]:
+    return [len(server.asked()) for server in servers]
+
+
+@pytest.mark.parametrize("tokenizer", [None, "demo"])
+async def test_the_least_busy_server_gets_a_request(pair: Pair, tokenizer: str | None) -> None:
+    for server in pair:
+        server.always(but(wait=0.3))
+    async with over(*pair, tokenizer=tokenizer) as reranker:
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
+    assert found == [RIGHT] * 10
+    assert shares(*pair) == [5, 5]
+
+
+async def test_a_slow_server_gets_less(pair: Pair) -> None:
+    pair[0].always(but(wait=1.5))
+    async with over(*pair, max_concurrency=4) as reranker:
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(20)))
+    assert found == [RIGHT] * 20
+    assert shares(*pair)[0] <= 4
+
+
+FAILURES: dict[str, Reply] = {
+    "503": Reply({"message": "loading"}, 503),
+    "429, to come back tomorrow": Reply({}, 429, {"Retry-After": "86400"}),
+    "500": Reply({"message": "CUDA error"}, 500),
+    "cut off": Reply(reset_after=0),
+    "a page": Reply(b"<html>maintenance</html>"),
+}
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.parametrize("name", FAILURES)
+async def test_the_work_of_a_failing_server_moves_on(pair: Pair, name: str, retries: int) -> None:
+    broken, other = pair
+    async with over(*pair, max_retries=retries) as reranker:
+        broken.always(FAILURES[name])
+        found = [await reranker.ascore(QUERY, DOCUMENTS) for _ in range(4)]
+    assert found == [RIGHT] * 4
+    assert shares(broken, other) == [1, 4]  # the others came while it rested
+
+
+async def test_a_burst_of_failures_counts_as_one(pair: Pair) -> None:
+    broken, _ = pair
+    async with over(*pair) as reranker:
+        broken.always(but(wait=0.5, status=503))
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(20)))
+        assert found == [RIGHT] * 20
+        broken.always(classify)
+        async with asyncio.timeout(10):  # not the minute after many failures
+            while len(broken.asked()) == 10:
+                assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+                await asyncio.sleep(0.1)
+
+
+async def test_a_server_that_hangs_is_left_after_its_timeout(pair: Pair) -> None:
+    silent, other = pair
+    async with over(*pair, timeout=1.5) as reranker:
+        silent.always(HANG)
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
+        assert found == [RIGHT] * 10
+        assert shares(silent, other) == [5, 10]
+        async with asyncio.timeout(10):
+            while len(silent.dropped) < 5:
+                await asyncio.sleep(0.05)
+
+
+async def test_many_first_calls_leave_a_server_that_hangs(pair: Pair) -> None:
+    silent, _ = pair
+    silent.script = dict.fromkeys(silent.script, lambda _: HANG)
+    urls = [server.url for server in pair]
+    async with Reranker(base_url=urls, timeout=2.5) as reranker:
+        found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
+    assert found == [RIGHT] * 10
+
+
+async def test_a_server_that_is_gone_is_used_again_when_it_is_back(pair: Pair) -> None:
+    gone, other = pair
+    async with over(*pair) as reranker:
+        gone.__exit__()
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert shares(gone, other) == [0, 1]
+        with gone:
+            async with asyncio.timeout(10):
+                while not gone.asked():
+                    assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+                    await asyncio.sleep(0.1)
+
+
+async def test_the_rest_grows_with_every_failure(pair: Pair) -> None:
+    async with over(*pair) as reranker:
+        endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
+        rests = []
+        for _ in range(9):
+            endpoint.rests_until = 0.0
+            endpoint.fail(RetryableError("busy", 503))
+            rests.append(round(endpoint.rests_until - time.monotonic()))
+        assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        endpoint.fail(RetryableError("busy", 503, after=100))
+        assert endpoint.rests_until > time.monotonic() + 90
+        for server in pair:
+            server.requests.clear()
+        pair[1].first(Reply(b"", 503))
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert shares(*pair) == [1, 1]
+        assert endpoint.rests_until == 0.0
+
+
+async def test_a_server_that_is_dead_for_a_day_fails_no_request(
+    pair: Pair, later: Callable[[float], None]
+) -> None:
+    gone, other = pair
+    async with over(*pair, max_retries=0) as reranker:
+        gone.__exit__()
+        endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
+        for _ in range(1100):  # as it fails every time that its back-off is over
+            later(61)
+            endpoint.fail(RetryableError("no connection"))
+        for _ in range(5):
+            later(61)
+            assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        gone.__enter__()
+        later(61)
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+    assert shares(gone, other) == [3, 5]  # two of them to detect it again
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(count=st.integers(1, 10**9), after=st.none() | st.floats(0, 3600))
+def test_a_rest_ends_within_an_hour(count: int, after: float | None) -> None:
+    reranker = Reranker(base_url="http://h")
+    endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
+    endpoint._failures = count - 1
+    endpoint.fail(RetryableError("busy", 503, after=after))
+    assert endpoint.rests_until <= time.monotonic() + 3600
+
+
+@pytest.mark.parametrize("header", ["inf", "1e400", "1e12", "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_no_retry_after_keeps_a_server_out_for_ever(
+    pair: Pair, later: Callable[[float], None], header: str
+) -> None:
+    broken, _ = pair
+    async with over(*pair) as reranker:
+        broken.first(Reply({"message": "slow down"}, 429, {"Retry-After": header}))
+        for _ in range(2):
+            assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert len(broken.asked()) == 1
+        later(3601)
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+    assert len(broken.asked()) == 2
+
+
+# Servers that are not detected yet
+
+
+def break_down(server: ScriptedServer, reply: Reply) -> None:
+    """Let a server answer everything with the same reply."""
+    server.script = dict.fromkeys(server.script, lambda _: reply)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Reply({"detail": "CUDA error: out of memory"}, 500),
+        Reply({"detail": "no such model"}, 400),
+        Reply({"data": []}),
+        Reply(b"<html>It works!</html>"),
+    ],
+    ids=["500", "400", "no scores", "a page"],
+)
+async def test_the_work_of_a_server_that_cannot_be_detected_moves_on(
+    pair: Pair, failure: Reply
+) -> None:
+    broken, other = pair
+    script = broken.script
+    break_down(broken, failure)
+    urls = [server.url for server in pair]
+    async with Reranker(base_url=urls, timeout=SOON) as reranker:
+        first = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
+        assert first == [RIGHT] * 10
+        tried = len(broken.requests)
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        assert len(broken.requests) == tried  # it rests
+        broken.script = script
+        async with asyncio.timeout(10):
+            while DOCUMENTS[0] not in str(broken.requests[-1].body):
+                assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+                await asyncio.sleep(0.1)
+
+
+async def test_calls_that_wait_for_one_detection_share_its_failure(pair: Pair) -> None:
+    broken, other = pair
+    break_down(broken, Reply({"detail": "broken"}, 500))
+    async with Reranker(base_url=broken.url) as reranker:
+        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(20))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in found} == {DetectionError}
+    assert len(broken.asked("/version")) == 1
+
+
+def test_when_no_server_can_be_detected_each_is_named(pair: Pair) -> None:
+    for server, why in zip(pair, ["no such model", "out of memory"], strict=True):
+        break_down(server, Reply({"detail": why}, 500))
+    with (
+        Reranker(base_url=[server.url for server in pair]) as reranker,
+        pytest.raises(DetectionError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    message = str(caught.value)
+    assert message.startswith("no server can be used (2 attempts in ")
+    lines = message.splitlines()
+    for server, why in zip(pair, ["no such model", "out of memory"], strict=True):
+        assert any(line.startswith(f"- nothing at {server.url}") for line in lines)
+        assert why in message
+
+
+def test_an_undetectable_server_is_named_beside_one_that_is_down(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+    broken, gone = pair
+    break_down(broken, Reply({"detail": "broken"}, 500))
+    gone.__exit__()
+    with (
+        Reranker(base_url=[server.url for server in pair]) as reranker,
+        pytest.raises(ServerUnavailableError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    gone.__enter__()
+    assert f"- nothing at {broken.url}" in str(caught.value)
+    assert f"- no connection to {gone.url}" in str(caught.value)
+
+
+def test_one_server_that_cannot_be_detected_is_explained_as_it_is(pair: Pair) -> None:
+    broken, _ = pair
+    break_down(broken, Reply({"detail": "broken"}, 500))
+    with Reranker(base_url=broken.url) as reranker, pytest.raises(DetectionError) as caught:
+        reranker.score(QUERY, DOCUMENTS)
+    assert str(caught.value).startswith(f"nothing at {broken.url}")
+
+
+# When all fail
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_when_all_fail_each_is_named(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+    with ScriptedServer() as gone:
+        reranker = over(*pair, gone, max_retries=retries)
+    pair[0].always(Reply({"detail": "loading the model"}, 503))
+    pair[1].always(Reply({"error": "CUDA error"}, 500))
+    with reranker, pytest.raises(ServerUnavailableError) as caught:
+        reranker.score(QUERY, DOCUMENTS)
+    message = str(caught.value)
+    assert message.startswith("no server answered (")
+    assert len(message.splitlines()) == 4
+    urls = [server.url for server in (*pair, gone)]
+    for url, why in zip(urls, ["loading the model", "CUDA error", "no connection"], strict=True):
+        assert any(url in line and why in line for line in message.splitlines())
+
+
+def test_none_is_asked_more_often_than_it_may_be(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+    with over(*pair, max_retries=2) as reranker:
+        pair[0].always(Reply(b"", 503))
+        pair[1].always(Reply(b"", 502, {"Retry-After": "0.1"}))
+        for rests in (1, 0):  # the first time one of them failed before
+            reranker._scorer._endpoints[0].rests_until *= rests  # type: ignore[attr-defined]
+            for server in pair:
+                server.requests.clear()
+            with pytest.raises(ServerUnavailableError, match="6 attempts"):
+                reranker.score(QUERY, DOCUMENTS)
+            assert shares(*pair) == [3, 3]
+
+
+def test_all_hang(pair: Pair) -> None:
+    with over(*pair, timeout=1.0) as reranker:
+        for server in pair:
+            server.always(HANG)
+        with pytest.raises(ServerUnavailableError) as caught:
+            reranker.score(QUERY, DOCUMENTS)
+    for server in pair:
+        assert f"{server.url} gave no answer within 1 s" in str(caught.value)
+    assert shares(*pair) == [1, 1]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refusal_by_one_is_not_taken_to_the_other(pair: Pair, status: int) -> None:
+    with over(*pair) as reranker:
+        pair[0].always(Reply({"error": "Unauthorized"}, status))
+        with pytest.raises(ServerError, match=f"{status}: Unauthorized") as caught:
+            reranker.score(QUERY, DOCUMENTS)
+    assert caught.value.status == status
+    assert shares(*pair) == [1, 0]
+
+
+UNFIT: dict[str, Reply] = {
+    "401": Reply({"error": "Unauthorized"}, 401),
+    "403": Reply({"error": "Forbidden"}, 403),
+    "no scores": Reply({"data": "none"}),
+    "log-odds": Reply({"data": [{"index": i, "probs": [-7.0]} for i in range(7)]}),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_server_that_refuses_the_key_or_answers_no_scores_is_left_for_another(
+    pair: Pair, name: str
+) -> None:
+    with over(*pair) as reranker:
+        pair[0].always(UNFIT[name])
+        for _ in range(3):
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert shares(*pair) == [1, 3]
+        pair[1].always(UNFIT[name])
+        with pytest.raises(ServerUnavailableError) as caught:
+            reranker.score(QUERY, DOCUMENTS)
+        for server in pair:
+            assert server.url in str(caught.value)
+    pair[0].always(classify)
+    with over(pair[0]) as reranker:
+        pair[0].always(UNFIT[name])
+        with pytest.raises((ServerError, AnswerError)) as alone:
+            reranker.score(QUERY, DOCUMENTS)
+        assert not isinstance(alone.value, ServerUnavailableError)
+
+
+def limited(server: ScriptedServer, length: int) -> None:
+    model = {"id": "m", "object": "model", "owned_by": "vllm", "max_model_len": length}
+    server.script["GET", "/v1/models"] = lambda _: Reply({"object": "list", "data": [model]})
+
+
+def test_a_server_with_a_smaller_limit_than_max_length_is_left_for_another(pair: Pair) -> None:
+    limited(pair[0], 512)
+    urls = [server.url for server in pair]
+    with Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        limited(pair[1], 256)
+    with (
+        Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker,
+        pytest.raises(ServerUnavailableError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    for url, limit in zip(urls, (512, 256), strict=True):
+        assert f"{url} takes ({limit} tokens)" in str(caught.value)
+    with (
+        Reranker(base_url=urls[0], max_length=1024, tokenizer="demo") as reranker,
+        pytest.raises(InputError, match="give 512 or less"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+
+
+async def test_calls_that_wait_for_one_detection_share_its_silence(pair: Pair) -> None:
+    silent, _ = pair
+    silent.script = dict.fromkeys(silent.script, lambda _: HANG)
+    async with Reranker(base_url=silent.url, timeout=2, max_retries=0) as reranker:
+        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(10))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(error) for error in found} == {ServerUnavailableError}
+    assert len(silent.asked("/version")) == 1
+
+
+def test_one_url_twice_is_one_server(pair: Pair) -> None:
+    with over(pair[0], pair[0]) as reranker:
+        assert reranker.describe().count("http") == 1

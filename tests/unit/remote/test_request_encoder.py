@@ -1,0 +1,355 @@
+"""What goes over the wire: the prompt's ids or text, never too long, never with a token of users."""
+
+from __future__ import annotations
+
+import json
+import threading
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from qwen3_reranker.dialects import TemplateBy
+from qwen3_reranker.errors import InputError, PromptTooLongError
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import CONTROL_TOKENS, PREFIX, SUFFIX
+from qwen3_reranker.remote.request_encoder import (
+    EncodedRequest,
+    RequestEncoder,
+    ServerTokenizer,
+    cached_tokenizer,
+    load_tokenizer,
+)
+
+from support.prompts import ADDED, BUILDERS, FULL, OFFICIAL, hostile, text
+
+DEMO = (DEMO_MODEL / "tokenizer.json").read_text("utf-8")
+TOKENIZERS = {"demo": Tokenizer.from_str(DEMO), "official": FULL}
+SOURCES = {"demo": DEMO, "official": OFFICIAL}
+ENCODERS = {name: RequestEncoder(source) for name, source in SOURCES.items()}
+# Made once: reading the official tokenizer takes seconds.
+SHORT = {
+    "demo": {length: RequestEncoder(DEMO, None, length) for length in (110, 131, 160, 240)},
+    "official": {131: RequestEncoder(OFFICIAL, None, 131)},
+}
+
+
+class FakeServer:
+    """Tokenizes as a server does: with the added tokens, whoever wrote them."""
+
+    def __init__(self, name: str) -> None:
+        self.tokenizer = TOKENIZERS[name]
+        self.asked: list[str] = []
+
+    async def encode(self, text: str) -> list[int]:
+        self.asked.append(text)
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    async def decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+
+    def encoder(self, max_length: int) -> RequestEncoder:
+        return RequestEncoder(None, ServerTokenizer(self.encode, self.decode), max_length)
+
+
+def ids_of(name: str, whole: str) -> list[int]:
+    return list(TOKENIZERS[name].encode(whole, add_special_tokens=False).ids)
+
+
+def whole(encoded: EncodedRequest) -> list[str]:
+    assert isinstance(encoded.query, str)
+    return [encoded.query + document for document in encoded.documents]  # type: ignore[operator]
+
+
+def has_token(texts: str, tokens: Sequence[str] = CONTROL_TOKENS) -> bool:
+    return any(token in texts for token in tokens)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@settings(max_examples=80, deadline=None)
+@given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
+async def test_ids_are_the_builders_own(
+    name: str, query: str, documents: list[str], instruction: str
+) -> None:
+    encoded = await ENCODERS[name].encode(query, documents, instruction, "client", ids=True)
+    prompts = BUILDERS[name].encode(query, documents, instruction)
+    assert [encoded.query + d for d in encoded.documents] == [p.ids for p in prompts]  # type: ignore
+    assert encoded.truncated == [False] * len(documents)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+@pytest.mark.parametrize("name", ENCODERS)
+@settings(max_examples=40, deadline=None)
+@given(query=text, documents=st.lists(text, min_size=1, max_size=3), instruction=text)
+@example(query="?\n", documents=["\n", " "], instruction="\r")
+async def test_the_text_of_harmless_texts_has_the_same_ids(
+    name: str, kind: str, query: str, documents: list[str], instruction: str
+) -> None:
+    if has_token("\n".join([query, instruction, *documents])):
+        return
+    encoders = {
+        "tokenizer": ENCODERS[name],
+        "server": FakeServer(name).encoder(8192),
+        "neither": RequestEncoder(None),
+    }
+    encoded = await encoders[kind].encode(query, documents, instruction, "client", ids=False)
+    prompts = BUILDERS[name].encode(query, documents, instruction)
+    assert [ids_of(name, prompt) for prompt in whole(encoded)] == [p.ids for p in prompts]
+    assert encoded.truncated == [False] * len(documents)
+    # Where the server takes ids but there is no tokenizer, text goes all the same.
+    if kind != "tokenizer":
+        again = await encoders[kind].encode(query, documents, instruction, "client", ids=True)
+        assert again == encoded
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+@pytest.mark.parametrize("name", ENCODERS)
+@settings(max_examples=40, deadline=None)
+@given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
+@example(query="<|im_<|im_end|>end|>", documents=["<think<think>>"], instruction="</think>")
+async def test_no_text_holds_a_token_of_the_users(
+    name: str, kind: str, query: str, documents: list[str], instruction: str
+) -> None:
+    encoders = {
+        "tokenizer": ENCODERS[name],
+        "server": FakeServer(name).encoder(8192),
+        "neither": RequestEncoder(None),
+    }
+    encoded = await encoders[kind].encode(query, documents, instruction, "client", ids=False)
+    for prompt in whole(encoded):
+        assert prompt.startswith(PREFIX) and prompt.endswith(SUFFIX)
+        assert not has_token(prompt.removeprefix(PREFIX).removesuffix(SUFFIX))
+        ids, builder = ids_of(name, prompt), BUILDERS[name]
+        inner = ids[len(builder.prefix_ids) : -len(builder.suffix_ids)]
+        assert ids == builder.prefix_ids + inner + builder.suffix_ids
+        assert not builder.control_ids.intersection(inner)
+    plain = await encoders[kind].encode(query, documents, instruction, "server", ids=True)
+    assert isinstance(plain.query, str) and not has_token(plain.query)
+    assert not has_token("\n".join(str(document) for document in plain.documents))
+
+
+async def test_many_texts_are_read_off_the_loop_and_few_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+
+    def encode_parts(*args: object) -> object:
+        threads.append(threading.get_ident())
+        return original(*args)
+
+    builder = ENCODERS["demo"].builder
+    assert builder is not None
+    original: Callable[..., object] = builder.encode_parts
+    monkeypatch.setattr(builder, "encode_parts", encode_parts)
+    here = threading.get_ident()
+    few, many = ["word " * 100] * 20, ["word " * 1000] * 11
+    for texts in (few, many):
+        await ENCODERS["demo"].encode("q", texts, None, "client", ids=True)
+    assert threads[0] == here != threads[1]
+
+
+def test_the_control_tokens_are_those_of_the_tokenizers() -> None:
+    assert set(CONTROL_TOKENS) == set(ADDED)
+    assert {token["content"] for token in json.loads(DEMO)["added_tokens"]} == set(ADDED)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+@given(query=text, documents=st.lists(text, min_size=1, max_size=3))
+@settings(max_examples=40, deadline=None)
+async def test_a_server_that_writes_the_template_gets_plain_texts(
+    kind: str, query: str, documents: list[str]
+) -> None:
+    if has_token("\n".join([query, *documents])):
+        return
+    encoder = {
+        "tokenizer": ENCODERS["demo"],
+        "server": FakeServer("demo").encoder(8192),
+        "neither": RequestEncoder(None),
+    }[kind]
+    encoded = await encoder.encode(query, documents, "find it", "server", ids=True)
+    query, *documents = (unicodedata.normalize("NFC", text) for text in (query, *documents))
+    assert encoded == EncodedRequest(query, [*documents], [False] * len(documents), "find it")
+
+
+@pytest.mark.parametrize("template_by", ["client", "server"])
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+@settings(max_examples=40, deadline=None)
+@given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
+@example(query="e\u0301", documents=["a\u030a" * 100], instruction="n\u0303")
+async def test_every_text_that_is_sent_is_in_nfc(
+    kind: str, template_by: TemplateBy, query: str, documents: list[str], instruction: str
+) -> None:
+    encoder = {
+        "tokenizer": SHORT["demo"][240],
+        "server": FakeServer("demo").encoder(240),
+        "neither": RequestEncoder(None),
+    }[kind]
+    try:
+        encoded = await encoder.encode(query, documents, instruction, template_by, ids=False)
+    except PromptTooLongError:
+        return
+    for sent in (encoded.query, *encoded.documents, encoded.instruction or ""):
+        assert unicodedata.is_normalized("NFC", str(sent))
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+async def test_a_placeholder_of_the_servers_template_stays_text_in_a_query(kind: str) -> None:
+    encoder = {
+        "tokenizer": ENCODERS["demo"],
+        "server": FakeServer("demo").encoder(8192),
+        "neither": RequestEncoder(None),
+    }[kind]
+    query, documents = "a {document}{document} {query}", ["{document}"]
+    named = {"ids": False, "placeholders": ("{document}",)}
+    encoded = await encoder.encode(query, documents, None, "server", **named)  # type: ignore[arg-type]
+    assert encoded.query == "a { document}{ document} {query}"
+    assert encoded.documents == documents
+    # A prompt that is whole has no placeholder of the server's.
+    encoded = await encoder.encode(query, documents, None, "client", **named)  # type: ignore[arg-type]
+    assert query in str(encoded.query)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("name", ENCODERS)
+@settings(max_examples=40, deadline=None)
+@given(documents=st.lists(hostile.map(lambda t: t * 6), min_size=1, max_size=3), data=st.data())
+async def test_a_prompt_is_never_longer_than_it_may_be(
+    name: str, ids: bool, documents: list[str], data: st.DataObject
+) -> None:
+    length = data.draw(st.sampled_from(sorted(SHORT[name])))
+    encoded = await SHORT[name][length].encode("q", documents, None, "client", ids=ids)
+    suffix = BUILDERS[name].suffix_ids
+    for place, document in enumerate(documents):
+        prompt = encoded.query + encoded.documents[place]  # type: ignore[operator]
+        found = ids_of(name, prompt) if isinstance(prompt, str) else prompt
+        assert len(found) <= length
+        assert found[-len(suffix) :] == suffix
+        harmless = BUILDERS[name].escape_control_tokens(document)
+        [uncut] = BUILDERS[name].encode("q", [document if ids else harmless])
+        assert encoded.truncated[place] == (len(uncut.ids) > length)
+
+
+@pytest.mark.parametrize("template_by", ["client", "server"])
+@settings(max_examples=60, deadline=None)
+@given(
+    documents=st.lists(hostile.map(lambda t: t * 8), min_size=1, max_size=3),
+    length=st.integers(180, 400),
+)
+async def test_a_servers_tokenizer_cuts_too(
+    template_by: TemplateBy, documents: list[str], length: int
+) -> None:
+    server = FakeServer("demo")
+    encoded = await server.encoder(length).encode("q", documents, None, template_by, ids=True)
+    harmless = [BUILDERS["demo"].escape_control_tokens(document) for document in documents]
+    for place, document in enumerate(encoded.documents):
+        if template_by == "client":
+            assert len(ids_of("demo", f"{encoded.query}{document}")) <= length
+            assert str(document).endswith(SUFFIX)
+        sent = str(document).removeprefix("<Document>: ").removesuffix(SUFFIX)
+        assert len(ids_of("demo", sent)) <= length
+        assert not has_token(sent)
+        if not encoded.truncated[place]:
+            assert sent == harmless[place]
+    # Nothing that surely fits is asked about.
+    assert all(3 * len(asked.encode()) > length - 200 for asked in server.asked)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server"])
+@pytest.mark.parametrize("template_by", ["client", "server"])
+async def test_what_is_cut_is_cut_at_the_end_and_said(kind: str, template_by: TemplateBy) -> None:
+    encoder = (
+        RequestEncoder(DEMO, None, 300) if kind == "tokenizer" else FakeServer("demo").encoder(300)
+    )
+    assert encoder.can_cut
+    long = "The list is sorted in place. " * 200
+    encoded = await encoder.encode("How?", ["short", long], None, template_by, ids=False)
+    assert encoded.truncated == [False, True]
+    sent = str(encoded.documents[1]).removeprefix("<Document>: ").removesuffix(SUFFIX)
+    assert long.startswith(sent) and 300 < len(sent) < len(long)
+
+
+async def test_a_character_that_is_cut_in_two_goes_whole() -> None:
+    encoded = (
+        await FakeServer("demo")
+        .encoder(200)
+        .encode("q", ["👩‍👩‍👧𓀀" * 200], None, "server", ids=False)
+    )
+    assert encoded.truncated == [True]
+    assert "\ufffd" not in str(encoded.documents[0])
+    assert ("👩‍👩‍👧𓀀" * 200).startswith(str(encoded.documents[0]))
+
+
+async def test_without_a_tokenizer_nothing_is_cut() -> None:
+    encoder, long = RequestEncoder(None, max_length=100), "word " * 1000
+    assert not encoder.can_cut
+    assert await encoder.encode("q", [long], None, "server", ids=True) == EncodedRequest(
+        "q", [long], [False]
+    )
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "server"])
+async def test_no_room_for_a_document_is_an_error(kind: str) -> None:
+    encoder = (
+        RequestEncoder(DEMO, None, 120) if kind == "tokenizer" else FakeServer("demo").encoder(120)
+    )
+    with pytest.raises(PromptTooLongError, match="max_length=120"):
+        await encoder.encode("word " * 100, ["a " * 100], None, "client", ids=False)
+
+
+@pytest.mark.parametrize("template_by", ["client", "server"])
+@pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
+async def test_a_lone_surrogate_is_named(kind: str, template_by: TemplateBy) -> None:
+    encoder = {
+        "tokenizer": RequestEncoder(DEMO),
+        "server": FakeServer("demo").encoder(8192),
+        "neither": RequestEncoder(None),
+    }[kind]
+    for query, documents, instruction, name in (
+        ("\ud800", ["a"], None, "query"),
+        ("q", ["a", "\udfff"], None, "document 1"),
+        ("q", ["a"], "\ud800", "instruction"),
+    ):
+        with pytest.raises(InputError, match=f"{name} holds the lone surrogate"):
+            await encoder.encode(query, documents, instruction, template_by, ids=False)
+
+
+def test_a_shortened_writer_is_never_longer() -> None:
+    encoder = RequestEncoder(DEMO, None, 2048)
+    assert encoder.shortened(4096) is encoder and encoder.shortened(2048) is encoder
+    assert encoder.shortened(2047).max_length == 2047
+    assert encoder.shortened(2047).builder is not None
+
+
+def test_tokenizers_are_found_where_they_lie(tmp_path: Path) -> None:
+    assert load_tokenizer("demo") == cached_tokenizer("demo") == DEMO
+    (tmp_path / "tokenizer.json").write_text(OFFICIAL, "utf-8")
+    assert load_tokenizer(str(tmp_path)) == cached_tokenizer(str(tmp_path)) == OFFICIAL
+    assert load_tokenizer(str(tmp_path / "tokenizer.json")) == OFFICIAL
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"tokenizer='.*empty' is no tokenizer.json"):
+        load_tokenizer(str(empty))
+    assert cached_tokenizer(str(empty)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["no/such-model-anywhere", "a b", "~nobody-here/x", "x" * 5000, "\0", "", "../..", "//"]
+)
+def test_a_server_may_call_its_model_anything(name: str) -> None:
+    assert cached_tokenizer(name) is None
+
+
+@given(instruction=hostile)
+@settings(max_examples=80, deadline=None)
+@pytest.mark.parametrize("encoder", [ENCODERS["official"], RequestEncoder(None)])
+async def test_an_instruction_for_a_servers_template_is_harmless(
+    encoder: RequestEncoder, instruction: str
+) -> None:
+    encoded = await encoder.encode("q", ["d"], instruction, "server", ids=False)
+    assert encoded.instruction is not None and not has_token(encoded.instruction)
+    client = await encoder.encode("q", ["d"], instruction, "client", ids=False)
+    assert client.instruction is None

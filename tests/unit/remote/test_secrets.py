@@ -1,0 +1,418 @@
+"""Keys: which one is sent where, and that none is seen in a repr, a traceback or a message."""
+
+from __future__ import annotations
+
+import html
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from rich.traceback import Traceback
+
+import qwen3_reranker
+from qwen3_reranker import InputError, Reranker, RerankerError, ServerError
+from qwen3_reranker.doctor import diagnose
+from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
+from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+from qwen3_reranker.redaction import Redactor, Secret
+from qwen3_reranker.remote.endpoint import Settings
+
+from support.scripted_server import MODEL, VLLM, Reply, Request, ScriptedServer, relevance
+
+KEY = "sk-5f0e8c1d2b7a"
+OTHER = "another-token-91c4"
+QUERY = "Where does the river begin?"
+DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(3)]
+RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
+PACKAGE = str(Path(qwen3_reranker.__file__).parent)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+def sent(server: ScriptedServer) -> set[str | None]:
+    """Return the Authorization headers of all requests."""
+    return {request.headers.get("authorization") for request in server.requests}
+
+
+# Which key is sent
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+@pytest.mark.parametrize("place", ["headers", "http_client"])
+def test_a_users_authorization_is_not_replaced_by_the_environments(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    headers = {name: f"Basic {OTHER}"}
+    given: dict[str, Any] = {"headers": headers}
+    if place == "http_client":
+        given = {"http_client": httpx.AsyncClient(headers=headers)}
+    with Reranker(base_url=server.url, **given) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert sent(server) == {f"Basic {OTHER}"}
+
+
+def test_a_clients_own_login_is_not_replaced_by_the_environments(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    client = httpx.AsyncClient(auth=("me", OTHER))
+    with Reranker(base_url=server.url, http_client=client) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    (found,) = sent(server)
+    assert found and found.startswith("Basic ")
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_a_key_and_an_authorization_are_one_too_many(name: str) -> None:
+    given: dict[str, Any] = {"api_key": KEY, "headers": {name: f"Basic {OTHER}"}}
+    with pytest.raises(InputError, match="give one of them") as caught:
+        Reranker(base_url="http://h", **given)
+    assert_unseen(caught.value)
+
+
+def behind_a_proxy(server: ScriptedServer, url: str, reply: Reply | None = None) -> dict[str, Any]:
+    """Let the server stand for any host: as a proxy that answers itself."""
+    server.script = {
+        (method, url + path): (answer if reply is None else lambda _: reply)
+        for (method, path), answer in VLLM.items()
+    }
+    return {"base_url": url, "proxy": server.url}
+
+
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("http://vllm.example.com", "VLLM_API_KEY"),
+        ("http://8.8.8.8:8000", "VLLM_API_KEY"),
+        ("http://api.jina.ai", "JINA_API_KEY"),
+    ],
+)
+def test_a_key_of_the_environment_is_withheld(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, url: str, variable: str
+) -> None:
+    monkeypatch.setenv(variable, KEY)
+    refusal = Reply({"error": "Unauthorized"}, 401)
+    given = behind_a_proxy(server, url, refusal)
+    server.script["GET", url + "/version"] = VLLM["GET", "/version"]
+    with (
+        Reranker(**given, dialect="vllm-classify" if "jina" not in url else "jina") as reranker,
+        pytest.raises(ServerError, match=f"401: Unauthorized.*{variable} is set, but it is sent"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    assert sent(server) == {None}
+
+
+def test_a_withheld_key_is_named_beside_litellms_500(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITELLM_API_KEY", KEY)
+    given = behind_a_proxy(server, "http://llm.example.com", Reply({"error": "No key"}, 500))
+    with (
+        Reranker(**given, dialect="litellm") as reranker,
+        pytest.raises(ServerError, match="500: No key.*LITELLM_API_KEY is set, but it is sent"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    assert sent(server) == {None}
+
+
+def test_a_key_that_is_given_goes_anywhere(server: ScriptedServer) -> None:
+    with Reranker(**behind_a_proxy(server, "http://vllm.example.com"), api_key=KEY) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert sent(server) == {f"Bearer {KEY}"}
+
+
+def test_a_key_of_the_environment_goes_to_a_private_host(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    url = "http://reranker.ml.svc.cluster.local"
+    with Reranker(**behind_a_proxy(server, url)) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert f"Bearer {KEY}" in sent(server)
+
+
+def test_the_variable_of_a_key_that_no_header_can_carry_is_named(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", f"{KEY}\n")
+    with Reranker(base_url=server.url) as reranker, pytest.raises(InputError) as caught:
+        reranker.score(QUERY, DOCUMENTS)
+    assert "'Authorization' cannot be sent" in str(caught.value)
+    assert "in VLLM_API_KEY" in str(caught.value)
+    assert_unseen(caught.value)
+
+
+# Tracebacks with local variables
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that a report shows beneath it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def of_the_package(trace: TracebackType | None) -> Iterator[dict[str, Any]]:
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            yield trace.tb_frame.f_locals
+        trace = trace.tb_next
+
+
+def _repr(value: object) -> str:
+    """Return a repr, also of an object that is not made yet."""
+    try:
+        return repr(value)
+    except AttributeError:
+        return "?"
+
+
+def assert_unseen(error: BaseException, *secrets: str) -> None:
+    """Assert that no report of an error shows a secret: neither its text nor the locals."""
+    shown = [*traceback.format_exception(error), repr(error)]
+    for one in chain(error):
+        for variables in of_the_package(one.__traceback__):
+            shown += [f"{name} = {_repr(value)}" for name, value in variables.items()]
+        if isinstance(one, ValidationError):  # what a validator raised
+            for found in one.errors(include_input=False):
+                assert_unseen(found["ctx"]["error"], *secrets)
+    # Longer than what rich would cut off by itself.
+    extracted = Traceback.extract(
+        type(error), error, error.__traceback__,
+        show_locals=True, locals_max_length=10**6, locals_max_string=10**6,
+    )  # fmt: skip
+    for stack in extracted.stacks:
+        for frame in stack.frames:
+            if frame.filename.startswith(PACKAGE):
+                shown += [f"{name} = {node!s}" for name, node in (frame.locals or {}).items()]
+    for secret in secrets or (KEY, OTHER):
+        assert not [text for text in shown if secret in text]
+
+
+def echo(request: Request) -> Any:
+    return f"the key {request.headers.get('authorization', '')} is wrong"
+
+
+ECHOES: dict[str, Any] = {
+    "401": lambda request: Reply({"error": {"message": echo(request)}}, 401),
+    "400 as text": lambda request: Reply(echo(request).encode(), 400),
+    "500": lambda request: Reply({"detail": echo(request)}, 500),
+    "200 without scores": lambda request: Reply({"error": echo(request)}),
+    "200 as a page": lambda request: Reply(f"<html>{echo(request)}</html>".encode()),
+    "a score": lambda request: Reply({"data": [{"index": 0, "probs": [echo(request)]}]}),
+    "a redirect": lambda request: Reply(b"", 307, {"Location": f"http://h/?{echo(request)}"}),
+    "a broken header": lambda request: Reply(b"", 200, {"X Y": echo(request)}),
+    "no answer": lambda request: Reply(reset_after=0),
+    "too much": lambda request: Reply(iter([echo(request).encode() * 2**15] * 70)),
+}
+
+
+@pytest.mark.parametrize("place", ["api_key", "headers", "http_client", "environment"])
+@pytest.mark.parametrize("name", ECHOES)
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_no_local_variable_shows_a_key(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, place: str, name: str, when: str
+) -> None:
+    given: dict[str, Any] = {}
+    if place == "environment":
+        monkeypatch.setenv("VLLM_API_KEY", KEY)
+    else:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        places: dict[str, dict[str, Any]] = {
+            "api_key": {"api_key": KEY},
+            "headers": {"headers": headers},
+            "http_client": {"http_client": httpx.AsyncClient(headers=headers)},
+        }
+        given = places[place]
+    with Reranker(base_url=server.url, max_retries=0, **given) as reranker:
+        if when == "later":
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+            server.always(ECHOES[name])
+        else:
+            for method, path in [*server.script]:
+                if path != "/version":
+                    server.script[method, path] = ECHOES[name]
+        with pytest.raises(RerankerError) as caught:
+            reranker.score(QUERY, DOCUMENTS)
+    # The environment's is not sent before the server's kind is known.
+    assert place == "environment" or sent(server) == {f"Bearer {KEY}"}
+    assert_unseen(caught.value)
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "a number": {"timeout": -1},
+    "a name": {"dialect": "esperanto"},
+    "a URL": {"base_url": "nowhere"},
+    "a certificate": {"verify": "/nowhere.pem"},
+    "a header": {"headers": {"X-Key": f"{KEY}\n"}},
+    "a tokenizer": {"tokenizer": "/nowhere"},
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(make, name) for make in (Reranker, LangChainRerank, LlamaIndexRerank) for name in WRONG]
+    + [(diagnose, name) for name in ("a name", "a certificate", "a header", "a tokenizer")],
+)
+def test_no_local_variable_of_a_constructor_shows_a_key(
+    make: Callable[..., object], name: str
+) -> None:
+    given: dict[str, Any] = {
+        "base_url": "http://localhost:8000",
+        "api_key": KEY,
+        "headers": {"X-Key": OTHER},
+        "proxy": f"http://me:{OTHER}@localhost:1",
+        **WRONG[name],
+    }
+    if make is diagnose:
+        given["target"] = given.pop("base_url")
+    with pytest.raises(ValueError) as caught:  # pydantic's, or the package's
+        make(**given)
+    assert_unseen(caught.value)
+
+
+def test_a_wrong_setting_beside_the_keys_shows_none() -> None:
+    with pytest.raises(InputError) as caught:
+        Reranker("demo", api_key=KEY, headers={"X-Key": OTHER})
+    assert_unseen(caught.value)
+    with pytest.raises(InputError) as caught:
+        Reranker(base_url="http://h", api_key=KEY, instruction=7)  # type: ignore[arg-type]
+    assert_unseen(caught.value)
+
+
+def test_the_settings_of_servers_show_neither_key_nor_tokenizer() -> None:
+    shown = repr(Settings(None, None, None, "auto", "{" * 10**6, Secret(KEY), 60.0))
+    assert KEY not in shown
+    assert len(shown) < 500
+
+
+def test_a_secret_is_shown_by_nothing_and_equal_to_its_like() -> None:
+    secret = Secret(KEY)
+    assert KEY not in f"{secret} {secret!r} {[secret]} { {'a': secret} }"
+    assert secret == Secret(KEY) != Secret(OTHER)
+    assert {secret: 1}[Secret(KEY)] == 1
+    assert Secret.of(secret) is secret
+    assert Secret.of(None) is None
+
+
+# What servers repeat
+
+printable = st.text([chr(c) for c in range(33, 127)], min_size=8, max_size=40)
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON with slashes": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "JSON, all that may be": lambda text: "".join(
+        c if c.isalnum() else f"\\u{ord(c):04X}" for c in text
+    ),
+    "HTML": html.escape,
+    "HTML by number": lambda text: "".join(c if c.isalnum() else f"&#{ord(c)};" for c in text),
+    "a URL": lambda text: quote(text, safe=""),
+    "a URL in JSON": lambda text: json.dumps(quote(text)),
+}
+
+
+@given(key=printable, form=st.sampled_from(sorted(ESCAPES)), around=st.text(max_size=5))
+@example(key="--------", form="HTML", around="")
+@example(key="ab+/cd==", form="JSON, all that may be", around="\\")
+def test_a_secret_is_found_in_any_form(key: str, form: str, around: str) -> None:
+    redactor = Redactor([Secret(f"Bearer {key}")])
+    written = ESCAPES[form](key)
+    text = f"{around}Bearer {written}{around}"
+    assert written not in redactor.text(text)
+    assert written.encode() not in redactor.body(text.encode())
+    assert "***" in redactor.text(text)
+
+
+@pytest.fixture(scope="module")
+def echoing() -> Iterator[tuple[ScriptedServer, Reranker]]:
+    with (
+        ScriptedServer() as server,
+        Reranker(base_url=server.url, api_key=KEY, max_retries=0) as reranker,
+    ):
+        yield server, reranker.warm_up()
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    before=st.sampled_from([100, 200, 300, 1000, 20_000]).flatmap(
+        lambda cut: st.integers(cut - 60, cut)
+    ),
+    form=st.sampled_from(["JSON", "a page", "text", "a result"]),
+)
+def test_a_key_is_hidden_before_anything_is_cut(
+    echoing: tuple[ScriptedServer, Reranker], before: int, form: str
+) -> None:
+    """Where an excerpt ends in the middle of a key, its beginning would stand there."""
+    server, reranker = echoing
+    said = "." * before + KEY * 3
+    replies = {
+        "JSON": Reply({"error": {"message": said}}, 400),
+        "a page": Reply(f"<html>{said}</html>".encode(), 400),
+        "text": Reply(said.encode(), 502),
+        "a result": Reply({"data": [{"index": 0, "note": said}]}),
+    }
+    server.always(replies[form])
+    with pytest.raises(RerankerError) as caught:
+        reranker.score(QUERY, ["one"])
+    assert KEY[:5] not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["headers", "api_key", "http_client"])
+@pytest.mark.parametrize("value", ["index", "data", "probs", "true", "4821", "0000", "vllm", MODEL])
+def test_no_value_of_a_header_changes_a_successful_answer(
+    server: ScriptedServer, where: str, value: str
+) -> None:
+    headers = {"X-Task": value}
+    places: dict[str, dict[str, Any]] = {
+        "api_key": {"api_key": value},
+        "headers": {"headers": headers},
+        "http_client": {"http_client": httpx.AsyncClient(headers=headers)},
+    }
+    documents = [f"The river number {i} begins in the hills." for i in range(40)]
+    scores = [0.4821 + i / 10**6 for i in range(40)]
+    right = VLLM["POST", "/classify"]
+
+    def exact(request: Request) -> Reply:
+        if len(request.body["input"]) != len(scores):
+            return right(request)  # the probe
+        return Reply({"data": [{"index": i, "probs": [s]} for i, s in enumerate(scores)]})
+
+    server.always(exact)
+    with Reranker(base_url=server.url, max_retries=0, **places[where]) as reranker:
+        assert reranker.score(QUERY, documents) == scores
+        assert reranker.model == MODEL
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hunter2/x@host:3128",
+        "http://user:hunter2@host:port",
+        "user:hunter2@host:8000",
+        "//user:hunter2@host",
+        "user:hunter2/x@host",
+    ],
+)
+@pytest.mark.parametrize("place", ["base_url", "proxy"])
+def test_no_password_of_a_url_that_cannot_be_used_is_shown(url: str, place: str) -> None:
+    with pytest.raises(InputError) as caught:
+        if place == "proxy":
+            Reranker(base_url="http://h", proxy=url)
+        else:
+            Reranker(base_url=url)
+    assert "hunter2" not in str(caught.value)
