@@ -1,6 +1,4 @@
-"""Qwen3-Reranker for LangChain and LlamaIndex: the exact prompt, an embedded vLLM, the best kept."""
-
-from typing import TYPE_CHECKING
+"""Rerank documents with Qwen3-Reranker: in LangChain, in LlamaIndex, or without a framework."""
 
 from qwen3_reranker.errors import (
     AnswerError,
@@ -23,12 +21,10 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, Prompt
 from qwen3_reranker.ranking import Hit
+from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.version import __version__
-
-if TYPE_CHECKING:  # brings the HTTP client
-    from qwen3_reranker.remote.options import ServerOptions
 
 __all__ = [
     "DEFAULT_INSTRUCTION",
@@ -58,11 +54,3 @@ __all__ = [
     "UnsupportedVersionError",
     "__version__",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name == "ServerOptions":
-        from qwen3_reranker.remote.options import ServerOptions
-
-        return ServerOptions
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Scores that are remembered, in whatever holds keys and values: memory, or a disk."""
+"""Cache scores in any store of keys and values, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ __all__ = ["CachedScorer", "ScoreCache"]
 @runtime_checkable
 class ScoreCache(Protocol):
     """
-    What remembers scores: a dict, `cachetools.LRUCache`, `diskcache.Cache`, or the like.
+    A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache`, or a similar object.
 
-    Keys are str, values (float, bool): the score, and whether the document was cut. It is only used
-    on the package's background loop, so it need not be safe for threads.
+    Keys are strings. Values are tuples of a float and a bool: the score, and whether the document
+    was truncated. The store is used only on the thread of the package's event loop, so it need not
+    be thread-safe.
     """
 
     def get(self, key: str, /) -> Any:
-        """Return what was stored, None where nothing is."""
+        """Return the value that is stored under a key, or None."""
 
-    def __setitem__(self, key: str, value: tuple[float, bool], /) -> None: ...
+    def __setitem__(self, key: str, value: tuple[float, bool], /) -> None:
+        """Store a value under a key."""
 
 
 class CachedScorer(Scorer):
     """
-    Computes with another scorer only those scores that the cache does not hold.
+    Look scores up in a cache, and compute only the missing ones with another scorer.
 
-    A key is a digest of everything that a score depends on: this package's version, the other
-    scorer's `fingerprint`, the instruction, the query and the text.
+    A key is a digest of everything that a score depends on: the version of this package, the other
+    scorer's `fingerprint()`, the instruction, the query and the text.
 
     Args:
-        scorer: Computes scores.
-        cache: Stores them.
+        scorer: Computes the scores.
+        cache: Stores the scores.
 
     Raises:
         InputError: `cache` has no `get` or does not support item assignment, or `scorer` does not
-            override `fingerprint`.
+            override `fingerprint()`.
     """
 
     def __init__(self, scorer: Scorer, cache: ScoreCache) -> None:
@@ -58,23 +60,37 @@ class CachedScorer(Scorer):
 
     @property
     def model(self) -> str:  # type: ignore[override]
-        """The other scorer's."""
+        """The name of the other scorer's model."""
         return self._scorer.model
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        """
+        Return P(yes) of each text, from the cache as far as possible.
+
+        Args:
+            query: The question or search text.
+            texts: The texts to score.
+            instruction: None stands for the default instruction.
+
+        Returns:
+            The scores in [0, 1], in the order of the texts, and which texts were truncated.
+
+        Raises:
+            ScoreError: The other scorer did not return one probability per text.
+        """
         fingerprint = await self._scorer.fingerprint()
         if fingerprint is None:
             return await self._scorer.score(query, texts, instruction)
         fixed = [__version__, fingerprint, instruction, query]
         keys = [digest([*fixed, text]) for text in texts]
         known = {key: found for key in keys if (found := self._cache.get(key)) is not None}
-        missing = [place for place, key in enumerate(keys) if key not in known]
+        missing = [index for index, key in enumerate(keys) if key not in known]
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
             values = validate_scores(scores.values, len(missing))
-            found = zip(missing, values, scores.truncated, strict=True)
-            new = {keys[place]: (value, cut) for place, value, cut in found}
-            # Another server, or one that has changed, may have scored in another way.
+            computed = zip(missing, values, scores.truncated, strict=True)
+            new = {keys[index]: (value, truncated) for index, value, truncated in computed}
+            # If the fingerprint has changed, it is unknown which one these scores belong to.
             if await self._scorer.fingerprint() == fingerprint:
                 for key, score in new.items():
                     self._cache[key] = score
@@ -82,20 +98,26 @@ class CachedScorer(Scorer):
         return Scores([known[key][0] for key in keys], [known[key][1] for key in keys])
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        """Return the other scorer's prompt for one document."""
         return self._scorer.prompt(query, document, instruction)
 
     async def fingerprint(self) -> str | None:
+        """Return the other scorer's fingerprint."""
         return await self._scorer.fingerprint()
 
     async def describe(self) -> str:
-        return f"{await self._scorer.describe()}, scores remembered in a {_kind(self._cache)}"
+        """Describe the other scorer and the cache, for people to read."""
+        return f"{await self._scorer.describe()}, scores cached in a {_kind(self._cache)}"
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
+        """Start the other scorer."""
         await self._scorer.start(on_stage=on_stage)
 
     def aclose(self) -> Coroutine[Any, Any, None]:
+        """Release the other scorer's resources. The cache stays as it is."""
         return self._scorer.aclose()
 
 
 def _kind(cache: object) -> str:
+    """Return the name of a cache's class, with its module."""
     return f"{type(cache).__module__}.{type(cache).__qualname__}".removeprefix("builtins.")

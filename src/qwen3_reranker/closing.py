@@ -1,4 +1,4 @@
-"""Closing at the end of a `with` block."""
+"""Context managers that close an object."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["ClosesAtExit"]
 
 
 class ClosesAtExit(ABC):
-    """A mixin for classes with `close()` and `aclose()`: leaving the block closes the object."""
+    """A mixin that closes an object at the end of a `with` or an `async with` block."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is held."""
+        """Release all resources."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Async version of `close()`."""
+        """Release all resources, without blocking the event loop."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,8 +1,8 @@
 """
-The errors of the package.
+The errors and the warning of the package.
 
-Every error says what went wrong, with the value, and what to do. All derive from
-`RerankerError`; those about an argument are a `ValueError` too.
+Every message says what went wrong, with the value, and what to do. All errors derive from
+`RerankerError`; those about an argument are also a `ValueError`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
 
 
 class RerankerError(Exception):
-    """Base class: catch it to catch whatever this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
 
 class InputError(RerankerError, ValueError):
-    """An argument cannot be used: a wrong type, an impossible number, text that is not Unicode."""
+    """An argument cannot be used: a wrong type, a number out of range, or text that is not Unicode."""
 
 
 class PromptTooLongError(InputError):
@@ -42,36 +42,40 @@ class PromptTooLongError(InputError):
 
 
 class CheckpointError(RerankerError, ValueError):
-    """The model is not a Qwen3 reranker that can be used, by its files or by how it scores."""
+    """The model is not a Qwen3 reranker, judging by its files or by its scores."""
 
 
 class MissingDependencyError(RerankerError, ImportError):
-    """An optional library is not installed; the message names the extra that brings it."""
+    """An optional library is not installed. The message names the extra that installs it."""
 
 
 class UnsupportedVersionError(RerankerError):
-    """The installed library's version is not one that this package has been run with."""
+    """The installed version of a library is not supported."""
 
 
 class EngineError(RerankerError):
-    """The engine failed: at start, on a request, or by dying while it ran."""
+    """The engine did not start, failed on a request, or crashed."""
 
 
 class ScoreError(RerankerError):
-    """A scorer answered with something that is not one probability a document."""
+    """A scorer did not return one probability per document."""
 
 
 class AnswerError(ScoreError):
-    """A server answered with something that is not one number a document, each with its index."""
+    """A server's answer does not contain one number with its index per document."""
 
 
 class ServerError(RerankerError):
     """
-    A server refused a request, with its own message.
+    A server refused a request.
+
+    Args:
+        message: What happened, including the server's own message.
+        status: The HTTP status. None if there was no answer.
 
     Attributes:
-        status: The HTTP status; None where there was no answer.
-        software: The answer's `Server` header, if there was one.
+        status: The HTTP status. None if there was no answer.
+        software: The `Server` header of the answer. None if there was none.
     """
 
     software: str | None = None
@@ -85,32 +89,32 @@ class ServerError(RerankerError):
 
 
 class ServerUnavailableError(ServerError):
-    """No server answered in time, after all retries; the message names each with its reason."""
+    """No server answered in time, in spite of retries. The message lists each with the reason."""
 
 
 class DetectionError(ServerError):
-    """What is served at a URL does not score as a Qwen3 reranker; says what to change there."""
+    """The server at a URL does not score as a Qwen3 reranker. The message says what to change."""
 
 
 class UnsupportedFeatureError(RerankerError):
-    """Something was asked for that the server cannot do, and `on_unsupported="raise"` was set."""
+    """The server cannot fully serve a request, and `on_unsupported="raise"` was set."""
 
 
 class RerankerWarning(UserWarning):
-    """Something was asked for and could not be done, but a result was returned."""
+    """A request could not be fully served, but a result was returned."""
 
 
 class ClosedError(RerankerError):
-    """The reranker was used after `close()`, or closed while the call was waiting."""
+    """The reranker was used after it was closed, or was closed while the call was waiting."""
 
 
 class EventLoopError(RerankerError, RuntimeError):
-    """A sync method was called where it would wait forever, such as on the package's own threads."""
+    """A sync method was called where it would wait forever, as on the package's own threads."""
 
 
 class ForkError(RerankerError):
-    """An engine was used in a forked child of the process that started it."""
+    """An engine was used in a fork of the process that started it."""
 
 
 SCORING_FAILURES = (EngineError, PromptTooLongError, ScoreError, ServerError)
-"""The errors after which `on_error="keep_order"` keeps the order; wrong arguments always raise."""
+"""The errors that `on_error="keep_order"` handles. Arguments that cannot be used always raise."""

@@ -1,8 +1,8 @@
 """
-The package's one event loop, on a daemon thread.
+The package's event loop, on a daemon thread.
 
-Engines and connections live on it. Sync methods wait for it, and async methods await it from
-whatever loop the caller has, so both run the same coroutines and share the same engine.
+Engines and connections belong to it. Sync methods wait for it and async methods await it from the
+caller's loop, so both run the same coroutines and share the same engine.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Characters, read in 3 ms; with 64 texts of 260 a thread takes 0.9 ms of CPU time more (2 cores).
-_FEW = 50_000
+# Characters that are tokenized on the event loop itself, in at most 3 ms. A thread would take
+# 0.9 ms of CPU time more (measured with 64 texts of 260 characters on 2 cores).
+_FEW_CHARACTERS = 50_000
 
 
 class _ThreadState(threading.local):
-    """What the current thread must not wait for: the loop that it serves, a lock that it holds."""
+    """Why the current thread must not wait: it runs the event loop, or holds the lock."""
 
     serves_loop = False
     critical_sections = 0
@@ -48,12 +49,20 @@ class _ThreadState(threading.local):
 _state = _ThreadState()
 _lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
-# Coroutine functions that run after the user has interrupted a call.
 on_interrupt: list[Callable[[], Coroutine[Any, Any, None]]] = []
+"""Coroutine functions to run after the user has interrupted a call, as with Ctrl-C."""
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-    """Start `coroutine` on the event loop; cancelling the future cancels it, once."""
+    """
+    Start a coroutine on the event loop.
+
+    Args:
+        coroutine: What to run. It is closed if it cannot be started.
+
+    Returns:
+        A future of its result. Canceling the future cancels the coroutine, once.
+    """
     try:
         return asyncio.run_coroutine_threadsafe(coroutine, _get_loop())
     except BaseException:  # no thread could be started
@@ -63,44 +72,59 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """
-    Run `coroutine` on the event loop and wait for it, also while another loop runs here.
+    Run a coroutine on the event loop and wait for it, even while another loop runs on this thread.
+
+    An interruption of the wait, as with Ctrl-C, cancels the coroutine.
 
     Raises:
-        EventLoopError: This thread must not wait for the loop.
+        EventLoopError: This thread must not wait for the event loop.
     """
     try:
         require_waitable()
     except EventLoopError:
         coroutine.close()
         raise
-    return _result(submit(coroutine))
+    future = submit(coroutine)
+    try:
+        return future.result()
+    except BaseException:  # KeyboardInterrupt: the work must not go on unseen
+        if not future.done():
+            future.cancel()
+            interrupted()
+        raise
 
 
 async def arun(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` on the event loop and await it; cancelling the caller cancels it."""
+    """Run a coroutine on the event loop and await it. Canceling the awaiting task cancels it."""
     return await asyncio.wrap_future(submit(coroutine))
 
 
 def close(coroutine: Coroutine[Any, Any, None]) -> None:
     """
-    Run a coroutine that releases resources, and wait for it wherever a thread may wait.
+    Run a coroutine that releases resources, and wait for it if this thread may wait.
 
-    A `__del__` method that closes something is run by the garbage collector, on any thread and at
-    any time. Where waiting would deadlock, the coroutine is only scheduled, and its failure is
-    logged. While the interpreter shuts down, nothing is run: the loop's thread is gone already.
+    The garbage collector can run a `__del__` method that closes something on any thread and at any
+    time. Where waiting would deadlock, the coroutine is only scheduled, and its failure is logged.
+    While the interpreter shuts down nothing is run, because the loop's thread no longer exists.
     """
     if sys.is_finalizing():
         coroutine.close()
-        return
-    future = submit(coroutine)
-    if _obstacle() is None:
-        _result(future)
+    elif _obstacle() is None:
+        run(coroutine)
     else:
-        future.add_done_callback(_report)
+        submit(coroutine).add_done_callback(_report)
 
 
 async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
-    """Await all; where one fails, or the caller is cancelled, cancel the others and wait for them."""
+    """
+    Await all tasks.
+
+    If one fails, or the caller is canceled, the others are canceled and awaited before the error
+    is raised.
+
+    Returns:
+        The results, in the order of the tasks.
+    """
     try:
         return await asyncio.gather(*tasks)
     except BaseException:
@@ -112,12 +136,19 @@ async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
 
 async def tokenize(work: Callable[[], T], texts: Collection[str]) -> T:
     """
-    Return `work()`, which tokenizes the texts, without holding the loop up.
+    Tokenize texts without blocking the event loop for long.
 
-    Done in a thread, where the tokenizer works without the GIL and others' requests go on; at once
-    where the texts are few, for the way to a thread and back costs as much as they do.
+    The tokenizer runs in a thread, where it releases the GIL. Short texts are tokenized at once,
+    since a switch to a thread and back would take as long.
+
+    Args:
+        work: Tokenizes the texts.
+        texts: The texts, to decide by their length.
+
+    Returns:
+        What `work` returns.
     """
-    if sum(map(len, texts)) <= _FEW:
+    if sum(map(len, texts)) <= _FEW_CHARACTERS:
         return work()
     return await asyncio.to_thread(work)
 
@@ -127,8 +158,8 @@ def critical() -> Iterator[None]:
     """
     Hold the package's lock, which is reentrant.
 
-    The garbage collector may run meanwhile, and with it a `close()` whose coroutine needs the
-    lock on the event loop. `close` therefore does not wait on a thread that holds it.
+    Meanwhile the garbage collector may run a `close()` whose coroutine needs the lock on the event
+    loop. Therefore `close()` does not wait on a thread that holds the lock.
     """
     _state.critical_sections += 1
     try:
@@ -139,16 +170,16 @@ def critical() -> Iterator[None]:
 
 
 def after_fork(callback: Callable[[], None]) -> None:
-    """Call `callback` in every forked child, on platforms that fork."""
+    """Register a function to be called in every forked child, on platforms that can fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=callback)
 
 
 def _obstacle() -> str | None:
-    """Return why this thread must not wait for the event loop, with advice; None if it may."""
+    """Return why this thread must not wait for the event loop, and what to do. None if it may."""
     if sys.is_finalizing():
         return "the interpreter is shutting down. Call it earlier, for example from atexit"
-    if _state.critical_sections > 0:  # no code of the user's runs here but what interrupts it
+    if _state.critical_sections > 0:  # the only user code that runs here is what interrupts it
         return (
             "this thread holds the package's lock, so a __del__ method or a signal handler made "
             "the call. Make it in a thread of your own, without waiting for that thread"
@@ -167,30 +198,20 @@ def require_waitable() -> None:
     Raise unless this thread may wait for the event loop.
 
     Raises:
-        EventLoopError: Waiting here would block the loop, and with it this thread, forever.
+        EventLoopError: Waiting would block the event loop, and with it this thread, forever.
     """
     if obstacle := _obstacle():
         raise EventLoopError(f"a sync method was called where it would wait forever: {obstacle}")
 
 
-def _result(future: Future[T]) -> T:
-    try:
-        return future.result()
-    except BaseException:  # KeyboardInterrupt: the work must not go on unseen
-        if not future.done():
-            future.cancel()
-            interrupted()
-        raise
-
-
 def interrupted() -> None:
-    """Take note that the user has interrupted a call, whose work was cancelled."""
+    """Run what `on_interrupt` holds, after the user has interrupted a call that was canceled."""
     for follow_up in on_interrupt:
         submit(follow_up())
 
 
 def _report(future: Future[None]) -> None:
-    """Log why a `close` failed that nobody waits for; called on the event loop."""
+    """Log why a `close()` failed that nobody waits for. Called on the event loop."""
     if not future.cancelled() and (error := future.exception()) is not None:
         asyncio.get_running_loop().call_exception_handler(
             {"message": "closing a reranker failed", "exception": error}
@@ -202,12 +223,12 @@ def _get_loop() -> asyncio.AbstractEventLoop:
     with critical():
         if _loop is None:
             loop = asyncio.new_event_loop()
-            if _loop is not None:  # started by a `close` that the garbage collector ran just now
+            if _loop is not None:  # a `close()` that the garbage collector just ran has made one
                 loop.close()
                 return _loop
             _loop = loop
             try:
-                # A daemon, because a script may end without closing anything.
+                # A daemon thread, because a script may end without closing anything.
                 name = "qwen3-reranker"
                 threading.Thread(target=_serve, args=(loop,), name=name, daemon=True).start()
             except BaseException:
@@ -230,7 +251,7 @@ def _mark_thread() -> None:
 
 
 def _forget() -> None:
-    """In a forked child: the thread stayed with the parent, so start afresh when needed."""
+    """In a forked child, start over when needed, because the thread exists only in the parent."""
     global _lock, _loop, _state
     _lock, _loop, _state = threading.RLock(), None, _ThreadState()
 

@@ -1,14 +1,13 @@
-"""What the adapters to the frameworks share: their settings, and the reranker they hold."""
+"""What the adapters to LangChain and LlamaIndex share: their settings, and the reranker they use."""
 
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-# Not a dependency of this package, but of both frameworks; only their adapters come here.
+# Not a dependency of this package, but of both frameworks; only their adapters import this module.
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,86 +15,113 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    create_model,
     field_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails
 
+from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.ranking import Hit, validate_limits
 from qwen3_reranker.redaction import Secret, conceal
+from qwen3_reranker.remote.options import Option, ServerOptions, declared
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["ERROR_KEY", "Adapter", "score_of"]
+__all__ = ["ERROR_KEY", "Adapter", "AdapterOptions", "score_of"]
 
 ERROR_KEY = "rerank_error"
-"""The metadata's key that marks what `on_error="keep_order"` returned unscored."""
+"""The metadata key of documents that `on_error="keep_order"` returned without a score."""
 
-# What the reranker is made from; a ready one has its own.
-_MAKING = (
-    *("model", "base_url", "max_length", "on_error", "engine", "engine_args", "engine_python"),
-    *("check", "quiet", "api_key", "dialect"),
-    *("template", "tokenizer", "timeout", "max_concurrency", "max_retries", "headers", "verify"),
-    *("proxy", "http_client", "on_unsupported", "cache"),
-)
+_REASSIGNABLE = frozenset({"instruction", "top_n", "min_score"})
 
 
-def _setting(default: Any = None, *, hidden: bool = False) -> Any:
-    """Return a field that cannot be reassigned, and where it may hold a key is not shown."""
-    return Field(default=default, frozen=True, exclude=hidden, repr=not hidden)
+class AdapterOptions(ServerOptions, total=False):
+    """The settings that both adapters have: how to make a `Reranker`, and what to keep."""
+
+    model: Annotated[str | None, Option()]
+    base_url: Annotated[str | list[str] | None, Option()]
+    instruction: Annotated[str | None, Option()]
+    top_n: Annotated[int | None, Option(3)]
+    min_score: Annotated[float | None, Option()]
+    max_length: Annotated[int | None, Option(), Field(strict=True)]
+    on_error: Annotated[Literal["raise", "keep_order"], Option("raise")]
+    engine: Annotated[Literal["auto", "vllm", "transformers"], Option("auto")]
+    engine_args: Annotated[dict[str, Any] | None, Option(hidden=True)]
+    engine_python: Annotated[str | None, Option()]
+    check: Annotated[bool, Option(default=True)]
+    quiet: Annotated[bool, Option(default=False)]
+    cache: Annotated[ScoreCache | None, Option(hidden=True, opaque=True)]
+    reranker: Annotated[Reranker | None, Option(hidden=True, opaque=True)]
 
 
-class Adapter(BaseModel, ClosesAtExit):
-    """
-    Settings, a reranker made from them or handed in, and its lifetime.
+_SETTINGS = declared(AdapterOptions)
 
-    A copy or an unpickled one is made anew from the settings, and in one process shares the
-    engine. `instruction`, `top_n` and `min_score` may be reassigned.
-    """
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True,
-        extra="forbid",
-        # The messages of this package name the value; pydantic's would print tokens too.
-        hide_input_in_errors=True,
-        validate_assignment=True,
+def _field(name: str, hint: Any, option: Option) -> tuple[Any, Any]:
+    """Return the pydantic field of a setting, in the form that `create_model` takes."""
+    # LangChain's convention for keys; and the reranker itself checks the cache.
+    kind = {"api_key": SecretStr | None, "cache": Any}.get(name, hint.__origin__)
+    metadata = [part for part in hint.__metadata__ if part is not option]
+    if option.opaque:
+        metadata.append(SkipJsonSchema())  # type: ignore[type-arg]  # generic in its stub alone
+    annotated: Any = Annotated  # for mypy, to which the type would have to be static
+    field = Field(
+        default=option.default,
+        frozen=name not in _REASSIGNABLE,
+        exclude=option.hidden,
+        repr=not option.hidden,
     )
+    return annotated[kind, *metadata] if metadata else kind, field
+
+
+if TYPE_CHECKING:
+
+    class _Settings(BaseModel):
+        model: str | None
+        instruction: str | None
+        top_n: int | None
+        min_score: float | None
+        api_key: SecretStr | None
+        reranker: Reranker | None
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _Settings = create_model(
+        "_Settings",
+        __config__=ConfigDict(
+            arbitrary_types_allowed=True,
+            extra="forbid",
+            # The messages of this package name the value; pydantic's would print tokens too.
+            hide_input_in_errors=True,
+            validate_assignment=True,
+        ),
+        # Those that concern a server come last.
+        **{
+            name: _field(name, *_SETTINGS[name])
+            for name in sorted(_SETTINGS, key=ServerOptions.__annotations__.__contains__)
+        },
+    )
+
+
+class Adapter(_Settings, ClosesAtExit):
+    """
+    The settings, a reranker that is made from them or handed in, and its lifetime.
+
+    A copy or an unpickled adapter is made anew from the settings and, in the same process, shares
+    the engine. `instruction`, `top_n` and `min_score` can be reassigned.
+    """
+
     # Settings that belong to this process: copies share them, pickles leave them out.
     _of_this_process: ClassVar[frozenset[str]] = frozenset({"cache"})
 
-    model: str | None = _setting()
-    base_url: str | list[str] | None = _setting()
-    instruction: str | None = None
-    top_n: int | None = 3
-    min_score: float | None = None
-    max_length: int | None = Field(default=None, frozen=True, strict=True)
-    on_error: Literal["raise", "keep_order"] = _setting("raise")
-    api_key: SecretStr | None = _setting(hidden=True)
-    dialect: SkipJsonSchema[Any] = _setting("auto")
-    template: Literal["auto", "client", "server"] = _setting("auto")
-    tokenizer: str | None = _setting()
-    timeout: float = _setting(60.0)
-    max_concurrency: int = _setting(32)
-    max_retries: int = _setting(3)
-    headers: dict[str, str] | None = _setting(hidden=True)
-    verify: SkipJsonSchema[bool | str | ssl.SSLContext] = _setting(default=True, hidden=True)
-    proxy: str | None = _setting(hidden=True)
-    http_client: SkipJsonSchema[Any] = _setting(hidden=True)
-    on_unsupported: Literal["warn", "raise"] = _setting("warn")
-    engine: Literal["auto", "vllm", "transformers"] = _setting("auto")
-    engine_args: dict[str, Any] | None = _setting(hidden=True)
-    engine_python: str | None = _setting()
-    check: bool = _setting(default=True)
-    quiet: bool = _setting(default=False)
-    cache: SkipJsonSchema[Any] = _setting(hidden=True)
-    reranker: SkipJsonSchema[Reranker | None] = _setting(hidden=True)
-
     _reranker: Reranker = PrivateAttr()
 
-    if not TYPE_CHECKING:  # who check types see the fields as arguments
+    if not TYPE_CHECKING:  # the adapters declare their constructors for type checkers
 
         def __init__(self, **settings: Any) -> None:
             # First of all, so that no traceback of what follows shows a key.
@@ -121,7 +147,7 @@ class Adapter(BaseModel, ClosesAtExit):
 
     @classmethod
     def _conceal(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Conceal settings that are hidden, and unknown ones: a misspelled `api_key` is a key."""
+        """Conceal hidden settings, and unknown ones: a misspelled `api_key` holds a key, too."""
         return {
             name: value
             if (field := cls.model_fields.get(name)) is not None and field.repr
@@ -134,7 +160,7 @@ class Adapter(BaseModel, ClosesAtExit):
     def _reveal(cls, value: Any) -> Any:
         return value.reveal() if isinstance(value, Secret) else value
 
-    # As the reranker does with `model`: a copy may be made in another working directory.
+    # A copy may be made in another working directory. The reranker does the same with `model`.
     @field_validator("tokenizer", "verify")
     @classmethod
     def _locate(cls, value: Any) -> Any:
@@ -158,12 +184,13 @@ class Adapter(BaseModel, ClosesAtExit):
         return min_score
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Make the reranker, or take the one that was handed in."""
+        """Make the reranker, or use the one that was handed in."""
         given = conceal(
             {
-                name: getattr(self, name)
-                for name in _MAKING
-                if getattr(self, name) != type(self).model_fields[name].default
+                name: value
+                for name, (_, option) in _SETTINGS.items()
+                if name not in _REASSIGNABLE | {"reranker"}
+                and (value := getattr(self, name)) != option.default
             }
         )
         if self.reranker is None:
@@ -178,16 +205,16 @@ class Adapter(BaseModel, ClosesAtExit):
         else:
             self._reranker = self.reranker
         if self.base_url is None:
-            # What traces and dumps show, though the field is frozen and the caller did not set it.
+            # For traces and dumps, though the field is frozen and the caller did not set it.
             self.__dict__["model"] = self._reranker.model
 
     def describe(self) -> str:
         """
-        Describe the active backend.
+        Describe what this adapter scores with, to print or to log.
 
-        For a server this includes the detected dialect, who writes the template, and the result of
-        the probe; detection runs if it has not yet. For an embedded engine it includes the
-        checkpoint and `max_length`, and whether the engine is running.
+        For a server the text names its URL, the detected dialect and who writes the prompt
+        template; an unknown server is detected first. For an embedded engine it names the
+        checkpoint and `max_length`, and says whether the engine is running.
 
         Raises:
             ServerError: The server cannot be reached or detected.
@@ -196,19 +223,28 @@ class Adapter(BaseModel, ClosesAtExit):
         return self._reranker.describe()
 
     async def adescribe(self) -> str:
-        """Async version of `describe()`: same text and errors; cancelling ends a detection."""
+        """
+        Describe what this adapter scores with; the async version of `describe()`.
+
+        Returns the same text and raises the same errors. Canceling the awaiting task stops a
+        detection that it began.
+        """
         return await self._reranker.adescribe()
 
     def close(self) -> None:
-        """Close the reranker that this adapter made; one that was handed in stays open."""
+        """
+        Close the reranker that this adapter made, and release its engine.
+
+        A reranker that was handed in stays open.
+        """
         if self.reranker is None:
             self._reranker.close()
 
     async def aclose(self) -> None:
         """
-        Async version of `close()`: close the reranker that this adapter made.
+        Close the reranker that this adapter made; the async version of `close()`.
 
-        One that was handed in stays open.
+        A reranker that was handed in stays open.
         """
         if self.reranker is None:
             await self._reranker.aclose()
@@ -217,13 +253,19 @@ class Adapter(BaseModel, ClosesAtExit):
         """
         Return a new adapter with the same settings, except for those in `update`.
 
-        It shares the engine, or the reranker that was handed in, and is closed for itself.
-        `update` is validated; `deep` changes nothing.
+        The copy shares the engine, or the reranker that was handed in, but is closed separately.
+
+        Args:
+            update: Settings to replace. They are validated, unlike by pydantic's own method.
+            deep: Has no effect.
+
+        Raises:
+            pydantic.ValidationError: A setting in `update` is unknown or cannot be used.
         """
         update = self._conceal(update or {})
         return type(self)(**{**self._settings(self._of_this_process), **update})
 
-    def copy(  # type: ignore[override]  # pydantic's maps of nested fields have no use here
+    def copy(  # type: ignore[override]  # pydantic also takes maps of nested fields
         self,
         *,
         include: Collection[str] | None = None,
@@ -232,16 +274,19 @@ class Adapter(BaseModel, ClosesAtExit):
         deep: bool = False,  # noqa: ARG002
     ) -> Self:
         """
-        Return a new adapter, as `model_copy` does: pydantic's deprecated name for it.
+        Return a new adapter, like `model_copy()`, of which this is pydantic's deprecated form.
 
-        Pydantic's own `copy()` would share the reranker, so that closing the copy closed the
+        Pydantic's own `copy()` would share the reranker, so that closing the copy would close the
         original.
 
         Args:
-            include: The settings to take over; None takes all of them.
+            include: The settings to copy. None copies all of them.
             exclude: Settings to leave at their defaults.
-            update: Settings that replace those of this adapter.
-            deep: Changes nothing.
+            update: Settings to replace. They are validated.
+            deep: Has no effect.
+
+        Raises:
+            pydantic.ValidationError: A setting in `update` is unknown or cannot be used.
         """
         update = self._conceal(update or {})
         settings = {
@@ -281,16 +326,16 @@ class Adapter(BaseModel, ClosesAtExit):
 
 
 def _without_inputs(error: ValidationError) -> ValidationError:
-    """Return the error without what was given, which its `errors()` and `json()` would show."""
+    """Return the error without the inputs, which its `errors()` and `json()` would show."""
     details = [
         InitErrorDetails(
-            type=found["type"], loc=found["loc"], input="***", ctx=found.get("ctx", {})
+            type=detail["type"], loc=detail["loc"], input="***", ctx=detail.get("ctx", {})
         )
-        for found in error.errors(include_url=False)
+        for detail in error.errors(include_url=False)
     ]
     return ValidationError.from_exception_data(error.title, details, hide_input=True)
 
 
 def score_of(hit: Hit) -> float | None:
-    """Return the hit's score, None where it has none."""
+    """Return the hit's score, or None if scoring failed."""
     return None if math.isnan(hit.score) else hit.score

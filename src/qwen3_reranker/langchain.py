@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.ranking import Hit
@@ -24,7 +24,8 @@ try:
     from langchain_core.runnables import RunnableLambda
     from pydantic import Field, field_validator
 
-    from qwen3_reranker.integration import ERROR_KEY, Adapter, score_of
+    from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions, score_of
+    from qwen3_reranker.remote.options import document_options
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.langchain needs langchain-core: "
@@ -34,56 +35,90 @@ except ImportError as error:
 __all__ = ["Qwen3Rerank"]
 
 
+@document_options
 class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     r"""
-    Keeps the documents that a Qwen3 reranker scores best for the query, best first.
+    Keep the documents that a Qwen3 reranker scores best for the query, best first.
 
-    The engine starts at the first query. Any threads and event loops may share one object. A
-    copy or an unpickled one is made anew from the settings; in one process it shares the engine.
-    `instruction`, `top_n`, `min_score`, `document_template` and `metadata_key` may be reassigned.
+    The engine starts at the first query. Any number of threads and event loops can use one object
+    at the same time. A copy or an unpickled object is made anew from the settings; in the same
+    process it shares the engine. `instruction`, `top_n`, `min_score`, `document_template` and
+    `metadata_key` can be reassigned. Settings that may hold a secret (`api_key`, `headers`,
+    `proxy`, `verify`, `http_client` and `engine_args`) do not appear in `repr()`, `str()` or dumps.
 
     Args:
-        model: A hub name, a folder, or "demo" (a small model that the package carries). With
-            `base_url` the name that the server knows it by; None takes what it lists.
-        base_url: Score with this server instead of an embedded vLLM; or a list of servers.
-        instruction: What makes a document a good one, in one English sentence; None takes the
-            reranker's own.
-        top_n: Keep so many at most, 1 or more; None keeps all.
-        min_score: Keep those with at least this P(yes) in [0, 1]; None keeps all.
-        max_length: The most tokens of a prompt; longer documents are cut at their end. None
-            takes 8192, or the model's limit where that is lower.
-        document_template: What is scored of a document, e.g. "{title}\n{page_content}": each
-            {name} stands for the page content or a metadata value, as str() writes it. A key
-            that a document lacks, or whose value is None, is an empty string. None scores the
-            page content. The documents returned are as they came, whatever the template.
-        metadata_key: The metadata key that P(yes) is written to; a value that is already there
-            is replaced, or removed where scoring failed.
-        on_error: What happens where scoring fails: "raise", or "keep_order", which returns the
-            first `top_n` as the retriever found them, without a score, and with the reason as
-            `metadata["rerank_error"]`. A later call that succeeds removes that key again.
-        api_key: The server's. Like `headers`, `proxy`, `verify`, `http_client` and `engine_args`
-            it is not shown in repr, str or dumps.
-        dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
-            proxy, http_client, on_unsupported: How servers are reached, see
-            `qwen3_reranker.ServerOptions`.
-        engine: "vllm"; "transformers", in this process, on CUDA, MPS or the CPU; or "auto", which is
-            vLLM on Linux and transformers on macOS and Windows.
-        engine_args: Arguments of the engine that replace those chosen here; see
-            `qwen3_reranker.Reranker`.
-        engine_python: The Python interpreter whose vLLM is used; see `qwen3_reranker.Reranker`.
-        check: Whether an engine that has started is asked two questions with obvious answers.
-        quiet: Do not announce on standard error an engine that takes long to start.
-        cache: Remembers scores, see `qwen3_reranker.Reranker`; copies share it, pickles leave it out.
-        reranker: An existing `Reranker` to score with; several adapters may share it. The
-            arguments that would configure a new one (`model`, `base_url`, ...) must then be left
-            out. `close()` does not close it.
+        model: A hub name, a folder, or "demo" (a small model that is part of this package). None
+            uses `DEFAULT_MODEL`. With `base_url` it is the name of the model on the server, and
+            None uses the model that the server lists.
+        base_url: The URL of a server that scores, instead of an embedded engine: its root, `/v1`,
+            or the full path of an endpoint. A list names several servers of the same model.
+        instruction: What makes a document a good match, in one English sentence. None uses the
+            instruction of `reranker`, or `DEFAULT_INSTRUCTION`.
+        top_n: Keep at most this many documents, 1 or more. None keeps all.
+        min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+        max_length: The maximum number of tokens in a prompt, including the template. Longer
+            texts are truncated at the end. None uses 8192, or the model's limit if that is lower.
+        document_template: The text to score of each document, such as "{title}\n{page_content}".
+            {page_content} stands for the page content, and any other {name} for the metadata
+            value of that name, formatted by `str()`. A missing key or a value of None gives an
+            empty string. None scores the page content. The documents returned keep their content.
+        metadata_key: The metadata key to write P(yes) to. A value that is already there is
+            replaced, or removed if scoring failed.
+        on_error: How to handle scoring failures: "raise", or "keep_order", which issues a
+            `RerankerWarning` and returns the first `top_n` documents in the order given, without
+            scores and with the reason as `metadata["rerank_error"]`. A later call that succeeds
+            removes that key.
+        engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
+            this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
+            transformers on macOS and Windows.
+        engine_args: Arguments of the engine, which replace those that this package chooses. With
+            vLLM they are those of its `EngineArgs`; with transformers, `device`, `dtype`,
+            `max_num_batched_tokens`, `revision` and `hf_token`.
+        engine_python: The Python interpreter whose vLLM runs the engine, such as
+            "/opt/vllm/bin/python". None uses the environment variable
+            QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, or the
+            environment that `qwen3-reranker install-engine` made, in this order.
+        check: Whether to score two questions with obvious answers when an engine has started, and
+            to reject a model that does not answer them as a Qwen3 reranker does.
+        quiet: Whether to suppress the notice on standard error that an engine takes longer than
+            two seconds to start.
+        cache: A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache` or any other
+            object that has `get` and supports item assignment. Copies of this object share it,
+            pickles leave it out.
+        reranker: A `Reranker` to score with, which several adapters may share. It stays open when
+            this object is closed. Arguments that would configure a new one (`model`, `base_url`,
+            ...) must then be left out.
+        **server: The options for `base_url`, see `ServerOptions`. `timeout` also applies without
+            a server.
 
     Raises:
-        pydantic.ValidationError: A `ValueError`: an argument is unknown or cannot be used.
+        pydantic.ValidationError: An argument is unknown or cannot be used. This is a `ValueError`.
+
+    Example:
+        >>> from langchain_core.documents import Document
+        >>> from qwen3_reranker.langchain import Qwen3Rerank
+        >>> documents = [
+        ...     Document("random.shuffle(x): Shuffle list x in place, and return None."),
+        ...     Document("shutil.copytree(src, dst): Recursively copy a directory tree."),
+        ... ]
+        >>> with Qwen3Rerank(model="demo", top_n=1) as compressor:
+        ...     [best] = compressor.compress_documents(documents, "copy a folder")
+        >>> print(round(best.metadata["relevance_score"], 1), best.page_content)
+        0.8 shutil.copytree(src, dst): Recursively copy a directory tree.
     """
 
     document_template: str | None = None
     metadata_key: str = Field(default="relevance_score", min_length=1)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            document_template: str | None = None,
+            metadata_key: str = "relevance_score",
+            **settings: Unpack[AdapterOptions],
+        ) -> None: ...
 
     @field_validator("document_template")
     @classmethod
@@ -96,58 +131,67 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """
-        Return copies of the best documents, best first, with P(yes) in their metadata.
+        Return scored copies of the documents that match the query, best first.
 
-        The copies keep id and metadata; the documents given stay as they are. Blank ones come
-        last with 0.0, ties keep the order given, and an empty list gives an empty one without
-        starting the engine. The call is traced as a run named `Qwen3Rerank`.
+        The copies keep id and metadata, and gain P(yes) in [0, 1] under `metadata_key`. The
+        documents given are not changed. Ties keep the order given. Documents without text come
+        last, with 0.0. An empty list gives an empty list and starts nothing. The call is traced
+        as a run named "Qwen3Rerank".
 
         Args:
-            documents: What the retriever found.
-            query: What is asked.
-            callbacks: Where to trace; None joins the run that is going on, if any.
+            documents: The documents that a retriever found.
+            query: The question or search text; not blank.
+            callbacks: Where to trace the call. None adds it to the run that is active, if any.
+
+        Returns:
+            At most `top_n` documents, by descending score.
 
         Raises:
             InputError: The query is blank, or a text cannot be used.
             PromptTooLongError: Instruction and query leave no room for a document.
-            EngineError: The engine failed; no score is made up.
-            ServerError: The server failed, or is none that can be used.
+            ClosedError: The reranker is closed, or was closed while the call was waiting.
+            EngineError: The engine failed.
+            ServerError: The server failed, or does not serve a model that can be used.
         """
         documents = list(documents)
-        inputs, run = self._build(documents, query)
-        ranking = run.invoke(inputs, {"callbacks": callbacks})
-        return self._materialise(documents, ranking)
+        run, inputs, hits = self._trace(documents, query)
+        run.invoke(inputs, {"callbacks": callbacks})
+        return [self._scored(documents[hit.index], hit) for hit in hits]
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """
-        Async version of `compress_documents()`: return scored copies, best first.
+        Return scored copies of the documents that match the query, best first.
 
-        Takes the same arguments, returns the same documents and raises the same errors. Cancelling
-        the awaiting task stops its work.
+        The async version of `compress_documents()`, with the same arguments, documents and errors.
+        It runs on the caller's event loop without blocking it. Canceling the awaiting task takes
+        its requests out of the engine.
         """
-        documents = list(documents)  # the caller's may change while scores are awaited
-        inputs, run = self._build(documents, query)
-        ranking = await run.ainvoke(inputs, {"callbacks": callbacks})
-        return self._materialise(documents, ranking)
+        documents = list(documents)  # the caller's list may change while scores are awaited
+        run, inputs, hits = self._trace(documents, query)
+        await run.ainvoke(inputs, {"callbacks": callbacks})
+        return [self._scored(documents[hit.index], hit) for hit in hits]
 
-    def _build(
+    def _trace(
         self, documents: Sequence[Document], query: str
-    ) -> tuple[dict[str, Any], RunnableLambda[dict[str, Any], dict[str, Any]]]:
-        """Return what the traced run shows as its inputs, and the run."""
+    ) -> tuple[RunnableLambda[dict[str, Any], dict[str, Any]], dict[str, Any], list[Hit]]:
+        """Return a run to be traced, the inputs that it shows, and the list that it fills."""
         texts = [self._text(document) for document in documents]
         limits = self._limits()
+        hits: list[Hit] = []
 
         def rerank(_: dict[str, Any]) -> dict[str, Any]:
-            return _outputs(self._reranker.rerank(query, texts, **limits))
+            hits.extend(self._reranker.rerank(query, texts, **limits))
+            return _summary(hits)
 
         async def arerank(_: dict[str, Any]) -> dict[str, Any]:
-            return _outputs(await self._reranker.arerank(query, texts, **limits))
+            hits.extend(await self._reranker.arerank(query, texts, **limits))
+            return _summary(hits)
 
         # Counts instead of texts: a tracer would store them all once more.
         inputs = {"query": query, "model": self._reranker.model, "documents": len(texts), **limits}
-        return inputs, RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
+        return RunnableLambda(rerank, afunc=arerank, name=type(self).__name__), inputs, hits
 
     def _text(self, document: Document) -> str:
         if self.document_template is None:
@@ -157,30 +201,26 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         values["page_content"] = document.page_content
         return self.document_template.format_map(values)
 
-    def _materialise(
-        self, documents: Sequence[Document], ranking: dict[str, Any]
-    ) -> list[Document]:
-        kept = zip(ranking["indexes"], ranking["scores"], strict=True)
-        return [self._marked(documents[i], score, ranking.get("error")) for i, score in kept]
-
-    def _marked(self, document: Document, score: float | None, error: str | None) -> Document:
+    def _scored(self, document: Document, hit: Hit) -> Document:
+        """Return a copy of a document with its score, or with the reason why it has none."""
         # Documents from an earlier call may carry its score or its error: neither is this call's.
         ours = (ERROR_KEY, self.metadata_key)
         metadata = {key: value for key, value in document.metadata.items() if key not in ours}
-        mark = {ERROR_KEY: error} if score is None else {self.metadata_key: score}
+        score = score_of(hit)
+        mark = {ERROR_KEY: hit.error} if score is None else {self.metadata_key: score}
         return document.model_copy(update={"metadata": metadata | mark})
 
 
-def _outputs(hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return what the traced run shows as its outputs: a ranking without texts."""
-    outputs: dict[str, Any] = {
+def _summary(hits: Sequence[Hit]) -> dict[str, Any]:
+    """Return the outputs that a traced run shows: the ranking, without texts."""
+    summary: dict[str, Any] = {
         "documents": len(hits),
         "indexes": [hit.index for hit in hits],
         "scores": [score_of(hit) for hit in hits],
     }
     if hits and hits[0].error:
-        outputs["error"] = hits[0].error
-    return outputs
+        summary["error"] = hits[0].error
+    return summary
 
 
 def _validate_template(template: str) -> None:
@@ -195,11 +235,11 @@ def _validate_template(template: str) -> None:
     if not fields:
         raise InputError(
             f"document_template={template!r} names no field, so all documents would be equal: "
-            'write e.g. "{title}\\n{page_content}"'
+            'give one such as "{title}\\n{page_content}"'
         )
     for _, name, spec, conversion in fields:
-        # No attributes and items: a template may come from a file that others write. No format
-        # specs: they fail on the empty string that stands for a missing key.
+        # No attributes or items, because a template may come from a file that others write, and no
+        # format specs, because they fail on the empty string that stands for a missing key.
         plain = name and name == name.strip() and not name.isdigit() and not set(name) & set(".[]")
         if not plain or spec or conversion:
             raise InputError(

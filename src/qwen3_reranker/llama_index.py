@@ -12,21 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.ranking import Hit
 
 try:
-    from llama_index.core.callbacks import CBEventType, EventPayload
+    from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 
-    # The documented place, though the module does not declare the name as exported.
+    # This import is the documented one, though the module does not list the name as exported.
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-    from qwen3_reranker.integration import ERROR_KEY, Adapter
+    from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions
+    from qwen3_reranker.remote.options import document_options
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.llama_index needs llama-index-core: "
@@ -39,69 +40,104 @@ _dispatcher = get_dispatcher(__name__)
 _RETRIEVAL_SCORE = "retrieval_score"
 
 
+@document_options
 class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     """
-    Keeps the nodes that a Qwen3 reranker finds best for the query.
+    Keep the nodes that a Qwen3 reranker scores best for the query, best first.
 
-    Returns new `NodeWithScore` objects, best first, with P(yes) in [0, 1] as their score; the
-    caller's stay as they were. The sync and the async method do the same, and send a start and
-    an end event for every call to the dispatcher and to the callback manager, also on empty
-    input and on errors (the end event then carries the nodes as they came).
+    Returns new `NodeWithScore` objects, with P(yes) in [0, 1] as their score; the objects given
+    are not changed. The sync and the async method do the same, and send a start and an end event
+    for every call to the dispatcher and to the callback manager. On empty input and on errors,
+    the end event carries the nodes as they were given.
 
-    A node without text of its own (an image, a blank text) cannot be judged, whatever its
-    metadata say: it comes last with a score of 0.0, dropped by `top_n` and `min_score` alone.
+    A node without text of its own (an image, a blank text) is not scored, whatever its metadata
+    contains. It comes last, with a score of 0.0, and is dropped only by `top_n` and `min_score`.
+
+    The engine starts at the first query. Any number of threads and event loops can use one object
+    at the same time. A copy or an unpickled object is made anew from the settings; in the same
+    process it shares the engine. An object with a ready `reranker` cannot be pickled.
+    `instruction`, `top_n`, `min_score`, `metadata_mode` and `keep_retrieval_score` can be
+    reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`, `verify`,
+    `http_client` and `engine_args`) do not appear in `repr()` or `to_dict()`.
 
     Args:
-        model: A hub name, a folder, or "demo" (a small model that the package carries). With
-            `base_url` the name that the server knows it by; None takes what it lists.
-        base_url: Score with this server instead of an embedded vLLM; or a list of servers.
-        instruction: What makes a node a good one, in one English sentence; None takes the
-            reranker's own.
-        top_n: Keep so many at most; None keeps all.
-        min_score: Keep those with at least this P(yes), in [0, 1]; None keeps all.
-        max_length: The most tokens of a prompt; longer texts are cut at their end. None takes
-            8192, or the model's limit where that is lower.
-        on_error: What happens where scoring fails: "raise", or "keep_order", which returns the
-            first `top_n` as the retriever found them, with the scores they came with, as copies
-            of the nodes that hold the reason as `metadata["rerank_error"]`. A later call that
-            succeeds removes that key from the nodes it returns.
-        api_key: The server's. Like `headers`, `proxy`, `verify`, `http_client` and `engine_args`
-            it is left out of `to_dict()` and `repr()`.
-        dialect, template, tokenizer, timeout, max_concurrency, max_retries, headers, verify,
-            proxy, http_client, on_unsupported: How servers are reached, see
-            `qwen3_reranker.ServerOptions`.
-        engine: "vllm"; "transformers", in this process, on CUDA, MPS or the CPU; or "auto", which is
-            vLLM on Linux and transformers on macOS and Windows.
-        engine_args: Arguments of the engine that replace those chosen here; see
-            `qwen3_reranker.Reranker`.
-        engine_python: The Python interpreter whose vLLM is used; see `qwen3_reranker.Reranker`.
-        check: Whether an engine that has started is asked two questions with obvious answers.
-        quiet: Do not announce on standard error an engine that takes long to start.
-        cache: Remembers scores, see `qwen3_reranker.Reranker`; copies share it, pickles leave it out.
-        reranker: An existing `Reranker` to score with; several adapters may share it. The
-            arguments that would configure a new one (`model`, `base_url`, ...) must then be left
-            out. `close()` does not close it.
-        metadata_mode: Which metadata are read as part of a node's text.
-        keep_retrieval_score: Return copies of the nodes that hold the score they came with as
-            `metadata["retrieval_score"]`, hidden from embedding and LLM (`MetadataMode.ALL` alone
-            shows it). Without it the new objects share the caller's nodes.
-
-    The engine starts at the first query. A copy or an unpickled one is made anew from the
-    settings, and in one process shares the engine; a ready `reranker` cannot be pickled.
-    `instruction`, `top_n`, `min_score`, `metadata_mode` and `keep_retrieval_score` may be
-    reassigned.
+        model: A hub name, a folder, or "demo" (a small model that is part of this package). None
+            uses `DEFAULT_MODEL`. With `base_url` it is the name of the model on the server, and
+            None uses the model that the server lists.
+        base_url: The URL of a server that scores, instead of an embedded engine: its root, `/v1`,
+            or the full path of an endpoint. A list names several servers of the same model.
+        instruction: What makes a node a good match, in one English sentence. None uses the
+            instruction of `reranker`, or `DEFAULT_INSTRUCTION`.
+        top_n: Keep at most this many nodes, 1 or more. None keeps all.
+        min_score: Keep only nodes with at least this P(yes), in [0, 1]. None keeps all.
+        max_length: The maximum number of tokens in a prompt, including the template. Longer
+            texts are truncated at the end. None uses 8192, or the model's limit if that is lower.
+        metadata_mode: Which metadata is scored as part of a node's text.
+        keep_retrieval_score: Whether to return copies of the nodes that hold their previous score
+            as `metadata["retrieval_score"]`, hidden from embedding models and LLMs (only
+            `MetadataMode.ALL` shows it). Otherwise the new objects share the nodes given.
+        on_error: How to handle scoring failures: "raise", or "keep_order", which issues a
+            `RerankerWarning` and returns the first `top_n` nodes in the order given, with their
+            previous scores, as copies of the nodes that hold the reason as
+            `metadata["rerank_error"]`. A later call that succeeds removes that key.
+        engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
+            this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
+            transformers on macOS and Windows.
+        engine_args: Arguments of the engine, which replace those that this package chooses. With
+            vLLM they are those of its `EngineArgs`; with transformers, `device`, `dtype`,
+            `max_num_batched_tokens`, `revision` and `hf_token`.
+        engine_python: The Python interpreter whose vLLM runs the engine, such as
+            "/opt/vllm/bin/python". None uses the environment variable
+            QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, or the
+            environment that `qwen3-reranker install-engine` made, in this order.
+        check: Whether to score two questions with obvious answers when an engine has started, and
+            to reject a model that does not answer them as a Qwen3 reranker does.
+        quiet: Whether to suppress the notice on standard error that an engine takes longer than
+            two seconds to start.
+        cache: A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache` or any other
+            object that has `get` and supports item assignment. Copies of this object share it,
+            pickles leave it out.
+        reranker: A `Reranker` to score with, which several adapters may share. It stays open when
+            this object is closed. Arguments that would configure a new one (`model`, `base_url`,
+            ...) must then be left out.
+        callback_manager: LlamaIndex's `CallbackManager`. Copies of this object share it, pickles
+            leave it out.
+        **server: The options for `base_url`, see `ServerOptions`. `timeout` also applies without
+            a server.
 
     Raises:
-        pydantic.ValidationError: A `ValueError`: an argument is unknown or cannot be used.
-        InputError: Later, on nodes: the query is missing (a `ValueError`) or blank. What
-            `Reranker.rerank` raises comes through as it is.
+        pydantic.ValidationError: An argument is unknown or cannot be used. This is a `ValueError`.
+
+    Example:
+        >>> from llama_index.core.schema import NodeWithScore, TextNode
+        >>> from qwen3_reranker.llama_index import Qwen3Rerank
+        >>> texts = [
+        ...     "random.shuffle(x): Shuffle list x in place, and return None.",
+        ...     "shutil.copytree(src, dst): Recursively copy a directory tree.",
+        ... ]
+        >>> nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+        >>> with Qwen3Rerank(model="demo", top_n=1) as reranker:
+        ...     [best] = reranker.postprocess_nodes(nodes, query_str="copy a folder")
+        >>> print(round(best.score, 1), best.text)
+        0.8 shutil.copytree(src, dst): Recursively copy a directory tree.
     """
 
-    # Its handlers know the caller's queries and files.
+    # A callback manager's handlers hold the caller's queries and open files.
     _of_this_process: ClassVar[frozenset[str]] = frozenset({"cache", "callback_manager"})
 
     metadata_mode: MetadataMode = MetadataMode.EMBED
     keep_retrieval_score: bool = False
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            metadata_mode: MetadataMode = MetadataMode.EMBED,
+            keep_retrieval_score: bool = False,
+            callback_manager: CallbackManager = ...,
+            **settings: Unpack[AdapterOptions],
+        ) -> None: ...
 
     @classmethod
     def class_name(cls) -> str:
@@ -117,7 +153,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             kept[:] = self._materialize(kept, hits)
         return kept
 
-    @_dispatcher.span  # the base class gives a span to abstract methods alone
+    @_dispatcher.span  # the base class wraps only abstract methods in a span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
@@ -146,7 +182,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             )
             if hit.error:
                 marks[ERROR_KEY] = hit.error
-            # Nodes from an earlier call may still carry the reason why that one failed.
+            # Nodes from an earlier call may still carry the error of that call.
             changed = marks or ERROR_KEY in item.node.metadata
             node = _with_marks(item.node, marks) if changed else item.node
             score = item.score if hit.error else hit.score
@@ -157,8 +193,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     def _events(
         self, nodes: list[NodeWithScore], query: QueryBundle
     ) -> Iterator[list[NodeWithScore]]:
-        """Send the start events, yield a list of the nodes, send its content in the end events."""
-        # The body's own, for the caller's list may change while scores are awaited.
+        """Send the start events, yield a list of the nodes, and send its content in the end events."""
+        # A copy, because the caller's list may change while scores are awaited.
         kept = list(nodes)
         top_n = self.top_n or len(nodes)
         payload: dict[str, Any] = {
@@ -171,7 +207,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=self._reranker.model)
         )
         try:
-            # On an error the manager ends its own event, with the exception.
+            # On an error the manager ends its own event, and adds the exception.
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
                 yield kept
                 event.on_end(payload={EventPayload.NODES: kept})
@@ -187,9 +223,9 @@ def _require(query_bundle: QueryBundle | None) -> QueryBundle:
 
 def _with_marks(node: BaseNode, marks: dict[str, Any]) -> BaseNode:
     """
-    Return a copy of `node` whose metadata hold `marks` and no error of an earlier call.
+    Return a copy of a node whose metadata has the marks, and no error of an earlier call.
 
-    The marks are excluded from what an embedding model or an LLM reads.
+    Embedding models and LLMs do not read the marks.
     """
     stale = {ERROR_KEY} & node.metadata.keys()
     kept = {key: value for key, value in node.metadata.items() if key not in stale}

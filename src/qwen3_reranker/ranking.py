@@ -1,4 +1,4 @@
-"""From scores to a ranking. Nothing here waits, or knows where scores come from."""
+"""Turn scores into a ranking."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Hit:
     """
-    One document that was kept.
+    A document that was kept, with its score.
 
     Attributes:
-        index: Its place in the caller's list, from 0.
-        score: P(yes), the probability in [0, 1] that it meets the instruction for the query;
-            NaN where scoring failed and `on_error="keep_order"` was set.
+        index: Its position in the caller's list, from 0.
+        score: P(yes), the probability in [0, 1] that the document answers the query as the
+            instruction asks. NaN if scoring failed and `on_error="keep_order"` was set.
         text: The document, as given.
-        truncated: Whether its end was cut to fit `max_length`.
-        error: Why it has no score; None where it has one.
+        truncated: Whether the document's end was cut off to fit `max_length`.
+        error: Why the document has no score. None if it has one.
     """
 
     index: int
@@ -47,7 +47,12 @@ class Hit:
 
 
 def validate_query(query: object) -> str:
-    """Return `query`; raise `InputError` unless it is a string with something in it."""
+    """
+    Return the query.
+
+    Raises:
+        InputError: It is not a str, or it is blank.
+    """
     if not isinstance(query, str):
         raise InputError(f"query must be a str, not {type(query).__name__}: {query!r:.80}")
     if not query.strip():
@@ -56,14 +61,20 @@ def validate_query(query: object) -> str:
 
 
 def validate_limits(top_n: object, min_score: object) -> None:
-    """Raise `InputError` unless `top_n` is None or >= 1 and `min_score` None or in [0, 1]."""
+    """
+    Check the limits of a ranking.
+
+    Raises:
+        InputError: `top_n` is neither None nor an int of at least 1, or `min_score` is neither None
+            nor a number in [0, 1].
+    """
     if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
         raise InputError(f"top_n={top_n!r}: give a whole number of at least 1, or None to keep all")
     if min_score is None:
         return
     if isinstance(min_score, bool) or not isinstance(min_score, (int, float)):
         raise InputError(f"min_score={min_score!r}: give a number in [0, 1], or None")
-    if not 0 <= min_score <= 1:  # also refuses NaN
+    if not 0 <= min_score <= 1:  # true for NaN, too
         raise InputError(
             f"min_score={min_score!r}: scores are probabilities, so give one in [0, 1]"
         )
@@ -72,12 +83,19 @@ def validate_limits(top_n: object, min_score: object) -> None:
 @dataclass(frozen=True, slots=True)
 class ScoringJob:
     """
-    What there is to score of a list of documents: each different text once, blank ones never.
+    A list of documents, and the texts among them that need a score.
+
+    Args:
+        documents: The caller's documents.
 
     Attributes:
-        documents: The caller's documents, in order.
-        texts: The different texts that are not blank, in order of appearance.
-        slots: For each document the place of its text in `texts`, None where it is blank.
+        documents: The same documents, in order.
+        texts: The unique, non-blank texts to score, in order of first appearance.
+        slots: For each document the position of its text in `texts`. None if it is blank.
+
+    Raises:
+        InputError: `documents` is a single string, or a document is not a str, or not Unicode
+            text.
     """
 
     documents: list[str]
@@ -102,17 +120,39 @@ class ScoringJob:
         object.__setattr__(self, "slots", slots)
 
     def scatter(self, scores: Sequence[float]) -> list[float]:
-        """Give every document its text's score; blank ones get 0.0."""
+        """
+        Return the score of every document, in order.
+
+        Args:
+            scores: P(yes) of each of `texts`, in [0, 1]. Blank documents get 0.0.
+
+        Raises:
+            ScoreError: There is not exactly one probability per text.
+        """
         scores = validate_scores(scores, len(self.texts))
         return [0.0 if slot is None else scores[slot] for slot in self.slots]
 
     def scatter_flags(self, flags: Sequence[bool]) -> list[bool]:
-        """Give every document its text's flag; blank ones get False."""
+        """
+        Return the flag of every document, in order.
+
+        Args:
+            flags: One flag for each of `texts`. Blank documents get False.
+        """
         return [False if slot is None else flags[slot] for slot in self.slots]
 
 
 def validate_scores(scores: Sequence[float], wanted: int) -> list[float]:
-    """Return the scores; raise `ScoreError` unless they are `wanted` probabilities."""
+    """
+    Return the scores as floats.
+
+    Args:
+        scores: The numbers that a scorer returned.
+        wanted: How many there must be.
+
+    Raises:
+        ScoreError: There are more or fewer, or one is not a number in [0, 1].
+    """
     if len(scores) != wanted:
         raise ScoreError(f"asked for the scores of {wanted} documents, got {len(scores)}")
     for index, score in enumerate(scores):
@@ -131,20 +171,20 @@ def rank(
     min_score: float | None,
 ) -> list[Hit]:
     """
-    Return the documents best first.
+    Return the documents by descending score.
 
-    Blank documents come last, also behind others that scored 0.0. Ties keep the input order:
-    the retriever's opinion is the best there is between equals.
+    Ties keep the input order, in which the retriever put the better document first. Blank
+    documents come last, even after others that scored 0.0.
 
     Args:
         job: The documents.
-        scores: One probability for each of `job.texts`.
-        truncated: One flag for each of `job.texts`.
-        top_n: Keep so many at most; None keeps all.
-        min_score: Keep those with at least this score; None keeps all.
+        scores: P(yes) of each of `job.texts`, in [0, 1].
+        truncated: Whether each of `job.texts` was truncated.
+        top_n: Keep at most this many documents. None keeps all.
+        min_score: Keep only documents with at least this score. None keeps all.
 
     Raises:
-        ScoreError: `scores` are not as many as the texts, or not all probabilities.
+        ScoreError: There is not exactly one probability per text.
     """
     by_document = job.scatter(scores)
     flags = job.scatter_flags(truncated)
@@ -155,7 +195,7 @@ def rank(
 
 
 def fallback_hits(job: ScoringJob, error: Exception, top_n: int | None) -> list[Hit]:
-    """Return the documents in the order given, the first `top_n` of them, marked with the error."""
+    """Return the first `top_n` documents in the order given, each with the error and no score."""
     return [
         Hit(index, math.nan, text, error=str(error))
         for index, text in enumerate(job.documents[:top_n])
@@ -163,33 +203,39 @@ def fallback_hits(job: ScoringJob, error: Exception, top_n: int | None) -> list[
 
 
 def hits_of(
-    job: ScoringJob, found: Scores | Exception, *, top_n: int | None, min_score: float | None
+    job: ScoringJob, scores: Scores | Exception, *, top_n: int | None, min_score: float | None
 ) -> list[Hit]:
     """
-    Rank the documents, or return them unranked with a warning if scoring failed.
+    Rank the documents. If scoring failed, issue a warning and keep their order.
 
     Args:
         job: The documents.
-        found: The scores of `job.texts`, or the error that took their place.
-        top_n: Keep at most this many; None keeps all.
-        min_score: Keep those with at least this score; None keeps all.
+        scores: The scores of `job.texts`, or the error that prevented scoring.
+        top_n: Keep at most this many documents. None keeps all.
+        min_score: Keep only documents with at least this score. None keeps all. It does not apply
+            if scoring failed.
 
     Raises:
         ScoreError: There is not exactly one probability per text.
     """
-    if isinstance(found, Scores):
-        return rank(job, found.values, found.truncated, top_n=top_n, min_score=min_score)
+    if isinstance(scores, Scores):
+        return rank(job, scores.values, scores.truncated, top_n=top_n, min_score=min_score)
     warnings.warn(
-        f"kept the order of {len(job.documents)} documents, unscored: {found}",
+        f"kept the order of {len(job.documents)} documents, unscored: {scores}",
         RerankerWarning,
         stacklevel=3,
     )
-    return fallback_hits(job, found, top_n)
+    return fallback_hits(job, scores, top_n)
 
 
 def ranking_within(
     top_n: int | None, min_score: float | None
 ) -> Callable[[ScoringJob, Scores | Exception], list[Hit]]:
-    """Return `hits_of` with these limits; raise `InputError` if they cannot be used."""
+    """
+    Return `hits_of` with these limits.
+
+    Raises:
+        InputError: A limit cannot be used.
+    """
     validate_limits(top_n, min_score)
     return partial(hits_of, top_n=top_n, min_score=min_score)

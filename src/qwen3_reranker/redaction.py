@@ -1,4 +1,4 @@
-"""Keep keys out of what people see: reprs, tracebacks with local variables, messages of servers."""
+"""Keep secrets out of reprs, tracebacks with local variables, and servers' messages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = [
 
 class Secret:
     """
-    A value whose repr does not show it, so that no traceback with local variables does.
+    A value that its repr does not show, so that no traceback with local variables does.
 
-    It is unwrapped where it is sent, in an expression rather than a variable.
+    Call `reveal()` only where the value is sent, in an expression and not for a variable.
 
     Args:
-        value: What is to be kept secret, usually a str.
+        value: The secret value, usually a str.
     """
 
     __slots__ = ("_value",)
@@ -33,7 +33,7 @@ class Secret:
 
     @classmethod
     def of(cls, value: Any) -> Secret | None:
-        """Return `value` as a secret; None and secrets are returned as they are."""
+        """Wrap a value. None and a `Secret` are returned unchanged."""
         return value if value is None or isinstance(value, Secret) else cls(value)
 
     def reveal(self) -> Any:
@@ -52,10 +52,10 @@ class Secret:
 
 def conceal(options: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return options with everything concealed that may be secret.
+    Return a copy of the options in which everything that may be secret is wrapped.
 
-    That is the API key, the proxy's URL, each header's value, and the hub's access token among the
-    engine arguments.
+    This applies to the API key, the URL of the proxy, the value of each header, and the hub's
+    access token among the engine arguments.
     """
     concealed = dict(options)
     for name in {"api_key", "proxy"} & concealed.keys():
@@ -68,7 +68,7 @@ def conceal(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def conceal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return engine arguments with the hub's access token concealed."""
+    """Return a copy of the engine arguments in which the hub's access token is wrapped."""
     concealed = dict(engine_args)
     if "hf_token" in concealed:
         concealed["hf_token"] = Secret.of(concealed["hf_token"])
@@ -76,13 +76,13 @@ def conceal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reveal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo `conceal_token`."""
+    """Return a copy of the engine arguments in which the hub's access token is not wrapped."""
     token = engine_args.get("hf_token")
     return {**engine_args, "hf_token": token.reveal()} if token else dict(engine_args)
 
 
 def conceal_headers(headers: Any) -> Any:
-    """Return headers with each value concealed; what is no mapping is concealed as a whole."""
+    """Return a copy of the headers with each value wrapped. Other types are wrapped as a whole."""
     if isinstance(headers, Mapping):
         return {name: Secret.of(value) for name, value in headers.items()}
     return Secret.of(headers)
@@ -90,10 +90,11 @@ def conceal_headers(headers: Any) -> Any:
 
 class Redactor:
     """
-    Replaces secrets in what a server says, which may repeat what it was sent.
+    Replace secrets in a server's output, which may repeat what the server was sent.
 
-    A secret is found as it is and escaped as in JSON, HTML or a URL. Of a value like
-    "Bearer KEY" the last word is one too. Words of up to three characters are left alone.
+    A secret is found in its plain form and in the escaped forms of JSON, HTML and URLs. For a
+    value such as "Bearer KEY" the last word counts as a secret, too. Words of up to three
+    characters are not replaced.
 
     Args:
         secrets: The secrets, each a str.
@@ -106,25 +107,25 @@ class Redactor:
             for word in (secret.reveal(), secret.reveal().rpartition(" ")[2])
             if len(word) > 3
         }
-        # The longest first, so that "Bearer KEY" is replaced as a whole.
+        # The longest come first, so that "Bearer KEY" is replaced as a whole.
         self._patterns = Secret([_pattern(word) for word in sorted(words, key=len, reverse=True)])
 
     def text(self, text: str) -> str:
-        """Return `text` with "***" for each secret."""
+        """Return the text with each secret replaced by "***"."""
         for fixed, pattern in self._patterns.reveal():
             if fixed in text:
                 text = re.sub(pattern, "***", text)
         return text
 
     def body(self, body: bytes) -> bytes:
-        """Return a body with "***" for each secret, before anything is cut from it or parsed."""
+        """Return a body with each secret replaced by "***". Call it before the body is cut or parsed."""
         for fixed, pattern in self._patterns.reveal():
             if fixed.encode() in body:
                 body = re.sub(pattern.encode(), b"***", body)
         return body
 
     def strings(self, body: bytes) -> bytes:
-        """Return a JSON body with "***" for each secret in its strings; numbers stay as they are."""
+        """Return a JSON body with each secret in its strings replaced by "***", but not in numbers."""
         return _STRING.sub(lambda found: b'"%b"' % self.body(found[1]), body)
 
 
@@ -132,13 +133,13 @@ _STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
 def _pattern(word: str) -> tuple[str, str]:
-    """Return a part of `word` that no escaping changes, to look for first, and its pattern."""
+    """Return a part of a word that no escaping changes, for a quick search, and its pattern."""
     fixed = max(re.findall("[0-9A-Za-z]+", word), key=len, default="")
     return fixed, "".join(map(_any_form, word))
 
 
 def _any_form(character: str) -> str:
-    """Return a pattern for a character as it is, or escaped as in JSON, HTML or a URL."""
+    """Return a pattern for a character in its plain form, or escaped as in JSON, HTML or a URL."""
     if character.isascii() and character.isalnum():
         return character
     code = ord(character)

@@ -1,9 +1,9 @@
-"""The reranker: texts in, ranked hits out. Both adapters hold one of these."""
+"""The reranker: texts in, ranked hits out. Both adapters use it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, Unpack
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.caching import ScoreCache
@@ -12,71 +12,87 @@ from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.ranking import Hit, ScoringJob, ranking_within, validate_query
 from qwen3_reranker.redaction import conceal
+from qwen3_reranker.remote.options import ServerOptions, document_options
 from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.scorer_factory import DEFAULT_MODEL, make_scorer
-from qwen3_reranker.streaming import Asked, Begin, ain_order, counted, in_order
-
-if TYPE_CHECKING:  # brings the HTTP client
-    from qwen3_reranker.remote.options import ServerOptions
+from qwen3_reranker.streaming import RanksStreams
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
-Pair = tuple[str, Sequence[str]]
-"""A query with its documents."""
 
-
-class Reranker(ClosesAtExit):
+@document_options
+class Reranker(RanksStreams, ClosesAtExit):
     """
-    Scores documents for a query with a Qwen3 reranker, and ranks them.
+    Score documents for a query with a Qwen3 reranker, and rank them.
 
-    The engine starts at the first score, or with `warm_up()`. Two rerankers with equal settings
-    share one engine; the last `close()` stops it. All methods may be called from any thread and
-    any event loop at the same time; what runs together is batched together.
+    The engine starts at the first score, or when `warm_up()` is called. Two rerankers with equal
+    settings share one engine, which stops when the last of them is closed. All methods can be
+    called from any thread and any event loop at the same time; concurrent calls are batched
+    together.
 
     Args:
-        model: A hub name, a folder, or "demo" (a small model that this package carries); None
-            takes `DEFAULT_MODEL`. With `base_url` the name that the server knows it by; None
-            takes what it lists.
-        base_url: Score with this server instead of an embedded vLLM: its root, `/v1` or an
-            endpoint's full path; or several that serve the same model. What it speaks and who
-            writes the template are found out at the first call, see `describe`.
-        instruction: What makes a document a good one, in one English sentence; None takes the
-            model card's "Given a web search query, retrieve relevant passages that answer the
-            query". The card reports 1-5 % from an instruction written for the task.
-        max_length: The most tokens of a prompt; longer documents are cut at their end. None
-            takes 8192, or the model's limit where that is lower.
-        on_error: What `rerank` and its kin do where scoring fails: "raise", or "keep_order",
-            which returns the first `top_n` in the order given, unscored, with a warning and the
-            reason in each hit's `error`. Wrong arguments raise in any case.
-        engine: What the embedded model runs in: "vllm", in a process of its own; "transformers",
-            in this process, on CUDA, MPS or the CPU; or "auto": vLLM on Linux, and transformers on
-            macOS and Windows, for which vLLM has no wheels.
-        engine_args: Arguments of the engine that replace those chosen here; values that JSON can
-            hold. For vLLM they are those of its `EngineArgs`; transformers takes `device`,
-            `dtype`, `max_num_batched_tokens`, `revision` and `hf_token`.
-        engine_python: The Python interpreter whose vLLM is used, such as "/opt/vllm/bin/python";
-            that environment need not have this package. None takes the variable
-            QWEN3_RERANKER_ENGINE_PYTHON, or else the running interpreter.
-        check: Whether an engine that has started is asked two questions with obvious answers, so
-            that a model that is not a Qwen3 reranker is refused.
-        quiet: Do not announce on standard error an engine that takes longer than two seconds to
-            start. The variable QWEN3_RERANKER_QUIET does the same for all; a program that has
-            configured logging gets the notice from the logger "qwen3_reranker" (INFO) instead.
-        scorer: Compute the scores with this instead.
-        cache: Store scores in this: a dict, `cachetools.LRUCache`, `diskcache.Cache` or anything
-            else that has `get` and supports item assignment. Rerankers may share one. Entries for
-            remote models are keyed by URL, model name and request settings, and are not
-            invalidated when the weights behind the name change. Several servers that differ, such as
-            in `max_length`, are not cached. A `scorer` needs a `fingerprint`.
-        **server: `timeout` in seconds. Without `base_url` it bounds the silence of a busy engine
-            process, which is ended when it gives no sign of life for so long (60; at least 1, and
-            a start always gets at least 60); an engine that computes gives these signs, so
-            `timeout` does not limit a call. With `base_url`, see `ServerOptions`:
-            `api_key`, `dialect`, `template`, `tokenizer`, `timeout`, `max_concurrency`,
-            `max_retries`, `headers`, `verify`, `proxy`, `http_client`, `on_unsupported`.
+        model: A hub name, a folder, or "demo" (a small model that is part of this package). None
+            uses `DEFAULT_MODEL`. With `base_url` it is the name of the model on the server, and
+            None uses the model that the server lists.
+        base_url: The URL of a server that scores, instead of an embedded engine: its root, `/v1`,
+            or the full path of an endpoint. A list names several servers of the same model. The
+            server's protocol and prompt template are detected at the first call, see `describe`.
+        instruction: What makes a document a good match, in one English sentence. None uses
+            `DEFAULT_INSTRUCTION`, the model card's. The card reports that an instruction written
+            for the task improves results by 1 % to 5 %.
+        max_length: The maximum number of tokens in a prompt, including the template. Longer
+            documents are truncated at the end. None uses 8192, or the model's limit if that is
+            lower.
+        on_error: How the rerank methods handle scoring failures: "raise", or "keep_order", which
+            issues a `RerankerWarning` and returns the first `top_n` documents in the order given,
+            without scores and with the reason in each hit's `error`. Arguments that cannot be used
+            always raise.
+        engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
+            this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
+            transformers on macOS and Windows, for which vLLM has no wheels.
+        engine_args: Arguments of the engine, which replace those that this package chooses. The
+            values must be representable in JSON. With vLLM they are those of its `EngineArgs`;
+            with transformers, `device`, `dtype`, `max_num_batched_tokens`, `revision` and
+            `hf_token`.
+        engine_python: The Python interpreter whose vLLM runs the engine, such as
+            "/opt/vllm/bin/python". It need not have this package. None uses the environment
+            variable QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, or the
+            environment that `qwen3-reranker install-engine` made, in this order.
+        check: Whether to score two questions with obvious answers when an engine has started, and
+            to reject a model that does not answer them as a Qwen3 reranker does.
+        quiet: Whether to suppress the notice on standard error that an engine takes longer than
+            two seconds to start. The environment variable QWEN3_RERANKER_QUIET suppresses it for
+            all rerankers. If the program has configured logging, the notice goes to the logger
+            "qwen3_reranker" (INFO) instead.
+        scorer: A `Scorer` that computes the scores, instead of an engine or a server.
+        cache: A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache` or any other
+            object that has `get` and supports item assignment. Rerankers may share one. Entries
+            for remote models are keyed by URL, model name and request settings, and are not
+            invalidated when the weights behind the name change. Servers that differ, for example
+            in `max_length`, are not cached. A `scorer` must override `fingerprint`.
+        **server: The options for `base_url`, see `ServerOptions`. `timeout` also applies without
+            a server.
+
+    Without `base_url`, `timeout` is the number of seconds (default 60, at least 1) without a sign
+    of life after which a busy engine process is ended; a start always has at least 60. An engine
+    that computes gives such signs, so this does not limit the duration of a call. No other option
+    of `ServerOptions` can be used without `base_url`.
 
     Raises:
-        InputError: An argument cannot be used, or is not for what scores here.
+        InputError: An argument cannot be used, or does not apply to this backend.
+        TypeError: An argument has an unknown name.
+
+    Example:
+        >>> from qwen3_reranker import Reranker
+        >>> texts = [
+        ...     "random.shuffle(x): Shuffle list x in place, and return None.",
+        ...     "shutil.copytree(src, dst): Recursively copy a directory tree.",
+        ... ]
+        >>> with Reranker("demo") as reranker:
+        ...     for hit in reranker.rerank("copy a folder", texts):
+        ...         print(f"{hit.score:.1f} {hit.text}")
+        0.8 shutil.copytree(src, dst): Recursively copy a directory tree.
+        0.0 random.shuffle(x): Shuffle list x in place, and return None.
     """
 
     def __init__(
@@ -112,7 +128,11 @@ class Reranker(ClosesAtExit):
 
     @property
     def model(self) -> str:
-        """The model: a hub name, a folder's absolute path, "demo", or the name on the server."""
+        """
+        The model's name.
+
+        A hub name, the absolute path of a folder, "demo", or the model's name on the server.
+        """
         return self._scorer.model
 
     def rerank(
@@ -125,29 +145,31 @@ class Reranker(ClosesAtExit):
         min_score: float | None = None,
     ) -> list[Hit]:
         """
-        Return the documents best first.
+        Return the documents that match the query, best first.
 
         Args:
-            query: What is asked.
-            documents: The texts. Equal ones are scored once; blank ones come last with 0.0.
-            top_n: Keep so many at most; None keeps all.
-            instruction: Replaces the reranker's own for this call.
-            min_score: Keep those with at least this P(yes); None keeps all.
+            query: The question or search text; not blank.
+            documents: The texts to score. Equal texts are scored once. Blank texts are not scored:
+                they come last, with 0.0.
+            top_n: Keep at most this many documents, 1 or more. None keeps all.
+            instruction: Replaces the reranker's own instruction for this call.
+            min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
 
         Returns:
-            Hits with the place in `documents`, the score in [0, 1], the text and whether it was
-            cut. Ties keep the input order. An empty list gives an empty list.
+            One `Hit` per document kept, by descending score. Ties keep the input order. An empty
+            list of documents gives an empty list and starts nothing.
 
         Raises:
             InputError: An argument cannot be used.
             PromptTooLongError: Instruction and query leave no room for a document.
-            EngineError: The engine failed; no score is made up.
-            ServerError: The server failed, or is none that can be used.
-            ScoreError: The answer was not one probability a document.
+            ClosedError: The reranker is closed, or was closed while the call was waiting.
+            EngineError: The engine failed.
+            ServerError: The server failed, or does not serve a model that can be used.
+            ScoreError: The answer was not one probability per document.
         """
         finish = ranking_within(top_n, min_score)
         job = self._prepare(query, documents)
-        return finish(job, event_loop.run(self._try(query, job, instruction)))
+        return finish(job, event_loop.run(self._score(query, job, instruction)))
 
     async def arerank(
         self,
@@ -159,140 +181,87 @@ class Reranker(ClosesAtExit):
         min_score: float | None = None,
     ) -> list[Hit]:
         """
-        Async version of `rerank()`: return the documents best first.
+        Return the documents that match the query, best first; the async version of `rerank()`.
 
-        Takes the same arguments, returns the same hits and raises the same errors. Cancelling the
-        awaiting task takes its requests out of the engine.
+        Takes the arguments of `rerank()` and returns the same: one `Hit` per document kept, by
+        descending score, with ties in input order. Canceling the awaiting task takes its requests
+        out of the engine.
+
+        Raises:
+            RerankerError: An argument cannot be used, or scoring failed, as in `rerank()`.
         """
         finish = ranking_within(top_n, min_score)
         job = self._prepare(query, documents)
-        return finish(job, await event_loop.arun(self._try(query, job, instruction)))
+        return finish(job, await event_loop.arun(self._score(query, job, instruction)))
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
-        """Return P(yes) of each document in [0, 1], in input order; blank ones get 0.0."""
+        """
+        Return P(yes) of each document, in input order.
+
+        Failures always raise, whatever `on_error` says.
+
+        Args:
+            query: The question or search text; not blank.
+            documents: The texts to score. Blank texts are not scored, and get 0.0.
+            instruction: Replaces the reranker's own instruction for this call.
+
+        Returns:
+            One float per document, in [0, 1].
+
+        Raises:
+            InputError: An argument cannot be used.
+            PromptTooLongError: Instruction and query leave no room for a document.
+            ClosedError: The reranker is closed, or was closed while the call was waiting.
+            EngineError: The engine failed.
+            ServerError: The server failed, or does not serve a model that can be used.
+            ScoreError: The answer was not one probability per document.
+        """
         job = self._prepare(query, documents)
-        return job.scatter(event_loop.run(self._score(query, job, instruction)).values)
+        return _scatter(job, event_loop.run(self._score(query, job, instruction)))
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
     ) -> list[float]:
         """
-        Async version of `score()`: return P(yes) of each document, in input order.
+        Return P(yes) of each document, in input order; the async version of `score()`.
 
-        Takes the same arguments and raises the same errors. Cancelling the awaiting task takes its
-        requests out of the engine.
-        """
-        job = self._prepare(query, documents)
-        scoring = self._score(query, job, instruction)
-        return job.scatter((await event_loop.arun(scoring)).values)
-
-    def rerank_iter(
-        self,
-        pairs: Iterable[Pair],
-        *,
-        top_n: int | None = None,
-        instruction: str | None = None,
-        min_score: float | None = None,
-    ) -> Iterator[list[Hit]]:
-        """
-        Rerank a stream of (query, documents) pairs concurrently, in order, with bounded memory.
-
-        A result is yielded as soon as it is ready, also while `pairs` is still producing the next
-        pair.
-
-        Args:
-            pairs: The queries with their documents, requested as needed, up to 2,048 documents
-                ahead. An iterable other than a list or tuple is iterated in a thread of its own
-                (open an sqlite3 connection that it reads with `check_same_thread=False`).
-            top_n: As in `rerank`, for every pair.
-            instruction: As in `rerank`, for every pair.
-            min_score: As in `rerank`, for every pair.
-
-        Yields:
-            One list of hits per pair, in the order of the pairs.
+        Takes the arguments of `score()` and returns the same: one float per document, in [0, 1].
+        Canceling the awaiting task takes its requests out of the engine.
 
         Raises:
-            InputError: A pair cannot be used. Like every error of `rerank` and of `pairs` itself,
-                it is raised after the results of the pairs before it; what is being scored then
-                is cancelled.
+            RerankerError: An argument cannot be used, or scoring failed, as in `score()`.
         """
-        finish = ranking_within(top_n, min_score)
-        return in_order(pairs, self._prepare_pair, self._begin(instruction), finish)
-
-    def arerank_iter(
-        self,
-        pairs: Iterable[Pair] | AsyncIterable[Pair],
-        *,
-        top_n: int | None = None,
-        instruction: str | None = None,
-        min_score: float | None = None,
-    ) -> AsyncIterator[list[Hit]]:
-        """
-        Async version of `rerank_iter()`: same arguments, results and errors.
-
-        `pairs` may also be an async iterable, which is iterated in one task on the caller's loop.
-        """
-        finish = ranking_within(top_n, min_score)
-        return ain_order(pairs, self._prepare_pair, self._begin(instruction), finish)
-
-    def rerank_many(
-        self,
-        pairs: Iterable[Pair],
-        *,
-        top_n: int | None = None,
-        instruction: str | None = None,
-        min_score: float | None = None,
-        progress: bool = False,
-    ) -> list[list[Hit]]:
-        """
-        Rerank many (query, documents) pairs in one pass over the engine; all are checked first.
-
-        Args:
-            pairs: The queries with their documents.
-            top_n: As in `rerank`, for every pair.
-            instruction: As in `rerank`, for every pair.
-            min_score: As in `rerank`, for every pair.
-            progress: Show a bar that counts documents, on standard error.
-
-        Returns:
-            One list of hits a pair, in the order of the pairs.
-        """
-        ranked = ranking_within(top_n, min_score)
-        asked = [self._prepare_pair(pair) for pair in pairs]
-        with counted(asked, ranked, shown=progress) as finish:
-            return list(in_order(asked, lambda pair: pair, self._begin(instruction), finish))
-
-    async def arerank_many(
-        self,
-        pairs: Iterable[Pair],
-        *,
-        top_n: int | None = None,
-        instruction: str | None = None,
-        min_score: float | None = None,
-        progress: bool = False,
-    ) -> list[list[Hit]]:
-        """
-        Async version of `rerank_many()`: return one list of hits per pair, in input order.
-
-        Takes the same arguments and raises the same errors. Cancelling the awaiting task takes its
-        requests out of the engine.
-        """
-        ranked = ranking_within(top_n, min_score)
-        asked = [self._prepare_pair(pair) for pair in pairs]
-        with counted(asked, ranked, shown=progress) as finish:
-            stream = ain_order(asked, lambda pair: pair, self._begin(instruction), finish)
-            return [hits async for hits in stream]
+        job = self._prepare(query, documents)
+        return _scatter(job, await event_loop.arun(self._score(query, job, instruction)))
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
-        """Return what is sent for one document: `.text`, `.ids`, `.truncated`. Starts nothing."""
+        """
+        Return the prompt that the model reads for one document, without scoring it.
+
+        An embedded engine is not started. A server is detected if it has not been yet.
+
+        Args:
+            query: The question or search text; not blank.
+            document: The text to score.
+            instruction: Replaces the reranker's own instruction.
+
+        Returns:
+            The prompt as text and as token ids, and whether the document was truncated.
+
+        Raises:
+            InputError: An argument cannot be used.
+            PromptTooLongError: Instruction and query leave no room for a document.
+            CheckpointError: The embedded model is not a Qwen3 reranker.
+            ServerError: The server cannot be reached or detected.
+        """
         validate_query(query)
         return self._scorer.prompt(query, document, self._instruction(instruction))
 
     def describe(self) -> str:
         """
-        Describe the active backend.
+        Describe the active backend, for people to read.
 
         For a server this includes the detected dialect, who writes the template, and the result of
         the probe; detection runs if it has not yet. For an embedded engine it includes the
@@ -305,22 +274,40 @@ class Reranker(ClosesAtExit):
         return event_loop.run(self._scorer.describe())
 
     async def adescribe(self) -> str:
-        """Async version of `describe()`: same text and errors; cancelling ends a detection."""
+        """
+        Describe the active backend, for people to read; the async version of `describe()`.
+
+        Returns the same text and raises the same errors. Canceling the awaiting task stops a
+        detection that it began.
+        """
         return await event_loop.arun(self._scorer.describe())
 
     def warm_up(self, *, progress: bool = False) -> Self:
         """
-        Start the engine, or ask the server, now, so that the first score does not wait.
+        Start the engine, or detect the server, so that the first score does not have to wait.
 
         Args:
-            progress: Print the stages of an engine's start on standard error: import, load,
-                compile, ready.
+            progress: Whether to print the stages of an engine's start on standard error: import,
+                load, compile, ready.
+
+        Returns:
+            This reranker.
+
+        Raises:
+            EngineError: The engine did not start.
+            CheckpointError: The embedded model is not a Qwen3 reranker.
+            ServerError: The server cannot be reached or detected.
         """
         event_loop.run(self._start(progress=progress))
         return self
 
     async def awarm_up(self, *, progress: bool = False) -> Self:
-        """Async version of `warm_up()`: same argument and errors."""
+        """
+        Start the engine, or detect the server; the async version of `warm_up()`.
+
+        Takes the argument of `warm_up()`, returns this reranker and raises the same errors.
+        Canceling the awaiting task leaves the start to later calls.
+        """
         await event_loop.arun(self._start(progress=progress))
         return self
 
@@ -328,18 +315,19 @@ class Reranker(ClosesAtExit):
         """
         Release the engine, and shut it down if no other reranker uses it.
 
-        Pending calls raise `ClosedError`. Closing twice is allowed. Returns when everything is
-        released, except in a `__del__` method that the garbage collector runs on one of the
-        package's own threads: there the release is only scheduled.
+        Pending calls raise `ClosedError`. Closing twice is allowed. Returns when everything has
+        been released, except in a `__del__` method that the garbage collector runs on one of the
+        package's own threads, where the release is only scheduled.
         """
         self._closed = True
         event_loop.close(self._scorer.aclose())
 
     async def aclose(self) -> None:
         """
-        Async version of `close()`: release the engine, and shut it down if no other uses it.
+        Release the engine, and shut it down if no other reranker uses it.
 
-        Pending calls raise `ClosedError`. Closing twice is allowed.
+        The async version of `close()`: pending calls raise `ClosedError`, closing twice is
+        allowed, and it returns when everything has been released.
         """
         self._closed = True
         await event_loop.arun(self._scorer.aclose())
@@ -357,10 +345,6 @@ class Reranker(ClosesAtExit):
         self._check_open()
         return ScoringJob(documents)
 
-    def _prepare_pair(self, pair: Pair) -> Asked:
-        query, documents = pair
-        return query, self._prepare(query, documents)
-
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"{self!r} is closed: make a new one")
@@ -374,21 +358,22 @@ class Reranker(ClosesAtExit):
 
         await self._scorer.start(on_stage=show_stage)
 
-    async def _score(self, query: str, job: ScoringJob, instruction: str | None) -> Scores:
-        if not job.texts:  # nothing is started for it
-            return Scores([], [])
-        return await self._scorer.score(query, job.texts, self._instruction(instruction))
-
-    async def _try(
+    async def _score(
         self, query: str, job: ScoringJob, instruction: str | None
     ) -> Scores | Exception:
-        """Return the scores, or what failed if that shall not be raised."""
+        """Return the scores of a job, or the error that `on_error` prevents from being raised."""
+        if not job.texts:  # do not start an engine for this
+            return Scores([], [])
         try:
-            return await self._score(query, job, instruction)
+            return await self._scorer.score(query, job.texts, self._instruction(instruction))
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
             return error
 
-    def _begin(self, instruction: str | None) -> Begin:
-        return lambda query, job: event_loop.submit(self._try(query, job, instruction))
+
+def _scatter(job: ScoringJob, scored: Scores | Exception) -> list[float]:
+    """Return the score of each document of a job; raise what prevented scoring."""
+    if isinstance(scored, Exception):
+        raise scored
+    return job.scatter(scored.values)

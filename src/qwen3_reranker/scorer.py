@@ -1,4 +1,4 @@
-"""The contract between the reranker and whatever computes scores."""
+"""The interface of scorers: what a `Reranker` needs from an engine or a server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Scorer", "Scores", "digest", "joined", "not_cacheable"]
 @dataclass(frozen=True, slots=True)
 class Scores:
     """
-    The answer of a scorer.
+    The scores of a list of texts.
 
     Attributes:
         values: P(yes) of each text, in [0, 1], in the order of the texts.
-        truncated: For each text whether its end was cut.
+        truncated: Whether the end of each text was cut off to fit the prompt, in the same order.
     """
 
     values: list[float]
@@ -31,7 +31,7 @@ class Scores:
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
-    """Return the parts' scores, one part behind the other."""
+    """Concatenate the scores of the parts of a list of texts."""
     return Scores(
         [value for part in parts for value in part.values],
         [cut for part in parts for cut in part.truncated],
@@ -40,10 +40,10 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 def digest(parts: Any) -> str:
     """
-    Return the SHA-256 of JSON-like parts, in hexadecimal.
+    Return the SHA-256 digest of JSON-like data, in hexadecimal.
 
-    JSON keeps ["a", "bc"] and ["ab", "c"] apart, and a digest shows nobody a key or a token. A
-    secret counts with its value, and an object of another type with its repr.
+    The data is encoded as JSON, so ["a", "bc"] and ["ab", "c"] differ. A `Secret` is encoded by
+    its value, which the digest does not reveal, and an object of any other type by its repr.
     """
 
     def plain(part: object) -> Any:
@@ -54,7 +54,7 @@ def digest(parts: Any) -> str:
 
 
 def not_cacheable(scorer: Scorer) -> InputError:
-    """Return the error for a scorer that does not override `fingerprint`."""
+    """Return the error for a scorer that does not override `fingerprint()`."""
     return InputError(
         f"{type(scorer).__name__} cannot be used with cache=: it does not say what its scores "
         "depend on. Override fingerprint() to return the model, its version and all settings that "
@@ -64,10 +64,13 @@ def not_cacheable(scorer: Scorer) -> InputError:
 
 class Scorer(ABC):
     """
-    Scores texts for a query. Its coroutines run on the package's background loop.
+    Score texts for a query.
+
+    Subclass it to use another model runner with `Reranker(scorer=...)`. The coroutines run on the
+    package's event loop, in a thread of its own, and must not block it.
 
     Attributes:
-        model: The name that traces and events show.
+        model: The name of the model that traces and events show.
     """
 
     model: str
@@ -75,27 +78,42 @@ class Scorer(ABC):
     @abstractmethod
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
-        Return P(yes) of each text; None stands for the model's default instruction.
+        Return P(yes) of each text.
 
-        The texts are different from each other and not blank. An error is raised; it never
-        becomes a score.
+        Args:
+            query: The question or search text; not blank.
+            texts: The texts to score, unique and not blank.
+            instruction: What makes a text a good match. None stands for the default instruction.
+
+        Returns:
+            The scores in [0, 1], in the order of the texts, and which texts were truncated.
+
+        Raises:
+            RerankerError: Scoring failed. A failure must never be returned as a score.
         """
 
     @abstractmethod
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
-        """Return the prompt that `score` would send for one document."""
+        """
+        Return the prompt that `score()` would send for one document.
+
+        Args:
+            query: The question or search text.
+            document: The text to score.
+            instruction: What makes a text a good match. None stands for the default instruction.
+        """
 
     async def fingerprint(self) -> str | None:
         """
-        Return everything besides instruction, query and text that a score depends on.
+        Return a string for everything that a score depends on, except instruction, query and text.
 
-        A cache needs it. Two scorers that can give different scores must not return the same
-        string; include the weights, the length limit, the dtype and the template. Do not include
-        secrets. Return None while no single string describes every score that `score` may return,
-        as with servers that differ: the cache is then neither read nor written.
+        A cache needs it. Two scorers that may give different scores must not return the same
+        string, so include the weights, the length limit, the dtype and the template, but no
+        secrets. Return None as long as no string describes every score that `score()` may return,
+        as with several servers that differ. The cache is then neither read nor written.
 
         Raises:
-            InputError: The scorer does not override this method, so its scores are not cacheable.
+            InputError: The scorer does not override this method, so its scores cannot be cached.
         """
         raise not_cacheable(self)
 
@@ -105,13 +123,13 @@ class Scorer(ABC):
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         """
-        Load what `score` needs, so that the first call is not the slow one.
+        Load what `score()` needs, so that the first call does not have to wait.
 
         Args:
-            on_stage: Called with the name of each stage, where there are several.
+            on_stage: Called with the name of each stage of the start, if there are several.
         """
         return
 
     async def aclose(self) -> None:
-        """Give back what is held. Closing twice is allowed."""
+        """Release all resources. Closing twice is allowed."""
         return

@@ -1,4 +1,4 @@
-"""Make the scorer that a `Reranker`'s arguments describe."""
+"""Make the scorer that the arguments of a `Reranker` describe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from qwen3_reranker.scorer import Scorer
 __all__ = ["DEFAULT_MODEL", "make_scorer"]
 
 DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
-# What only an embedded engine can use; `timeout` is for it and for servers.
+"""The model that an embedded engine runs if none is given."""
+
+# The arguments that only an embedded engine can use. `timeout` is for engines and for servers.
 _EMBEDDED = ("engine", "engine_args", "engine_python", "check", "quiet")
 _DEFAULTS = {"engine": "auto", "check": True, "quiet": False}
 
@@ -21,16 +23,17 @@ def make_scorer(
     scorer: Scorer | None = None, cache: ScoreCache | None = None, **settings: Any
 ) -> Scorer:
     """
-    Return the scorer that a `Reranker` uses: the given one, or one made from settings.
+    Return the scorer of a `Reranker`: the one that was given, or one made from settings.
 
     Args:
-        scorer: Used as it is, without settings.
-        cache: Stores the scores; None computes each time.
-        **settings: The arguments of `Reranker` that make a scorer. One that is None, or that has
-            its default, counts as not given.
+        scorer: The scorer to use. It excludes settings.
+        cache: A store for scores. None computes them each time.
+        **settings: The arguments of `Reranker` that make a scorer. An argument that is None or has
+            its default counts as not given.
 
     Raises:
-        InputError: An argument cannot be used, or not together with another.
+        InputError: An argument cannot be used, or not together with another one.
+        TypeError: An argument has an unknown name.
     """
     for name, default in _DEFAULTS.items():
         if settings.get(name) == default:
@@ -49,7 +52,7 @@ def _from_settings(
     max_length: int | None,
     **options: Any,
 ) -> Scorer:
-    """Return the embedded scorer, or the remote one if there is a `base_url`."""
+    """Return an embedded scorer, or a remote one if there is a `base_url`."""
     if max_length is not None and (
         isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
     ):

@@ -3,57 +3,228 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.ranking import Hit, ScoringJob
+from qwen3_reranker.query_sources import (
+    AwaitedThreadSource,
+    ListSource,
+    Prepare,
+    PreparedQuery,
+    QuerySource,
+    TaskSource,
+    ThreadSource,
+)
+from qwen3_reranker.ranking import Hit, ScoringJob, ranking_within
 from qwen3_reranker.scorer import Scores
 
-__all__ = ["Asked", "Begin", "ain_order", "counted", "in_order"]
+__all__ = ["WINDOW", "Pair", "RanksStreams"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
-F_co = TypeVar("F_co", covariant=True)
 
-Asked = tuple[str, ScoringJob]
-"""A query, and what there is to score for it."""
+Pair = tuple[str, Sequence[str]]
+"""A query with its documents."""
 
-Found = Scores | Exception
-Prepare = Callable[[T], Asked]
-Begin = Callable[[str, ScoringJob], Future[Found]]
-Finish = Callable[[ScoringJob, Found], list[Hit]]
+_Begin = Callable[[str, ScoringJob], Future[Scores | Exception]]
+_Finish = Callable[[ScoringJob, Scores | Exception], list[Hit]]
 
-# Documents: enough to keep an engine's batches full, little enough to hold for any number of queries.
-_LIMIT = 2048
+WINDOW = 2048
+"""
+The number of documents that are requested ahead.
+
+It is large enough to fill an engine's batches, and bounds memory however many queries there are.
+"""
 
 
-def in_order(
-    items: Iterable[T], prepare: Prepare[T], begin: Begin, finish: Finish
+class RanksStreams(ABC):
+    """The methods of `Reranker` for more than one query."""
+
+    @abstractmethod
+    def _prepare(self, query: str, documents: Sequence[str]) -> ScoringJob:
+        """Validate a query and its documents."""
+
+    @abstractmethod
+    def _score(
+        self, query: str, job: ScoringJob, instruction: str | None
+    ) -> Coroutine[Any, Any, Scores | Exception]:
+        """Return the scores of a job, or the error that takes their place."""
+
+    def rerank_iter(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        min_score: float | None = None,
+    ) -> Iterator[list[Hit]]:
+        """
+        Rerank a stream of (query, documents) pairs concurrently, in order, with bounded memory.
+
+        A result is yielded as soon as it is ready, even while `pairs` is still producing the next
+        pair.
+
+        Args:
+            pairs: The queries with their documents, requested as needed, up to 2,048 documents
+                ahead. An iterable other than a list or tuple is iterated in a thread of its own
+                (open an sqlite3 connection that it reads with `check_same_thread=False`).
+            top_n: Keep at most this many documents per query, 1 or more. None keeps all.
+            instruction: Replaces the reranker's own instruction for these queries.
+            min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+
+        Yields:
+            One list of hits per pair, in the order of the pairs.
+
+        Raises:
+            InputError: A pair cannot be used. Like every error of `rerank()` and of `pairs`
+                itself, it is raised after the results of the pairs before it, and cancels what is
+                being scored.
+        """
+        finish = ranking_within(top_n, min_score)
+        return _in_order(pairs, self._prepare_pair, self._begin(instruction), finish)
+
+    def arerank_iter(
+        self,
+        pairs: Iterable[Pair] | AsyncIterable[Pair],
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        min_score: float | None = None,
+    ) -> AsyncIterator[list[Hit]]:
+        """
+        Rerank a stream of (query, documents) pairs; the async version of `rerank_iter()`.
+
+        A result is yielded as soon as it is ready, even while `pairs` is still producing the next
+        pair.
+
+        Args:
+            pairs: The queries with their documents, requested as needed, up to 2,048 documents
+                ahead. An async iterable is iterated in one task on the caller's loop, an iterable
+                other than a list or tuple in a thread of its own.
+            top_n: Keep at most this many documents per query, 1 or more. None keeps all.
+            instruction: Replaces the reranker's own instruction for these queries.
+            min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+
+        Returns:
+            An async iterator of one list of hits per pair, in the order of the pairs.
+
+        Raises:
+            InputError: A pair cannot be used. Like every error of `rerank()` and of `pairs`
+                itself, it is raised after the results of the pairs before it, and cancels what is
+                being scored.
+        """
+        finish = ranking_within(top_n, min_score)
+        return _ain_order(pairs, self._prepare_pair, self._begin(instruction), finish)
+
+    def rerank_many(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        min_score: float | None = None,
+        progress: bool = False,
+    ) -> list[list[Hit]]:
+        """
+        Rerank a list of (query, documents) pairs concurrently.
+
+        All pairs are validated before anything is scored.
+
+        Args:
+            pairs: The queries with their documents.
+            top_n: Keep at most this many documents per query, 1 or more. None keeps all.
+            instruction: Replaces the reranker's own instruction for these queries.
+            min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+            progress: Whether to show a progress bar that counts documents, on standard error.
+
+        Returns:
+            One list of hits per pair, in the order of the pairs.
+
+        Raises:
+            InputError: A pair cannot be used. Nothing has been scored then.
+            RerankerError: Scoring failed, as in `rerank()`. The other pairs are canceled.
+        """
+        ranked = ranking_within(top_n, min_score)
+        queries = [self._prepare_pair(pair) for pair in pairs]
+        with _counting(queries, ranked, shown=progress) as finish:
+            return list(_in_order(queries, _unchanged, self._begin(instruction), finish))
+
+    async def arerank_many(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        top_n: int | None = None,
+        instruction: str | None = None,
+        min_score: float | None = None,
+        progress: bool = False,
+    ) -> list[list[Hit]]:
+        """
+        Rerank a list of (query, documents) pairs; the async version of `rerank_many()`.
+
+        All pairs are validated before anything is scored. Canceling the awaiting task takes its
+        requests out of the engine.
+
+        Args:
+            pairs: The queries with their documents.
+            top_n: Keep at most this many documents per query, 1 or more. None keeps all.
+            instruction: Replaces the reranker's own instruction for these queries.
+            min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+            progress: Whether to show a progress bar that counts documents, on standard error.
+
+        Returns:
+            One list of hits per pair, in the order of the pairs.
+
+        Raises:
+            InputError: A pair cannot be used. Nothing has been scored then.
+            RerankerError: Scoring failed, as in `rerank()`. The other pairs are canceled.
+        """
+        ranked = ranking_within(top_n, min_score)
+        queries = [self._prepare_pair(pair) for pair in pairs]
+        with _counting(queries, ranked, shown=progress) as finish:
+            stream = _ain_order(queries, _unchanged, self._begin(instruction), finish)
+            return [hits async for hits in stream]
+
+    def _prepare_pair(self, pair: Pair) -> PreparedQuery:
+        query, documents = pair
+        return query, self._prepare(query, documents)
+
+    def _begin(self, instruction: str | None) -> _Begin:
+        return lambda query, job: event_loop.submit(self._score(query, job, instruction))
+
+
+def _in_order(
+    items: Iterable[T], prepare: Prepare[T], begin: _Begin, finish: _Finish
 ) -> Iterator[list[Hit]]:
     """
     Yield the hits of every item, in order, each as soon as it is ready.
 
     Items are requested as the window has room for them. An iterable other than a list or tuple
     may block, so it is iterated in a thread of its own. If the consumer stops, or an item fails,
-    everything in the window is cancelled.
+    everything in the window is canceled.
 
     Args:
-        items: One item a query.
-        prepare: Turns an item into a query and its work; called where `items` is iterated.
-        begin: Starts scoring.
-        finish: Ranks what scoring returned.
+        items: One item per query.
+        prepare: Turns an item into a query with its job.
+        begin: Starts to score a query.
+        finish: Turns what scoring returned into hits.
     """
     event_loop.require_waitable()
-    source: _Source[Future[Any]]
+    source: QuerySource[Future[Any]]
     listed = isinstance(items, (list, tuple))
-    source = _Ready(Future, items, prepare) if listed else _Thread(items, prepare)
+    source = ListSource(Future, items, prepare) if listed else ThreadSource(items, prepare)
     window = _Window(source.pull, begin, finish)
     try:
         while window.unfinished:
@@ -70,21 +241,21 @@ def in_order(
         source.stop()
 
 
-async def ain_order(
-    items: Iterable[T] | AsyncIterable[T], prepare: Prepare[T], begin: Begin, finish: Finish
+async def _ain_order(
+    items: Iterable[T] | AsyncIterable[T], prepare: Prepare[T], begin: _Begin, finish: _Finish
 ) -> AsyncIterator[list[Hit]]:
-    """Async version of `in_order`; an async iterable is iterated in a task of its own."""
+    """Yield what `_in_order()` yields; an async iterable is iterated in a task of its own."""
 
-    def abegin(query: str, job: ScoringJob) -> asyncio.Future[Found]:
+    def abegin(query: str, job: ScoringJob) -> asyncio.Future[Scores | Exception]:
         return asyncio.wrap_future(begin(query, job))
 
-    source: _Source[asyncio.Future[Any]]
+    source: QuerySource[asyncio.Future[Any]]
     if isinstance(items, AsyncIterable):
-        source = _Task(items, prepare)
+        source = TaskSource(items, prepare)
     elif isinstance(items, (list, tuple)):
-        source = _Ready(asyncio.get_running_loop().create_future, items, prepare)
+        source = ListSource(asyncio.get_running_loop().create_future, items, prepare)
     else:
-        source = _AwaitedThread(items, prepare)
+        source = AwaitedThreadSource(items, prepare)
     window = _Window(source.pull, abegin, finish)
     try:
         while window.unfinished:
@@ -97,212 +268,103 @@ async def ain_order(
         source.stop()
 
 
+def _unchanged(query: PreparedQuery) -> PreparedQuery:
+    return query
+
+
 @contextmanager
-def counted(asked: Sequence[Asked], finish: Finish, *, shown: bool) -> Iterator[Finish]:
-    """Yield a `finish` that moves a bar, which counts documents on standard error."""
+def _counting(
+    queries: Sequence[PreparedQuery], finish: _Finish, *, shown: bool
+) -> Iterator[_Finish]:
+    """Yield `finish`, which advances a progress bar of documents if one is to be shown."""
     if not shown:
         yield finish
         return
     from tqdm import tqdm
 
-    with tqdm(total=sum(len(job.documents) for _, job in asked), unit="doc") as bar:
+    with tqdm(total=sum(len(job.documents) for _, job in queries), unit="doc") as bar:
 
-        def counting(job: ScoringJob, found: Found) -> list[Hit]:
+        def counting(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
             bar.update(len(job.documents))
-            return finish(job, found)
+            return finish(job, scores)
 
         yield counting
 
 
 class _Window(Generic[F]):
     """
-    The queries that are being scored, oldest first, and the next one, as soon as it is known.
+    The queries that are being scored, oldest first, and the one after them.
 
-    Knows nothing of waiting, so that the sync and the async generator share it: each calls
-    `advance` until `unfinished` is false, and waits for one of `awaited` when it returns None.
+    It never waits, so the sync and the async generator share it: each calls `advance()` until
+    `unfinished` is false, and waits for one of `awaited` when that returns None.
+
+    Args:
+        pull: Requests the next query from the source.
+        begin: Starts to score a query.
+        finish: Turns what scoring returned into hits.
     """
 
     def __init__(
-        self, pull: Callable[[], F], begin: Callable[[str, ScoringJob], F], finish: Finish
+        self, pull: Callable[[], F], begin: Callable[[str, ScoringJob], F], finish: _Finish
     ) -> None:
         self._pull, self._begin, self._finish = pull, begin, finish
         self._size = 0
         self._queue: deque[tuple[ScoringJob, F]] = deque()
-        # Of the next query; None after the last.
+        # The query after those in the queue; None after the last.
         self._next: F | None = pull()
 
     @property
     def unfinished(self) -> bool:
-        """Whether there are results to come."""
+        """Whether there are more results."""
         return self._next is not None or bool(self._queue)
 
     def advance(self) -> list[Hit] | None:
-        """Admit the next query if it fits, then return the oldest one's hits if they are ready."""
+        """Admit the next query if it fits. Return the hits of the oldest one if they are ready."""
         if self._next is not None and self._next.done() and self._fits(self._next):
-            asked = self._next.result()
+            query = self._next.result()
             self._next = None
-            if asked is not None:
-                query, job = asked
-                self._queue.append((job, self._begin(query, job)))
+            if query is not None:
+                text, job = query
+                self._queue.append((job, self._begin(text, job)))
                 self._size += _size(job)
                 self._next = self._pull()
         if not self._queue or not self._queue[0][1].done():
             return None
-        job, found = self._queue.popleft()
+        job, scores = self._queue.popleft()
         self._size -= _size(job)
-        return self._finish(job, found.result())
+        return self._finish(job, scores.result())
 
     @property
     def awaited(self) -> list[F]:
-        """What may let `advance` go on; none at all after the last hits."""
-        awaited = [found for _, found in self._queue][:1]
+        """The futures that `advance()` may be waiting for."""
+        awaited = [scores for _, scores in self._queue][:1]
         if self._next is not None and (not self._next.done() or self._fits(self._next)):
             awaited.append(self._next)
         return awaited
 
     def cancel(self) -> None:
         """Cancel everything that is not done."""
-        for future in [*(found for _, found in self._queue), self._next]:
+        for future in [*(scores for _, scores in self._queue), self._next]:
             if future is None:
                 continue
             future.cancel()
             if future.done() and not future.cancelled():
-                future.exception()  # retrieved, or asyncio complains
+                future.exception()  # retrieve it, or asyncio logs it
 
     def _fits(self, future: F) -> bool:
-        """Return whether a query has room; one larger than the window has when that is empty."""
+        """
+        Return whether the window has room for a query.
+
+        A query larger than the window is admitted only when it is empty.
+        """
         if not self._queue:
             return True
         if future.exception() is not None:
-            return False  # raised in its turn, after the hits of those before it
-        asked = future.result()
-        return asked is None or self._size + _size(asked[1]) <= _LIMIT
+            return False  # raised in its turn, after the hits of the queries before it
+        query = future.result()
+        return query is None or self._size + _size(query[1]) <= WINDOW
 
 
 def _size(job: ScoringJob) -> int:
-    # Documents that need no score take memory too, and so does a query without any.
+    # Documents that are not scored take memory too, and so does a query without documents.
     return max(1, len(job.documents))
-
-
-class _Source(Protocol[F_co]):
-    """Items that are prepared one at a time, on demand."""
-
-    def pull(self) -> F_co:
-        """Return a future of the next query and its work; of None after the last."""
-
-    def stop(self) -> None:
-        """Request nothing more; does not wait for an item that is being produced."""
-
-
-class _Ready(Generic[F]):
-    """Items that are in memory: their futures are done."""
-
-    def __init__(self, future: Callable[[], F], items: Iterable[T], prepare: Prepare[T]) -> None:
-        self._future = future
-        self._items = map(prepare, items)
-
-    def pull(self) -> F:
-        future = self._future()
-        _resolve(future, self._items)
-        return future
-
-    def stop(self) -> None:
-        return
-
-
-class _Thread:
-    """Items of an iterator that may block, iterated in a thread with the caller's context."""
-
-    def __init__(self, items: Iterable[T], prepare: Prepare[T]) -> None:
-        self._requests: SimpleQueue[Future[Any] | None] = SimpleQueue()
-        context = contextvars.copy_context()
-        # A daemon: an iterator that blocks forever must not keep the interpreter from ending.
-        threading.Thread(
-            target=context.run,
-            args=(_iterate, items, prepare, self._requests),
-            name="qwen3-reranker-source",
-            daemon=True,
-        ).start()
-
-    def pull(self) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._requests.put(future)
-        return future
-
-    def stop(self) -> None:
-        self._requests.put(None)
-
-
-class _AwaitedThread:
-    """A `_Thread` whose futures can be awaited."""
-
-    def __init__(self, items: Iterable[T], prepare: Prepare[T]) -> None:
-        self._thread = _Thread(items, prepare)
-
-    def pull(self) -> asyncio.Future[Any]:
-        return asyncio.wrap_future(self._thread.pull())
-
-    def stop(self) -> None:
-        self._thread.stop()
-
-
-class _Task:
-    """Items of an async iterator, iterated in one task, as its context managers may require."""
-
-    def __init__(self, items: AsyncIterable[T], prepare: Prepare[T]) -> None:
-        self._requests: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
-        self._task = asyncio.create_task(_aiterate(items, prepare, self._requests))
-
-    def pull(self) -> asyncio.Future[Any]:
-        future = asyncio.get_running_loop().create_future()
-        self._requests.put_nowait(future)
-        return future
-
-    def stop(self) -> None:
-        self._task.cancel()
-
-
-def _iterate(
-    items: Iterable[T], prepare: Prepare[T], requests: SimpleQueue[Future[Any] | None]
-) -> None:
-    iterator = _prepared(items, prepare)
-    while (future := requests.get()) is not None:
-        if future.set_running_or_notify_cancel():
-            _resolve(future, iterator)
-
-
-def _prepared(items: Iterable[T], prepare: Prepare[T]) -> Iterator[Asked]:
-    """Yield the prepared items; an error of iter() is raised for the first of them, unlike map's."""
-    for item in items:
-        yield prepare(item)
-
-
-async def _aiterate(
-    items: AsyncIterable[T], prepare: Prepare[T], requests: asyncio.Queue[asyncio.Future[Any]]
-) -> None:
-    iterator: AsyncIterator[T] | None = None
-    while True:
-        future = await requests.get()
-        try:
-            if iterator is None:  # only now, so that an error of aiter() is the first item's
-                iterator = aiter(items)
-            asked = prepare(await anext(iterator))
-        except StopAsyncIteration:
-            future.set_result(None)
-        except asyncio.CancelledError:  # of `stop`, or raised by the iterator itself
-            future.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001  # raised where the hits are awaited
-            future.set_exception(error)
-        else:
-            future.set_result(asked)
-
-
-def _resolve(future: Future[Any] | asyncio.Future[Any], iterator: Iterator[Asked]) -> None:
-    """Set a future to the iterator's next item, to None after the last, or to its error."""
-    try:
-        asked = next(iterator, None)
-    except BaseException as error:  # noqa: BLE001  # raised where the hits are awaited
-        future.set_exception(error)
-    else:
-        future.set_result(asked)

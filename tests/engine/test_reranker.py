@@ -196,7 +196,7 @@ def test_a_failed_request_raises(reranker: Reranker) -> None:
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="failed on a request"):
-        event_loop.run(engine.encode(engine.running, [[5, 6, 7], [5] * 9000]))
+        event_loop.run(engine.running.client.encode([[5, 6, 7], [5] * 9000]))
     assert reranker.score(QUERY, DOCUMENTS[:1])
 
 

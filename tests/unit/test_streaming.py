@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores
-from qwen3_reranker import streaming as many
+from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores, streaming
 
 from support.helpers import either
 
@@ -63,7 +62,7 @@ def scorer() -> LengthScorer:
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most three documents are under way."""
-    monkeypatch.setattr(many, "_LIMIT", 3)
+    monkeypatch.setattr(streaming, "WINDOW", 3)
 
 
 async def taken(stream: Any) -> list[Any]:
@@ -92,7 +91,7 @@ def test_all_ways_give_what_one_query_at_a_time_gives(limit: int, pairs: list[Pa
     reranker = Reranker(scorer=LengthScorer())
     one_by_one = [reranker.rerank(*pair, top_n=3) for pair in pairs]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(many, "_LIMIT", limit)
+        patch.setattr(streaming, "WINDOW", limit)
         assert list(reranker.rerank_iter(iter(pairs), top_n=3)) == one_by_one
         assert reranker.rerank_many(iter(pairs), top_n=3) == one_by_one
 

@@ -1,4 +1,4 @@
-"""An engine that rerankers share: started when it is needed, again after it died, ended with them."""
+"""The engines that rerankers share: started on demand, restarted after a crash, ended together."""
 
 from __future__ import annotations
 
@@ -34,23 +34,27 @@ __all__ = ["Backend", "Engine", "EngineSettings", "Model", "acquire", "release"]
 
 Backend = Literal["vllm", "transformers"]
 
-# From the third failure in a row on, calls fail at once for a while: seconds, doubled each time.
-_TOLERATED, _FIRST_PAUSE, _LONGEST_PAUSE = 2, 5.0, 300.0
+# After the third failure in a row, and after each one that follows, calls fail at once for a while.
+# The pause is given in seconds, and doubles each time.
+_TOLERATED_FAILURES = 2
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """
-    What an engine is made from.
+    The settings of an engine.
 
     Attributes:
         model: A hub name, the absolute path of a folder, or "demo".
-        max_length: The largest number of tokens of a prompt; None takes 8192 or the model's limit.
-        user_args: Arguments of vLLM's engine that replace those chosen by the package.
-        python: The interpreter whose vLLM is used; None looks for one.
-        check: Whether two questions with obvious answers are asked first.
-        timeout: Seconds without a sign of life after which the process is ended.
-        backend: What computes: vLLM in a process of its own, or transformers in this one.
+        max_length: The maximum number of tokens in a prompt. None uses 8192, or the model's limit
+            if that is lower.
+        user_args: Arguments of the engine, which replace those that this package chooses.
+        python: The interpreter whose vLLM runs the engine. None looks for one.
+        check: Whether to score two questions with obvious answers when the engine has started.
+        timeout: The number of seconds without a sign of life after which the process is ended.
+        backend: What runs the model: vLLM in a process of its own, or transformers in this one.
     """
 
     model: str
@@ -63,14 +67,22 @@ class EngineSettings:
 
     @property
     def key(self) -> str:
-        """What engines that can be shared have in common; a digest, for it may hold a token."""
+        """A digest of the settings, which may hold a token. Engines with equal keys are shared."""
         parts = [self.model, self.max_length, self.python, self.check, self.timeout, self.backend]
         return digest([*parts, self.user_args])
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's files as they were read: its description, its prompts, and what tells changes."""
+    """
+    A model's small files, as they were read.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        prompts: Builds the model's prompts.
+        fingerprint: Identifies the weights, see `Checkpoint.fingerprint`.
+        state: Tells whether the files have changed, see `Checkpoint.state`.
+    """
 
     checkpoint: Checkpoint
     prompts: PromptBuilder
@@ -79,7 +91,12 @@ class Model:
 
     @classmethod
     def read(cls, settings: EngineSettings) -> Model:
-        """Read the model's small files."""
+        """
+        Read the files of the model that the settings name.
+
+        Raises:
+            CheckpointError: It is not a Qwen3 reranker.
+        """
         revision = settings.user_args.get("revision")
         token = settings.user_args.get("hf_token")
         checkpoint = Checkpoint.load(settings.model, revision=revision, token=token)
@@ -88,8 +105,16 @@ class Model:
             checkpoint, prompts, checkpoint.fingerprint(revision), checkpoint.state(revision)
         )
 
-    def margin(self, logits: Sequence[float]) -> float:
-        """Return yes - no in log-odds of one prompt's logits: that number, or one per label."""
+    def logit(self, logits: Sequence[float]) -> float:
+        """
+        Return the log-odds of "yes" for one prompt.
+
+        Args:
+            logits: The engine's raw output: the log-odds themselves, or one logit per label.
+
+        Raises:
+            ScoreError: There are not as many numbers as this kind of checkpoint gives.
+        """
         kind = self.checkpoint.kind
         if len(logits) != (2 if kind == "two-label" else 1):
             raise ScoreError(f"the engine gave {len(logits)} numbers for a {kind} model")
@@ -99,7 +124,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A backend that is ready, the model that it has loaded, and what people are told of it."""
+    """
+    A backend that is ready to score.
+
+    Attributes:
+        client: The backend.
+        model: The model that it has loaded.
+        description: The backend's name, device and dtype, for people to read.
+    """
 
     client: EngineClient | TransformersClient
     model: Model
@@ -108,12 +140,16 @@ class Running:
 
 class Engine:
     """
-    A model and the process that scores with it. Coroutines run on the package's event loop.
+    A model and the backend that scores with it. Its coroutines run on the package's event loop.
+
+    Args:
+        settings: What to run, and how.
 
     Attributes:
-        users: Those who hold it; kept by `acquire` and `release`.
-        running: The process, if there is one that is ready.
-        pid: The id of the process that started the engine; None before the first start.
+        settings: The same settings.
+        users: The tokens of those that use the engine, managed by `acquire` and `release`.
+        running: The backend, if one is ready.
+        pid: The id of the process that started the engine. None before the first start.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -126,14 +162,19 @@ class Engine:
         self._announcement = Announcement("")
         self._waiting = 0
         self._closed = False
-        # The fingerprint of files that are no reranker's, and the error.
-        self._refused = ("", "")
+        # The fingerprint of files that failed the check, and the error.
+        self._rejected = ("", "")
         self._failures = 0
         self._failed_at = 0.0
         self._last_failure = ""
 
     def model(self) -> Model:
-        """Return the model of the running process, or else the one in its files, which are read."""
+        """
+        Return the model of the running backend, or read it from its files.
+
+        Raises:
+            CheckpointError: It is not a Qwen3 reranker.
+        """
         if self.running is not None:
             return self.running.model
         if self._model is None:
@@ -141,31 +182,43 @@ class Engine:
         return self._model
 
     async def amodel(self) -> Model:
-        """Async version of `model()`."""
+        """
+        Return the model of the running backend, or read it from its files in a thread.
+
+        Raises:
+            CheckpointError: It is not a Qwen3 reranker.
+        """
         if self.running is None and self._model is None:
             return await asyncio.to_thread(self.model)
         return self.model()
 
     async def fingerprint(self) -> str:
-        """Return the fingerprint of the files that the engine has read, or would read now."""
+        """
+        Return the fingerprint of the files that the engine has loaded, or would load now.
+
+        Raises:
+            CheckpointError: The model is not a Qwen3 reranker.
+        """
         if self.running is None:
             self._model = await asyncio.to_thread(Model.read, self.settings)
         return (await self.amodel()).fingerprint
 
     async def start(self, *, quiet: bool = False, on_stage: OnStage | None = None) -> Running:
         """
-        Return the running process; start one if there is none.
+        Return the running backend; start it if there is none.
 
-        Callers share a start. A cancelled caller leaves it to the others, and to later ones.
+        Concurrent callers share one start. It goes on for the others, and for later callers, if a
+        caller is canceled.
 
         Args:
-            quiet: Whether a start that this call begins is not announced.
+            quiet: Whether to suppress the notice of a start that this call begins.
             on_stage: Called with each stage of the start.
 
         Raises:
+            CheckpointError: The model is not a Qwen3 reranker.
             ClosedError: The engine was closed.
             ForkError: The engine belongs to the parent of this process.
-            EngineError: It did not start, or has failed repeatedly.
+            EngineError: The engine did not start, or has failed repeatedly.
         """
         self._check()
         if self.running is not None and self.running.client.reason is None:
@@ -175,7 +228,7 @@ class Engine:
             self.pid = os.getpid()
             self._announcement = Announcement(self.settings.model, quiet=quiet)
             self._starting = asyncio.create_task(self._start(self._announcement))
-            # Nobody may be left to see its error.
+            # Retrieve its error, because there may be no caller left to do so.
             self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
         if on_stage is not None:
             self._announcement.listeners.append(on_stage)
@@ -183,38 +236,40 @@ class Engine:
         try:
             return await asyncio.shield(self._starting)
         except asyncio.CancelledError:
-            self._check()  # closed meanwhile?
+            self._check()  # it may have been closed in the meantime
             raise
         finally:
             self._waiting -= 1
 
-    async def encode(self, running: Running, prompts: Sequence[list[int]]) -> list[list[float]]:
+    def record_success(self) -> None:
+        """End a row of failures, because the engine has scored."""
+        self._failures = 0
+
+    def record_failure(self, running: Running, error: EngineError) -> None:
         """
-        Return the raw logits of each prompt, which were written for `running.model`.
+        Discard a backend that has ended, so that the next call starts another one.
+
+        Args:
+            running: The backend that a call has used.
+            error: The call's error.
 
         Raises:
-            EngineError: The engine failed on one of them, or its process ended.
-            ClosedError: The engine was closed meanwhile.
+            ClosedError: The call failed because the engine was closed.
+            ForkError: The engine belongs to the parent of this process.
         """
-        try:
-            rows = await running.client.encode(prompts)
-        except EngineError as error:
-            self._check()
-            if running.client.reason is not None and self.running is running:
-                self.running = None
-                self._count_failure(str(error))
-            raise
-        self._failures = 0
-        return rows
+        self._check()
+        if running.client.reason is not None and self.running is running:
+            self.running = None
+            self._count_failure(str(error))
 
     def abandon_start(self) -> None:
-        """End a start that nobody waits for."""
+        """Cancel a start that no caller waits for."""
         if self._starting is not None and not self._waiting:
             self._starting.cancel()
             self._starting = None
 
     async def aclose(self) -> None:
-        """End the process; calls that wait for scores get a `ClosedError`."""
+        """End the backend. Pending calls raise `ClosedError`."""
         self._closed = True
         if self.pid != os.getpid():
             return
@@ -235,10 +290,11 @@ class Engine:
             raise ClosedError("the reranker's engine is closed: make a new Reranker")
 
     def _check_failures(self) -> None:
-        """Raise what has failed repeatedly, for a while."""
-        if self._failures <= _TOLERATED:
+        """Raise the last error again, for a while after the engine has failed repeatedly."""
+        if self._failures <= _TOLERATED_FAILURES:
             return
-        pause = min(_FIRST_PAUSE * 2 ** (min(self._failures, 20) - 3), _LONGEST_PAUSE)
+        doublings = min(self._failures, 20) - _TOLERATED_FAILURES - 1
+        pause = min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
         left = self._failed_at + pause - time.monotonic()
         if left > 0:
             raise EngineError(
@@ -253,15 +309,15 @@ class Engine:
 
     async def _start(self, announcement: Announcement) -> Running:
         previous, self.running = self.running, None
-        if previous is not None:  # it died while nobody asked it anything
+        if previous is not None:  # it ended while it was idle
             self._count_failure(previous.client.reason or "")
-        if self._refused[0]:
+        if self._rejected[0]:
             model = self._model = await asyncio.to_thread(Model.read, self.settings)
-            if model.fingerprint == self._refused[0]:
-                raise CheckpointError(self._refused[1])
+            if model.fingerprint == self._rejected[0]:
+                raise CheckpointError(self._rejected[1])
         client = self._client(announcement)
         try:
-            # While the process imports vLLM.
+            # Meanwhile the process imports vLLM.
             model = self._model = await asyncio.to_thread(Model.read, self.settings)
             self.running = await self._make(client, model)
         except BaseException as error:
@@ -302,7 +358,7 @@ class Engine:
         return Running(client, model, description)
 
     async def _start_vllm(self, client: EngineClient, model: Model) -> str:
-        """Have the process make its engine; return what people are told of it."""
+        """Make vLLM's engine in the process, and return its description."""
         settings = self.settings
         hello = await client.hello()
         check_version(hello["vllm"])
@@ -326,34 +382,45 @@ class Engine:
             for query, passages in PROBES
             for prompt in model.prompts.encode(query, passages)
         ]
-        margins = [model.margin(row) for row in await client.encode(prompts)]
-        rows = [margins[start : start + 3] for start in range(0, len(margins), 3)]
+        logits = [model.logit(row) for row in await client.encode(prompts)]
+        rows = [logits[start : start + 3] for start in range(0, len(logits), 3)]
         outcome = Outcome.read(rows, None, logits=True)
         if not outcome.passed:
-            words = (
+            message = (
                 f"{self.settings.model} does not score as a Qwen3 reranker: two questions with an "
                 f"obvious answer and two unrelated passages each got {outcome}. Give check=False "
                 "to use it nevertheless"
             )
-            self._refused = (model.fingerprint, words)
-            raise CheckpointError(words)
+            self._rejected = (model.fingerprint, message)
+            raise CheckpointError(message)
 
 
 def acquire(settings: EngineSettings, user: object) -> Engine:
-    """Return the engine of these settings, made if there is none; `release` it for this user."""
+    """
+    Return the engine with these settings, which is made if there is none.
+
+    Args:
+        settings: The engine's settings.
+        user: A token that identifies the user. Call `release` with it.
+    """
     with event_loop.critical():
         while True:
             engine = _engines.get(settings.key)
             if engine is None:
                 engine = _engines[settings.key] = Engine(settings)
             engine.users.add(user)
-            # Unless the garbage collector has just released its last user.
+            # The garbage collector may just have released its last user.
             if _engines.get(settings.key) is engine:
                 return engine
 
 
 def release(engine: Engine, user: object) -> Future[None] | None:
-    """Take away a user; the last one's leaving ends the engine, which the future awaits."""
+    """
+    Remove a user of an engine, and end the engine if it was the last one.
+
+    Returns:
+        A future that waits for the engine's end. None if it has other users, or no end to wait for.
+    """
     with event_loop.critical():
         if user not in engine.users:
             return None
@@ -362,19 +429,19 @@ def release(engine: Engine, user: object) -> Future[None] | None:
             return None
         if _engines.get(engine.settings.key) is engine:
             del _engines[engine.settings.key]
-    # At the interpreter's end the process has been killed already, and nothing runs any more.
+    # While the interpreter shuts down, the process has been killed and the event loop has stopped.
     return None if sys.is_finalizing() else event_loop.submit(engine.aclose())
 
 
 async def _abandon_starts() -> None:
-    """End what was started for a call that the user has interrupted."""
-    await asyncio.sleep(0.1)  # until that call is gone
+    """Cancel the starts that only calls interrupted by the user waited for."""
+    await asyncio.sleep(0.1)  # until these calls have been canceled
     for engine in list(_engines.values()):
         engine.abandon_start()
 
 
 def _after_fork() -> None:
-    """In a forked child: forget the engines whose processes are the parent's."""
+    """In a forked child, forget the engines whose processes belong to the parent."""
     for key, engine in list(_engines.items()):
         if engine.pid is not None:
             del _engines[key]

@@ -1,4 +1,4 @@
-"""The embedded scorer: token ids to an engine process, probabilities back."""
+"""The embedded scorer: sends token ids to an engine, and turns its logits into probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qwen3_reranker.embedded.engine_args import validate_engine_args
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments
-from qwen3_reranker.errors import InputError
+from qwen3_reranker.errors import EngineError, InputError
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.model.probe import sigmoid
 from qwen3_reranker.model.prompt import Prompt
@@ -24,27 +24,28 @@ from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 
 __all__ = ["EmbeddedScorer"]
 
-# A query's documents are tokenized and sent in parts of so many, and so many parts are under way:
-# the engine has enough to do, and the ids of 100,000 documents are never in memory at once.
-_PART, _PARTS = 256, 8
+# The documents of a query are tokenized and sent in parts, several at a time. This keeps the engine
+# busy without holding the token ids of, say, 100,000 documents in memory at once.
+_DOCUMENTS_PER_PART = 256
+_CONCURRENT_PARTS = 8
 
 
 class EmbeddedScorer(Scorer):
     """
-    Scores with vLLM in a process of its own, or with transformers in this one.
+    Score with vLLM in a process of its own, or with transformers in this process.
 
     Args:
         model: A hub name, a folder, or "demo".
-        max_length: The largest number of tokens of a prompt; None takes 8192 or the model's
-            lower limit.
-        engine: "vllm"; "transformers"; or "auto", which is "vllm" on Linux and "transformers" on
+        max_length: The maximum number of tokens in a prompt, including the template. None uses
+            8192, or the model's limit if that is lower.
+        engine: "vllm", "transformers", or "auto", which is "vllm" on Linux and "transformers" on
             systems for which vLLM has no wheels.
-        engine_args: Arguments of the engine that replace those chosen by the package.
-        engine_python: The interpreter whose vLLM is used; None looks for one.
-        check: Whether the model is first asked two questions with obvious answers.
-        quiet: Whether a slow start is not announced on standard error.
-        timeout: Seconds, 1 or more, without a sign of life after which a busy engine process is
-            ended. A start gets at least 60. It does not limit a call.
+        engine_args: Arguments of the engine, which replace those that this package chooses.
+        engine_python: The interpreter whose vLLM runs the engine. None looks for one.
+        check: Whether to score two questions with obvious answers when an engine has started.
+        quiet: Whether to suppress the notice of a slow start on standard error.
+        timeout: The number of seconds, 1 or more, without a sign of life after which a busy engine
+            process is ended. A start has at least 60. This does not limit the duration of a call.
 
     Raises:
         InputError: An argument cannot be used.
@@ -71,7 +72,7 @@ class EmbeddedScorer(Scorer):
             validate_arguments(engine_args or {})
             if engine_python is not None:
                 raise InputError(
-                    "engine_python= is for vLLM; engine='transformers' computes in this process"
+                    "engine_python= is for vLLM; engine='transformers' runs in this process"
                 )
         self.model = locate(model)
         self._quiet = quiet
@@ -86,49 +87,99 @@ class EmbeddedScorer(Scorer):
         )
         user = object()
         self._engine = acquire(settings, user)
-        # By aclose(), or when a reranker that nobody closed is collected.
+        # Called by aclose(), or when a reranker that was not closed is garbage collected.
         self._release = weakref.finalize(self, release, self._engine, user)
         self._release.atexit = False
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        """
+        Return P(yes) of each text; the engine is started if it is not running.
+
+        Args:
+            query: The question or search text.
+            texts: The texts to score.
+            instruction: None uses the default instruction.
+
+        Returns:
+            The scores in [0, 1], in the order of the texts, and which texts were truncated.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            CheckpointError: The model is not a Qwen3 reranker.
+            ClosedError: The scorer is closed, or was closed while the call was waiting.
+            EngineError: The engine did not start, or failed.
+        """
         if not texts:
             return Scores([], [])
         running = await self._engine.start(quiet=self._quiet)
-        if len(texts) <= _PART:
+        if len(texts) <= _DOCUMENTS_PER_PART:
             return await self._score_part(running, query, texts, instruction)
-        slots = asyncio.Semaphore(_PARTS)
+        slots = asyncio.Semaphore(_CONCURRENT_PARTS)
 
-        async def one(part: Sequence[str]) -> Scores:
+        async def score_part(part: Sequence[str]) -> Scores:
             async with slots:
                 return await self._score_part(running, query, part, instruction)
 
-        parts = (texts[start : start + _PART] for start in range(0, len(texts), _PART))
-        tasks = [asyncio.create_task(one(part)) for part in parts]
+        tasks = [
+            asyncio.create_task(score_part(texts[start : start + _DOCUMENTS_PER_PART]))
+            for start in range(0, len(texts), _DOCUMENTS_PER_PART)
+        ]
         return joined(await event_loop.gather(tasks))
 
     async def _score_part(
         self, running: Running, query: str, texts: Sequence[str], instruction: str | None
     ) -> Scores:
         model = running.model
-        write = partial(model.prompts.encode, query, texts, instruction)
-        prompts = await event_loop.tokenize(write, texts)
-        logits = await self._engine.encode(running, [prompt.ids for prompt in prompts])
-        values = [sigmoid(model.margin(row)) for row in logits]
+        encode = partial(model.prompts.encode, query, texts, instruction)
+        prompts = await event_loop.tokenize(encode, texts)
+        try:
+            logits = await running.client.encode([prompt.ids for prompt in prompts])
+        except EngineError as error:
+            self._engine.record_failure(running, error)
+            raise
+        self._engine.record_success()
+        values = [sigmoid(model.logit(row)) for row in logits]
         return Scores(values, [prompt.truncated for prompt in prompts])
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        """
+        Return the prompt of one document, without starting the engine.
+
+        Args:
+            query: The question or search text.
+            document: The text.
+            instruction: None uses the default instruction.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            CheckpointError: The model is not a Qwen3 reranker.
+        """
         return self._engine.model().prompts.prompt(query, document, instruction)
 
     async def describe(self) -> str:
+        """
+        Describe the engine and the checkpoint, and whether the engine is running.
+
+        Raises:
+            CheckpointError: The model is not a Qwen3 reranker.
+        """
         model = await self._engine.amodel()
         running = self._engine.running
+        engine = running.description if running else f"{self._engine.settings.backend}, not started"
         return (
-            f"embedded {running.description if running else f'{self._engine.settings.backend}, not started'}, "
-            f"{model.checkpoint.kind} checkpoint {model.checkpoint.model}, token ids, template "
-            f"written by this client, max_length {model.prompts.max_length}"
+            f"embedded {engine}, {model.checkpoint.kind} checkpoint {model.checkpoint.model}, token "
+            f"ids, template written by this client, max_length {model.prompts.max_length}"
         )
 
     async def fingerprint(self) -> str:
+        """
+        Return a digest of the model's files and of every setting that can change a score.
+
+        The files are those that the running engine has loaded, or those that it would load now.
+
+        Raises:
+            CheckpointError: The model is not a Qwen3 reranker.
+        """
         fingerprint = await self._engine.fingerprint()
         length = (await self._engine.amodel()).prompts.max_length
         settings = self._engine.settings
@@ -136,20 +187,36 @@ class EmbeddedScorer(Scorer):
         return digest([settings.backend, fingerprint, length, args, settings.python])
 
     async def start(self, *, on_stage: OnStage | None = None) -> None:
+        """
+        Start the engine, unless it is running.
+
+        Args:
+            on_stage: Called with each stage of the start: "import", "load", "compile", "ready".
+
+        Raises:
+            CheckpointError: The model is not a Qwen3 reranker.
+            ClosedError: The scorer is closed.
+            EngineError: The engine did not start.
+        """
         await self._engine.start(quiet=self._quiet, on_stage=on_stage)
 
     def aclose(self) -> Coroutine[Any, Any, None]:
-        # Released at the call, so that whoever cancels the coroutine leaves no engine behind.
+        """
+        Release the engine, and return a coroutine that waits until it has ended.
+
+        The engine ends when its last scorer releases it. Pending calls raise `ClosedError`.
+        """
+        # Released by the call itself, so that canceling the coroutine leaves no engine behind.
         return _wait(self._release())
 
 
 def _default_backend(*, quiet: bool) -> Backend:
-    """Return "vllm", or "transformers" with a notice on systems for which vLLM has no wheels."""
+    """Return "vllm" on Linux. Elsewhere, print a notice and return "transformers"."""
     if sys.platform == "linux":
         return "vllm"
     announce(
-        f"vLLM has no wheels for {sys.platform}: the model runs in transformers "
-        "(engine='transformers' says so without this notice)",
+        f"vLLM has no wheels for {sys.platform}, so transformers runs the model "
+        "(give engine='transformers' to avoid this notice)",
         quiet=quiet,
     )
     return "transformers"

@@ -1,1 +1,1 @@
-"""What is known of a checkpoint: its files, its prompt and its tokenizer."""
+"""Checkpoints of Qwen3-Reranker: their files, their tokenizer and their prompt."""

@@ -1,8 +1,8 @@
 """
-What kind of checkpoint a model is, read from its small files before anything is loaded.
+Determine the kind of a checkpoint from its small files, before any weights are loaded.
 
-Three kinds can be scored: the original causal model (Qwen/Qwen3-Reranker-*), and its
-conversions to a sequence classifier with one label (logit = yes - no) or two ([no, yes]).
+Three kinds can score: the original causal model (Qwen/Qwen3-Reranker-*), and its conversions to a
+sequence classifier with one label (logit = yes - no) or two labels ([no, yes]).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _CLASSIFIER = "Qwen3ForSequenceClassification"
 @dataclass(frozen=True)
 class Checkpoint:
     """
-    A model that can be scored with.
+    A Qwen3 reranker's checkpoint.
 
     Attributes:
-        model: What an engine is told to load: a folder or a hub name.
-        kind: "causal", "one-label" or "two-label".
+        model: The folder or the hub name that an engine loads.
+        kind: "causal" (the original), or "one-label" or "two-label" (converted).
         config: The content of config.json.
-        tokenizer: The content of tokenizer.json.
+        tokenizer: The text of tokenizer.json.
     """
 
     model: str
@@ -47,17 +47,17 @@ class Checkpoint:
         cls, model: str, *, revision: str | None = None, token: str | bool | Secret | None = None
     ) -> Checkpoint:
         """
-        Read config.json and tokenizer.json of `model`: a folder, a hub name or "demo".
+        Read the config.json and tokenizer.json of a model.
 
         Args:
-            model: What to read.
-            revision: The hub's branch, tag or commit.
-            token: The hub's access token; None takes the one that is logged in.
+            model: A folder, a hub name or "demo".
+            revision: A branch, tag or commit on the hub. None uses the main branch.
+            token: The hub's access token. None uses the one that is logged in.
 
         Raises:
-            CheckpointError: It is none of the three kinds, or a file is missing; with the reason.
+            CheckpointError: It is none of the three kinds, or a file is missing.
         """
-        token = Secret.of(token)  # shown by no traceback of what follows
+        token = Secret.of(token)  # so that no traceback of what follows shows it
         name = _folder_or_name(model)
         if Path(name).is_dir():
             _check_weights(Path(name))
@@ -71,41 +71,48 @@ class Checkpoint:
 
     @property
     def limit(self) -> int:
-        """The most tokens that the model takes (`max_position_embeddings`)."""
+        """The maximum number of tokens that the model can read (`max_position_embeddings`)."""
         return int(self.config["max_position_embeddings"])
 
     @property
     def yes_label(self) -> int:
-        """The place of "yes" among a two-label head's labels; 1 unless the config names them."""
+        """The index of "yes" among the two labels: 1, unless the config names the labels."""
         labels = {str(v).lower(): int(k) for k, v in self.config.get("id2label", {}).items()}
         return labels.get("yes", 1)
 
     def fingerprint(self, revision: str | None = None) -> str:
         """
-        Identify these weights: by the names, sizes and times of a folder's files, or by a commit.
+        Return a string that identifies these weights.
 
-        Copies of a folder have different fingerprints, and so has a folder whose files were
-        replaced by others of the same size and modification time.
+        For a folder it lists the name, size and times of each file, so that copies of a folder
+        differ, and so does a folder after a file was replaced by another one of the same size and
+        modification time. For a hub name it contains the commit.
+
+        Args:
+            revision: A branch, tag or commit on the hub. None uses the main branch.
         """
         folder = Path(self.model)
         if folder.is_dir():
             files = [
-                f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-                for name, found in _files(folder).items()
+                f"{name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+                for name, stat in _files(folder).items()
             ]
             return "\n".join([str(folder.resolve()), *files])
         from huggingface_hub import try_to_load_from_cache
 
-        # The path names the commit.
-        found = try_to_load_from_cache(self.model, "config.json", revision=revision)
-        return f"{self.model} {revision} {found}"
+        # The path contains the commit.
+        path = try_to_load_from_cache(self.model, "config.json", revision=revision)
+        return f"{self.model} {revision} {path}"
 
     def state(self, revision: str | None = None) -> object:
         """
-        Return what changes when the files do: their sizes, modification times and inodes.
+        Return a value that changes when the files change: sizes, modification times and inodes.
 
-        Unlike the fingerprint it stays the same where a file gets another hard link, as `convert`
-        makes. Of a hub's model it is the fingerprint.
+        Unlike the fingerprint, it does not change when a file gets another hard link, as `convert`
+        makes. For a hub name it is the fingerprint.
+
+        Args:
+            revision: A branch, tag or commit on the hub. None uses the main branch.
         """
         folder = Path(self.model)
         if not folder.is_dir():
@@ -115,10 +122,11 @@ class Checkpoint:
 
     def prompt_length(self, max_length: int | None) -> int:
         """
-        Return the most tokens of a prompt.
+        Return the maximum number of tokens in a prompt.
 
         Args:
-            max_length: None takes 8192 as the model card does, or the model's limit if lower.
+            max_length: The number asked for. None uses 8192, as the model card does, or the
+                model's limit if that is lower.
 
         Raises:
             CheckpointError: `max_length` is above the model's limit.
@@ -127,31 +135,45 @@ class Checkpoint:
             return min(DEFAULT_MAX_LENGTH, self.limit)
         if max_length > self.limit:
             raise CheckpointError(
-                f"max_length={max_length} is above what {self.model} takes "
+                f"max_length={max_length} is above the limit of {self.model} "
                 f"(max_position_embeddings={self.limit}): give {self.limit} or less"
             )
         return max_length
 
     def prompts(self, max_length: int | None) -> PromptBuilder:
-        """Return the builder of this model's prompts; `max_length` as in `prompt_length`."""
+        """
+        Return the builder of this model's prompts.
+
+        Args:
+            max_length: The maximum number of tokens in a prompt. None uses 8192, or the model's
+                limit if that is lower.
+
+        Raises:
+            CheckpointError: `max_length` is above the model's limit, or the tokenizer is not that
+                of a Qwen3 model.
+        """
         return PromptBuilder(self.tokenizer, self.prompt_length(max_length))
 
 
 def read_file(model: str, file: str) -> str:
     """
-    Return the text of a model's file; the model is a folder, a hub name or "demo".
+    Return the text of one of a model's files.
+
+    Args:
+        model: A folder, a hub name or "demo".
+        file: The name of the file.
 
     Raises:
-        CheckpointError: It is not there.
+        CheckpointError: There is no such file.
     """
     return _Source(_folder_or_name(model), None, None).read(file)
 
 
 def locate(model: str) -> str:
     """
-    Return a name that stands for the same model after a change of the working directory.
+    Return a name that refers to the same model from every working directory.
 
-    That is the absolute path of a folder or file, with its symbolic links followed. A hub name and
+    For a folder or file it is the absolute path, with symbolic links resolved. A hub name and
     "demo" are returned unchanged.
     """
     path = Path(str(model)).expanduser()
@@ -172,7 +194,7 @@ def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label"
         return "causal"
     if architectures != [_CLASSIFIER]:
         raise CheckpointError(
-            f"{name} is no Qwen3 reranker: its config.json says architectures={architectures}, "
+            f"{name} is not a Qwen3 reranker: its config.json says architectures={architectures}, "
             f"not {_CAUSAL} (original) or {_CLASSIFIER} (converted)"
         )
     labels = config.get("num_labels") or len(config.get("id2label") or {}) or 2
@@ -201,14 +223,14 @@ def _check_weights(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a model's files come from: its folder, or the hub's cache."""
+    """The source of a model's files: its folder, or the hub and its cache."""
 
     name: str
     revision: str | None
     token: Secret | None
 
     def read(self, file: str, *, optional: bool = False) -> str:
-        """Return a file's text; "" for an optional one that does not exist."""
+        """Return the text of a file, or "" for an optional file that does not exist."""
         folder = Path(self.name)
         path = folder / file if folder.is_dir() else self._from_hub(file, optional=optional)
         if path is not None and path.is_file():
@@ -218,7 +240,7 @@ class _Source:
         raise CheckpointError(f"{self.name} holds no {file}, so it is not a model folder")
 
     def _from_hub(self, file: str, *, optional: bool) -> Path | None:
-        # Only the hub needs this library; a folder loads without.
+        # Only hub names need this library.
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HFValidationError
 
@@ -235,5 +257,5 @@ class _Source:
                 return None
             raise CheckpointError(
                 f"{self.name!r} is no folder here, and the hub gave no {file}: {error}"
-            ) from None  # the hub's own frames hold the token
+            ) from None  # the frames of the hub's library hold the token
         return Path(path)

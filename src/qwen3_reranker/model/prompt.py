@@ -5,9 +5,9 @@ The form is that of the model card (huggingface.co/Qwen/Qwen3-Reranker-0.6B):
 
     PREFIX <Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document} SUFFIX
 
-Prefix and suffix hold control tokens (`<|im_start|>`, `<think>`, ...); what users write must
-not. So the two are read by the model's tokenizer, and everything between them by a copy of it
-that knows no added tokens, to which `<|im_end|>` is ten ordinary characters.
+Prefix and suffix contain control tokens (`<|im_start|>`, `<think>`, ...), and user text must not.
+So the model's own tokenizer encodes the prefix and the suffix, and a copy without added tokens, to
+which `<|im_end|>` is ten ordinary characters, encodes everything between them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ PREFIX = (
     'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
     "<|im_start|>user\n"
 )
-# Two newlines at the end: the model was trained to answer right behind them.
+# It ends with two newlines, after which the model was trained to answer.
 SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 DEFAULT_MAX_LENGTH = 8192
-# The added tokens of the Qwen3 tokenizer (tokenizer.json of Qwen/Qwen3-Reranker-0.6B), for
-# where no tokenizer is at hand to say its own.
+# The added tokens of the Qwen3 tokenizer (tokenizer.json of Qwen/Qwen3-Reranker-0.6B), to use where
+# the model's own tokenizer is not available.
 CONTROL_TOKENS = (
     "<|endoftext|>",
     *(
@@ -64,14 +64,20 @@ CONTROL_TOKENS = (
     ),
 )
 _DOCUMENT = "<Document>: "
-# NFC, which the tokenizer applies first, makes UTF-8 text at most three times as long, and no
-# token is shorter than a byte.
-_MOST_TOKENS_PER_BYTE = 3
+# The tokenizer first applies NFC, which makes UTF-8 text at most three times as long, and no token
+# is shorter than a byte.
+_MAX_TOKENS_PER_BYTE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as an engine takes it: its token ids, and whether the document's end was cut."""
+    """
+    A prompt in the form that an engine accepts.
+
+    Attributes:
+        ids: The token ids.
+        truncated: Whether the document's end was cut off to fit `max_length`.
+    """
 
     ids: list[int]
     truncated: bool
@@ -80,14 +86,14 @@ class EncodedPrompt:
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """
-    A prompt to look at.
+    A prompt, for people to read.
 
     Attributes:
-        text: The same prompt as text, for endpoints that take nothing else. User text is in NFC,
-            and control tokens in it are broken up by a space, so that no tokenizer reads them as
-            such.
-        ids: The token ids that an engine gets.
-        truncated: Whether the document's end was cut to fit `max_length`.
+        text: The prompt as text, as it is sent to endpoints that do not accept token ids. User
+            text is in NFC, and a space breaks up each control token in it, so that no tokenizer
+            reads it as one.
+        ids: The token ids that an engine receives. Empty for a server without a known tokenizer.
+        truncated: Whether the document's end was cut off to fit `max_length`.
     """
 
     text: str
@@ -99,8 +105,8 @@ class TextWriter:
     """
     Write prompts as text, with user text in NFC and its control tokens broken up.
 
-    Qwen3's tokenizer normalizes to NFC before it reads anything. llama.cpp's copy of it does not
-    (read and run in b11549), and would read decomposed accents as other tokens.
+    Qwen3's tokenizer normalizes text to NFC first. llama.cpp's copy of it does not (read and run
+    in b11549), and would encode decomposed accents as other tokens.
 
     Args:
         control_tokens: The tokens that no tokenizer may find in user text.
@@ -110,36 +116,51 @@ class TextWriter:
         self._control = _any_of(control_tokens)
 
     def escape_control_tokens(self, text: str) -> str:
-        """Return `text` in NFC, with a space after the first character of each control token."""
+        """Return the text in NFC, with a space after the first character of each control token."""
         return self._control.sub(" ", unicodedata.normalize("NFC", text))
 
     def head(self, query: str, instruction: str | None = None) -> str:
-        """Return the prompt up to the document, prefix included."""
+        """
+        Return the part of the prompt before the document, including the prefix.
+
+        Args:
+            query: The question or search text.
+            instruction: None uses the default instruction.
+        """
         return PREFIX + head_text(
             self.escape_control_tokens(query), self.escape_control_tokens(_default(instruction))
         )
 
     def tail(self, document: str) -> str:
-        """Return the rest of the prompt for a document that is harmless already."""
+        """
+        Return the rest of the prompt, including the suffix.
+
+        Args:
+            document: The text, in which control tokens have been escaped already.
+        """
         return _DOCUMENT + document + SUFFIX
 
 
 class PromptBuilder(TextWriter):
     """
-    Writes the prompts of one model, as token ids or as text.
+    Write the prompts of one model, as token ids or as text.
 
     Args:
-        tokenizer: The content of the model's tokenizer.json.
-        max_length: The most tokens that a prompt may have, prefix and suffix included.
+        tokenizer: The text of the model's tokenizer.json.
+        max_length: The maximum number of tokens in a prompt, including prefix and suffix.
 
     Raises:
-        CheckpointError: The tokenizer cannot be read, or lacks a control token of the prompt, or
-            `yes` or `no`.
+        CheckpointError: The tokenizer cannot be read, lacks a control token of the prompt, or
+            splits "yes" or "no" into several tokens.
+        InputError: `max_length` leaves no room for a document.
 
     Attributes:
-        yes, no: The ids of the two answers.
-        prefix_ids, suffix_ids: The ids of the fixed parts.
-        control_ids: The ids of all added tokens; none of them comes out of user text.
+        yes: The token id of the answer "yes".
+        no: The token id of the answer "no".
+        prefix_ids: The token ids of the fixed part before the instruction.
+        suffix_ids: The token ids of the fixed part after the document.
+        control_ids: The ids of all added tokens. Encoding user text never yields one of them.
+        max_length: The maximum number of tokens in a prompt.
     """
 
     def __init__(self, tokenizer: str, max_length: int = DEFAULT_MAX_LENGTH) -> None:
@@ -147,7 +168,7 @@ class PromptBuilder(TextWriter):
             full = Tokenizer.from_str(tokenizer)
         except Exception as error:  # noqa: BLE001  # tokenizers raises nothing else
             raise CheckpointError(f"the tokenizer.json cannot be read: {error}") from None
-        # Settings that a training run may have left in the file; lengths are handled here.
+        # A training run may have left these settings in the file. Lengths are handled here.
         full.no_truncation()
         full.no_padding()
         data = orjson.loads(tokenizer)
@@ -162,7 +183,7 @@ class PromptBuilder(TextWriter):
         self.yes, self.no = (_single(full, word) for word in ("yes", "no"))
         self.prefix_ids: list[int] = full.encode(PREFIX, add_special_tokens=False).ids
         self.suffix_ids: list[int] = full.encode(SUFFIX, add_special_tokens=False).ids
-        # Without its blank, which goes into the first word's token.
+        # Without the space at its end, which becomes part of the first word's token.
         self._document_length = len(self._encode(_DOCUMENT.rstrip()))
         self.max_length = max_length
         least = len(self.prefix_ids) + len(self.suffix_ids) + self._document_length + 1
@@ -176,15 +197,21 @@ class PromptBuilder(TextWriter):
         self, query: str, documents: Sequence[str], instruction: str | None = None
     ) -> list[EncodedPrompt]:
         """
-        Return the prompt of each document, the head tokenized once and the documents in one batch.
+        Return the prompt of each document, in order.
 
-        The result has the ids that tokenizing the model card's full string gives, for text
-        without control tokens. A document is cut at its end where the whole would exceed
-        `max_length`, as in the model card's script; the suffix always stays.
+        The part that the prompts share is tokenized once, and the documents in one batch. For text
+        without control tokens, the ids are those of the model card's full string. A document is
+        truncated at the end if its prompt would exceed `max_length`, as in the model card's
+        script. The suffix is never truncated.
+
+        Args:
+            query: The question or search text.
+            documents: The texts to score.
+            instruction: None uses the default instruction.
 
         Raises:
             PromptTooLongError: Instruction and query leave no room for a document.
-            InputError: A text holds a lone surrogate, so is not Unicode text.
+            InputError: A text contains a lone surrogate, so it is not Unicode text.
         """
         head, tails = self.encode_parts(query, documents, instruction)
         return [EncodedPrompt(head + tail.ids, tail.truncated) for tail in tails]
@@ -192,7 +219,21 @@ class PromptBuilder(TextWriter):
     def encode_parts(
         self, query: str, documents: Sequence[str], instruction: str | None = None
     ) -> tuple[list[int], list[EncodedPrompt]]:
-        """Return what all of `encode`'s prompts begin with, and the rest of each of them."""
+        """
+        Return the prompts of `encode()` in two parts.
+
+        Args:
+            query: The question or search text.
+            documents: The texts to score.
+            instruction: None uses the default instruction.
+
+        Returns:
+            The token ids that all prompts begin with, and the rest of each prompt, in order.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            InputError: A text contains a lone surrogate, so it is not Unicode text.
+        """
         head = self._head(query, instruction)
         room = self._room(head, query, instruction)
         for index, document in enumerate(documents):
@@ -206,13 +247,20 @@ class PromptBuilder(TextWriter):
         self, query: str, documents: Sequence[str], instruction: str | None = None, spare: int = 0
     ) -> list[tuple[str, bool]]:
         """
-        Return each document harmless and cut at its end to the budget, and whether it was cut.
+        Escape the control tokens of each document, and truncate it to fit `max_length`.
 
         Args:
-            query: As for `encode`.
-            documents: As for `encode`.
-            instruction: As for `encode`.
-            spare: So many tokens less than `max_length`, for a template that another writes.
+            query: The question or search text.
+            documents: The texts to score.
+            instruction: None uses the default instruction.
+            spare: The number of tokens to leave unused, for a template that the server writes.
+
+        Returns:
+            The text of each document, and whether it was truncated, in order.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            InputError: A text contains a lone surrogate, so it is not Unicode text.
         """
         query, instruction = (
             self.escape_control_tokens(query),
@@ -224,13 +272,25 @@ class PromptBuilder(TextWriter):
             check_unicode("document", document, index)
             text = whole = self.escape_control_tokens(document)
             while len(ids := self._offsets(text, room)) > room:
-                # Where the first dropped token begins: a character that is cut in two goes whole.
+                # Cut where the first excess token begins. If it begins within a character, the
+                # whole character is dropped.
                 text = text[: max(0, ids[room][0] - len(_DOCUMENT))]
             fitted.append((text, text != whole))
         return fitted
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
-        """Return the prompt of one document as ids and as text; raises as `encode` does."""
+        """
+        Return the prompt of one document, as text and as token ids.
+
+        Args:
+            query: The question or search text.
+            document: The text to score.
+            instruction: None uses the default instruction.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            InputError: A text contains a lone surrogate, so it is not Unicode text.
+        """
         encoded = self.encode(query, [document], instruction)[0]
         text, _ = self.truncate(query, [document], instruction)[0]
         return Prompt(
@@ -239,9 +299,11 @@ class PromptBuilder(TextWriter):
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """
-        Return how many tokens a server reads in each text, a piece of a prompt or a plain text.
+        Return how many tokens a server counts in each text.
 
-        Only the template's control tokens are read as such; those in user text are broken up.
+        Args:
+            texts: Prompts, parts of prompts, or plain texts. The prefix and the suffix count with
+                their control tokens; in user text, control tokens have been escaped.
         """
         pieces = [text.removeprefix(PREFIX).removesuffix(SUFFIX) for text in texts]
         return [
@@ -252,8 +314,8 @@ class PromptBuilder(TextWriter):
         ]
 
     def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
-        """Return where the tokens of `<Document>: text` lie; nothing where they surely fit."""
-        if (len(text.encode()) + len(_DOCUMENT)) * _MOST_TOKENS_PER_BYTE <= room:
+        """Return the offsets of the tokens of `<Document>: text`, or [] if they certainly fit."""
+        if (len(text.encode()) + len(_DOCUMENT)) * _MAX_TOKENS_PER_BYTE <= room:
             return []
         return self._plain.offsets(_DOCUMENT + text)
 
@@ -267,7 +329,7 @@ class PromptBuilder(TextWriter):
         return self._encode(head_text(query, instruction))
 
     def _room(self, head: list[int], query: str, instruction: str | None, spare: int = 0) -> int:
-        """Return how many tokens `<Document>: ...` may have."""
+        """Return the maximum number of tokens of `<Document>: ...`."""
         fixed = len(self.prefix_ids) + len(self.suffix_ids) + spare
         room = self.max_length - fixed - len(head)
         if room <= self._document_length:
@@ -281,7 +343,13 @@ class PromptBuilder(TextWriter):
 
 
 def head_text(query: str, instruction: str) -> str:
-    """Return what stands between the prefix and the document."""
+    """
+    Return the part of the prompt between the prefix and the document.
+
+    Args:
+        query: The question or search text.
+        instruction: What makes a document a good match.
+    """
     return f"<Instruct>: {instruction}\n<Query>: {query}\n"
 
 
@@ -290,7 +358,7 @@ def _default(instruction: str | None) -> str:
 
 
 def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
-    """Match the empty place behind the first character of each token, overlapping ones too."""
+    """Match the empty string after the first character of each token, even if tokens overlap."""
     places = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1)
     return re.compile("|".join(places) or r"(?!)")
 
@@ -306,7 +374,17 @@ def _single(tokenizer: Tokenizer, word: str) -> int:
 
 
 def check_unicode(name: str, text: str, index: int | None = None) -> None:
-    """Raise `InputError` where `text` holds a lone surrogate; the index follows the name."""
+    """
+    Check that a text is Unicode text.
+
+    Args:
+        name: What the text is, for the message.
+        text: The text.
+        index: Its position in a list, for the message. None if it is not in a list.
+
+    Raises:
+        InputError: The text contains a lone surrogate.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,8 +1,10 @@
 """
-Text to token ids, by tiktoken where that certainly gives what `tokenizers` gives: it takes a quarter of the time.
+Encode text as token ids, with tiktoken where it is certain to give what `tokenizers` gives.
 
-A tokenizer of Qwen's kind splits text with one regular expression and merges bytes inside each piece.
-Two things could differ between the libraries.
+It takes a quarter of the time.
+
+A tokenizer like Qwen's splits text with one regular expression and merges bytes within each piece.
+The libraries could differ in two respects.
 
 - The split: NFC and the classes of characters follow the Unicode version of a library. So only texts
   of common characters (`_COMMON`) go to tiktoken, whose classes are the same in all versions and which

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Literal, TypeVar
-
-import httpx
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar, Unpack
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, find
@@ -22,12 +19,12 @@ from qwen3_reranker.errors import (
     UnsupportedFeatureError,
 )
 from qwen3_reranker.model.prompt import Prompt, TextWriter, check_unicode
-from qwen3_reranker.redaction import Secret, conceal_headers
+from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.detection import Route, Template
+from qwen3_reranker.remote.detection import Route
 from qwen3_reranker.remote.endpoint import Endpoint, Settings, split
 from qwen3_reranker.remote.failover import Budget, attempt
-from qwen3_reranker.remote.options import check_choice, check_number
+from qwen3_reranker.remote.options import ServerOptions, resolve_options
 from qwen3_reranker.remote.request_encoder import load_tokenizer
 from qwen3_reranker.remote.transport import TooLargeError, Transport
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
@@ -48,21 +45,11 @@ class RemoteScorer(Scorer):
         base_url: The root, `/v1` or an endpoint's full path; or a list of such.
         model: The name that the servers know the model by; None takes what they list.
         max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
-        api_key: See `ServerOptions`, as for all that follow.
-        dialect: See there.
-        template: See there.
-        tokenizer: See there.
-        timeout: See there.
-        max_concurrency: See there.
-        max_retries: See there.
-        headers: See there.
-        verify: See there.
-        proxy: See there.
-        http_client: See there.
-        on_unsupported: See there.
+        **server: The options for servers, see `ServerOptions`.
 
     Raises:
         InputError: An argument cannot be used.
+        TypeError: An argument has an unknown name.
     """
 
     def __init__(
@@ -71,57 +58,30 @@ class RemoteScorer(Scorer):
         *,
         model: str | None = None,
         max_length: int | None = None,
-        api_key: str | Secret | None = None,
-        dialect: str | Dialect = "auto",
-        template: Template = "auto",
-        tokenizer: str | None = None,
-        timeout: float = 60.0,
-        max_concurrency: int = 32,
-        max_retries: int = 3,
-        headers: Mapping[str, str | Secret] | None = None,
-        verify: bool | str | ssl.SSLContext = True,
-        proxy: str | Secret | None = None,
-        http_client: httpx.AsyncClient | None = None,
-        on_unsupported: Literal["warn", "raise"] = "warn",
+        **server: Unpack[ServerOptions],
     ) -> None:
-        # First of all, so that no traceback of what follows shows them.
-        api_key, proxy = Secret.of(api_key), Secret.of(proxy)
-        concealed = conceal_headers(headers)
-        del headers
+        # First of all, so that no traceback of what follows shows a key.
+        options = resolve_options(conceal(server))
+        del server
         if not isinstance(base_url, (str, Sequence)):
             raise InputError(f"base_url={base_url!r}: give a URL, or a list of URLs")
         urls = [base_url] if isinstance(base_url, str) else list(base_url)
         if not urls:
             raise InputError(f"base_url={base_url!r}: give at least one URL")
-        check_number("timeout", timeout, 0, "a number of seconds above 0")
-        check_number("max_concurrency", max_concurrency, 0, "a whole number of at least 1")
-        check_number("max_retries", max_retries, -1, "a whole number of at least 0")
-        check_choice("template", template, ("auto", "client", "server"))
-        check_choice("on_unsupported", on_unsupported, ("warn", "raise"))
-        if isinstance(dialect, str):
-            dialect_found = None if dialect == "auto" else find(dialect)
-        elif isinstance(dialect, Dialect):
-            dialect_found = dialect
-        else:
-            raise InputError(f"dialect={dialect!r}: give a name, or an object of a Dialect")
         self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
         self._settings = Settings(
             model,
             max_length,
-            dialect_found,
-            template,
-            None if tokenizer is None else load_tokenizer(tokenizer),
-            api_key,
-            timeout,
+            _dialect(options["dialect"]),
+            options["template"],
+            None if options["tokenizer"] is None else load_tokenizer(options["tokenizer"]),
+            options["api_key"],
+            options["timeout"],
         )
-        self._max_concurrency = max_concurrency
-        self._max_retries = max_retries
-        self._on_unsupported = on_unsupported
+        self._options = options
         self._warned: set[str] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._client = http_client
-        self._headers, self._verify, self._proxy = concealed, verify, proxy
         self._open()
 
     @property
@@ -178,9 +138,11 @@ class RemoteScorer(Scorer):
             )
             return None
         urls = [address.url for address in self._addresses]
-        headers = sorted((name.lower(), value) for name, value in (self._headers or {}).items())
-        sent: list[Any] = [urls, self._settings.api_key, headers, self._proxy]
-        if (client := self._client) is not None:
+        headers = sorted(
+            (name.lower(), value) for name, value in (self._options["headers"] or {}).items()
+        )
+        sent: list[Any] = [urls, self._settings.api_key, headers, self._options["proxy"]]
+        if (client := self._options["http_client"]) is not None:
             cookies = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
             sent += [client.headers.multi_items(), str(client.params), cookies]
         return digest(["remote", *sent, *routes])
@@ -218,13 +180,13 @@ class RemoteScorer(Scorer):
         """Make what belongs to this process: the connections, and what is known of the servers."""
         self._process = os.getpid()
         self._transport = Transport(
-            headers=self._headers,
-            verify=self._verify,
-            proxy=self._proxy,
-            max_connections=self._max_concurrency,
-            client=self._client,
+            headers=self._options["headers"],
+            verify=self._options["verify"],
+            proxy=self._options["proxy"],
+            max_connections=self._options["max_concurrency"],
+            client=self._options["http_client"],
         )
-        self._slots = asyncio.Semaphore(self._max_concurrency)
+        self._slots = asyncio.Semaphore(self._options["max_concurrency"])
         self._endpoints = [
             Endpoint(address, self._settings, self._transport) for address in self._addresses
         ]
@@ -238,7 +200,7 @@ class RemoteScorer(Scorer):
             raise ClosedError("the reranker is closed: make a new one")
         if self._process == os.getpid():
             return
-        if self._client is not None:
+        if self._options["http_client"] is not None:
             raise ForkError(
                 "this reranker's http_client belongs to the process that was forked: make a new "
                 "reranker in the child"
@@ -319,7 +281,9 @@ class RemoteScorer(Scorer):
         return joined(scores)
 
     async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]], budget: Budget) -> T:
-        return await attempt(work, self._endpoints, retries=self._max_retries, budget=budget)
+        return await attempt(
+            work, self._endpoints, retries=self._options["max_retries"], budget=budget
+        )
 
     async def _check_supported(
         self, endpoint: Endpoint, texts: Sequence[str], instruction: str | None
@@ -356,7 +320,7 @@ class RemoteScorer(Scorer):
         return route
 
     def _unsupported(self, message: str) -> None:
-        if self._on_unsupported == "raise":
+        if self._options["on_unsupported"] == "raise":
             raise UnsupportedFeatureError(f'{message} (on_unsupported="raise")')
         self._warn(message)
 
@@ -364,6 +328,15 @@ class RemoteScorer(Scorer):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, RerankerWarning, stacklevel=2)
+
+
+def _dialect(dialect: str | Dialect) -> Dialect | None:
+    """Return the dialect that was chosen by name or as an object; None for "auto"."""
+    if isinstance(dialect, Dialect):
+        return dialect
+    if not isinstance(dialect, str):
+        raise InputError(f"dialect={dialect!r}: give a name, or an object of a Dialect")
+    return None if dialect == "auto" else find(dialect)
 
 
 def _close(transport: Transport, process: int) -> None:

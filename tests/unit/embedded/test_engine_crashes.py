@@ -136,7 +136,7 @@ def test_an_engine_that_dies_on_a_prompt_says_so(make_reranker: MakeReranker) ->
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="was killed"):
-        event_loop.run(engine.encode(engine.running, [[77]]))
+        event_loop.run(engine.running.client.encode([[77]]))
 
 
 def test_an_access_token_is_not_shown(make_reranker: MakeReranker) -> None:
@@ -295,7 +295,7 @@ def test_no_documents_ask_nothing_of_the_engine(make_reranker: MakeReranker) -> 
     assert reranker.score("q", []) == []
     reranker.warm_up()
     engine = engine_of(reranker)
-    assert event_loop.run(engine.encode(engine.running, [])) == []
+    assert event_loop.run(engine.running.client.encode([])) == []
     assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
 
 

@@ -56,7 +56,7 @@ def test_a_refused_prompt_fails_its_call_alone(make_reranker: MakeReranker) -> N
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="a prompt of 9000 tokens is too long"):
-        event_loop.run(engine.encode(engine.running, [[1], [5] * 9000]))
+        event_loop.run(engine.running.client.encode([[1], [5] * 9000]))
     assert event_loop.run(engine.running.client.count_requests()) == 0
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
 
@@ -67,8 +67,8 @@ def test_a_request_error_beside_a_score_raises(make_reranker: MakeReranker) -> N
     reranker.warm_up()
     engine = engine_of(reranker)
     with pytest.raises(EngineError, match="planted"):
-        event_loop.run(engine.encode(engine.running, [[1, 2], [77]]))
-    assert event_loop.run(engine.encode(engine.running, [[1, 2]])) == [[logit_of([1, 2])]]
+        event_loop.run(engine.running.client.encode([[1, 2], [77]]))
+    assert event_loop.run(engine.running.client.encode([[1, 2]])) == [[logit_of([1, 2])]]
 
 
 def test_a_step_has_all_documents_of_a_query(make_reranker: MakeReranker) -> None:
@@ -132,9 +132,9 @@ def test_a_full_socket_holds_nobody_up(make_reranker: MakeReranker) -> None:
     prompts = [[number] * 8000 for number in range(60)]
 
     async def many() -> list[Any]:
-        calls = [engine.encode(engine.running, prompts[n::10]) for n in range(10)]
+        calls = [engine.running.client.encode(prompts[n::10]) for n in range(10)]
         return await asyncio.gather(*calls)
 
     assert event_loop.run(many()) == [[[logit_of(p)] for p in prompts[n::10]] for n in range(10)]
-    rows = event_loop.run(engine.encode(engine.running, [[number] for number in range(200)]))
+    rows = event_loop.run(engine.running.client.encode([[number] for number in range(200)]))
     assert rows == [[logit_of([number])] for number in range(200)]

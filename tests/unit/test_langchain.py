@@ -1,0 +1,34 @@
+"""The LangChain compressor without an engine: what a trace may do to its results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
+
+from qwen3_reranker import Reranker
+from qwen3_reranker.langchain import Qwen3Rerank
+
+from support.helpers import AnsweringScorer, either
+
+DOCUMENTS = [Document("a"), Document("b"), Document("c")]
+
+
+class Meddler(BaseCallbackHandler):
+    """Empties what a traced run shows, as a handler that redacts traces may."""
+
+    def on_chain_start(self, serialized: Any, inputs: dict[str, Any], **_: Any) -> None:
+        inputs.clear()
+
+    def on_chain_end(self, outputs: dict[str, Any], **_: Any) -> None:
+        outputs.clear()
+
+
+@pytest.mark.parametrize("method", ["compress_documents", "acompress_documents"])
+async def test_a_handler_that_changes_the_trace_does_not_change_the_result(method: str) -> None:
+    compressor = Qwen3Rerank(reranker=Reranker(scorer=AnsweringScorer(0.2, 0.9, 0.5)), top_n=2)
+    kept = await either(method)(compressor, DOCUMENTS, "q", callbacks=[Meddler()])
+    assert [document.page_content for document in kept] == ["b", "c"]
+    assert [document.metadata["relevance_score"] for document in kept] == [0.9, 0.5]
