@@ -99,13 +99,18 @@ test-xinference: setup .venv-xinference/ready
 
 # What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each. Its engine
 # is compared with vLLM's own classes, so there everything is in one environment.
-bench: bench-embedded bench-limit bench-remote bench-costs bench-growth bench-levers
+bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
 
 # The share of the raw engine, with nobody else in memory.
 bench-limit: .venv-bench/ready
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
 		--only raw ours --turns 12 --save limit $(BENCH)
+
+# The engine for systems without vLLM beside CrossEncoder, with nobody else in memory.
+bench-transformers: .venv-bench/ready
+	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
+		--only cross_encoder transformers --save transformers $(BENCH)
 
 bench-%: .venv-bench/ready
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_$* $(BENCH)

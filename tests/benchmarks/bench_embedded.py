@@ -27,13 +27,14 @@ from benchmarks.workers import Worker
 SIZES = {64: 3, 256: 1}
 PROCESSES = {
     "cross_encoder": ("cross_encoder",),
+    "transformers": ("transformers",),
     "recipe": ("recipe", "recipe_8"),
     "llm_score": ("llm_score",),
     "raw": ("raw", "raw_batch"),
     "ours": ("reranker", "langchain", "llama_index", "chains", "rerank_many"),
 }
 # They take ten times as long as the others, and so take part in every second turn.
-SLOW = ("cross_encoder", "recipe", "recipe_8")
+SLOW = ("cross_encoder", "transformers", "recipe", "recipe_8")
 SLOW_EVERY = 2
 # The card's one batch is padded to its longest document: a minute a query, so it gets one of 64.
 SLOWEST = "recipe"

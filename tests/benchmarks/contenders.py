@@ -48,6 +48,15 @@ def cross_encoder(folder: str) -> Modes:
     return {"cross_encoder": _each(one)}
 
 
+def transformers(folder: str) -> Modes:
+    """Return this package with its engine in transformers, for systems without vLLM."""
+    from qwen3_reranker import Reranker
+
+    # Random weights answer no question.
+    reranker = Reranker(folder, engine="transformers", check=False).warm_up()
+    return {"transformers": _each(lambda query, texts: len(reranker.rerank(query, texts)))}
+
+
 def recipe(folder: str) -> Modes:
     """
     Return the model card's script in transformers.

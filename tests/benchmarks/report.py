@@ -25,6 +25,7 @@ NAMES = {
     "llama_index": "LlamaIndex's `Qwen3Rerank`",
     "raw": "raw engine, our token ids and arguments",
     "llm_score": "`LLM.score`, default arguments",
+    "transformers": '`Reranker` with `engine="transformers"`',
     "recipe_8": "model card's recipe, batches of 8",
     "recipe": "model card's recipe, one batch",
     "cross_encoder": "sentence-transformers CrossEncoder",
@@ -66,6 +67,20 @@ def embedded() -> str:
         )
     head = ["documents a second", "64 a query", "256 a query", "tokens/s, 64"]
     return _table([*head, "Reranker / this, 64", "256"], rows)
+
+
+def transformers() -> str:
+    """Return documents a second of the engine in transformers, beside CrossEncoder's."""
+    rates = record.load("transformers")["rates"]
+    medians = _medians(rates)
+    rows = []
+    for size in ("64", "256"):
+        shares = ratios(rates, "transformers", "cross_encoder", size)
+        numbers = [f"{medians[mode][size]:.1f}" for mode in ("transformers", "cross_encoder")]
+        turns = ", ".join(f"{share:.1f}" for share in sorted(shares))
+        rows.append([f"{size} a query", *numbers, f"{statistics.median(shares):.1f}", turns])
+    names = [NAMES[mode] for mode in ("transformers", "cross_encoder")]
+    return _table(["documents", *names, "ratio", "of each turn"], rows)
 
 
 def limit() -> str:
@@ -212,6 +227,7 @@ def headlines() -> list[str]:
 # By the run that they are of; what was not run is not on the page.
 _OF = {
     "embedded": (embedded,),
+    "transformers": (transformers,),
     "limit": (limit,),
     "remote": (remote,),
     "costs": (costs,),
