@@ -109,7 +109,7 @@ def test_a_wrong_head_shows(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match="is a causal checkpoint; give the converted one"):
+    with pytest.raises(CheckpointError, match="is an original checkpoint: give the converted one"):
         verify("demo", "demo")
     folder = convert("demo", tmp_path / "target").folder
     with pytest.raises(CheckpointError, match="one-label classifier"):

@@ -13,7 +13,7 @@ import psutil
 from qwen3_reranker import Reranker
 from qwen3_reranker.embedded import engine as engine_module
 from qwen3_reranker.embedded.engine import Engine
-from qwen3_reranker.model.probe import sigmoid
+from qwen3_reranker.model.probability import sigmoid
 
 from support.fake_vllm.vllm import logit_of
 

@@ -1,4 +1,4 @@
-"""Convert an original Qwen3-Reranker checkpoint to a sequence classifier."""
+"""Convert original Qwen3-Reranker checkpoints to sequence classifiers, and compare scores."""
 
 from qwen3_reranker.convert.conversion import Conversion, convert
 from qwen3_reranker.convert.verification import Verification, verify

@@ -1,4 +1,4 @@
-"""Files put into a folder that appears whole or not at all: linked, copied or written."""
+"""Fill a folder with linked, copied or new files, so that it appears completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from pathlib import Path
 
 from qwen3_reranker.errors import InputError
 
-__all__ = ["appearing", "check_target", "copy", "link", "sync_folder", "write"]
+__all__ = ["atomic_folder", "check_target", "copy", "link", "sync_folder", "write"]
 
-_CHUNK = 8 * 2**20
+_CHUNK = 8 * 2**20  # bytes
 
 
 @contextmanager
-def appearing(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """
-    Yield a folder beside `target` to fill, and rename it to `target` at the end.
+    Yield a temporary folder to fill, and rename it to `target` at the end.
 
-    If the filling fails or is interrupted, the folder is removed. A process that is killed leaves
-    it behind, under a name that says so: `target` with ".partial-" and eight letters.
+    If filling it fails or is interrupted, the folder is removed. A killed process leaves it behind,
+    as `target` with ".partial-" and eight hexadecimal digits appended.
+
+    Args:
+        target: A folder that does not exist yet or is empty.
 
     Raises:
-        InputError: `target` exists and is not an empty folder, or it cannot be created.
+        InputError: `target` exists and is not an empty folder, or cannot be created.
     """
     check_target(target)
     partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
@@ -41,10 +44,10 @@ def appearing(target: Path) -> Iterator[Path]:
         sync_folder(partial)
         try:
             if target.is_dir():
-                target.rmdir()  # an empty one, for Windows renames onto none
+                target.rmdir()  # Windows does not rename onto an empty folder
             partial.rename(target)
         except OSError:
-            _refuse_taken(target)  # filled by another process meanwhile
+            _check_free(target)  # another process may have filled it meanwhile
             raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -53,9 +56,21 @@ def appearing(target: Path) -> Iterator[Path]:
 
 
 def link(source: Path, target: Path) -> bool:
-    """Make `target` another name of the file `source`; False where the file systems cannot."""
+    """
+    Create a hard link.
+
+    Args:
+        source: The existing file; symbolic links are followed.
+        target: The new name.
+
+    Returns:
+        True if the link was created, False if the file system does not support it.
+
+    Raises:
+        OSError: The disk is full or broken, or `target` exists.
+    """
     try:
-        # A hub snapshot's files are symbolic links, which would be linked instead.
+        # The files of a Hub snapshot are symbolic links, which would be linked themselves.
         os.link(source.resolve(), target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EEXIST, errno.ENOENT):
@@ -65,7 +80,17 @@ def link(source: Path, target: Path) -> bool:
 
 
 def copy(source: Path, target: Path, advance: Callable[[int], object]) -> None:
-    """Copy a file to the disk a piece at a time, saying after each how many bytes it had."""
+    """
+    Copy a file in chunks, and flush it to the disk.
+
+    Args:
+        source: The file to copy.
+        target: The file to create.
+        advance: Called after each chunk with its number of bytes.
+
+    Raises:
+        OSError: The copy is incomplete, or `target` exists.
+    """
     buffer = memoryview(bytearray(_CHUNK))
     with source.open("rb", buffering=0) as read, target.open("xb", buffering=0) as written:
         while count := read.readinto(buffer):
@@ -74,12 +99,21 @@ def copy(source: Path, target: Path, advance: Callable[[int], object]) -> None:
                 rest = rest[written.write(rest) :]
             advance(count)
         os.fsync(written.fileno())
-    if (have := target.stat().st_size) != (wanted := source.stat().st_size):
-        raise OSError(errno.EIO, f"{have} of {wanted} bytes were copied", str(target))
+    if (copied := target.stat().st_size) != (expected := source.stat().st_size):
+        raise OSError(errno.EIO, f"{copied} of {expected} bytes were copied", str(target))
 
 
 def write(target: Path, text: str) -> None:
-    """Write a small text file to the disk."""
+    """
+    Write a small text file in UTF-8, and flush it to the disk.
+
+    Args:
+        target: The file to create.
+        text: Its content.
+
+    Raises:
+        FileExistsError: `target` exists.
+    """
     with target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
@@ -87,7 +121,7 @@ def write(target: Path, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's entries on the disk, where the system can say so."""
+    """Flush a folder's entries to the disk, if the system supports that."""
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -100,23 +134,31 @@ def check_target(target: Path) -> None:
     """
     Check that a folder can be created, without creating anything.
 
+    Args:
+        target: A folder that does not exist yet or is empty.
+
     Raises:
-        InputError: It exists and is not empty, or the folder above it cannot be written.
+        InputError: It exists and is not an empty folder, or its parent is not writable.
     """
-    _refuse_taken(target)
+    _check_free(target)
     parent = next(path for path in target.absolute().parents if path.exists())
     if not parent.is_dir():
-        raise InputError(f"{target} cannot be created, because {parent} is a file: give another")
+        raise InputError(
+            f"{target} cannot be created, because {parent} is a file: give another folder"
+        )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(
             f"{target} cannot be created, because {parent} is not writable: give another folder"
         )
 
 
-def _refuse_taken(target: Path) -> None:
+def _check_free(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise InputError(f"{target} is there and no folder; nothing is overwritten: give another")
+        raise InputError(
+            f"{target} exists and is not a folder; nothing is overwritten: give another folder"
+        )
     if target.is_dir() and any(target.iterdir()):
         raise InputError(
-            f"{target} is there and not empty; nothing is overwritten: remove it, or give another"
+            f"{target} exists and is not empty; nothing is overwritten: remove it, or give another "
+            "folder"
         )

@@ -1,4 +1,4 @@
-"""Compare a converted checkpoint with the causal one: both score the same pairs."""
+"""Compare the scores of a converted checkpoint with those of the original."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.errors import CheckpointError, MissingDependencyError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.reranker import Reranker
 
 __all__ = ["GOLDEN_PAIRS", "Verification", "check_libraries", "verify"]
@@ -46,18 +47,18 @@ GOLDEN_PAIRS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Queries with their documents, the right one first."""
+"""Queries with their documents, the relevant one first."""
 
 
 @dataclass(frozen=True)
 class Verification:
     """
-    Both models' scores of the same pairs.
+    The scores that an original checkpoint and a converted one give the same pairs.
 
     Attributes:
-        pairs: Each pair's query and document.
-        source: The causal model's scores.
-        target: The converted model's.
+        pairs: The query and the document of each pair.
+        source: P(yes) of each pair from the original checkpoint, in [0, 1].
+        target: P(yes) of each pair from the converted checkpoint, in [0, 1].
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -66,10 +67,11 @@ class Verification:
 
     @property
     def difference(self) -> float:
-        """The largest difference of a pair's two scores."""
+        """The largest absolute difference between the two scores of a pair, in [0, 1]."""
         return max(abs(a - b) for a, b in zip(self.source, self.target, strict=True))
 
     def __str__(self) -> str:
+        """Return a table with a line per pair, and the largest difference."""
         lines = [f"{'causal':>8}  {'converted':>9}  {'difference':>10}  query | document"]
         for pair, a, b in zip(self.pairs, self.source, self.target, strict=True):
             query, document = (text if len(text) <= 40 else text[:39] + "…" for text in pair)
@@ -79,7 +81,7 @@ class Verification:
 
 def check_libraries() -> None:
     """
-    Check that what `verify` needs is installed.
+    Check that the libraries that `verify` needs are installed.
 
     Raises:
         MissingDependencyError: transformers or torch cannot be imported.
@@ -103,24 +105,36 @@ def verify(
     device: str = "cpu",
 ) -> Verification:
     """
-    Score pairs with the causal model and the converted one, in transformers, one after the other.
+    Score pairs with an original and a converted checkpoint, and compare.
+
+    Both run in transformers, one after the other.
 
     Args:
-        source: The causal checkpoint: a folder, a hub name or "demo".
-        target: What it was converted to.
+        source: The original checkpoint: a folder, a Hugging Face name or "demo".
+        target: The converted checkpoint.
         pairs: Queries, each with its documents.
-        dtype: The torch dtype of both. In bf16 the causal model's logits are rounded to steps of
-            up to 0.125, which hides what a conversion may do; fp32 takes four bytes a parameter.
-        device: Where torch runs them.
+        dtype: The torch dtype of both models, or "auto" for their own. In bf16 the logits of the
+            original are rounded to steps of up to 0.125, which can hide the effect of a
+            conversion; fp32 takes four bytes per parameter.
+        device: The torch device, such as "cpu" or "cuda".
+
+    Returns:
+        The scores of both checkpoints.
 
     Raises:
-        CheckpointError: One of the two is not what it should be.
+        CheckpointError: `source` is not an original checkpoint, or `target` not a converted one.
         MissingDependencyError: transformers or torch is not installed.
+
+    Example:
+        >>> from qwen3_reranker.convert import convert, verify
+        >>> folder = convert("Qwen/Qwen3-Reranker-0.6B", "converted", engine="sglang").folder
+        >>> verify("Qwen/Qwen3-Reranker-0.6B", folder).difference < 1e-5
+        True
     """
     check_libraries()
     converted = Checkpoint.load(str(target))
     if converted.kind == "causal":
-        raise CheckpointError(f"{target} is a causal checkpoint; give the converted one")
+        raise CheckpointError(f"{target} is an original checkpoint: give the converted one")
     scorer = TransformersScorer(str(source), dtype=dtype, device=device)
     with Reranker(scorer=scorer) as reranker:
         expected = [s for query, texts in pairs for s in reranker.score(query, list(texts))]
@@ -144,7 +158,7 @@ def _scores(
     model, info = loaded
     if info["missing_keys"]:
         raise CheckpointError(
-            f"{checkpoint.model} lacks {sorted(info['missing_keys'])}, which transformers left at "
+            f"{checkpoint.model} lacks {sorted(info['missing_keys'])}, which transformers fills with "
             "random numbers"
         )
     model = model.to(device).eval()
@@ -157,9 +171,6 @@ def _scores(
             return_tensors="pt",
         ).to(device)
         with torch.no_grad():
-            logits = model(**inputs).logits.double()
-        if checkpoint.kind == "one-label":
-            scores += torch.sigmoid(logits[:, 0]).tolist()
-        else:
-            scores += torch.softmax(logits, dim=1)[:, checkpoint.yes_label].tolist()
+            logits = model(**inputs).logits.double().tolist()
+        scores += [sigmoid(checkpoint.margin(row)) for row in logits]
     return scores

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Literal
 from qwen3_reranker.errors import AnswerError
 
 __all__ = [
+    "SGLANG_KEY_VARIABLE",
+    "VLLM_KEY_VARIABLE",
     "Dialect",
     "HttpRequest",
     "Limits",
@@ -26,6 +28,12 @@ __all__ = [
     "require_list",
     "scores_by_index",
 ]
+
+VLLM_KEY_VARIABLE = "VLLM_API_KEY"
+"""The environment variable that vLLM itself reads its API key from."""
+
+SGLANG_KEY_VARIABLE = "SGLANG_API_KEY"
+"""The environment variable that usually holds SGLang's API key."""
 
 Text = str | list[int]
 """A piece of a prompt: text, or token ids where the dialect takes them."""

@@ -20,10 +20,11 @@ is (SGLang 0.5.23; vLLM's logprobs are those before the bias).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from qwen3_reranker.dialects.base import (
+    SGLANG_KEY_VARIABLE,
+    VLLM_KEY_VARIABLE,
     Dialect,
     HttpRequest,
     Limits,
@@ -33,6 +34,7 @@ from qwen3_reranker.dialects.base import (
     scores_by_index,
 )
 from qwen3_reranker.errors import AnswerError
+from qwen3_reranker.model.probability import sigmoid
 
 __all__ = ["MISSING", "Completions"]
 
@@ -51,7 +53,7 @@ class Completions(Dialect):
     generates = True
     answer_tokens = 7  # SGLang wants so many; others one
     limits = Limits(documents=64)
-    key_variables = ("VLLM_API_KEY", "SGLANG_API_KEY")
+    key_variables = (VLLM_KEY_VARIABLE, SGLANG_KEY_VARIABLE)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
         body: dict[str, Any] = {
@@ -88,7 +90,7 @@ def _probability(choice: dict[str, Any]) -> float:
             "Qwen3 reranker, or one that never saw the template's end"
         )
     margin = (MISSING if yes is None else yes) - (MISSING if no is None else no)
-    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+    return sigmoid(margin)
 
 
 def _top_logprobs(logprobs: Any) -> dict[str, Any] | None:

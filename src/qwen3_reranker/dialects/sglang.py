@@ -28,6 +28,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwen3_reranker.dialects.base import (
+    SGLANG_KEY_VARIABLE,
     Dialect,
     HttpRequest,
     ScoreRequest,
@@ -53,7 +54,7 @@ class SglangScore(Dialect):
     ids = True
     template_modes = ("client",)
     needs_labels = True
-    key_variables = ("SGLANG_API_KEY",)
+    key_variables = (SGLANG_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
         return HttpRequest(
@@ -85,7 +86,7 @@ class SglangRerank(RerankDialect):
     answer_tokens = 7
     paths = ("/v1/rerank",)
     instruction_field = "instruct"
-    key_variables = ("SGLANG_API_KEY",)
+    key_variables = (SGLANG_KEY_VARIABLE,)
 
     def parse(self, answer: Any, count: int) -> list[float]:
         return scores_by_index(
@@ -103,7 +104,7 @@ class SglangClassify(Dialect):
     paths = ("/v1/classify",)
     template_modes = ("client",)
     counts = True
-    key_variables = ("SGLANG_API_KEY",)
+    key_variables = (SGLANG_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
         return HttpRequest({"model": request.model, "input": request.whole()})

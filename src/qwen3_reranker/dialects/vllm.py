@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from qwen3_reranker.dialects.base import (
+    VLLM_KEY_VARIABLE,
     Dialect,
     HttpRequest,
     ScoreRequest,
@@ -72,7 +73,7 @@ class VllmClassify(Dialect):
     template_modes = ("client",)
     counts = True
     answer_tokens = _ANSWER_TOKENS
-    key_variables = ("VLLM_API_KEY",)
+    key_variables = (VLLM_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
         return HttpRequest({"model": request.model, "input": request.whole()})
@@ -92,7 +93,7 @@ class VllmScore(Dialect):
     instruction = True
     counts = True
     answer_tokens = _ANSWER_TOKENS
-    key_variables = ("VLLM_API_KEY",)
+    key_variables = (VLLM_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
         body = {"model": request.model, "text_1": request.query, "text_2": list(request.documents)}
@@ -116,7 +117,7 @@ class VllmGenerative(Dialect):
     counts = True
     needs_labels = True
     answer_tokens = 1
-    key_variables = ("VLLM_API_KEY",)
+    key_variables = (VLLM_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
         labels = list(request.labels or ())
@@ -144,4 +145,4 @@ class VllmRerank(RerankDialect):
     instruction_field = "instruction"
     counts = True
     answer_tokens = _ANSWER_TOKENS
-    key_variables = ("VLLM_API_KEY",)
+    key_variables = (VLLM_KEY_VARIABLE,)

@@ -118,8 +118,7 @@ class Model:
         kind = self.checkpoint.kind
         if len(logits) != (2 if kind == "two-label" else 1):
             raise ScoreError(f"the engine gave {len(logits)} numbers for a {kind} model")
-        yes = self.checkpoint.yes_label if len(logits) == 2 else 0
-        return logits[yes] - logits[1 - yes] if len(logits) == 2 else logits[0]
+        return self.checkpoint.margin(logits)
 
 
 @dataclass(frozen=True, slots=True)

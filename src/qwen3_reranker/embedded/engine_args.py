@@ -20,10 +20,12 @@ from typing import Any
 
 from qwen3_reranker.errors import InputError, UnsupportedVersionError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.layout import CLASSIFIER
 from qwen3_reranker.redaction import Secret, conceal_token
 
 __all__ = [
     "CPU_BLOCK",
+    "CPU_VARIABLES",
     "ORIGINAL",
     "SUPPORTED",
     "MemoryNeeds",
@@ -46,7 +48,7 @@ SUPPORTED = ((0, 27), (0, 33))
 # What a causal checkpoint needs so that vLLM (0.9.2 and later) builds the score head of it:
 # one row, lm_head[yes] - lm_head[no].
 ORIGINAL = {
-    "architectures": ["Qwen3ForSequenceClassification"],
+    "architectures": [CLASSIFIER],
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
@@ -59,6 +61,17 @@ _CPU_STEP = 2048
 # all documents of a query share, so it would never be reused.
 CPU_BLOCK = 32
 _ACTIVATIONS = 2 * 2**30
+CPU_VARIABLES = {
+    # All cores; by itself vLLM keeps one back.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # The engine process does the work itself ("uni") instead of starting another one, which
+    # costs as much again at start.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # What vLLM 0.32 saves this way it cannot load again on a CPU ("no attribute
+    # 'finalize_loading'"), and compiles anew at every start; the older cache works.
+    "VLLM_USE_AOT_COMPILE": "0",
+}
+"""The environment variables of a vLLM on any CPU."""
 
 
 def check_version(version: str) -> None:
@@ -189,17 +202,7 @@ def engine_variables(*, cpu: bool) -> dict[str, str]:
 def cpu_environment() -> dict[str, str]:
     """Return the environment variables with which vLLM uses this machine's cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        # All cores; by itself vLLM keeps one back.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(cores),
-        # The engine process does the work itself ("uni") instead of starting another one, which
-        # costs as much again at start.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        # What vLLM 0.32 saves this way it cannot load again on a CPU ("no attribute
-        # 'finalize_loading'"), and compiles anew at every start; the older cache works.
-        "VLLM_USE_AOT_COMPILE": "0",
-    }
+    return {"OMP_NUM_THREADS": str(cores), **CPU_VARIABLES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments
 from qwen3_reranker.errors import EngineError, InputError
 from qwen3_reranker.model.checkpoint import locate
-from qwen3_reranker.model.probe import sigmoid
+from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 

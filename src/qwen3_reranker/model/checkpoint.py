@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_reranker.errors import CheckpointError
+from qwen3_reranker.model.layout import CAUSAL, CLASSIFIER, CONFIG, TOKENIZER
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
+from qwen3_reranker.model.safetensors import read_weight_map
 from qwen3_reranker.redaction import Secret
 
 __all__ = ["DEMO_MODEL", "Checkpoint", "locate", "read_file"]
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
-_CAUSAL = "Qwen3ForCausalLM"
-_CLASSIFIER = "Qwen3ForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Checkpoint:
         if Path(name).is_dir():
             _check_weights(Path(name))
         source = _Source(name, revision, token)
-        config = json.loads(source.read("config.json"))
+        config = json.loads(source.read(CONFIG))
         kind = _kind(name, config)
         modules = source.read("modules.json", optional=True)
         if modules and "sentence_transformers.models.Pooling" in modules:
             raise CheckpointError(f"{name} is an embedding model: its modules.json pools vectors")
-        return cls(name, kind, config, source.read("tokenizer.json"))
+        return cls(name, kind, config, source.read(TOKENIZER))
 
     @property
     def limit(self) -> int:
@@ -79,6 +79,17 @@ class Checkpoint:
         """The index of "yes" among the two labels: 1, unless the config names the labels."""
         labels = {str(v).lower(): int(k) for k, v in self.config.get("id2label", {}).items()}
         return labels.get("yes", 1)
+
+    def margin(self, logits: Sequence[float]) -> float:
+        """
+        Return the log-odds of "yes" that the model's logits for one prompt stand for.
+
+        Args:
+            logits: One number per label of the head, 1 or 2.
+        """
+        if len(logits) == 1:
+            return logits[0]
+        return logits[self.yes_label] - logits[1 - self.yes_label]
 
     def fingerprint(self, revision: str | None = None) -> str:
         """
@@ -101,7 +112,7 @@ class Checkpoint:
         from huggingface_hub import try_to_load_from_cache
 
         # The path contains the commit.
-        path = try_to_load_from_cache(self.model, "config.json", revision=revision)
+        path = try_to_load_from_cache(self.model, CONFIG, revision=revision)
         return f"{self.model} {revision} {path}"
 
     def state(self, revision: str | None = None) -> object:
@@ -190,12 +201,12 @@ def _files(folder: Path) -> dict[str, os.stat_result]:
 
 def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label", "two-label"]:
     architectures = config.get("architectures") or []
-    if architectures == [_CAUSAL]:
+    if architectures == [CAUSAL]:
         return "causal"
-    if architectures != [_CLASSIFIER]:
+    if architectures != [CLASSIFIER]:
         raise CheckpointError(
             f"{name} is not a Qwen3 reranker: its config.json says architectures={architectures}, "
-            f"not {_CAUSAL} (original) or {_CLASSIFIER} (converted)"
+            f"not {CAUSAL} (original) or {CLASSIFIER} (converted)"
         )
     labels = config.get("num_labels") or len(config.get("id2label") or {}) or 2
     if labels == 1:
@@ -209,10 +220,10 @@ def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label"
 
 
 def _check_weights(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+    weight_map = read_weight_map(folder)
+    if weight_map is not None:
+        shards = sorted(set(weight_map.values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise CheckpointError(f"{folder} lacks weight shards that its index names: {missing}")
     elif not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):

@@ -7,9 +7,10 @@ Without the template, or with it twice, the scores lie close together or in the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from qwen3_reranker.model.probability import logit, sigmoid
 
 __all__ = [
     "NEGATION",
@@ -18,8 +19,6 @@ __all__ = [
     "InstructionEffect",
     "Outcome",
     "alike",
-    "logit",
-    "sigmoid",
 ]
 
 _CAPITAL = "The capital of China is Beijing."
@@ -179,15 +178,3 @@ class Outcome:
 def alike(a: float, b: float) -> bool:
     """Return whether two scores are equal but for the noise of low precision."""
     return abs(a - b) <= 0.005 or abs(logit(a) - logit(b)) <= 0.15
-
-
-def sigmoid(x: float) -> float:
-    """Return the probability of log-odds, without overflow."""
-    odds = math.exp(-abs(x))
-    return (1 if x >= 0 else odds) / (1 + odds)
-
-
-def logit(p: float) -> float:
-    """Return the log-odds of a probability, bounded where it is 0 or 1."""
-    p = min(max(p, 1e-12), 1 - 1e-12)
-    return math.log(p / (1 - p))

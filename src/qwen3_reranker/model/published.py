@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.layout import CAUSAL
 
 __all__ = ["POSITIONS", "published"]
 
@@ -13,7 +14,7 @@ POSITIONS = 40960
 
 # From each model's config.json: what the model's memory and its longest prompt depend on.
 _SHARED = {
-    "architectures": ["Qwen3ForCausalLM"],
+    "architectures": [CAUSAL],
     "head_dim": 128,
     "max_position_embeddings": POSITIONS,
     "num_key_value_heads": 8,

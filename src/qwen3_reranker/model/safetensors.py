@@ -1,8 +1,9 @@
 """
-The safetensors format: eight bytes of length, a JSON header, then the tensors' bytes.
+Read and write the safetensors format with the standard library alone.
 
-Read and written here with nothing but the standard library, because a conversion touches a few
-rows of a file of gigabytes: only the header and those rows are ever in memory.
+A file holds eight bytes of length, a JSON header, and the bytes of the tensors. A conversion touches
+a few rows of files of many gigabytes, so only headers and single rows are ever read into memory. A
+checkpoint of several files has an index that says which file holds which tensor.
 """
 
 from __future__ import annotations
@@ -17,19 +18,46 @@ from pathlib import Path
 
 from qwen3_reranker.errors import CheckpointError
 
-__all__ = ["FLOATS", "Tensor", "decode", "encode", "read_header", "write_tensors"]
+__all__ = [
+    "FLOATS",
+    "INDEX",
+    "SINGLE",
+    "Tensor",
+    "decode",
+    "encode",
+    "read_header",
+    "read_tensors",
+    "read_weight_map",
+    "write_tensors",
+]
+
+INDEX = "model.safetensors.index.json"
+"""The index of a checkpoint of several files."""
+
+SINGLE = "model.safetensors"
+"""The file of a checkpoint of one file."""
 
 FLOATS = {"F32": 4, "F16": 2, "BF16": 2}
 """The dtypes that a head may have, with their bytes per number."""
 
-# The format's own bound; a file that is none announces headers of petabytes.
+# The format's own limit. Other files would announce headers of petabytes.
 _LONGEST_HEADER = 100_000_000
-_POINTER = b"version https://git-lfs"
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies: its file, dtype and shape, and its bytes from `start` on."""
+    """
+    The location of a tensor.
+
+    Attributes:
+        file: The file that holds it.
+        name: Its name.
+        dtype: Its dtype in the format's own spelling, such as "BF16".
+        shape: Its dimensions.
+        start: The position of its first byte in the file.
+        size: Its length in bytes.
+    """
 
     file: Path
     name: str
@@ -39,33 +67,114 @@ class Tensor:
     size: int
 
     def rows(self, numbers: Sequence[int]) -> list[bytes]:
-        """Return the bytes of some rows of a matrix; nothing else is read."""
+        """
+        Read some rows of a matrix, and nothing else.
+
+        Args:
+            numbers: Row numbers, from 0.
+
+        Returns:
+            The bytes of each row, in the order of `numbers`.
+        """
         width = self.shape[1] * FLOATS[self.dtype]
-        found = []
+        rows = []
         with self.file.open("rb") as file:
             for number in numbers:
                 file.seek(self.start + number * width)
-                found.append(file.read(width))
-        return found
+                rows.append(file.read(width))
+        return rows
+
+
+def read_weight_map(folder: Path) -> dict[str, str] | None:
+    """
+    Read which file holds which tensor from a checkpoint's index.
+
+    Args:
+        folder: The checkpoint's folder.
+
+    Returns:
+        The file name of each tensor's shard by tensor name; None if the folder has no index.
+
+    Raises:
+        CheckpointError: The index is not JSON, has no `weight_map`, or names anything but files of
+            its own folder.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        return None
+    try:
+        content = json.loads(index.read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{index} cannot be read: {error}") from error
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict):
+        raise CheckpointError(
+            f"{index} has no weight_map, which says which file holds which tensor"
+        )
+    for shard in shards.values():
+        if not isinstance(shard, str) or shard in ("", ".", "..") or {*"/\\"} & {*shard}:
+            raise CheckpointError(
+                f"{index} names the shard {shard!r}, which is not a file in that folder: put all "
+                "shards into the folder, and their plain names into the index"
+            )
+    return shards
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """
+    Find the tensors of a checkpoint without reading them.
+
+    Args:
+        folder: The checkpoint's folder.
+
+    Returns:
+        All tensors by name: those of the files that the index names, or of all safetensors files
+        if there is no index. Of a tensor that several files hold, the one that the index names.
+
+    Raises:
+        CheckpointError: There are no safetensors files, or a file or the index is broken.
+        OSError: A file that the index names is missing.
+    """
+    weight_map = read_weight_map(folder)
+    if weight_map is None:
+        files = sorted(folder.glob("*.safetensors"))
+    else:
+        files = [folder / name for name in sorted(set(weight_map.values()))]
+    if not files:
+        raise CheckpointError(f"{folder} holds no safetensors files")
+    headers = {file.name: read_header(file) for file in files}
+    tensors = {name: tensor for header in headers.values() for name, tensor in header.items()}
+    for name, shard in (weight_map or {}).items():
+        if name in headers[shard]:
+            tensors[name] = headers[shard][name]
+    return tensors
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """
-    Return the tensors of a safetensors file by name, without reading them.
+    Find the tensors of one safetensors file without reading them.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name.
 
     Raises:
-        CheckpointError: It is none, or its end is missing.
+        CheckpointError: It is not a safetensors file, or it is incomplete.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-        if (start + file.read(len(_POINTER) - 8)) == _POINTER:
+        if (start + file.read(len(_LFS_POINTER) - 8)) == _LFS_POINTER:
             raise CheckpointError(
                 f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder"
             )
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > min(_LONGEST_HEADER, size - 8):
-            raise CheckpointError(f"{path} is no safetensors file, or was cut off at its beginning")
+            raise CheckpointError(
+                f"{path} is not a safetensors file, or was cut off at its beginning"
+            )
         file.seek(8)
         try:
             entries = json.loads(file.read(length))
@@ -75,26 +184,36 @@ def read_header(path: Path) -> dict[str, Tensor]:
                 if name != "__metadata__"
             }
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{path} is no safetensors file: {error!r}") from error
+            raise CheckpointError(f"{path} is not a safetensors file: {error!r}") from error
     end = max((tensor.start + tensor.size for tensor in tensors.values()), default=8 + length)
     if end != size:
         raise CheckpointError(
-            f"{path} has {size} bytes, and its header says {end}: load it again, it is not whole"
+            f"{path} has {size} bytes, but its header announces {end}: the file is incomplete, "
+            "download it again"
         )
     return tensors
 
 
 def write_tensors(path: Path, tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> None:
-    """Write small tensors (name -> dtype, shape, bytes) as a safetensors file, to the disk."""
+    """
+    Write small tensors as a safetensors file, and flush it to the disk.
+
+    Args:
+        path: The file to create.
+        tensors: The dtype, shape and bytes of each tensor by name.
+
+    Raises:
+        FileExistsError: The file exists.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    place = 0
+    offset = 0
     for name, (dtype, shape, data) in tensors.items():
         header[name] = {
             "dtype": dtype,
             "shape": list(shape),
-            "data_offsets": [place, place + len(data)],
+            "data_offsets": [offset, offset + len(data)],
         }
-        place += len(data)
+        offset += len(data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("xb") as file:
@@ -106,7 +225,13 @@ def write_tensors(path: Path, tensors: Mapping[str, tuple[str, Sequence[int], by
 
 
 def decode(data: bytes, dtype: str) -> list[float]:
-    """Return the numbers of little-endian bf16, fp16 or fp32, exactly."""
+    """
+    Return the exact values of little-endian numbers.
+
+    Args:
+        data: The bytes.
+        dtype: One of `FLOATS`.
+    """
     count = len(data) // FLOATS[dtype]
     if dtype == "F16":
         return list(struct.unpack(f"<{count}e", data))
@@ -127,8 +252,8 @@ def _tensor(path: Path, name: str, entry: Mapping[str, object], data: int) -> Te
     if not isinstance(offsets, list) or not isinstance(shape, list):
         raise TypeError(name)
     begin, end = map(int, offsets)
-    found = Tensor(path, name, str(entry["dtype"]), tuple(shape), data + begin, end - begin)
-    width = FLOATS.get(found.dtype)
-    if width is not None and found.size != width * math.prod(found.shape):
+    tensor = Tensor(path, name, str(entry["dtype"]), tuple(shape), data + begin, end - begin)
+    width = FLOATS.get(tensor.dtype)
+    if width is not None and tensor.size != width * math.prod(tensor.shape):
         raise ValueError(name)
-    return found
+    return tensor

@@ -11,7 +11,8 @@ from time import monotonic
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, Limits
 from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
-from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect, sigmoid
+from qwen3_reranker.model.probability import sigmoid
+from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection import Detector, Route, Template

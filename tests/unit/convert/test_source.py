@@ -38,7 +38,7 @@ def configure(source: Path, **settings: Any) -> None:
         ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3MoeForCausalLM"),
         ({"architectures": []}, "no Qwen3 reranker"),
         ({"model_type": "qwen2"}, "model_type='qwen2'"),
-        ({"quantization_config": {"quant_method": "awq"}}, r"quantised \(awq\)"),
+        ({"quantization_config": {"quant_method": "awq"}}, r"quantized \(awq\)"),
         ({"hidden_size": 1024}, r"shape \[12288, 16\].* hidden_size=1024"),
         ({"tie_word_embeddings": False}, "holds no lm_head.weight"),
     ],
@@ -116,9 +116,9 @@ def with_bias(weights: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (quantise, r"lm_head\.qweight.*a quantised head has no rows"),
-        (as_int8, "is I8, a quantised head"),
-        (as_fp8, "is F8_E4M3, a quantised head"),
+        (quantise, r"lm_head\.qweight.*a quantized head has no rows"),
+        (as_int8, "is I8, a quantized head"),
+        (as_fp8, "is F8_E4M3, a quantized head"),
         (few_rows, "has only 100 rows"),
         (not_finite, "is not finite"),
         (with_bias, "lm_head.bias"),
@@ -137,7 +137,7 @@ def test_heads(
 def test_a_tied_head_with_another_one_beside_it(tmp_path: Path) -> None:
     source = tiny(tmp_path / "source", tied=False)
     configure(source, tie_word_embeddings=True)
-    refused(source, "loaders disagree")
+    refused(source, "Loaders disagree")
     weights = load_file(source / "model.safetensors")
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
     save(source, weights)
@@ -185,13 +185,13 @@ def test_shards_without_an_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda data: data[:-1], "not whole"),
-        (lambda data: data[:1000], "not whole|cut off"),
+        (lambda data: data[:-1], "is incomplete"),
+        (lambda data: data[:1000], "is incomplete|cut off"),
         (lambda data: data[:4], "cut off"),
         (lambda data: b"", "cut off"),
-        (lambda data: data + b"\0", "not whole"),
-        (lambda data: b"\xff" * len(data), "no safetensors file"),
-        (lambda data: data[:8] + b"#" + data[9:], "no safetensors file"),
+        (lambda data: data + b"\0", "is incomplete"),
+        (lambda data: b"\xff" * len(data), "is not a safetensors file"),
+        (lambda data: data[:8] + b"#" + data[9:], "is not a safetensors file"),
         (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "LFS pointer"),
     ],
 )
@@ -232,14 +232,14 @@ SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
 def test_an_index_that_names_files_elsewhere(tmp_path: Path, shard: str) -> None:
     source = tiny(tmp_path / "source", shards=3)
     rename_shard(source, SHARDS[0], shard)
-    refused(source, "names the shard .* which is not a file of that folder")
+    refused(source, "names the shard .* which is not a file in that folder")
 
 
 def test_equal_base_names_in_two_folders(tmp_path: Path) -> None:
     source = tiny(tmp_path / "source", shards=3)
     for folder, shard in zip("ab", SHARDS, strict=False):
         rename_shard(source, shard, f"{folder}/weights.safetensors")
-    refused(source, "names the shard .* which is not a file of that folder")
+    refused(source, "names the shard .* which is not a file in that folder")
 
 
 @pytest.mark.parametrize("shard", ["", ".", "..", "/", "a\\b", 5, None, ["x"]])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import CheckpointError, InputError, Reranker, event_loop
-from qwen3_reranker.model.probe import sigmoid
+from qwen3_reranker.model.probability import sigmoid
 
 from support.engine_processes import (
     BARE_LOGGER,

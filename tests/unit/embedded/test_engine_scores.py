@@ -16,7 +16,7 @@ import pytest
 from qwen3_reranker import EngineError, event_loop
 from qwen3_reranker.embedded import engine_process
 from qwen3_reranker.embedded.protocol import Decoder, Frame, frame
-from qwen3_reranker.model.probe import sigmoid
+from qwen3_reranker.model.probability import sigmoid
 
 from support.engine_processes import TEXTS, MakePython, MakeReranker, engine_of, expected
 from support.fake_vllm.vllm import logit_of

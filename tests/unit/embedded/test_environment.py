@@ -159,7 +159,7 @@ def test_the_doctor_lists_it(uv: Path) -> None:
     install_engine(device="cpu")
     findings = check_environment(engine=True, version=lambda _name: None, gpus=list)
     found = {finding.check: finding for finding in findings}
-    assert "vLLM 0.32.0 (cpu)" in found["private engine environment"].found
+    assert "vLLM 0.32.0 (cpu)" in found["private engine environment"].message
     assert found["vllm"].status == "ok"
 
 
@@ -170,7 +170,7 @@ def test_the_commands(uv: Path) -> None:
         return " ".join(result.output.split())
 
     assert "vLLM 0.32.0 (cpu) is installed: " in run("install-engine", "--cpu")
-    assert "is installed already" in run("install-engine", "--cpu")
+    assert "is already installed" in run("install-engine", "--cpu")
     assert CliRunner().invoke(app, ["install-engine", "--cpu", "--cuda"]).exit_code == 2
     assert "removed" in run("uninstall-engine")
     assert installed_engine() is None

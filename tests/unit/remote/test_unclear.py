@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import DetectionError, Reranker, RerankerWarning, UnsupportedFeatureError
-from qwen3_reranker.model.probe import NEGATION, logit, sigmoid
+from qwen3_reranker.model.probability import logit, sigmoid
+from qwen3_reranker.model.probe import NEGATION
 
 from support.doctor_servers import examined, named, vllm
 from support.helpers import INSTRUCTION
@@ -253,7 +254,7 @@ def test_the_doctor_names_a_key_that_is_refused_for_the_list() -> None:
     paths = {**vllm(), ("GET", "/v1/models"): lambda _: UNAUTHORIZED}
     report = examined(paths, tokenizer="demo", api_key=KEY)
     finding = named(report, "key-refused")
-    assert finding.status == "warning" and "the model's name" in finding.found
+    assert finding.status == "warning" and "the model's name" in finding.message
 
 
 def guarded(answer: Reply, headers: Mapping[str, str] | None = None) -> Handler:

@@ -1,0 +1,38 @@
+"""Convert between probabilities and log-odds."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["logit", "sigmoid"]
+
+# Probabilities nearer to 0 or 1 than this count as this near, which bounds log-odds at ±27.6.
+_NEAREST = 1e-12
+
+
+def sigmoid(x: float) -> float:
+    """
+    Return the probability that belongs to log-odds.
+
+    Args:
+        x: Log-odds of any size; nothing overflows.
+
+    Returns:
+        A probability in [0, 1].
+    """
+    odds = math.exp(-abs(x))
+    return (1 if x >= 0 else odds) / (1 + odds)
+
+
+def logit(p: float) -> float:
+    """
+    Return the log-odds of a probability.
+
+    Args:
+        p: A probability. Values below 1e-12 or above 1 - 1e-12 are moved to these bounds.
+
+    Returns:
+        Log-odds, between -27.6 and 27.6.
+    """
+    p = min(max(p, _NEAREST), 1 - _NEAREST)
+    return math.log(p / (1 - p))
