@@ -97,7 +97,7 @@ async def test_vllm(tmp_path: Path) -> None:
     try:
         notes = [line for line in started.lines if line.startswith("note: ")]
         [_, up, usage, *_] = [line for line in started.lines if line not in notes]
-        assert up.startswith(f"{url} is up after")
+        assert up.startswith(f"{url} is ready after")
         assert f"base_url={url!r}, api_key=os.environ" in usage
         # vLLM warms up with messages of other roles than those of a rerank request.
         assert "Traceback" not in started.log.read_text("utf-8", "replace")

