@@ -42,12 +42,12 @@ def test_healthy_servers(server: Server, kind: str, endpoint: str) -> None:
     report = diagnose(server.url)
     assert report.healthy, report
     assert not report.codes - {"control-tokens"}, report
-    assert of(report, "kind").found == kind
-    assert of(report, "endpoint").found == endpoint
+    assert of(report, "kind").message == kind
+    assert of(report, "endpoint").message == endpoint
     # `serve` gives vLLM a limit one token above the longest prompt.
     served = server.log_path.stem in ("vllm_original", "vllm_template")
     limit = MAX_LENGTH + 1 if served else MAX_LENGTH
-    assert f"takes {limit} tokens" in of(report, "model").found
+    assert f"accepts {limit} tokens" in of(report, "model").message
     for check in ("template", "order", "instruction", "truncation", "determinism", "latency"):
         assert of(report, check).status == "ok", report
     if server.served == str(DEMO_MODEL):
@@ -110,7 +110,7 @@ async def test_keys_and_a_model_by_anothers_name(vllm_key: Server) -> None:
     assert problems(report) == {"key-refused"}, report
     report = await adiagnose(vllm_key.url, api_key=vllm_key.key)
     assert problems(report) == {"golden-mismatch"}, report
-    assert SERVED in of(report, "golden pairs").found
+    assert SERVED in of(report, "golden pairs").message
     assert vllm_key.key not in str(report.as_dict())
 
 
@@ -118,6 +118,6 @@ def test_a_model_in_the_embedded_engine(reranker: Reranker) -> None:
     reranker.warm_up()
     report = diagnose("demo", engine_args=SETTINGS["engine_args"])
     assert report.healthy, report
-    assert of(report, "checkpoint").found.startswith("causal, takes 8192 tokens")
+    assert of(report, "checkpoint").message.startswith("causal, accepts 8192 tokens")
     assert of(report, "order").status == "ok"
     assert of(report, "golden pairs").status == "ok", report

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qwen3_reranker.doctor import Finding, Report, diagnose
-from qwen3_reranker.doctor.findings import ADVICE
+from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.doctor.prompt_variants import VARIANTS
 from qwen3_reranker.model.prompt import SUFFIX
 
@@ -127,8 +127,8 @@ def examined(paths: Paths, **options: Any) -> Report:
 def named(report: Report, code: str) -> Finding:
     found = [finding for finding in report.findings if finding.code == code]
     assert found, report
-    assert found[0].found
-    assert ADVICE[code] in found[0].advice
+    assert found[0].message
+    assert PROBLEMS[code].advice in found[0].advice
     return found[0]
 
 

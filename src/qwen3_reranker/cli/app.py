@@ -1,4 +1,4 @@
-"""The application: its commands, and what a shell sees of their failures."""
+"""Assemble the subcommands, and turn their failures into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ _USAGE, _FAILURE, _INTERRUPTED = 2, 3, 130
 
 
 class _Command(TyperCommand):
-    """A command that fails with one message, which names options, and an exit code."""
+    """A subcommand that reports a failure as one message, which names options, and an exit code."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         parameter: Any
         for parameter in self.params:
-            # Help is read as rich markup, which would take "[no, yes]" for a style.
+            # The help is rich markup, which would mistake "[no, yes]" for a style.
             if text := getattr(parameter, "help", None):
                 parameter.help = text.replace("[", r"\[")
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand; print the package's errors and warnings as messages."""
         flags = flags_of(ctx)
         try:
             with warnings.catch_warnings():
@@ -46,14 +47,14 @@ class _Command(TyperCommand):
                 return super().invoke(ctx)
         except RerankerError as error:
             say(f"error: {with_flags(str(error), flags)}", "red")
-            # An error about an argument is a ValueError too.
+            # Errors about arguments are ValueErrors too.
             raise typer.Exit(_USAGE if isinstance(error, ValueError) else _FAILURE) from None
         except KeyboardInterrupt:
             _end_interrupted()
 
 
 app = typer.Typer(
-    help="Rerank documents with Qwen3 rerankers, and convert, serve and check such models.",
+    help="Rerank documents with Qwen3 rerankers, and convert, serve and diagnose such models.",
     epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
     "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
@@ -73,7 +74,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     *,
-    version: Annotated[  # its callback does all
+    version: Annotated[  # its callback does the work
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
@@ -83,7 +84,7 @@ def _options(
 
 
 def run() -> None:
-    """Run the command; whatever goes wrong ends with a message and one of the exit codes."""
+    """Run the command; every failure ends with a message and one of the exit codes."""
     try:
         app()
     except KeyboardInterrupt:
@@ -91,13 +92,13 @@ def run() -> None:
     except OSError as error:
         say(f"error: {error}", "red")
         sys.exit(_FAILURE)
-    except Exception:  # noqa: BLE001  # Python would exit with 1, which is "a finding" here
+    except Exception:  # noqa: BLE001  # Python would exit with 1, which means a finding here
         say(traceback.format_exc(), "red")
         sys.exit(_FAILURE)
 
 
 def _showing(default: Callable[..., None], flags: Mapping[str, str]) -> Callable[..., None]:
-    """Return what shows warnings: the package's own as a message, others as Python does."""
+    """Return a `showwarning` that prints the package's own warnings as messages."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, RerankerWarning):
@@ -112,11 +113,11 @@ def _end_interrupted() -> NoReturn:
     """
     End the process at once, with exit code 130.
 
-    An orderly exit would wait for threads, of which one may be starting an engine, and report
-    tasks that nobody waits for any more. Engine processes and their files go first.
+    An orderly exit would wait for threads, one of which may be starting an engine, and would
+    report abandoned tasks. Engine processes and their files are removed first.
     """
     say("interrupted")
-    # Only a program that has loaded this module can have started an engine.
+    # Without this module loaded, no engine can have been started.
     client = sys.modules.get("qwen3_reranker.embedded.client")
     if client is not None:
         client.kill_all()

@@ -1,4 +1,4 @@
-"""The two consoles of the command: results go to standard output, everything else to stderr."""
+"""The consoles of the command: results go to standard output, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ from qwen3_reranker.terminal import escape_control, escape_json
 __all__ = ["err", "out", "print_json", "say"]
 
 out = Console()
+"""Prints results to standard output."""
+
 err = Console(stderr=True)
+"""Prints progress, warnings and errors to stderr."""
 
 
 def say(message: str, style: str | None = None) -> None:
-    """Print a message to stderr as it is: without markup, highlights or hard line breaks."""
+    """
+    Print a message to stderr verbatim: without markup, highlighting or line wrapping.
+
+    Args:
+        message: The message; its control characters are escaped.
+        style: A rich style, such as "red".
+    """
     err.print(escape_control(message), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any, indent: int | None = None) -> None:
-    """Print a value as JSON to standard output, safe for a terminal and readable by programs."""
+    """
+    Print a value to standard output as JSON, with control characters escaped.
+
+    Args:
+        value: What to print.
+        indent: The number of spaces per level; None for a single line.
+    """
     print(escape_json(json.dumps(value, ensure_ascii=False, indent=indent)))

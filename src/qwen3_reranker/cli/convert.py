@@ -1,4 +1,4 @@
-"""`qwen3-reranker convert`."""
+"""The subcommand `convert`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qwen3_reranker.cli.console import err, say
 
 __all__ = ["convert"]
 
-# A conversion in fp32 moves scores by less.
+# A correct conversion changes scores in fp32 by less.
 _CLOSE = 2e-3
 
 
@@ -42,7 +42,7 @@ def convert(
         ),
     ] = False,
 ) -> None:
-    """Convert an original Qwen3-Reranker to a sequence classifier, without loading it."""
+    """Convert an original Qwen3-Reranker to a sequence classifier without loading it."""
     from qwen3_reranker.convert import convert as convert_checkpoint
     from qwen3_reranker.convert import verify as compare_scores
     from qwen3_reranker.convert.verification import check_libraries

@@ -1,4 +1,4 @@
-"""`qwen3-reranker doctor`."""
+"""The subcommand `doctor`."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def doctor(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="A server's URL, or a model (a folder or a Hugging Face name). Without it only this "
-            "environment is checked."
+            help="The URL of a server, or a model (a folder or a Hugging Face name). Default: check only "
+            "this environment."
         ),
     ] = None,
     *,
@@ -55,7 +55,7 @@ def doctor(
     eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a server, a model or this environment, and say how to fix what is wrong."""
+    """Diagnose a server, a model or this environment, and suggest fixes."""
     from qwen3_reranker.doctor import diagnose
 
     with _progress() as show:
@@ -79,7 +79,7 @@ def doctor(
         table = Table(box=None, show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(min_width=28)
-        table.add_column(overflow="fold")  # an address that is cut off is of no use
+        table.add_column(overflow="fold")  # so that URLs are not truncated
         for finding in report.findings:
             table.add_row(*_cells(finding, flags))
         out.print(table)
@@ -88,7 +88,7 @@ def doctor(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Give what shows the check that is under way, on a terminal; elsewhere it shows nothing."""
+    """Yield a function that shows the running check on a terminal; elsewhere it does nothing."""
     if not err.is_terminal:
         yield lambda _: None
         return
@@ -97,12 +97,10 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _cells(finding: Finding, flags: Mapping[str, str]) -> list[Text]:
-    check, found = (
-        Text(f"{finding.area}: {finding.check}"),
-        Text(escape_control(with_flags(finding.found, flags))),
-    )
+    check = Text(f"{finding.area}: {finding.check}")
+    message = Text(escape_control(with_flags(finding.message, flags)))
     if finding.code:
         check.append(f"\n{finding.code}", "dim")
     if finding.advice:
-        found.append(f"\n{with_flags(finding.advice, flags)}", "bold")
-    return [Text(finding.status, _STYLES[finding.status]), check, found]
+        message.append(f"\n{with_flags(finding.advice, flags)}", "bold")
+    return [Text(finding.status, _STYLES[finding.status]), check, message]

@@ -1,4 +1,4 @@
-"""`qwen3-reranker install-engine` and `uninstall-engine`."""
+"""The subcommands `install-engine` and `uninstall-engine`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def install_engine(
     version: Annotated[
         str | None,
         typer.Option(
-            help="The version of vLLM. Default: the newest that this package is tested with."
+            help="The version of vLLM. Default: the newest version that this package is tested with."
         ),
     ] = None,
 ) -> None:
     """
-    Install vLLM into a private environment, apart from your application's.
+    Install vLLM into a private environment, separate from your application's.
 
-    Without --cpu or --cuda: the build for NVIDIA GPUs if their driver is installed, else for CPUs.
+    Without --cpu or --cuda, this installs the build for NVIDIA GPUs if their driver is installed,
+    otherwise the build for CPUs.
 
-    An interrupted installation continues when the command is run again.
+    Run the command again to continue an interrupted installation.
     """
     from qwen3_reranker.embedded import environment
 
@@ -48,13 +49,13 @@ def install_engine(
             status.update(f"{stage}: {line[:100]}")
 
         engine = environment.install_engine(device=device, version=version, on_progress=on_progress)
-    state = "is installed already" if engine == before else "is installed"
+    state = "is already installed" if engine == before else "is installed"
     say(f"vLLM {engine.version} ({engine.device}) {state}: {engine.python}")
 
 
 def uninstall_engine() -> None:
-    """Remove the private environment that install-engine made."""
+    """Remove the private environment that install-engine created."""
     from qwen3_reranker.embedded import environment
 
     removed = environment.uninstall_engine()
-    say("the private environment is removed" if removed else "no engine is installed")
+    say("removed the private environment" if removed else "no engine is installed")

@@ -1,4 +1,4 @@
-"""Messages that name a Python argument (`top_n=3`), told in the command's options (`--top-n 3`)."""
+"""Translate messages that name Python arguments (`top_n=3`) into options (`--top-n 3`)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Any
 
 __all__ = ["flags_of", "with_flags"]
 
-# What an argument may be followed by: a value as Python writes it, or the end of the word. Others
-# write `name=value` too, so a value in any other form is left alone.
+# What can follow an argument: a value as Python writes it, or the end of the word. Other programs
+# write `name=value` too, so values in any other form are left alone.
 _VALUE = r"""(?P<value>'[^']*'|"[^"]*"|\{[^}]*\}|-?\d+(?:\.\d+)?|None|True|False|(?=[\s,.;:)]|$))"""
-# A quoted value that a shell takes without its quotes.
+# A quoted value that needs no quotes in a shell.
 _PLAIN = re.compile(r"""['"]([\w./:-]+)['"]""")
-# Arguments without an option of the same name, where one option does what advice wants of them.
+# Arguments without an option of the same name, and the option that advice about them means.
 _OTHERS = {"engine_args": "--eager"}
 
 
 def flags_of(context: Any) -> dict[str, str]:
     """
-    Return the options of a command by their Python names, those of `rerank` behind its own.
+    Return the options of a command by their Python names.
 
-    Advice about a server is followed in a call of the reranker, so `rerank` has an option for it.
+    Those of `rerank` are added to its own, because users follow advice about a server there.
 
     Args:
-        context: The command's click context (Typer has one of its own, so it has no common type).
+        context: The command's click context. Typer has a class of its own, so there is no common
+            type.
     """
     commands = [context.command]
     if context.parent is not None:
@@ -33,7 +34,7 @@ def flags_of(context: Any) -> dict[str, str]:
     for command in commands:
         for parameter in command.params:
             if parameter.param_type_name == "option":
-                # An option that only turns something off has its name among the secondary ones.
+                # The name of an option that only turns something off is a secondary one.
                 names = [name for name in parameter.opts if name.strip()]
                 names = names or parameter.secondary_opts
                 flags.setdefault(parameter.name.rstrip("_"), max(names, key=len))

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several subcommands share."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="A Hugging Face name, a folder, or demo (a tiny model for trying things out). With "
-        "--base-url: the model's name on the server."
+        "--base-url, the model's name on the server."
     ),
 ]
 BaseUrl = Annotated[
     list[str] | None,
     typer.Option(
-        help="The URL of a server that scores, instead of an engine started here. Repeat it for "
-        "servers to fall back on."
+        help="The URL of a server to score with, instead of an engine started here. Repeat it to "
+        "add servers to fall back on."
     ),
 ]
 ApiKey = Annotated[
@@ -65,17 +65,19 @@ Tokenizer = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float | None, typer.Option(help="Seconds that a request may take, including retries.")
+    float | None, typer.Option(help="The seconds that a request may take, including retries.")
 ]
 Headers = Annotated[
     list[str] | None,
-    typer.Option("--header", help="An HTTP header to send, as 'Name: value'. Repeat it for more."),
+    typer.Option(
+        "--header", help="An HTTP header to send, as 'Name: value'. Repeat it to send more."
+    ),
 ]
 Eager = Annotated[
     bool,
     typer.Option(
         "--eager",
-        help="Start vLLM without compiling the model: it starts sooner and scores slower.",
+        help="Start vLLM without compiling the model: it starts faster but scores slower.",
     ),
 ]
 EnginePython = Annotated[
@@ -90,10 +92,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def parse_headers(headers: list[str] | None) -> dict[str, str] | None:
     """
-    Return the headers that `--header` gave.
+    Parse the values of `--header`.
+
+    Args:
+        headers: Values such as "Name: value"; None for none.
+
+    Returns:
+        The headers by name; None for none.
 
     Raises:
-        InputError: One has no colon. Its value is not shown, for it may be a key.
+        InputError: A value has no colon. The message does not repeat it, because it may be a key.
     """
     if not headers:
         return None

@@ -1,4 +1,4 @@
-"""`qwen3-reranker rerank`."""
+"""The subcommand `rerank`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["rerank"]
 
-# Characters of a document in the table.
+# Characters of a document that the table shows.
 _SHOWN = 300
 
 
@@ -98,7 +98,7 @@ def rerank(
     eager: Eager = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show which documents in a file answer a query best."""
+    """Rerank the documents in a file, and show those that match a query best."""
     from qwen3_reranker.reranker import Reranker
 
     server: dict[str, Any] = {
@@ -107,7 +107,7 @@ def rerank(
         "tokenizer": tokenizer,
         "timeout": timeout,
         "headers": parse_headers(headers),
-        # Without a server a key in the environment is not meant for this call.
+        # Without a server, a key in the environment is not for this call.
         "api_key": api_key if base_url else None,
     }
     reranker = Reranker(
@@ -141,7 +141,7 @@ def rerank(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """Give what counts the documents that were scored, on a terminal; elsewhere it shows nothing."""
+    """Yield a function that counts scored documents on a terminal; elsewhere it does nothing."""
     if not err.is_terminal:
         yield lambda _: None
         return
@@ -153,7 +153,7 @@ def _progress() -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _closing(reranker: Reranker) -> Iterator[None]:
-    """Close the reranker at the end, but not on Ctrl-C: it would wait for an engine's start."""
+    """Close the reranker at the end, but not on Ctrl-C, which would wait for an engine to start."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`qwen3-reranker serve`."""
+"""The subcommand `serve`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def serve(
     model: Annotated[str, typer.Argument(help="A Hugging Face name, a folder, or demo.")],
     *,
     engine: Annotated[
-        Literal["vllm", "vllm-ascend", "sglang"], typer.Option(help="The program that serves it.")
+        Literal["vllm", "vllm-ascend", "sglang"],
+        typer.Option(help="The program that serves the model."),
     ] = "vllm",
     print_: Annotated[
         Literal["shell", "compose"] | None,
         typer.Option(
             "--print",
-            help="Print a shell script or a compose file that starts the server; start nothing.",
+            help="Print a shell script or a compose file that starts the server, instead of starting it.",
         ),
     ] = None,
     version: Annotated[
@@ -144,13 +145,15 @@ def serve(
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO | None]:
-    """Open the file for the engine's output; None stands for standard error."""
+    """Open the file for the engine's output; None for standard error."""
     if path is None:
         yield None
         return
     try:
         file = path.open("a", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--log-file {path}: {error.strerror}: give a file to write to") from error
+        raise InputError(
+            f"--log-file {path}: {error.strerror}: give a file that can be written"
+        ) from error
     with file:
         yield file

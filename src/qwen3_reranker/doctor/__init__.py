@@ -1,6 +1,7 @@
-"""Diagnose what is wrong with a server, a model or an environment."""
+"""Diagnose what is wrong with a server, a model or an environment, and what to do about it."""
 
 from qwen3_reranker.doctor.diagnosis import adiagnose, diagnose
 from qwen3_reranker.doctor.findings import Finding, Report
+from qwen3_reranker.doctor.problems import PROBLEMS, Problem
 
-__all__ = ["Finding", "Report", "adiagnose", "diagnose"]
+__all__ = ["PROBLEMS", "Finding", "Problem", "Report", "adiagnose", "diagnose"]

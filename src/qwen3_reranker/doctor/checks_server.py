@@ -1,265 +1,297 @@
-"""What a server does with instructions, control tokens, long documents, repeats and batches."""
+"""Check how a server treats instructions, control tokens, long documents, repeats and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
 
-from qwen3_reranker.doctor.checks_scores import client_can_write
 from qwen3_reranker.doctor.diagnostic_client import Answer, DiagnosticClient, Probed
-from qwen3_reranker.doctor.findings import Finding, Status, finding_for_code
+from qwen3_reranker.doctor.evidence import client_can_write
+from qwen3_reranker.doctor.findings import Finding, Status, problem
 from qwen3_reranker.errors import RerankerError, ServerError
-from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect, logit, sigmoid
+from qwen3_reranker.model.probability import logit, sigmoid
+from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
 from qwen3_reranker.model.prompt import SUFFIX, TextWriter
 from qwen3_reranker.remote.detection import Route
 from qwen3_reranker.remote.endpoint import split
 from qwen3_reranker.remote.transport import RetryableError, TooLargeError
 
-__all__ = ["Workings", "tried"]
+__all__ = ["CHECKS", "Behavior", "check_determinism"]
 
 _QUERY, _TEXTS = PROBES[0]
-_RIGHT, _WRONG = _TEXTS[0], _TEXTS[2]
+_RELEVANT, _IRRELEVANT = _TEXTS[0], _TEXTS[2]
 _MANY = 32
-# Of log-odds, and of probability: both for a warning, for near 0 and 1 the first is coarse.
+# Differences of log-odds and of probability. A warning takes both, because log-odds near 0 and 1 are
+# coarse.
 _MOVED, _MOVED_VISIBLY = 0.1, 0.01
-_SLOW = 5.0
+_SLOW = 5.0  # seconds
 _FILLER = " Bread is baked from flour and water."
 _FILLER_TOKENS = 8
+# Longer limits are not tried.
 _LONGEST = 16384
+# A control token is one token and the blank before it another; spelled out it is six and more.
+_SPELLED_OUT = 4.0
+_CONTROL_TOKENS = 8
+# Characters of an error in a finding.
+_SHOWN = 300
 
 
-class Workings:
+class Behavior:
     """
-    Asks one way how it works.
+    Asks a server the questions that its behavior is judged by.
 
     Args:
-        server: The server.
-        probed: The way.
-        raw: A way to score whole prompts on the same server, if there is one.
+        client: The client for the server.
+        probed: The route to examine, with the answers to the probe.
+        raw: A route of the same server that scores complete prompts; None if there is none.
     """
 
-    def __init__(self, server: DiagnosticClient, probed: Probed, raw: Route | None) -> None:
-        self._server = server
-        self._route = probed.route
+    def __init__(self, client: DiagnosticClient, probed: Probed, raw: Route | None) -> None:
+        self.route = probed.route
+        self._client = client
         self._raw = raw
         self._logits = probed.outcome.logits
 
-    async def instruction(self) -> Finding:
-        """Return whether an instruction changes scores."""
-        route = self._route
-        if route.template_by == "server" and not route.dialect.instruction:
-            return self._ignored(f"{route.dialect.name} has no field for one")
-        query, texts = PROBES[1]
-        plain, repeat = [await self._probabilities(query, texts) for _ in range(2)]
-        try:
-            other = await self._probabilities(query, texts, NEGATION)
-        except RetryableError as error:
-            if error.passing:
-                raise
-            return self._ignored(f"a request with one is refused: {error}"[:300])
-        except ServerError as error:
-            return self._ignored(f"a request with one is refused: {error}"[:300])
-        effect = InstructionEffect.measure(plain, repeat, other)
-        seen = f"its opposite moves log-odds by up to {effect.moved:.2g}, a repeat by {effect.noise:.1g}"
-        return _ok("instruction", f"honored: {seen}") if effect.honored else self._ignored(seen)
+    async def ask(self, query: str, texts: Sequence[str], instruction: str | None = None) -> Answer:
+        """Score texts as the reranker would."""
+        return await self._client.ask(self.route, query, texts, instruction)
 
-    async def control_tokens(self) -> Finding:
-        """Return whether control tokens in a text are read as such, by the tokens counted."""
-        route = self._route
-        counts = route.dialect.counts or route.dialect.name == "sglang-score"
-        if not counts:
-            return _unknown("control tokens", f"{route.dialect.name} counts no tokens to tell by")
-        plain = await self._raw_text(_WRONG)
-        loaded = await self._raw_text(_WRONG + " <|im_end|>" * 8)
-        if plain.tokens is None or loaded.tokens is None:
-            return _unknown("control tokens", "the answers have no token count")
-        more = (loaded.tokens - plain.tokens) / 8
-        if more > _SPELLED:
-            return _ok("control tokens", f"read as text: {more:.2g} tokens for one")
-        found = f"<|im_end|> in a document is read as the control token ({more:.2g} tokens)"
-        if route.dialect.ids and route.encoder.builder is not None:
-            return _ok("control tokens", f"{found}; token ids are sent, in which there is none")
-        return finding_for_code(
-            "server", "control tokens", "control-tokens", found, status="warning"
-        )
-
-    async def truncation(self) -> Finding:
-        """Return what becomes of a document that is too long."""
-        limit = self._route.server_info.max_length or self._route.encoder.max_length
-        if limit > _LONGEST:
-            return _unknown("truncation", f"not tried: the server takes {limit} tokens")
-        long = _long(_RIGHT, int(1.3 * limit) + 100)
-        try:
-            answer = await self._raw_text(long)
-        except TooLargeError as error:
-            return self._refused(str(error))
-        except ServerError as error:
-            if isinstance(error, RetryableError) and error.status is None:
-                raise
-            return self._refused(str(error))
-        odds = self._log_odds(answer)[0]
-        return await self._cut(odds, limit) or await self._cut_apart(odds, limit)
-
-    async def repeats(self) -> tuple[Finding, float]:
-        """Return whether equal requests, alone and in batches, get equal scores; and the noise."""
-        texts = [*_TEXTS, *_many(_MANY - len(_TEXTS))]
-        together = [await self._odds(_QUERY, _TEXTS) for _ in range(3)]
-        alone = [(await self._odds(_QUERY, [text]))[0] for text in _TEXTS]
-        crowd = (await self._in_parts(_QUERY, texts))[0][: len(_TEXTS)]
-        over_repeats = max(_furthest(together[0], other) for other in together[1:])
-        over_batches = max(_furthest(together[0], alone), _furthest(together[0], crowd))
-        found = (
-            f"log-odds move by {over_repeats:.1g} over repeats, {over_batches:.1g} over batches of "
-            f"1, {len(_TEXTS)} and {_MANY}"
-        )
-        noise = max(over_repeats, over_batches)
-        if noise <= _MOVED or _visibly([together, [alone, crowd]]) <= _MOVED_VISIBLY:
-            return _ok("determinism", found), noise
-        return finding_for_code(
-            "server", "determinism", "not-deterministic", found, status="warning"
-        ), noise
-
-    async def latency(self) -> Finding:
-        """Return how long one pair and many take."""
-        one = median(
-            [(await self._server.ask(self._route, _QUERY, [_RIGHT])).seconds for _ in "123"]
-        )
-        _, many = await self._in_parts(_QUERY, _many(_MANY, start=1000))
-        found = f"{1000 * one:.0f} ms for one pair, {1000 * many:.0f} ms for {_MANY}"
-        if one > _SLOW:
-            return finding_for_code("server", "latency", "slow", found, status="warning")
-        return _ok("latency", found)
-
-    async def _odds(
+    async def probabilities(
         self, query: str, texts: Sequence[str], instruction: str | None = None
     ) -> list[float]:
-        return self._log_odds(await self._server.ask(self._route, query, texts, instruction))
-
-    async def _probabilities(
-        self, query: str, texts: Sequence[str], instruction: str | None = None
-    ) -> list[float]:
-        values = (await self._server.ask(self._route, query, texts, instruction)).values
+        """Return P(yes) of each text."""
+        values = (await self.ask(query, texts, instruction)).values
         return [sigmoid(value) for value in values] if self._logits else values
 
-    def _log_odds(self, answer: Answer) -> list[float]:
+    def log_odds(self, answer: Answer) -> list[float]:
+        """Return the log-odds of each document in an answer."""
         return answer.values if self._logits else [logit(p) for p in answer.values]
 
-    async def _in_parts(self, query: str, texts: Sequence[str]) -> tuple[list[float], float]:
-        """Return the log-odds of many texts and the seconds, in as few requests as may be."""
-        odds: list[float] = []
+    async def ask_in_batches(self, query: str, texts: Sequence[str]) -> tuple[list[float], float]:
+        """Return the log-odds of many texts and the seconds, in as few requests as possible."""
+        log_odds: list[float] = []
         seconds = 0.0
-        for run in split(query, texts, self._route.dialect.limits):
-            answer = await self._server.ask(self._route, query, texts[run.start : run.stop])
-            odds += self._log_odds(answer)
+        for batch in split(query, texts, self.route.dialect.limits):
+            answer = await self.ask(query, texts[batch.start : batch.stop])
+            log_odds += self.log_odds(answer)
             seconds += answer.seconds
-        return odds, seconds
+        return log_odds, seconds
 
-    async def _raw_text(self, text: str, *, suffix: str = SUFFIX) -> Answer:
-        """Score a text as it is: as text, neither cut nor made harmless."""
-        if self._route.template_by == "server":
-            return await self._server.send(self._route, _QUERY, [text])
-        writer = TextWriter()
-        tail = writer.tail(text).removesuffix(SUFFIX) + suffix
-        return await self._server.send(self._route, writer.head(_QUERY), [tail])
+    async def ask_verbatim(self, text: str, *, suffix: str = SUFFIX) -> Answer:
+        """Score a text as it is: sent as text, neither cut nor escaped."""
+        if self.route.template_by == "server":
+            return await self._client.send(self.route, _QUERY, [text])
+        head, tail = _halves(text, suffix)
+        return await self._client.send(self.route, head, [tail])
 
-    async def _whole(self, text: str, suffix: str) -> float | None:
-        """Return the log-odds of a whole prompt, where there is a way to score one."""
-        writer = TextWriter()
-        prompt = writer.head(_QUERY) + writer.tail(text).removesuffix(SUFFIX) + suffix
-        if self._route.template_by == "client":
-            return self._log_odds(await self._raw_text(text, suffix=suffix))[0]
+    async def score_prompt(self, text: str, suffix: str) -> float | None:
+        """Return the log-odds of a complete prompt; None if the server accepts none."""
+        if self.route.template_by == "client":
+            return self.log_odds(await self.ask_verbatim(text, suffix=suffix))[0]
         if self._raw is None:
             return None
-        answer = await self._server.ask_whole(self._raw, [prompt])
+        answer = await self._client.ask_whole(self._raw, ["".join(_halves(text, suffix))])
         return logit(answer.values[0])
 
-    async def _cut(self, odds: float, limit: int) -> Finding | None:
-        """Tell a whole prompt that was cut by how prompts with and without suffix score."""
-        fitting = _long(_RIGHT, limit // 2)
-        kept, lost = await self._whole(fitting, SUFFIX), await self._whole(fitting, "")
-        if kept is None or lost is None or abs(kept - lost) < 1:
-            return None
-        seen = f"log-odds {odds:.2f}; {kept:.2f} with the suffix, {lost:.2f} without"
-        if abs(odds - lost) < abs(odds - kept) / 2:
-            return self._suffix_cut(seen)
-        if abs(odds - kept) < abs(odds - lost) / 2:
-            return _ok("truncation", f"a long document is cut, and the suffix stays ({seen})")
-        return None
 
-    async def _cut_apart(self, odds: float, limit: int) -> Finding:
-        """Tell it by whether long documents are still judged."""
-        short = [_long(text, limit // 4) for text in (_RIGHT, _WRONG)]
-        judged = self._log_odds(await self._server.ask(self._route, _QUERY, short))
-        wrong = self._log_odds(await self._raw_text(_long(_WRONG, int(1.3 * limit) + 100)))[0]
-        seen = (
-            f"right and irrelevant are {odds - wrong:.2f} apart in log-odds when too long, "
-            f"{judged[0] - judged[1]:.2f} when shorter"
-        )
-        if judged[0] - judged[1] > 2 and odds - wrong < (judged[0] - judged[1]) / 10:
-            return self._suffix_cut(seen)
-        if odds - wrong > (judged[0] - judged[1]) / 4 > 0:
-            return _ok("truncation", f"a long document is cut, and still judged ({seen})")
-        return _unknown("truncation", f"a long document is cut; where cannot be told ({seen})")
+async def check_determinism(behavior: Behavior) -> tuple[Finding, float]:
+    """
+    Check whether equal requests, alone and in batches, get equal scores.
 
-    def _suffix_cut(self, seen: str) -> Finding:
-        can_cut = self._route.encoder.can_cut
-        found = f"a prompt that is too long is cut in silence, its suffix with it ({seen})"
-        more = "This client cuts documents itself, before that; others must." if can_cut else ""
-        status: Status = "warning" if can_cut else "problem"
-        return finding_for_code(
-            "server", "truncation", "suffix-cut", found, status=status, more=more
-        )
+    Args:
+        behavior: The server.
 
-    def _refused(self, message: str) -> Finding:
-        found = f"a prompt that is too long is refused: {message[:200]}"
-        if self._route.encoder.can_cut:
-            return _ok("truncation", f"{found}; this client cuts documents before")
-        return finding_for_code("server", "truncation", "too-long", found, status="warning")
-
-    def _ignored(self, why: str) -> Finding:
-        return finding_for_code(
-            "server",
-            "instruction",
-            "instruction-ignored",
-            f"ignored: {why}",
-            status="warning",
-            client_can_write=client_can_write(self._route.dialect),
-        )
-
-
-async def tried(check: str, finding: Awaitable[Finding]) -> Finding:
-    """Await a check's finding; what fails is unknown, with the reason."""
+    Returns:
+        The finding, and the largest difference between log-odds of equal prompts; 0 if it could not
+        be measured.
+    """
+    texts = [*_TEXTS, *_many_texts(_MANY - len(_TEXTS))]
     try:
-        return await finding
+        together = [behavior.log_odds(await behavior.ask(_QUERY, _TEXTS)) for _ in range(3)]
+        alone = [behavior.log_odds(await behavior.ask(_QUERY, [text]))[0] for text in _TEXTS]
+        in_crowd = (await behavior.ask_in_batches(_QUERY, texts))[0][: len(_TEXTS)]
     except RerankerError as error:
-        return _unknown(check, str(error)[:300])
+        return Finding("server", "determinism", "unknown", str(error)), 0.0
+    over_repeats = max(_largest_difference(together[0], other) for other in together[1:])
+    over_batches = max(_largest_difference(together[0], other) for other in (alone, in_crowd))
+    message = (
+        f"log-odds differ by {over_repeats:.1g} between repeats, by {over_batches:.1g} between "
+        f"batches of 1, {len(_TEXTS)} and {_MANY}"
+    )
+    noise = max(over_repeats, over_batches)
+    if noise <= _MOVED or _visible_difference([*together, alone, in_crowd]) <= _MOVED_VISIBLY:
+        return _ok("determinism", message), noise
+    return _warning("determinism", "not-deterministic", message), noise
+
+
+async def _check_instruction(behavior: Behavior) -> Finding:
+    """Check whether an instruction changes scores."""
+    dialect = behavior.route.dialect
+    if behavior.route.template_by == "server" and not dialect.instruction:
+        return _ignored(behavior, f"{dialect.name} has no field for one")
+    query, texts = PROBES[1]
+    plain, repeat = [await behavior.probabilities(query, texts) for _ in range(2)]
+    try:
+        other = await behavior.probabilities(query, texts, NEGATION)
+    except ServerError as error:
+        if isinstance(error, RetryableError) and error.passing:
+            raise
+        return _ignored(behavior, f"a request with one is rejected: {error}"[:_SHOWN])
+    effect = InstructionEffect.measure(plain, repeat, other)
+    moved = (
+        f"its opposite changes log-odds by up to {effect.moved:.2g}, a repeat by {effect.noise:.1g}"
+    )
+    return _ok("instruction", f"used: {moved}") if effect.honored else _ignored(behavior, moved)
+
+
+async def _check_control_tokens(behavior: Behavior) -> Finding:
+    """Check by the tokens counted whether control tokens in a text are interpreted."""
+    route = behavior.route
+    if not route.dialect.counts and route.dialect.name != "sglang-score":
+        return _unknown("control tokens", f"{route.dialect.name} does not count tokens")
+    plain = await behavior.ask_verbatim(_IRRELEVANT)
+    loaded = await behavior.ask_verbatim(_IRRELEVANT + " <|im_end|>" * _CONTROL_TOKENS)
+    if plain.tokens is None or loaded.tokens is None:
+        return _unknown("control tokens", "the answers contain no token count")
+    each = (loaded.tokens - plain.tokens) / _CONTROL_TOKENS
+    if each > _SPELLED_OUT:
+        return _ok("control tokens", f"read as text: {each:.2g} tokens for each")
+    message = f"<|im_end|> in a document is read as the control token ({each:.2g} tokens)"
+    if route.dialect.ids and route.encoder.builder is not None:
+        return _ok("control tokens", f"{message}, but this client sends token ids without any")
+    return _warning("control tokens", "control-tokens", message)
+
+
+async def _check_truncation(behavior: Behavior) -> Finding:
+    """Check what the server does with a document that is too long."""
+    limit = behavior.route.server_info.max_length or behavior.route.encoder.max_length
+    if limit > _LONGEST:
+        return _unknown("truncation", f"not tried, because the server accepts {limit} tokens")
+    try:
+        answer = await behavior.ask_verbatim(_too_long(_RELEVANT, limit))
+    except TooLargeError as error:
+        return _rejected(behavior, str(error))
+    except ServerError as error:
+        if isinstance(error, RetryableError) and error.status is None:
+            raise
+        return _rejected(behavior, str(error))
+    log_odds = behavior.log_odds(answer)[0]
+    finding = await _compare_suffixes(behavior, log_odds, limit)
+    return finding or await _compare_passages(behavior, log_odds, limit)
+
+
+async def _compare_suffixes(behavior: Behavior, log_odds: float, limit: int) -> Finding | None:
+    """Compare the score of a cut prompt with those of prompts with and without their suffix."""
+    fitting = _long(_RELEVANT, limit // 2)
+    kept = await behavior.score_prompt(fitting, SUFFIX)
+    lost = await behavior.score_prompt(fitting, "")
+    if kept is None or lost is None or abs(kept - lost) < 1:
+        return None
+    scores = f"log-odds {log_odds:.2f}; {kept:.2f} with the suffix, {lost:.2f} without"
+    if abs(log_odds - lost) < abs(log_odds - kept) / 2:
+        return _suffix_cut(behavior, scores)
+    if abs(log_odds - kept) < abs(log_odds - lost) / 2:
+        return _ok("truncation", f"a long document is cut, and the suffix is kept ({scores})")
+    return None
+
+
+async def _compare_passages(behavior: Behavior, log_odds: float, limit: int) -> Finding:
+    """Check whether long documents are still told apart."""
+    short = [_long(text, limit // 4) for text in (_RELEVANT, _IRRELEVANT)]
+    relevant, irrelevant = behavior.log_odds(await behavior.ask(_QUERY, short))
+    answer = await behavior.ask_verbatim(_too_long(_IRRELEVANT, limit))
+    apart, apart_short = log_odds - behavior.log_odds(answer)[0], relevant - irrelevant
+    scores = (
+        f"relevant and irrelevant documents are {apart:.2f} apart in log-odds if they are too "
+        f"long, {apart_short:.2f} if they are shorter"
+    )
+    if apart_short > 2 and apart < apart_short / 10:
+        return _suffix_cut(behavior, scores)
+    if apart > apart_short / 4 > 0:
+        return _ok("truncation", f"a long document is cut, and still judged ({scores})")
+    return _unknown("truncation", f"a long document is cut, but it is not known where ({scores})")
+
+
+async def _check_latency(behavior: Behavior) -> Finding:
+    """Measure how long one pair and many take."""
+    one = median([(await behavior.ask(_QUERY, [_RELEVANT])).seconds for _ in range(3)])
+    _, many = await behavior.ask_in_batches(_QUERY, _many_texts(_MANY, start=1000))
+    message = f"{1000 * one:.0f} ms for one pair, {1000 * many:.0f} ms for {_MANY}"
+    return _warning("latency", "slow", message) if one > _SLOW else _ok("latency", message)
+
+
+def _suffix_cut(behavior: Behavior, scores: str) -> Finding:
+    message = f"a prompt that is too long is cut silently, including its suffix ({scores})"
+    if not behavior.route.encoder.can_cut:
+        return problem("server", "truncation", "suffix-cut", message)
+    more = "This client cuts documents before that happens; other clients must do so too."
+    return problem("server", "truncation", "suffix-cut", message, status="warning", more=more)
+
+
+def _rejected(behavior: Behavior, error: str) -> Finding:
+    message = f"a prompt that is too long is rejected: {error[:200]}"
+    if behavior.route.encoder.can_cut:
+        return _ok("truncation", f"{message}; this client cuts documents before that happens")
+    return _warning("truncation", "too-long", message)
+
+
+def _ignored(behavior: Behavior, because: str) -> Finding:
+    status: Status = "warning"
+    can_write = client_can_write(behavior.route.dialect)
+    return problem(
+        "server",
+        "instruction",
+        "instruction-ignored",
+        f"ignored: {because}",
+        status=status,
+        client_can_write=can_write,
+    )
+
+
+def _halves(text: str, suffix: str) -> tuple[str, str]:
+    """Return a prompt up to its document, and the rest, without escaping anything."""
+    writer = TextWriter()
+    return writer.head(_QUERY), writer.tail(text).removesuffix(SUFFIX) + suffix
 
 
 def _long(text: str, tokens: int) -> str:
     return text + _FILLER * max(1, tokens // _FILLER_TOKENS)
 
 
-def _many(count: int, start: int = 0) -> list[str]:
-    return [f"Note {start + place}: {_TEXTS[place % len(_TEXTS)]}" for place in range(count)]
+def _too_long(text: str, limit: int) -> str:
+    return _long(text, int(1.3 * limit) + 100)
 
 
-def _furthest(one: Sequence[float], other: Sequence[float]) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+def _many_texts(count: int, start: int = 0) -> list[str]:
+    return [f"Note {start + n}: {_TEXTS[n % len(_TEXTS)]}" for n in range(count)]
 
 
-def _visibly(groups: Sequence[Sequence[Sequence[float]]]) -> float:
-    """Return by how much probabilities move."""
-    rows = [[sigmoid(x) for x in row] for group in groups for row in group]
-    return max(_furthest(rows[0], row) for row in rows[1:])
+def _largest_difference(first: Sequence[float], second: Sequence[float]) -> float:
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
-def _ok(check: str, found: str) -> Finding:
-    return Finding("server", check, "ok", found)
+def _visible_difference(rows: Sequence[Sequence[float]]) -> float:
+    """Return the largest difference between probabilities, given log-odds."""
+    first, *others = [[sigmoid(x) for x in row] for row in rows]
+    return max(_largest_difference(first, other) for other in others)
 
 
-def _unknown(check: str, found: str) -> Finding:
-    return Finding("server", check, "unknown", found)
+def _ok(check: str, message: str) -> Finding:
+    return Finding("server", check, "ok", message)
 
 
-# A control token is one token and its blank another; spelled out it is six and more.
-_SPELLED = 4.0
+def _warning(check: str, code: str, message: str) -> Finding:
+    return problem("server", check, code, message, status="warning")
+
+
+def _unknown(check: str, message: str) -> Finding:
+    return Finding("server", check, "unknown", message)
+
+
+CHECKS: tuple[tuple[str, Callable[[Behavior], Awaitable[Finding]]], ...] = (
+    ("instruction", _check_instruction),
+    ("control tokens", _check_control_tokens),
+    ("truncation", _check_truncation),
+    ("latency", _check_latency),
+)
+"""The checks of a server's behavior with their names, in the order in which they run."""

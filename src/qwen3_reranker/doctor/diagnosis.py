@@ -1,8 +1,9 @@
 """
-The doctor: what is wrong with an environment, a model or a server, and what to do.
+Diagnose an environment, a model or a server: what is wrong, and what to do about it.
 
-A server is asked as the reranker asks it. Where that fails, every way to ask it is tried, and the
-likeliest is examined. What a server answers, or that it does not, is a finding, never an error.
+A server is asked as the reranker asks it. If that fails, every dialect and both sides' templates are
+tried, and the likeliest combination is examined. Whatever a server answers, or that it does not
+answer, becomes a finding, never an error.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from qwen3_reranker.dialects import Dialect, find
 from qwen3_reranker.doctor.checks_environment import check_environment
 from qwen3_reranker.doctor.checks_model import check_model
 from qwen3_reranker.doctor.diagnostic_client import DiagnosticClient
+from qwen3_reranker.doctor.evidence import Evidence
 from qwen3_reranker.doctor.examination import Examination
-from qwen3_reranker.doctor.findings import Finding, Report, finding_for_code
+from qwen3_reranker.doctor.findings import Finding, Report, problem
 from qwen3_reranker.doctor.golden import compare, golden_of, no_golden
 from qwen3_reranker.doctor.score_patterns import judge
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
-from qwen3_reranker.model.probe import PROBES, Outcome
+from qwen3_reranker.model.probe import PROBES
 from qwen3_reranker.redaction import Secret, conceal_headers
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection import Template
@@ -53,31 +55,43 @@ def diagnose(
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """
-    Find out what is wrong with a target, and what to do.
+    Find out what is wrong with a server, a model or this environment, and what to do.
 
     Args:
-        target: A server's URL; a model (a folder, a hub name, "demo"); None for this environment
-            alone.
-        api_key: For a server, as all that follow; see `ServerOptions`.
-        dialect: See there; what is given is examined alone.
-        template: See there.
-        model: The name that the server knows the model by; None takes what it lists.
-        tokenizer: See `ServerOptions`.
-        timeout: The most seconds for each request.
-        headers: See `ServerOptions`.
-        verify: See there.
-        proxy: See there.
-        engine_args: For a model: arguments of the embedded engine.
-        engine_python: The Python interpreter whose vLLM is used; see `Reranker`.
-        on_progress: Called before each check with what it looks at. Not in the caller's thread.
+        target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
+            environment alone.
+        api_key: The server's API key. None for the environment variable that is usual for the
+            dialect.
+        dialect: The server's dialect: "auto" to detect it, otherwise a name or a `Dialect`, which is
+            the only one examined.
+        template: Who writes the Qwen3 template on a server: "client", "server", or "auto" to detect
+            it.
+        model: The model's name on the server; None for the one that the server lists.
+        tokenizer: The tokenizer of the server's model: a tokenizer.json, a folder or a Hugging Face
+            name; None to look for it on this machine.
+        timeout: The seconds that each request to a server may take, above 0.
+        headers: HTTP headers to send with every request.
+        verify: Whether to check TLS certificates; or the path of a file with certificate
+            authorities; or an `ssl.SSLContext`.
+        proxy: The URL of a proxy; None for the environment's.
+        engine_args: Arguments of the embedded engine, for a model.
+        engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.
+        on_progress: Called before each check with its name, not in the caller's thread.
 
     Returns:
-        The findings. A server that cannot be reached or a model that cannot be loaded is one too.
+        A report with the findings. A server that cannot be reached and a model that cannot be
+        loaded are findings too.
 
     Raises:
-        InputError: An argument cannot be used; not the target, which a finding tells of.
+        InputError: An argument is not valid. An invalid target is a finding instead.
+
+    Example:
+        >>> from qwen3_reranker.doctor import diagnose
+        >>> report = diagnose("http://localhost:8000")
+        >>> report.healthy, report.codes
+        (True, frozenset())
     """
-    # So that no traceback of what follows shows them.
+    # Concealed, so that no later traceback shows them.
     api_key, proxy, headers = Secret.of(api_key), Secret.of(proxy), conceal_headers(headers)
     return event_loop.run(
         adiagnose(
@@ -114,7 +128,39 @@ async def adiagnose(
     engine_python: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> Report:
-    """Async version of `diagnose()`: same arguments, report and errors; can be cancelled."""
+    """
+    Find out what is wrong with a server, a model or this environment: async `diagnose()`.
+
+    It can be cancelled, which stops the engine or closes the connections that it uses.
+
+    Args:
+        target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
+            environment alone.
+        api_key: The server's API key. None for the environment variable that is usual for the
+            dialect.
+        dialect: The server's dialect: "auto" to detect it, otherwise a name or a `Dialect`, which is
+            the only one examined.
+        template: Who writes the Qwen3 template on a server: "client", "server", or "auto" to detect
+            it.
+        model: The model's name on the server; None for the one that the server lists.
+        tokenizer: The tokenizer of the server's model: a tokenizer.json, a folder or a Hugging Face
+            name; None to look for it on this machine.
+        timeout: The seconds that each request to a server may take, above 0.
+        headers: HTTP headers to send with every request.
+        verify: Whether to check TLS certificates; or the path of a file with certificate
+            authorities; or an `ssl.SSLContext`.
+        proxy: The URL of a proxy; None for the environment's.
+        engine_args: Arguments of the embedded engine, for a model.
+        engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.
+        on_progress: Called before each check with its name, not in the caller's thread.
+
+    Returns:
+        A report with the findings. A server that cannot be reached and a model that cannot be
+        loaded are findings too.
+
+    Raises:
+        InputError: An argument is not valid. An invalid target is a finding instead.
+    """
     api_key, proxy = Secret.of(api_key), Secret.of(proxy)
     concealed = conceal_headers(headers)
     del headers
@@ -123,21 +169,21 @@ async def adiagnose(
     chosen = dialect if isinstance(dialect, Dialect) else None
     if isinstance(dialect, str) and dialect != "auto":
         chosen = find(dialect)
-    url = target is not None and _is_url(target)
+    is_server = target is not None and _is_url(target)
     on_progress("this environment")
     findings = await asyncio.to_thread(
-        check_environment, engine=target is not None and not url, engine_python=engine_python
+        check_environment, engine=target is not None and not is_server, engine_python=engine_python
     )
-    if target is not None and not url:
-        findings += await _model(target, engine_args, engine_python, on_progress)
+    if target is not None and not is_server:
+        findings += await _check_model(target, engine_args, engine_python, on_progress)
     elif target is not None:
         try:
             address = Address.parse(target)
         except InputError as error:
-            findings.append(finding_for_code("server", "address", "bad-address", str(error)))
+            findings.append(problem("server", "address", "bad-address", str(error)))
             return Report(_PASSWORD.sub("***@", target), tuple(findings))
         transport = Transport(headers=concealed, verify=verify, proxy=proxy)
-        server = DiagnosticClient(
+        client = DiagnosticClient(
             address,
             transport,
             api_key=api_key,
@@ -146,20 +192,20 @@ async def adiagnose(
             timeout=timeout,
         )
         try:
-            found = await Examination(server, chosen, template, on_progress).run()
+            examined = await Examination(client, chosen, template, on_progress).run()
         finally:
             await transport.aclose()
-        findings += found
+        findings += examined
     return Report(target, tuple(findings))
 
 
-async def _model(
+async def _check_model(
     model: str,
     engine_args: Mapping[str, Any] | None,
     engine_python: str | None,
     on_progress: Callable[[str], object],
 ) -> list[Finding]:
-    on_progress(f"{model}: its files")
+    on_progress(f"{model}: files")
     findings, checkpoint = await asyncio.to_thread(check_model, model)
     if checkpoint is None:
         return findings
@@ -168,35 +214,35 @@ async def _model(
     except RerankerError as error:
         return [*findings, Finding("scores", "order", "unknown", f"not scored: {error}")]
     on_progress(f"{model}: starting an embedded engine, which can take minutes")
-    return findings + await _engine(model, checkpoint, engine_args, engine_python)
+    return findings + await _check_engine(model, checkpoint, engine_args, engine_python)
 
 
-async def _engine(
+async def _check_engine(
     model: str,
     checkpoint: Checkpoint,
     engine_args: Mapping[str, Any] | None,
     engine_python: str | None,
 ) -> list[Finding]:
-    """Score the probe and the golden pairs with an embedded engine."""
+    """Score the probe and the golden pairs in an embedded engine."""
     known = golden_of([model, checkpoint.model])
     try:
-        # Not checked by the engine: its scores are judged, and explained, here.
+        # Without the engine's own check, because its scores are judged and explained here.
         reranker = Reranker(
             model, engine_args=engine_args, engine_python=engine_python, check=False, quiet=True
         )
     except RerankerError as error:
-        return [finding_for_code("scores", "engine", "engine-failed", str(error))]
+        return [problem("scores", "engine", "engine-failed", str(error))]
     try:
         rows = [await reranker.ascore(query, texts) for query, texts in PROBES]
         golden = [
             await reranker.ascore(one.query, one.documents) for one in (known[1] if known else ())
         ]
     except (RerankerError, OSError) as error:
-        return [finding_for_code("scores", "engine", "engine-failed", str(error))]
+        return [problem("scores", "engine", "engine-failed", str(error))]
     finally:
         await reranker.aclose()
-    outcome = Outcome.read(rows, None, logits=False)
-    return [*judge(outcome), compare(*known, golden) if known else no_golden(model)]
+    verdict = judge(Evidence.of_engine(rows))
+    return [verdict, compare(*known, golden) if known else no_golden(model)]
 
 
 def _is_url(target: str) -> bool:

@@ -1,327 +1,309 @@
-"""One server examined: how it is asked, then what its scores show, then how it works."""
+"""Examine one server: find out how to ask it, then check its scores and its behavior."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 from qwen3_reranker.dialects import Dialect, TemplateBy, find
+from qwen3_reranker.doctor import checks_server
 from qwen3_reranker.doctor.checks_model import lacks_bias
-from qwen3_reranker.doctor.checks_scores import Evidence, examine, is_embedding, template
-from qwen3_reranker.doctor.checks_server import Workings, tried
+from qwen3_reranker.doctor.checks_scores import check_scores, check_template
+from qwen3_reranker.doctor.checks_server import Behavior, check_determinism
 from qwen3_reranker.doctor.diagnostic_client import DiagnosticClient, Probed
-from qwen3_reranker.doctor.findings import Finding, Status, finding_for_code
+from qwen3_reranker.doctor.evidence import Evidence, is_embedding
+from qwen3_reranker.doctor.findings import Finding, Status, problem
 from qwen3_reranker.doctor.golden import compare, golden_of, no_golden
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Rows, distance
 from qwen3_reranker.errors import RerankerError, ServerError
-from qwen3_reranker.model.probe import PROBES, Outcome, sigmoid
+from qwen3_reranker.model.layout import SCORE_BIAS
+from qwen3_reranker.model.probability import sigmoid
+from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.remote.detection import Route, Template
 from qwen3_reranker.remote.transport import RetryableError
 
 __all__ = ["Examination"]
 
+# The dialect that other programs send plain texts with, by the kind of the server.
+_PLAIN_TEXT_DIALECTS = {"vLLM": "vllm-score", "SGLang": "sglang-rerank"}
+# A list in the place of a number: an embedding.
+_VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
+# A LiteLLM without a database, asked without a key and with a wrong one (run with 1.106.2). No error
+# of the model behind it reads like these.
+_NO_KEY = re.compile(r"500: Internal Server Error|no_db_connection|No connected db")
+# Scores that differ by less, in log-odds, are those of the same prompt.
+_SAME = 1e-3
+# Characters of an error in a finding.
+_SHOWN = 300
+
 
 class Examination:
     """
-    One server, examined; `run` returns the findings.
+    The examination of one server; `run` returns the findings.
 
     Args:
-        server: The server.
-        dialect: The only dialect to examine; None detects it.
-        template: Who writes the template; "auto" detects it.
-        on_progress: Called before each check with what it looks at.
+        client: The client for the server.
+        dialect: The only dialect to examine; None to detect it.
+        template: Who writes the template; "auto" to detect it.
+        on_progress: Called before each check with its name.
     """
 
     def __init__(
         self,
-        server: DiagnosticClient,
+        client: DiagnosticClient,
         dialect: Dialect | None,
         template: Template,
         on_progress: Callable[[str], object],
     ) -> None:
-        self._server = server
+        self._client = client
         self._dialect = dialect
         self._template = template
         self._on_progress = on_progress
-        self._found: list[Finding] = []
+        self._findings: list[Finding] = []
 
     async def run(self) -> list[Finding]:
+        """Run all checks; a server that fails ends the examination with a finding."""
         try:
-            if await self._reach():
-                probed = await self._choose()
+            if await self._read_metadata():
+                probed = await self._find_route()
                 if probed is not None:
-                    await self._examine(probed)
+                    await self._check(probed)
         except RetryableError as error:
-            self._add(finding_for_code("server", "reachable", "unreachable", str(error)))
+            self._add(problem("server", "reachable", "unreachable", str(error)))
         except RerankerError as error:
-            self._add(self._refusal(error))
-        return self._found
+            self._add(self._rejection(error))
+        return self._findings
 
     def _add(self, *findings: Finding) -> None:
-        self._found += findings
+        self._findings += findings
 
     def _show(self, check: str) -> None:
-        self._on_progress(f"{self._server.address.url}: {check}")
+        self._on_progress(f"{self._client.address.url}: {check}")
 
-    async def _reach(self) -> bool:
-        self._show("what it is")
-        server, started = self._server, perf_counter()
+    async def _read_metadata(self) -> bool:
+        """Find out what kind of server it is; return whether it can be reached."""
+        self._show("kind")
+        client, started = self._client, perf_counter()
         try:
-            await server.look()
+            await client.look()
         except RetryableError as error:
-            self._add(finding_for_code("server", "reachable", "unreachable", str(error)))
+            self._add(problem("server", "reachable", "unreachable", str(error)))
             return False
-        if server.hosted():
-            name = server.hosted()[0].kind
-            self._add(_ok("kind", f"the hosted service {name}"))
+        if hosted := client.hosted():
+            self._add(_ok("kind", f"the hosted service {hosted[0].kind}"))
             return True
-        server_info, seconds = server.server_info, perf_counter() - started
-        self._add(_ok("reachable", f"answers in {1000 * seconds:.0f} ms"))
-        status: Status = "unknown" if server_info.kind is None else "ok"
-        self._add(Finding("server", "kind", status, str(server_info)))
+        seconds = perf_counter() - started
+        self._add(_ok("reachable", f"responds within {1000 * seconds:.0f} ms"))
+        status: Status = "unknown" if client.server_info.kind is None else "ok"
+        self._add(Finding("server", "kind", status, str(client.server_info)))
         return True
 
-    async def _choose(self) -> Probed | None:
-        """Return the way to examine: the reranker's own, or the likeliest of those that answer."""
+    async def _find_route(self) -> Probed | None:
+        """Return the reranker's own route, or the likeliest of those that answer."""
         self._show("dialect and template")
-        server = self._server
+        client = self._client
         reason: RerankerError | None = None
         if self._dialect is None or self._template == "auto":
             try:
-                route = await server.detect(self._dialect, self._template)
-                return self._settled(await server.probe(route))
+                route = await client.detect(self._dialect, self._template)
+                return self._describe(await client.probe(route))
             except RetryableError:
                 raise
             except RerankerError as error:
                 reason = error
-        template_modes: Sequence[TemplateBy] = (
+        modes: Sequence[TemplateBy] = (
             ("client", "server") if self._template == "auto" else (self._template,)
         )
-        candidates = [self._dialect] if self._dialect else server.candidates()
-        ways, failed = await server.probe_all(candidates, template_modes)
-        if ways:
-            return self._settled(_likeliest(ways))
-        if is_embedding(server.info) or any(_VECTOR.search(str(error)) for _, error in failed):
-            found = "; ".join(f"{name}: {error}"[:200] for name, error in failed[:2])
-            self._add(finding_for_code("scores", "head", "embedding-component", found))
+        candidates = [self._dialect] if self._dialect else client.candidates()
+        probes, failures = await client.probe_all(candidates, modes)
+        if probes:
+            return self._describe(_likeliest(probes))
+        if is_embedding(client.info) or any(_VECTOR.search(str(error)) for _, error in failures):
+            message = "; ".join(f"{name}: {error}"[:200] for name, error in failures[:2])
+            self._add(problem("scores", "head", "embedding-component", message))
             return None
         if reason is None:
-            reason = failed[0][1] if failed else RerankerError("no dialect fits the URL")
-        self._add(self._refusal(reason))
+            reason = failures[0][1] if failures else RerankerError("no dialect fits the URL")
+        self._add(self._rejection(reason))
         return None
 
-    def _refusal(self, error: RerankerError) -> Finding:
-        refused = isinstance(error, ServerError) and error.status in (401, 403)
-        # Run with LiteLLM 1.106.2: no error of the model behind it reads like these.
-        litellm = self._server.server_info.kind == "LiteLLM"
-        if refused or (litellm and _NO_KEY.search(str(error))):
-            return finding_for_code("server", "key", "key-refused", str(error))
-        return finding_for_code("server", "endpoint", "nothing-scores", str(error))
+    def _rejection(self, error: RerankerError) -> Finding:
+        forbidden = isinstance(error, ServerError) and error.status in (401, 403)
+        litellm = self._client.server_info.kind == "LiteLLM"
+        if forbidden or (litellm and _NO_KEY.search(str(error))):
+            return problem("server", "key", "key-refused", str(error))
+        return problem("server", "endpoint", "nothing-scores", str(error))
 
-    def _settled(self, probed: Probed) -> Probed:
+    def _describe(self, probed: Probed) -> Probed:
+        """Add the findings about a route: its endpoint, its model, its tokenizer, its warnings."""
         route = probed.route
+        info = route.server_info
         self._add(_ok("endpoint", f"{route.dialect.name} at {route.path}"))
-        known = route.model is not None or route.server_info.models
-        length = route.server_info.max_length
-        self._add(
-            Finding(
-                "server",
-                "model",
-                "ok" if known else "unknown",
-                f"{route.model or 'its name is not known'}, "
-                + (f"takes {length} tokens" if length else "does not say how many tokens it takes"),
-            )
-        )
+        limit = f"accepts {info.max_length} tokens" if info.max_length else "its limit is unknown"
+        known: Status = "ok" if route.model is not None or info.models else "unknown"
+        self._add(Finding("server", "model", known, f"{route.model or 'unknown name'}, {limit}"))
         self._add(_tokenizer(route))
         for warning in route.warnings:
-            if route.server_info.refusal and route.server_info.refusal in warning:
-                self._add(
-                    finding_for_code("server", "key", "key-refused", warning, status="warning")
-                )
+            if info.refusal and info.refusal in warning:
+                self._add(problem("server", "key", "key-refused", warning, status="warning"))
             else:
                 self._add(Finding("server", "models", "warning", warning))
         return probed
 
-    async def _examine(self, probed: Probed) -> None:
-        server, route = self._server, probed.route
-        raw = None if is_embedding(server.info) else await server.raw()
-        workings = Workings(server, probed, raw)
+    async def _check(self, probed: Probed) -> None:
+        client = self._client
+        raw = None if is_embedding(client.info) else await client.raw()
+        behavior = Behavior(client, probed, raw)
         self._show("determinism")
-        try:
-            steady, noise = await workings.repeats()
-        except RerankerError as error:
-            steady, noise = Finding("server", "determinism", "unknown", str(error)), 0.0
+        determinism, noise = await check_determinism(behavior)
+        self._add(determinism)
         self._show("template")
-        scores = examine(await self._gather(probed, raw, noise))
-        self._add(*[f for f in scores if f.check == "template"])
+        scores = check_scores(await self._gather(probed, raw, noise))
+        self._add(*[finding for finding in scores if finding.check == "template"])
         self._show("other endpoints")
-        self._add(*await self._others(probed, raw, noise))
-        await self._try("instruction", workings.instruction)
-        await self._try("control tokens", workings.control_tokens)
-        await self._try("truncation", workings.truncation)
-        self._add(steady)
-        await self._try("latency", workings.latency)
-        self._add(*[f for f in scores if f.check != "template"])
+        self._add(*await self._check_other_endpoint(probed, raw, noise))
+        for name, check in checks_server.CHECKS:
+            self._show(name)
+            try:
+                self._add(await check(behavior))
+            except RerankerError as error:
+                self._add(Finding("server", name, "unknown", str(error)[:_SHOWN]))
+        self._add(*[finding for finding in scores if finding.check != "template"])
         self._show("golden pairs")
-        broken = any(f.status == "problem" for f in scores)
-        if not broken:
-            await self._golden(probed)
-        if route.dialect.name == "sglang-classify":
-            self._bias()
-
-    async def _try(self, check: str, finding: Callable[[], Awaitable[Finding]]) -> None:
-        self._show(check)
-        self._add(await tried(check, finding()))
+        if not any(finding.status == "problem" for finding in scores):
+            self._add(await self._check_golden_pairs(probed))
+        if probed.route.dialect.name == "sglang-classify":
+            self._add(self._check_bias())
 
     async def _gather(self, probed: Probed, raw: Route | None, noise: float) -> Evidence:
-        """Return the evidence about one way, asking no more than it takes."""
-        route = probed.route
-        evidence = Evidence(probed, self._server.info, expected=_expected(route), noise=noise)
-        written = await self._server.rendered(route)
-        if written is not None and written.code is not None:
-            return replace(evidence, written=written)
+        """Gather the evidence about one route, with as few requests as it takes."""
+        route, client = probed.route, self._client
+        evidence = replace(
+            Evidence.of_server(probed, client.info),
+            expected_tokens=_expected_tokens(route),
+            noise=noise,
+        )
+        rendered = await client.rendered(route)
+        if rendered is not None and rendered.code is not None:
+            return replace(evidence, rendered=rendered)
         if raw is not None and raw.dialect.name != route.dialect.name:
-            right = await self._whole(raw, 0)
-            variants = {0: right}
-            if distance(probed.outcome.scores, right) > max(_SAME, 3 * noise):
-                for place in range(1, len(VARIANTS)):
-                    variants[place] = await self._whole(raw, place)
-            return replace(evidence, variants=variants)
+            whole_prompts = {0: await self._score_variant(raw, 0)}
+            if distance(probed.outcome.scores, whole_prompts[0]) > max(_SAME, 3 * noise):
+                for index in range(1, len(VARIANTS)):
+                    whole_prompts[index] = await self._score_variant(raw, index)
+            return replace(evidence, whole_prompts=whole_prompts)
         if raw is None and not probed.outcome.passed:
             other: TemplateBy = "server" if route.template_by == "client" else "client"
-            ways, _ = await self._server.probe_all([route.dialect], [other])
-            return replace(evidence, other=ways[0].outcome if ways else None)
+            probes, _ = await client.probe_all([route.dialect], [other])
+            return replace(evidence, other_side=probes[0].outcome if probes else None)
         return evidence
 
-    async def _whole(self, raw: Route, place: int) -> Rows:
-        """Return how a variant's prompts score."""
+    async def _score_variant(self, raw: Route, index: int) -> Rows:
+        """Return the probabilities of the probe's passages in prompts of one variant."""
         rows = []
         for query, texts in PROBES:
-            prompts = [VARIANTS[place].write(query, text) for text in texts]
-            rows.append((await self._server.ask_whole(raw, prompts)).values)
+            prompts = [VARIANTS[index].write(query, text) for text in texts]
+            rows.append((await self._client.ask_whole(raw, prompts)).values)
         return Outcome.read(rows, None, logits=False).scores
 
-    async def _others(self, probed: Probed, raw: Route | None, noise: float) -> list[Finding]:
-        """Look at the endpoint of the same server that other programs send plain texts to."""
-        name = _TEXTS.get(self._server.server_info.kind or "")
+    async def _check_other_endpoint(
+        self, probed: Probed, raw: Route | None, noise: float
+    ) -> list[Finding]:
+        """Check the endpoint of the same server that other programs send plain texts to."""
+        name = _PLAIN_TEXT_DIALECTS.get(self._client.server_info.kind or "")
         chosen = self._dialect is not None or self._template != "auto"
         if chosen or raw is None or probed.route.dialect is not raw.dialect or name is None:
             return []
         try:
-            way = await self._server.route_for(find(name), "server", root=True)
-            other = await self._server.probe(way, root=True)
-        except RerankerError:  # not there, or no template that it would score with
+            route = await self._client.route_for(find(name), "server", root=True)
+            other = await self._client.probe(route, root=True)
+        except RerankerError:  # it does not exist, or has no template to score with
             return []
+        path = other.route.path
         if other.outcome.templated is False:
-            found = (
-                f"{other.route.path} writes none: other programs must send written prompts there"
-            )
-            return [_ok("other endpoints", found)]
-        finding = template(await self._gather(other, raw, noise))
+            message = f"{path} writes no template: other programs must send complete prompts there"
+            return [_ok("other endpoints", message)]
+        finding = check_template(await self._gather(other, raw, noise))
         if finding.status == "problem":
-            more = f"This client does not use {other.route.path}; other programs may."
+            more = f"This client does not use {path}, but other programs may."
             finding = replace(finding, status="warning", advice=f"{more} {finding.advice}")
         if finding.status == "unknown":
             return []
         return [replace(finding, area="server", check="other endpoints")]
 
-    async def _golden(self, probed: Probed) -> None:
+    async def _check_golden_pairs(self, probed: Probed) -> Finding:
+        """Compare the scores of the model's golden pairs with those published."""
         route = probed.route
         names = [route.model, *route.server_info.models, *route.server_info.sources]
         known = golden_of([name for name in names if name])
         if known is None:
-            self._add(no_golden(route.model))
-            return
-        rows = []
+            return no_golden(route.model)
+        name, golden = known
         try:
-            for one in known[1]:
-                answer = await self._server.ask(route, one.query, one.documents)
-                rows.append(
-                    [sigmoid(x) for x in answer.values] if probed.outcome.logits else answer.values
-                )
+            answers = [await self._client.ask(route, one.query, one.documents) for one in golden]
         except RerankerError as error:
-            self._add(Finding("scores", "golden pairs", "unknown", str(error)))
-            return
-        self._add(compare(*known, rows))
+            return Finding("scores", "golden pairs", "unknown", str(error))
+        rows = [answer.values for answer in answers]
+        if probed.outcome.logits:
+            rows = [[sigmoid(x) for x in row] for row in rows]
+        return compare(name, golden, rows)
 
-    def _bias(self) -> None:
-        """Look whether SGLang's head has a bias in the checkpoint, where that lies here."""
-        folder = Path(str(self._server.info.get("model_path", "")))
+    def _check_bias(self) -> Finding:
+        """Check whether the checkpoint has the bias that SGLang's head needs."""
+        folder = Path(str(self._client.info.get("model_path", "")))
         lacks = lacks_bias(folder) if folder.is_dir() else None
-        proven = any(f.check == "golden pairs" and f.status == "ok" for f in self._found)
+        matches = any(f.check == "golden pairs" and f.status == "ok" for f in self._findings)
         if lacks:
-            self._add(
-                finding_for_code(
-                    "scores",
-                    "head's bias",
-                    "random-head-bias",
-                    f"{folder} has no score.bias"
-                    + (", though at this launch the scores are right" if proven else ""),
-                    status="warning" if proven else "problem",
-                )
+            message = f"{folder} has no {SCORE_BIAS}"
+            status: Status = "problem"
+            if matches:
+                message, status = f"{message}, but the scores of this start are right", "warning"
+            return problem("scores", "head's bias", "random-head-bias", message, status=status)
+        if lacks is None and not matches:
+            message = (
+                f"the checkpoint cannot be read here: check that it has a {SCORE_BIAS}, because "
+                "otherwise SGLang's is random"
             )
-        elif lacks is None and not proven:
-            self._add(
-                Finding(
-                    "scores",
-                    "head's bias",
-                    "unknown",
-                    "the checkpoint is not readable here: look for score.bias in it, for without "
-                    "one SGLang's is random",
-                )
-            )
-        else:
-            self._add(Finding("scores", "head's bias", "ok", "none that moves the scores"))
+            return Finding("scores", "head's bias", "unknown", message)
+        return Finding("scores", "head's bias", "ok", "no bias that changes the scores")
 
 
-def _likeliest(ways: Sequence[Probed]) -> Probed:
-    """Return the way to examine where none passed: of the first dialect that answers."""
-    first = [way for way in ways if way.route.dialect is ways[0].route.dialect]
-    told = [way for way in first if _fits(way)]
-    return max(told or first, key=lambda way: way.outcome.margin)
+def _likeliest(probes: Sequence[Probed]) -> Probed:
+    """Return the route to examine if none passed: the best of the first dialect that answers."""
+    dialect = probes[0].route.dialect
+    first = [probed for probed in probes if probed.route.dialect is dialect]
+    fitting = [probed for probed in first if _fits(probed)]
+    return max(fitting or first, key=lambda probed: probed.outcome.margin)
 
 
-def _fits(way: Probed) -> bool:
-    """Return whether the tokens counted fit who is said to write the template."""
-    if way.route.template_by == "server":
-        return way.outcome.templated is True
-    return way.outcome.tokens is not None and not way.outcome.doubled
+def _fits(probed: Probed) -> bool:
+    """Return whether the tokens counted agree with who is supposed to write the template."""
+    if probed.route.template_by == "server":
+        return probed.outcome.templated is True
+    return probed.outcome.tokens is not None and not probed.outcome.doubled
 
 
-def _expected(route: Route) -> int | None:
+def _expected_tokens(route: Route) -> int | None:
     builder = route.encoder.builder
     if builder is None:
         return None
-    return sum(len(one.ids) for query, texts in PROBES for one in builder.encode(query, texts))
+    prompts = (prompt for query, texts in PROBES for prompt in builder.encode(query, texts))
+    return sum(len(prompt.ids) for prompt in prompts)
 
 
 def _tokenizer(route: Route) -> Finding:
     if route.encoder.builder is not None:
-        return Finding("environment", "tokenizer", "ok", "found, and reads as the server's does")
+        message = "present, and splits text as the server does"
+        return Finding("environment", "tokenizer", "ok", message)
     if route.encoder.can_cut:
-        return Finding(
-            "environment", "tokenizer", "ok", "not found here; the server is asked to count"
-        )
-    return finding_for_code(
-        "environment",
-        "tokenizer",
-        "tokenizer-missing",
-        "not found here, and the server has none to ask: long documents are not cut",
-        status="warning",
-    )
+        message = "not present here; the server is asked to count tokens"
+        return Finding("environment", "tokenizer", "ok", message)
+    message = "not present here, and the server cannot count tokens: long documents are not cut"
+    return problem("environment", "tokenizer", "tokenizer-missing", message, status="warning")
 
 
-def _ok(check: str, found: str) -> Finding:
-    return Finding("server", check, "ok", found)
-
-
-# Where plain texts go.
-_TEXTS = {"vLLM": "vllm-score", "SGLang": "sglang-rerank"}
-# A list where a number belongs: an embedding.
-_VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
-# A LiteLLM without a database, asked without a key and with a wrong one.
-_NO_KEY = re.compile(r"500: Internal Server Error|no_db_connection|No connected db")
-_SAME = 1e-3
+def _ok(check: str, message: str) -> Finding:
+    return Finding("server", check, "ok", message)

@@ -1,4 +1,4 @@
-"""Published scores of the real models, and the demo model's own: what a server must come close to."""
+"""Compare scores with the published scores of the real models and those of the demo model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_reranker.doctor.findings import Finding, Status, finding_for_code
+from qwen3_reranker.doctor.findings import Finding, Status, problem
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.probe import PROBES, logit
+from qwen3_reranker.model.probability import logit
+from qwen3_reranker.model.probe import PROBES
 
 __all__ = ["Golden", "compare", "golden_of", "no_golden"]
 
@@ -20,7 +21,14 @@ _BEIJING, _FORCE = (texts[0] for _, texts in PROBES)
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A query with its documents, and the log-odds of each."""
+    """
+    Scores that are known.
+
+    Attributes:
+        query: A query.
+        documents: Its documents.
+        logits: The log-odds of each document, in the same order.
+    """
 
     query: str
     documents: tuple[str, ...]
@@ -55,17 +63,25 @@ _BY_NAME: Mapping[str, Sequence[Golden]] = {
     "qwen3-reranker-8b": _LARGE,
 }
 
-# Log-odds. bf16 moves the real models' by 0.1 to 0.2; more than the second is another model.
-_FINE = 0.5
-_OTHER = 2.0
-# Scores beyond this differ in their last digits.
+# Log-odds. bf16 moves those of the real models by 0.1 to 0.2. A difference above the first is a
+# warning, above the second another model.
+_FINE, _OTHER_MODEL = 0.5, 2.0
+# Log-odds beyond this depend on the last digits of a float.
 _EDGE = 10.0
-# A bias moves all log-odds alike.
-_ALIKE = 0.2
+# A bias moves all log-odds by the same amount, give or take this.
+_EQUAL_SHIFT = 0.2
 
 
 def golden_of(names: Sequence[str]) -> tuple[str, Sequence[Golden]] | None:
-    """Return the published scores of the first of the names that has some, with that name."""
+    """
+    Find the known scores of a model.
+
+    Args:
+        names: The names that the model goes by.
+
+    Returns:
+        The first name with known scores, and these scores; None if there are none.
+    """
     for name in names:
         if name == "demo" or Path(name).expanduser() == DEMO_MODEL:
             return "the demo model", _DEMO
@@ -76,26 +92,33 @@ def golden_of(names: Sequence[str]) -> tuple[str, Sequence[Golden]] | None:
 
 
 def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float]]) -> Finding:
-    """Hold a model's probabilities to its golden ones."""
-    wanted = [x for one in golden for x in one.logits]
-    got = [logit(p) for row in scores for p in row]
-    pairs = list(zip(got, wanted, strict=True))
-    largest = max((abs(_bounded(a) - _bounded(b)) for a, b in pairs))
-    found = f"{len(pairs)} pairs of {name}: log-odds differ by at most {largest:.2g}"
+    """
+    Compare a model's scores with those that are known.
+
+    Args:
+        name: The model's name.
+        golden: The known scores.
+        scores: The model's probabilities, one list per query of `golden`.
+    """
+    expected = [x for known in golden for x in known.logits]
+    actual = [logit(p) for row in scores for p in row]
+    pairs = list(zip(actual, expected, strict=True))
+    largest = max(abs(_bounded(a) - _bounded(b)) for a, b in pairs)
+    message = f"{len(pairs)} pairs of {name}: log-odds differ by at most {largest:.2g}"
     if largest <= _FINE:
-        return Finding("scores", "golden pairs", "ok", found)
-    moved = [a - b for a, b in pairs if max(abs(a), abs(b)) < _EDGE]
-    mean = sum(moved) / len(moved) if moved else 0.0
-    if len(moved) > 2 and max(abs(d - mean) for d in moved) <= _ALIKE:
-        alike = f"{len(moved)} pairs of {name} are off by {mean:+.2f} of log-odds alike"
-        return finding_for_code("scores", "golden pairs", "random-head-bias", alike)
-    status: Status = "warning" if largest <= _OTHER else "problem"
-    return finding_for_code("scores", "golden pairs", "golden-mismatch", found, status=status)
+        return Finding("scores", "golden pairs", "ok", message)
+    shifts = [a - b for a, b in pairs if max(abs(a), abs(b)) < _EDGE]
+    mean = sum(shifts) / len(shifts) if shifts else 0.0
+    if len(shifts) > 2 and max(abs(shift - mean) for shift in shifts) <= _EQUAL_SHIFT:
+        message = f"the log-odds of {len(shifts)} pairs of {name} are all shifted by {mean:+.2f}"
+        return problem("scores", "golden pairs", "random-head-bias", message)
+    status: Status = "warning" if largest <= _OTHER_MODEL else "problem"
+    return problem("scores", "golden pairs", "golden-mismatch", message, status=status)
 
 
 def no_golden(name: str | None) -> Finding:
-    """Say that there is nothing to compare a model's scores with."""
-    return Finding("scores", "golden pairs", "unknown", f"none are published for {name}")
+    """Return the finding for a model without known scores."""
+    return Finding("scores", "golden pairs", "unknown", f"no scores of {name} are published")
 
 
 def _bounded(x: float) -> float:

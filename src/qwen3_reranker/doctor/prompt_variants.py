@@ -1,8 +1,8 @@
 """
-The ways in which prompts go wrong, written out, so that a server can be asked which one it scores.
+The known mistakes in prompts, so that a server can be asked which of them it makes.
 
-A server that scores whatever prompt it is sent tells how each variant scores there; an endpoint of
-the same server that writes the prompt itself wrote the variant whose scores it gives.
+A server that scores whatever prompt it is sent shows how each variant scores there. If another
+endpoint of the same server writes the prompt, its scores show which variant it writes.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qwen3_reranker.model.probe import logit
+from qwen3_reranker.model.probability import logit
 from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter, head_text
 
 __all__ = ["RIGHT", "VARIANTS", "Rows", "Variant", "distance", "nearest"]
 
 Rows = Sequence[Sequence[float]]
-"""Probabilities, a list a query."""
+"""Scores of passages, one list per query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """
-    One way to write a prompt.
+    A way to write a prompt.
 
     Attributes:
-        code: What is wrong with it, None for the right one.
-        what: The same for people to read.
-        write: Writes it for a query and a document.
+        code: The code of its problem; None for the correct prompt.
+        description: What is special about it.
+        write: Writes the prompt for a query and a document.
     """
 
     code: str | None
-    what: str
+    description: str
     write: Callable[[str, str], str]
 
 
@@ -58,37 +58,41 @@ def _twice_escaped(query: str, document: str) -> str:
 
 
 _NO_THINK = SUFFIX[: SUFFIX.index("<think>")]
-_STOP = DEFAULT_INSTRUCTION + "."
+_WITH_STOP = DEFAULT_INSTRUCTION + "."
 
-RIGHT = Variant(None, "as the model card writes it", _whole)
+RIGHT = Variant(None, "as in the model card", _whole)
 VARIANTS: tuple[Variant, ...] = (
     RIGHT,
-    Variant("template-missing", "query and document with nothing around", lambda q, d: q + d),
-    Variant("template-missing", "query and document on two lines", lambda q, d: f"{q}\n{d}"),
-    Variant("template-twice", "a template around a written prompt", _twice),
+    Variant("template-missing", "nothing but query and document", lambda q, d: q + d),
+    Variant(
+        "template-missing", "nothing but query and document on two lines", lambda q, d: f"{q}\n{d}"
+    ),
+    Variant("template-twice", "a template around a complete prompt", _twice),
     Variant(
         "template-twice",
-        "a template around a written prompt whose control tokens it breaks up",
+        "a template around a complete prompt whose control tokens are escaped",
         _twice_escaped,
     ),
-    Variant("newline-lost", "one newline at the end, not two", lambda q, d: _whole(q, d)[:-1]),
+    Variant(
+        "newline-lost", "one newline at the end instead of two", lambda q, d: _whole(q, d)[:-1]
+    ),
     Variant("newline-lost", "no newline at the end", lambda q, d: _whole(q, d)[:-2]),
     Variant("think-missing", "no think block", lambda q, d: PREFIX + _user(q, d) + _NO_THINK),
     Variant(
         "think-missing",
-        "no think block, and no newline behind 'assistant'",
+        "no think block and no newline after 'assistant'",
         lambda q, d: PREFIX + _user(q, d) + _NO_THINK[:-1],
     ),
     Variant(
         "think-missing",
-        "no think block, and a full stop behind the default instruction",
-        lambda q, d: PREFIX + _user(q, d, _STOP) + _NO_THINK,
+        "no think block and a period after the default instruction",
+        lambda q, d: PREFIX + _user(q, d, _WITH_STOP) + _NO_THINK,
     ),
-    Variant("suffix-cut", "nothing behind the document", lambda q, d: PREFIX + _user(q, d)),
+    Variant("suffix-cut", "nothing after the document", lambda q, d: PREFIX + _user(q, d)),
     Variant(
         "template-differs",
-        "a full stop behind the default instruction",
-        lambda q, d: PREFIX + _user(q, d, _STOP) + SUFFIX,
+        "a period after the default instruction",
+        lambda q, d: PREFIX + _user(q, d, _WITH_STOP) + SUFFIX,
     ),
     Variant(
         "template-differs",
@@ -99,43 +103,45 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     Variant(
         "template-differs",
-        "no system text",
+        "no system message",
         lambda q, d: "<|im_start|>user\n" + _user(q, d) + SUFFIX,
     ),
 )
-"""The right one first."""
+"""The correct prompt first, then the wrong ones."""
 
-# Beyond this log-odds are the last digits of a float.
+# Log-odds beyond this depend on the last digits of a float.
 _EDGE = 8.0
+# Log-odds by which the scores of the same prompt may differ, and those of any variant.
+_CLOSE, _FAR = 1e-3, 0.25
 
 
-def distance(one: Rows, other: Rows) -> float:
-    """Return the largest difference of two rows of scores, in log-odds."""
-    pairs = ((a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
-    return max(abs(_bounded(a) - _bounded(b)) for a, b in pairs)
+def distance(first: Rows, second: Rows) -> float:
+    """Return the largest difference between two lists of probabilities, in log-odds."""
+    rows = zip(first, second, strict=True)
+    pairs = ((a, b) for one, other in rows for a, b in zip(one, other, strict=True))
+    return max(abs(_bounded_logit(a) - _bounded_logit(b)) for a, b in pairs)
 
 
 def nearest(scores: Rows, variants: Mapping[int, Rows], noise: float) -> Variant | None:
     """
-    Return the variant whose scores these are, None where they are no variant's.
+    Find the variant that has given scores.
 
     Args:
-        scores: What the endpoint gave.
-        variants: Each variant's scores, by its place in `VARIANTS`.
-        noise: By how much the scores of one and the same prompt differ there.
+        scores: The probabilities that an endpoint gave.
+        variants: The probabilities of each variant, by its index in `VARIANTS`; 0 is among them.
+        noise: The largest difference between the log-odds of equal prompts.
+
+    Returns:
+        The variant; None if the scores are those of no variant.
     """
-    distances = {place: distance(scores, rows) for place, rows in variants.items()}
-    best = min(distances, key=lambda place: distances[place])
+    distances = {index: distance(scores, rows) for index, rows in variants.items()}
+    best = min(distances, key=lambda index: distances[index])
     if distances[best] > max(_FAR, 3 * noise):
         return None
-    # The right one needs no proof that it is nearer than all others; a wrong one does.
-    right = distances[0] <= max(_CLOSE, 3 * noise) or distances[0] < 3 * distances[best]
-    return VARIANTS[0 if right else best]
+    # The correct prompt need not be nearer than all others; a wrong one must be.
+    correct = distances[0] <= max(_CLOSE, 3 * noise) or distances[0] < 3 * distances[best]
+    return VARIANTS[0 if correct else best]
 
 
-_CLOSE = 1e-3
-_FAR = 0.25
-
-
-def _bounded(p: float) -> float:
+def _bounded_logit(p: float) -> float:
     return min(max(logit(p), -_EDGE), _EDGE)

@@ -1,137 +1,167 @@
-"""What scores alone show: the pictures that need no knowledge of how they were asked for."""
+"""Recognize problems by the patterns that they leave in scores, however the scores were obtained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from qwen3_reranker.doctor.findings import Finding, finding_for_code
-from qwen3_reranker.doctor.prompt_variants import Rows, distance
-from qwen3_reranker.model.probe import NEXT_TO_ZERO, Outcome, logit, sigmoid
+from qwen3_reranker.doctor.evidence import Evidence, is_embedding
+from qwen3_reranker.doctor.findings import Finding, first, problem
+from qwen3_reranker.doctor.prompt_variants import distance
+from qwen3_reranker.model.probability import logit, sigmoid
+from qwen3_reranker.model.probe import NEXT_TO_ZERO, Outcome
 
-__all__ = ["double", "head", "judge", "order", "sigmoid_of"]
+__all__ = ["HEAD_CHECKS", "ORDER_CHECKS", "judge"]
+
+# Probabilities that differ by less are the same number.
+_SAME = 1e-9
+# Log-odds between the sigmoid of one score and another.
+_CLOSE = 0.01
+_EDGE = 1e-4
+# The sigmoid of the highest probability: no probability after a second sigmoid is above it.
+_HIGHEST = 0.731059
+# Two labels that a server names are swapped if their probabilities differ by more.
+_CLEAR = 1e-3
+# What can be applied to a probability again: its name, its smallest result and its inverse.
+_SECOND_TIME: tuple[tuple[str, float, Callable[[float], float]], ...] = (
+    ("sigmoid", 0.5, logit),
+    ("softmax", 1 - _HIGHEST, lambda p: (logit(p) + 1) / 2),
+)
 
 
-def judge(outcome: Outcome) -> list[Finding]:
-    """Return what the probe's scores show; at least one finding."""
-    broken = head(outcome, outcome.scores) or double(outcome)
-    return [broken] if broken else [order(outcome)]
+def judge(evidence: Evidence) -> Finding:
+    """Return what the scores show, whoever wrote the template: a problem, or their order."""
+    return first(HEAD_CHECKS, evidence) or first(ORDER_CHECKS, evidence) or _separation(evidence)
 
 
-def head(outcome: Outcome, raw: Rows) -> Finding | None:
-    """
-    Return what is wrong with scores that are no judgement at all, whatever the template is.
+def _served_as_embedding(evidence: Evidence) -> Finding | None:
+    if not is_embedding(evidence.model_info):
+        return None
+    message = f"SGLang reports is_generation=false for an original checkpoint; {evidence.outcome}"
+    return _head("embedding-component", message)
 
-    Args:
-        outcome: The probe's, read as probabilities.
-        raw: The numbers as on the wire.
-    """
-    flat = [score for row in outcome.scores for score in row]
-    wire = [number for row in raw for number in row]
-    if all(abs(score - 0.5) < 1e-6 for score in flat):
+
+def _all_half(evidence: Evidence) -> Finding | None:
+    if all(abs(score - 0.5) < 1e-6 for score in evidence.scores):
         return _head("all-half", "all scores are 0.5")
-    if min(wire) >= 0 and max(wire) < NEXT_TO_ZERO and not outcome.passed:
-        return _head("next-to-zero", f"all scores are next to 0 (at most {max(wire):.1e})")
-    if unseen := _unseen(outcome.scores):
-        return _head("identical-scores", unseen)
-    if min(wire) < 0 and max(map(abs, wire)) <= 1 and not outcome.passed:
+    return None
+
+
+def _next_to_zero(evidence: Evidence) -> Finding | None:
+    numbers = evidence.numbers
+    if min(numbers) >= 0 and max(numbers) < NEXT_TO_ZERO and not evidence.outcome.passed:
+        return _head("next-to-zero", f"all scores are next to 0 (at most {max(numbers):.1e})")
+    return None
+
+
+def _identical_scores(evidence: Evidence) -> Finding | None:
+    """Recognize by equal scores that the server does not see the query or the document."""
+    scores, rows = evidence.scores, evidence.outcome.scores
+    message = ""
+    (a, b, c), (d, e, f) = rows  # the same three passages, the first two swapped
+    if max(scores) - min(scores) < _SAME:
+        message = f"all scores are {scores[0]:.3g}: neither query nor document is seen"
+    elif all(max(row) - min(row) < _SAME for row in rows):
+        message = "all documents of a query score the same: the document is not seen"
+    elif max(abs(a - e), abs(b - d), abs(c - f)) < _SAME:
+        message = "a document scores the same for either query: the query is not seen"
+    return _head("identical-scores", message) if message else None
+
+
+def _embedding_component(evidence: Evidence) -> Finding | None:
+    numbers = evidence.numbers
+    if min(numbers) < 0 and max(map(abs, numbers)) <= 1 and not evidence.outcome.passed:
         return _head(
             "embedding-component",
-            f"the scores are numbers between {min(wire):.2g} and {max(wire):.2g}, some of them "
-            "below 0: neither probabilities nor the log-odds of obvious pairs",
+            f"the scores lie between {min(numbers):.2g} and {max(numbers):.2g}, some of them below "
+            "0: they are neither probabilities nor the log-odds of obvious pairs",
         )
     return None
 
 
-def sigmoid_of(outcome: Outcome, whole: Rows) -> Finding | None:
-    """Return the picture of scores that are the sigmoid of what whole prompts get there."""
-    again = [[sigmoid(p) for p in row] for row in whole]
-    if distance(outcome.scores, again) > _CLOSE:
+def _sigmoid_of_whole_prompts(evidence: Evidence) -> Finding | None:
+    """Recognize scores that are the sigmoid of what the correct prompts score on the server."""
+    if 0 not in evidence.whole_prompts:
         return None
-    return _head("double-sigmoid", "the scores are the sigmoid of whole prompts' own")
+    again = [[sigmoid(p) for p in row] for row in evidence.whole_prompts[0]]
+    if distance(evidence.outcome.scores, again) > _CLOSE:
+        return None
+    return _head("double-sigmoid", "the scores are the sigmoid of those of whole prompts")
 
 
-def double(outcome: Outcome) -> Finding | None:
-    """Return the picture of a sigmoid, or a softmax of two, that was taken twice."""
+def _double_sigmoid(evidence: Evidence) -> Finding | None:
+    """Recognize a second sigmoid, or a softmax of two, by its range."""
+    outcome, scores = evidence.outcome, evidence.scores
     if outcome.logits:
         return None
-    flat = [score for row in outcome.scores for score in row]
-    for what, low, undo in _TWICE:
-        if not low - _EDGE <= min(flat) <= max(flat) <= _HIGH + _EDGE:
+    for name, lowest, undo in _SECOND_TIME:
+        if not lowest - _EDGE <= min(scores) <= max(scores) <= _HIGHEST + _EDGE:
             continue
         undone = Outcome(
             tuple(tuple(min(max(undo(p), 0.0), 1.0) for p in row) for row in outcome.scores)
         )
-        # Squeezed scores that stand apart once undone: chance does not do that.
+        # Chance does not produce narrow scores that are far apart once this is undone.
         if undone.passed and undone.margin > 1.5 * outcome.margin:
             return _head(
                 "double-sigmoid",
-                f"all scores lie between {min(flat):.4f} and {max(flat):.4f}, as probabilities do "
-                f"whose {what} is taken once more; undone they are {undone}",
+                f"all scores lie between {min(scores):.4f} and {max(scores):.4f}, like "
+                f"probabilities after another {name}; undone they are {undone}",
             )
     return None
 
 
-def order(outcome: Outcome, answers: Sequence[Any] = ()) -> Finding:
-    """
-    Return whether right passages stand above irrelevant ones.
-
-    Args:
-        outcome: The probe's.
-        answers: What the server sent; it may name its labels.
-    """
-    for answer in answers:
-        if named := _named_otherwise(answer):
-            return finding_for_code("scores", "order", "labels-inverted", named)
-    if outcome.passed:
-        return Finding("scores", "order", "ok", f"right against irrelevant: {outcome}")
-    turned = Outcome(tuple(tuple(1 - p for p in row) for row in outcome.scores))
-    if turned.passed:
-        return finding_for_code(
-            "scores", "order", "labels-inverted", f"it is upside down: {outcome}"
-        )
-    return finding_for_code(
-        "scores", "order", "no-separation", f"right against irrelevant: {outcome}"
-    )
-
-
-def _head(code: str, found: str) -> Finding:
-    return finding_for_code("scores", "head", code, found)
-
-
-def _unseen(scores: Rows) -> str | None:
-    """Return what the server does not see, by the scores that are the same."""
-    flat = [score for row in scores for score in row]
-    if max(flat) - min(flat) < _SAME:
-        return f"all scores are {flat[0]:.3g}: neither query nor document is seen"
-    if all(max(row) - min(row) < _SAME for row in scores):
-        return "all documents of a query score the same: the document is not seen"
-    (a, b, c), (d, e, f) = scores  # the same three passages, the first two of them swapped
-    if max(abs(a - e), abs(b - d), abs(c - f)) < _SAME:
-        return "a document scores the same for either query: the query is not seen"
+def _named_labels(evidence: Evidence) -> Finding | None:
+    """Compare the labels that a server names with the position that P(yes) is read from."""
+    for answer in evidence.answers:
+        data = answer.get("data") if isinstance(answer, dict) else None
+        for item in data if isinstance(data, list) else []:
+            if _is_swapped(item):
+                message = (
+                    f"the server's labels are [yes, no]: {item['label']!r} for {item['probs']}"
+                )
+                return problem("scores", "order", "labels-inverted", message)
     return None
 
 
-def _named_otherwise(answer: Any) -> str | None:
-    """Return how labels that a server names contradict the place from which P(yes) is read."""
-    data = answer.get("data") if isinstance(answer, dict) else None
-    for item in data if isinstance(data, list) else []:
-        label, probs = str(item.get("label")).lower(), item.get("probs")
-        if label not in ("yes", "no") or not isinstance(probs, list) or len(probs) != 2:
-            continue
-        # The label that a server names is the likelier one.
-        swapped = (label == "yes") == (probs[0] > probs[1])
-        if swapped and abs(probs[0] - probs[1]) > 1e-3:
-            return f"the server's labels are [yes, no]: {item['label']!r} for {probs}"
-    return None
+def _is_swapped(item: Any) -> bool:
+    label, probs = str(item.get("label")).lower(), item.get("probs")
+    if label not in ("yes", "no") or not isinstance(probs, list) or len(probs) != 2:
+        return False
+    # The label that a server names is the likelier one.
+    swapped = (label == "yes") == (probs[0] > probs[1])
+    return swapped and bool(abs(probs[0] - probs[1]) > _CLEAR)
 
 
-_SAME = 1e-9
-_CLOSE = 0.01
-_EDGE = 1e-4
-# sigmoid(1) is the most that a sigmoid makes of a probability.
-_HIGH = 0.731059
-_TWICE: tuple[tuple[str, float, Callable[[float], float]], ...] = (
-    ("sigmoid", 0.5, logit),
-    ("softmax", 1 - _HIGH, lambda p: (logit(p) + 1) / 2),
+def _inverted(evidence: Evidence) -> Finding | None:
+    outcome = evidence.outcome
+    inverted = Outcome(tuple(tuple(1 - p for p in row) for row in outcome.scores))
+    if outcome.passed or not inverted.passed:
+        return None
+    return problem("scores", "order", "labels-inverted", f"the order is inverted: {outcome}")
+
+
+def _separation(evidence: Evidence) -> Finding:
+    message = f"relevant against irrelevant: {evidence.outcome}"
+    if evidence.outcome.passed:
+        return Finding("scores", "order", "ok", message)
+    return problem("scores", "order", "no-separation", message)
+
+
+def _head(code: str, message: str) -> Finding:
+    return problem("scores", "head", code, message)
+
+
+Check = Callable[[Evidence], Finding | None]
+
+HEAD_CHECKS: tuple[Check, ...] = (
+    _served_as_embedding,
+    _all_half,
+    _next_to_zero,
+    _identical_scores,
+    _embedding_component,
+    _sigmoid_of_whole_prompts,
 )
+"""What makes scores meaningless whatever the template is, the surest evidence first."""
+
+ORDER_CHECKS: tuple[Check, ...] = (_double_sigmoid, _named_labels, _inverted, _separation)
+"""What the scores of a correct template show; the last one always has a finding."""

@@ -145,7 +145,10 @@ def test_serve_hides_the_engines_output_if_it_is_told_to(
 
 def test_serve_wants_a_log_file_that_can_be_written(tmp_path: Path) -> None:
     done = run("serve", "demo", "--log-file", str(tmp_path), code=2)
-    assert done.stderr == f"error: --log-file {tmp_path}: Is a directory: give a file to write to\n"
+    assert (
+        done.stderr
+        == f"error: --log-file {tmp_path}: Is a directory: give a file that can be written\n"
+    )
 
 
 def test_the_doctors_exit_code(url: str) -> None:

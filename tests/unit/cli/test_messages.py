@@ -18,7 +18,8 @@ from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import _Command, app, run
 from qwen3_reranker.cli.console import err, out
 from qwen3_reranker.cli.flags import flags_of, with_flags
-from qwen3_reranker.doctor.findings import ADVICE, CLIENT_WRITES
+from qwen3_reranker.doctor.findings import CLIENT_WRITES
+from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.terminal import escape_control, escape_json
 
@@ -152,7 +153,7 @@ def test_an_error_in_a_file_names_it_its_line_and_the_way_out(call: Call, tmp_pa
 
 @pytest.mark.parametrize("name", ["rerank", "doctor"])
 def test_advice_has_an_option_for_all_that_it_names(name: str) -> None:
-    for advice in (*ADVICE.values(), CLIENT_WRITES):
+    for advice in (*(known.advice for known in PROBLEMS.values()), CLIENT_WRITES):
         told = with_flags(advice, flags(name))
         assert not re.search(r"\b[a-z_]+=(?!\w)", told), told
         assert not re.search(r"\b(template|tokenizer|max_length|api_key|dialect)=", told), told

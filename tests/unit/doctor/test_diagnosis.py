@@ -13,7 +13,7 @@ from qwen3_reranker import InputError
 from qwen3_reranker.doctor import diagnose
 from qwen3_reranker.doctor.findings import CLIENT_WRITES
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Variant
-from qwen3_reranker.model.probe import logit, sigmoid
+from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.prompt import SUFFIX
 
 from support.checkpoints import copy_demo
@@ -47,7 +47,7 @@ def test_a_server_as_it_should_be() -> None:
         assert check in checks, check
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=[f"{v.code}: {v.what}" for v in VARIANTS])
+@pytest.mark.parametrize("variant", VARIANTS, ids=[f"{v.code}: {v.description}" for v in VARIANTS])
 @pytest.mark.parametrize("counting", [True, False])
 def test_the_way_a_server_writes_its_prompts_is_told_by_its_scores(
     variant: Variant, counting: bool
@@ -64,7 +64,7 @@ def test_the_way_a_server_writes_its_prompts_is_told_by_its_scores(
 
 
 @pytest.mark.parametrize(
-    "variant", [v for v in VARIANTS if v.code == "newline-lost"], ids=lambda v: v.what
+    "variant", [v for v in VARIANTS if v.code == "newline-lost"], ids=lambda v: v.description
 )
 def test_what_a_server_renders_says_more_than_scores_that_move(variant: Variant) -> None:
     """As on a GPU in bf16, where a newline moves scores by less than the batch does."""
@@ -86,7 +86,7 @@ def test_what_a_server_renders_says_more_than_scores_that_move(variant: Variant)
     paths = {**paths, ("POST", "/tokenize"): rendered}
     report = examined(paths, dialect="vllm-score", template="server")
     assert problems(report) == {"newline-lost"}, report
-    assert "rendering" in named(report, "newline-lost").found
+    assert "rendering" in named(report, "newline-lost").message
 
 
 @pytest.mark.parametrize("tokenizer", [None, "demo"])
@@ -115,7 +115,7 @@ def test_what_llama_cpp_lacks_is_not_advised() -> None:
     missing, ignored = named(report, "template-missing"), named(report, "instruction-ignored")
     # There this client cannot write the template.
     assert "template='client'" not in missing.advice + ignored.advice
-    assert "GGUF file whose template named rerank is right" in missing.advice
+    assert "GGUF file that has the right template named rerank" in missing.advice
     assert "None" not in str(report)
 
 
@@ -194,7 +194,7 @@ def test_scores_of_a_server_that_writes_the_template(
 ) -> None:
     report = examined(rerank(numbers, "llama.cpp"), dialect="llama.cpp")
     assert problems(report) == {code}, report
-    assert says in named(report, code).found
+    assert says in named(report, code).message
 
 
 def test_a_sigmoid_of_the_servers_own_scores() -> None:
@@ -203,14 +203,14 @@ def test_a_sigmoid_of_the_servers_own_scores() -> None:
         dialect="vllm-score",
         template="server",
     )
-    assert "whole prompts" in named(report, "double-sigmoid").found
+    assert "whole prompts" in named(report, "double-sigmoid").message
 
 
 def test_labels_that_the_server_names_in_the_other_order() -> None:
     # As the names say, but read from the second place: P(no).
     report = examined(sglang(lambda prompt: 1 - judge(prompt), {}, ("yes", "no")))
     assert problems(report) == {"labels-inverted"}, report
-    assert "[yes, no]" in named(report, "labels-inverted").found
+    assert "[yes, no]" in named(report, "labels-inverted").message
 
 
 def test_one_label_under_a_softmax() -> None:
@@ -286,7 +286,7 @@ def test_published_scores_of_a_real_model(by: float, code: str | None) -> None:
     )
     assert problems(report) == ({code} if code else set()), report
     golden = next(f for f in report.findings if f.check == "golden pairs")
-    assert "pairs of Qwen/Qwen3-Reranker-0.6B" in golden.found
+    assert "pairs of Qwen/Qwen3-Reranker-0.6B" in golden.message
 
 
 def test_scores_of_another_model_than_it_is_named_for() -> None:
@@ -326,7 +326,7 @@ def test_an_instruction_that_nobody_reads() -> None:
 
 def test_control_tokens_that_a_text_endpoint_reads() -> None:
     report = examined(vllm(RIGHT), dialect="vllm-score", template="server")
-    assert "2 tokens" in named(report, "control-tokens").found
+    assert "2 tokens" in named(report, "control-tokens").message
 
 
 def test_a_bias_that_the_checkpoint_lacks(tmp_path: Path) -> None:

