@@ -172,5 +172,5 @@ def _scores(
         ).to(device)
         with torch.no_grad():
             logits = model(**inputs).logits.double().tolist()
-        scores += [sigmoid(checkpoint.margin(row)) for row in logits]
+        scores += [sigmoid(checkpoint.logit(row)) for row in logits]
     return scores

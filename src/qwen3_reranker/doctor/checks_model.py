@@ -147,7 +147,7 @@ def _head_direction(model: Model, head: Tensor, embedding: Tensor) -> float:
     rows = [decode(row, head.dtype) for row in head.rows(range(model.labels))]
     columns = zip(*rows, strict=True)
     return _cosine(
-        [model.checkpoint.margin(column) for column in columns],
+        [model.checkpoint.logit(column) for column in columns],
         [y - n for y, n in zip(yes, no, strict=True)],
     )
 

@@ -118,7 +118,7 @@ class Model:
         kind = self.checkpoint.kind
         if len(logits) != (2 if kind == "two-label" else 1):
             raise ScoreError(f"the engine gave {len(logits)} numbers for a {kind} model")
-        return self.checkpoint.margin(logits)
+        return self.checkpoint.logit(logits)
 
 
 @dataclass(frozen=True, slots=True)

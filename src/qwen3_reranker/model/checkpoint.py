@@ -80,7 +80,7 @@ class Checkpoint:
         labels = {str(v).lower(): int(k) for k, v in self.config.get("id2label", {}).items()}
         return labels.get("yes", 1)
 
-    def margin(self, logits: Sequence[float]) -> float:
+    def logit(self, logits: Sequence[float]) -> float:
         """
         Return the log-odds of "yes" that the model's logits for one prompt stand for.
 

@@ -36,7 +36,7 @@ def configure(source: Path, **settings: Any) -> None:
     [
         ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"),
         ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3MoeForCausalLM"),
-        ({"architectures": []}, "no Qwen3 reranker"),
+        ({"architectures": []}, "not a Qwen3 reranker"),
         ({"model_type": "qwen2"}, "model_type='qwen2'"),
         ({"quantization_config": {"quant_method": "awq"}}, r"quantized \(awq\)"),
         ({"hidden_size": 1024}, r"shape \[12288, 16\].* hidden_size=1024"),

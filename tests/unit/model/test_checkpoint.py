@@ -42,7 +42,7 @@ def test_labels_in_another_order_are_read(tmp_path: Path) -> None:
     [
         ({"architectures": ["BertForSequenceClassification"]}, "BertForSequenceClassification"),
         ({"architectures": ["Qwen3VLForConditionalGeneration"]}, "Qwen3VL"),
-        ({"architectures": []}, "no Qwen3 reranker"),
+        ({"architectures": []}, "not a Qwen3 reranker"),
         (
             {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 5},
             "classifies into 5 labels",
