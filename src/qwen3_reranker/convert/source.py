@@ -72,7 +72,9 @@ class Source:
         try:
             checkpoint = Checkpoint.load(model, revision=revision, token=token)
         except json.JSONDecodeError as error:
-            raise CheckpointError(f"{model}: one of its JSON files is broken: {error}") from error
+            raise CheckpointError(
+                f"{model}: one of its JSON files cannot be read: {error}"
+            ) from error
         name, config = checkpoint.model, checkpoint.config
         if checkpoint.kind != "causal":
             raise CheckpointError(

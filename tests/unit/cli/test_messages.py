@@ -324,7 +324,7 @@ def test_the_doctor_says_what_it_looks_at_on_a_terminal_only(
         assert "\x1b" in call("doctor", server.url)[2]
     assert checks[0] == "this environment"
     assert [check.removeprefix(f"{server.url}: ") for check in checks[1:]] == [
-        *("what it is", "dialect and template", "determinism", "template", "other endpoints"),
+        *("kind", "dialect and template", "determinism", "template", "other endpoints"),
         *("instruction", "control tokens", "truncation", "latency", "golden pairs"),
     ]
 
