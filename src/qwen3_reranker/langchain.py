@@ -1,17 +1,19 @@
 """
-Qwen3-Reranker for LangChain: a document compressor for `ContextualCompressionRetriever`.
+Qwen3-Reranker for LangChain: a document compressor that is also a step of an LCEL chain.
 
     from qwen3_reranker.langchain import Qwen3Rerank
 
-    retriever = ContextualCompressionRetriever(
-        base_compressor=Qwen3Rerank(top_n=5), base_retriever=vector_store.as_retriever()
-    )
+    reranker = Qwen3Rerank(top_n=5)
+    chain = {"query": RunnablePassthrough(), "documents": retriever} | reranker.as_runnable()
+    documents = chain.invoke("How do I shuffle a list in place?")
+
+    ContextualCompressionRetriever(base_compressor=reranker, base_retriever=retriever)
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -21,8 +23,9 @@ from qwen3_reranker.ranking import Hit
 try:
     from langchain_core.callbacks import Callbacks
     from langchain_core.documents import BaseDocumentCompressor, Document
-    from langchain_core.runnables import RunnableLambda
+    from langchain_core.runnables import Runnable, RunnableLambda
     from pydantic import Field, field_validator
+    from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
     from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions, score_of
     from qwen3_reranker.remote.options import document_options
@@ -32,7 +35,20 @@ except ImportError as error:
         f"pip install 'qwen3-reranker[langchain]' ({error})"
     ) from error
 
-__all__ = ["Qwen3Rerank"]
+__all__ = ["Qwen3Rerank", "RerankInput"]
+
+
+class RerankInput(TypedDict):
+    """
+    The input of `Qwen3Rerank.as_runnable()`. Further keys are ignored.
+
+    Attributes:
+        query: The question that the documents should answer.
+        documents: The documents to rerank, in the retriever's order.
+    """
+
+    query: str
+    documents: Sequence[Document]
 
 
 @document_options
@@ -173,11 +189,50 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         await run.ainvoke(inputs, {"callbacks": callbacks})
         return [self._scored(documents[hit.index], hit) for hit in hits]
 
+    def as_runnable(self) -> Runnable[Mapping[str, Any], list[Document]]:
+        """
+        Return this reranker as a step of an LCEL chain.
+
+        The step takes a query and documents, and returns what `compress_documents()` returns for
+        them. It works sync, async and in batches. It shares this object's engine and reads its
+        settings at each call, and is traced as one run named `Qwen3Rerank`, whose inputs and
+        outputs are the documents.
+
+        Returns:
+            A runnable from `{"query": ..., "documents": ...}` (`RerankInput`) to a list of
+            documents, best first. Further keys of the input are ignored.
+
+        Raises:
+            InputError: When invoked, if the input lacks one of the keys or holds something else
+                than documents. Otherwise as `compress_documents()`.
+
+        Example:
+            from langchain_core.runnables import RunnablePassthrough
+
+            reranker = Qwen3Rerank(model="Qwen/Qwen3-Reranker-0.6B", top_n=5)
+            retrieve = {"query": RunnablePassthrough(), "documents": retriever}
+            chain = retrieve | reranker.as_runnable()
+            documents = chain.invoke("How do I shuffle a list in place?")
+        """
+
+        def rerank(inputs: Mapping[str, Any]) -> list[Document]:
+            documents, query = _unpack(inputs)
+            hits = self._reranker.rerank(query, self._texts(documents), **self._limits())
+            return [self._scored(documents[hit.index], hit) for hit in hits]
+
+        async def arerank(inputs: Mapping[str, Any]) -> list[Document]:
+            documents, query = _unpack(inputs)
+            hits = await self._reranker.arerank(query, self._texts(documents), **self._limits())
+            return [self._scored(documents[hit.index], hit) for hit in hits]
+
+        step = RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
+        return step.with_types(input_type=RerankInput, output_type=list[Document])
+
     def _trace(
         self, documents: Sequence[Document], query: str
     ) -> tuple[RunnableLambda[dict[str, Any], dict[str, Any]], dict[str, Any], list[Hit]]:
         """Return a run to be traced, the inputs that it shows, and the list that it fills."""
-        texts = [self._text(document) for document in documents]
+        texts = self._texts(documents)
         limits = self._limits()
         hits: list[Hit] = []
 
@@ -192,6 +247,15 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         # Counts instead of texts: a tracer would store them all once more.
         inputs = {"query": query, "model": self._reranker.model, "documents": len(texts), **limits}
         return RunnableLambda(rerank, afunc=arerank, name=type(self).__name__), inputs, hits
+
+    def _texts(self, documents: Sequence[Document]) -> list[str]:
+        for index, document in enumerate(documents):
+            if not isinstance(document, Document):
+                raise InputError(
+                    f"documents[{index}] is a {type(document).__name__}, not a Document of "
+                    "langchain-core: write Document(text)"
+                )
+        return [self._text(document) for document in documents]
 
     def _text(self, document: Document) -> str:
         if self.document_template is None:
@@ -209,6 +273,22 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         score = score_of(hit)
         mark = {ERROR_KEY: hit.error} if score is None else {self.metadata_key: score}
         return document.model_copy(update={"metadata": metadata | mark})
+
+
+def _unpack(inputs: Mapping[str, Any]) -> tuple[list[Document], str]:
+    """Return the documents and the query, or raise `InputError`."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"a {type(inputs).__name__} was given to as_runnable(), which takes a dictionary: "
+            '{"query": RunnablePassthrough(), "documents": retriever} | reranker.as_runnable()'
+        )
+    missing = [key for key in ("query", "documents") if key not in inputs]
+    if missing:
+        raise InputError(
+            f"the input of as_runnable() lacks {missing[0]!r}; it has the keys {[*inputs]}: write "
+            '{"query": ..., "documents": ...}'
+        )
+    return list(inputs["documents"]), inputs["query"]
 
 
 def _summary(hits: Sequence[Hit]) -> dict[str, Any]:
