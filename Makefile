@@ -26,31 +26,34 @@ own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test test-fast check setup engine servers bench test-lowest test-xinference clean
+.DEFAULT_GOAL = help
+.PHONY: help demo test test-fast check setup engine servers bench dist test-install test-lowest test-xinference clean
 
-demo: engine
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: engine ## Ask Python's standard library through both frameworks
 	$(BIN)/python examples/demo.py
 
-test: check
+test: check ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
 
-# What starts neither an engine nor a server.
-test-fast: .venv/ready
+test-fast: .venv/ready ## Run the tests that start neither an engine nor a server
 	$(BIN)/python -m pytest $(TWO) -m "not engine and not servers" tests/unit
 
-check: setup
+check: setup ## Run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/ready engine servers
+setup: .venv/ready engine servers ## Create all environments
 
 # It says where vLLM is if it is installed already.
-engine: .venv/ready-demo
+engine: .venv/ready-demo ## Install vLLM into its private environment
 	$(BIN)/qwen3-reranker install-engine
 
 # What the tests talk to. Each pins its own versions, so each lives apart.
-servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready
+servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready ## Create the environments of SGLang, LiteLLM, Infinity and llama.cpp
 
 .venv/ready-demo: pyproject.toml
 	$(call venv,.venv)
@@ -88,7 +91,7 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 
 # Xinference takes long to install and to start, so CI does not run it: docs/servers.md has the last
 # result. Its own list brings CUDA, so the one here is complete and installed without dependencies.
-test-xinference: setup .venv-xinference/ready
+test-xinference: setup .venv-xinference/ready ## Compare Xinference's engines with the reference
 	$(BIN)/python -m pytest tests/servers/check_xinference.py
 
 .venv-xinference/ready: tests/environments/xinference.txt
@@ -99,7 +102,7 @@ test-xinference: setup .venv-xinference/ready
 
 # What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each. Its engine
 # is compared with vLLM's own classes, so there everything is in one environment.
-bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers
+bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/performance.md
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
 
 # The share of the raw engine, with nobody else in memory.
@@ -112,7 +115,7 @@ bench-transformers: .venv-bench/ready
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
 		--only cross_encoder transformers --save transformers $(BENCH)
 
-bench-%: .venv-bench/ready
+bench-%: .venv-bench/ready ## Run one benchmark, such as bench-remote
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_$* $(BENCH)
 
 BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
@@ -125,7 +128,7 @@ BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 	touch $@
 
 # The lowest versions that pyproject.toml allows, vLLM among them.
-test-lowest: .venv-lowest/ready servers
+test-lowest: .venv-lowest/ready servers ## Run all tests with the lowest supported versions
 	$(call own_engine,.venv-lowest) $(LOW)/python -m pytest $(TWO)
 
 .venv-lowest/ready: pyproject.toml tests/environments/lowest.txt
@@ -137,9 +140,22 @@ test-lowest: .venv-lowest/ready servers
 	touch $@
 
 # The tests of scores with another vLLM: `make test-vllm-0.28.0`.
-test-vllm-%: .venv/ready
+test-vllm-%: .venv/ready ## Run the tests of scores with another vLLM: make test-vllm-0.28.0
 	$(call own_engine,.venv-vllm-$*) $(BIN)/qwen3-reranker install-engine --cpu --version $*
 	$(call own_engine,.venv-vllm-$*) $(BIN)/python -m pytest tests/engine/test_fidelity.py tests/engine/test_reranker.py
 
-clean:
+dist: .venv-dist/ready ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	.venv-dist/bin/python -m build --outdir dist .
+
+.venv-dist/ready:
+	$(call venv,.venv-dist)
+	.venv-dist/bin/pip install --quiet "build>=1.2"
+	touch $@
+
+# It installs three environments, so CI runs it by itself: CONTRIBUTING.md has the last result.
+test-install: .venv/ready engine ## Install the wheel into empty environments and run README's programs there
+	$(BIN)/python -m pytest tests/install/check_wheel.py
+
+clean: ## Remove all environments and caches
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

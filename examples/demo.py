@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.runnables import RunnablePassthrough
 
 from qwen3_reranker import Reranker, langchain, llama_index
 
@@ -20,7 +20,7 @@ import stdlib_docs
 from bm25 import Bm25, LangChainBm25, LlamaIndexBm25
 
 QUESTIONS = [
-    "How do I split a path into its directory and its file name?",
+    "How do I unzip an archive into a folder?",  # README shows this one
     "How can I run a shell command and capture its output?",
     "wait until several coroutines are done and collect their results",
     "I need the most common words of a list with their counts",
@@ -46,10 +46,10 @@ def main() -> None:
 
 
 def ask_through_langchain(index: Bm25, reranker: Reranker) -> None:
-    """Show a ContextualCompressionRetriever's answers."""
+    """Show a retriever's documents before and after an LCEL step."""
     retriever = LangChainBm25(index=index, k=20)
     compressor = langchain.Qwen3Rerank(reranker=reranker, top_n=3)
-    chain = ContextualCompressionRetriever(base_compressor=compressor, base_retriever=retriever)
+    chain = {"query": RunnablePassthrough(), "documents": retriever} | compressor.as_runnable()
     for question in QUESTIONS:
         found = [(d.metadata["name"], d.metadata["bm25"]) for d in retriever.invoke(question)]
         kept = [(d.id, d.metadata["relevance_score"]) for d in chain.invoke(question)]

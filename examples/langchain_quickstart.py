@@ -1,17 +1,12 @@
-"""LangChain: BM25 finds 20 docstrings of Python's standard library, Qwen3Rerank keeps three."""
+"""LangChain: a reranker as a step of an LCEL chain, with plain documents."""
 
-from langchain_classic.retrievers import ContextualCompressionRetriever
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnablePassthrough
 
 from qwen3_reranker.langchain import Qwen3Rerank
 
-import stdlib_docs
-from bm25 import Bm25, LangChainBm25
-
-reranker = Qwen3Rerank(model="demo", top_n=3)  # model="Qwen/Qwen3-Reranker-0.6B" on a GPU
-retriever = ContextualCompressionRetriever(
-    base_compressor=reranker,
-    base_retriever=LangChainBm25(index=Bm25(stdlib_docs.load()), k=20),
-)
-for document in retriever.invoke("How can I run a shell command and capture its output?"):
-    print(f"{document.metadata['relevance_score']:.4f}  {document.metadata['name']}")
-reranker.close()
+docs = [Document(t) for t in ("sorted() sorts a list.", "random.shuffle() shuffles a list.")]
+reranker = Qwen3Rerank(model="demo", top_n=1)  # or model="Qwen/Qwen3-Reranker-0.6B"
+retrieve = {"query": RunnablePassthrough(), "documents": lambda _: docs}  # or your retriever
+chain = retrieve | reranker.as_runnable()
+print(chain.invoke("How do I shuffle a list in place?"))

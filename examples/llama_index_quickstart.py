@@ -1,20 +1,12 @@
-"""LlamaIndex: BM25 finds 20 docstrings of Python's standard library, Qwen3Rerank keeps three."""
+"""LlamaIndex: a reranker as a postprocessor of a query engine, with plain documents."""
 
+from llama_index.core import Document, MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import RetrieverQueryEngine
 
 from qwen3_reranker.llama_index import Qwen3Rerank
 
-import stdlib_docs
-from bm25 import Bm25, LlamaIndexBm25
-
-reranker = Qwen3Rerank(model="demo", top_n=3)  # model="Qwen/Qwen3-Reranker-0.6B" on a GPU
-engine = RetrieverQueryEngine.from_args(
-    LlamaIndexBm25(Bm25(stdlib_docs.load()), k=20),
-    llm=MockLLM(),  # any LLM
-    node_postprocessors=[reranker],
-)
-answer = engine.query("How can I run a shell command and capture its output?")
-for source in answer.source_nodes:
-    print(f"{source.score:.4f}  {source.node_id}")
-reranker.close()
+docs = [Document(text=t) for t in ("sorted() sorts a list.", "random.shuffle() shuffles a list.")]
+index = VectorStoreIndex.from_documents(docs, embed_model=MockEmbedding(8))  # or your index
+reranker = Qwen3Rerank(model="demo", top_n=1)  # or model="Qwen/Qwen3-Reranker-0.6B"
+engine = index.as_query_engine(llm=MockLLM(), node_postprocessors=[reranker])  # or your LLM
+print(engine.query("How do I shuffle a list in place?").source_nodes[0])

@@ -1,0 +1,70 @@
+"""
+The public API as a typed program uses it. It is type-checked, never run.
+
+`make check` checks it against the source, and `make test-install` against the installed wheel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, assert_type
+
+from langchain_core.documents import Document
+from langchain_core.runnables import Runnable, RunnablePassthrough
+from llama_index.core.schema import NodeWithScore
+
+from qwen3_reranker import Hit, Prompt, Reranker, ServerOptions
+from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
+from qwen3_reranker.langchain import RerankInput
+from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+
+
+def rerank() -> None:
+    options: ServerOptions = {"timeout": 5.0, "max_retries": 2}
+    with Reranker(base_url=["http://a", "http://b"], on_error="keep_order", **options) as reranker:
+        assert_type(reranker, Reranker)
+        hits = reranker.rerank("query", ("a", "b"), top_n=1, min_score=0.5)
+        assert_type(hits, list[Hit])
+        assert_type((hits[0].index, hits[0].score, hits[0].text), tuple[int, float, str])
+        assert_type(hits[0].error, str | None)
+        assert_type(reranker.score("query", ["a"]), list[float])
+        assert_type(reranker.rerank_many([("query", ["a"])]), list[list[Hit]])
+        assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[list[Hit]])
+        assert_type(reranker.prompt("query", "a"), Prompt)
+        assert_type(reranker.warm_up(), Reranker)
+
+
+async def arerank() -> None:
+    async with Reranker(
+        "demo", engine="transformers", engine_args={"dtype": "float32"}
+    ) as reranker:
+        assert_type(await reranker.arerank("query", ["a"]), list[Hit])
+        assert_type(await reranker.ascore("query", ["a"]), list[float])
+        assert_type(await reranker.arerank_many([("query", ["a"])]), list[list[Hit]])
+        assert_type(reranker.arerank_iter([("query", ["a"])]), AsyncIterator[list[Hit]])
+
+
+async def langchain(documents: list[Document]) -> None:
+    adapter = LangChainRerank(model="demo", top_n=None)
+    assert_type(adapter.compress_documents(documents, "query"), list[Document])
+    assert_type(await adapter.acompress_documents(documents, "query"), list[Document])
+    step = adapter.as_runnable()
+    assert_type(step, Runnable[Mapping[str, Any], list[Document]])
+    given: RerankInput = {"query": "query", "documents": documents}
+    assert_type(step.invoke(given), list[Document])
+    chain = RunnablePassthrough.assign(documents=lambda _: documents) | step
+    assert_type(chain.invoke({"query": "query"}), list[Document])
+
+
+async def llama_index(nodes: list[NodeWithScore]) -> None:
+    adapter = LlamaIndexRerank(base_url="http://localhost:8000", top_n=5)
+    assert_type(adapter.postprocess_nodes(nodes, query_str="query"), list[NodeWithScore])
+    assert_type(await adapter.apostprocess_nodes(nodes, query_str="query"), list[NodeWithScore])
+    adapter.top_n = 2
+
+
+def mistakes() -> None:
+    """Each of these is an error to a type checker: an unused `ignore` would be one, too."""
+    Reranker(on_error="ignore")  # type: ignore[arg-type]
+    Reranker("demo").rerank("query", [1])  # type: ignore[list-item]
+    LangChainRerank(model="demo").compress_documents(["text"], "query")  # type: ignore[list-item]

@@ -1,0 +1,40 @@
+"""The public names: whoever adds or removes one changes the list here, and the changelog."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+PUBLIC = {
+    "qwen3_reranker": """
+        DEFAULT_INSTRUCTION DEFAULT_MODEL AnswerError CheckpointError ClosedError DetectionError
+        EngineError EventLoopError ForkError Hit InputError MissingDependencyError Prompt
+        PromptTooLongError Reranker RerankerError RerankerWarning ScoreError Scorer Scores
+        ServerError ServerOptions ServerUnavailableError UnsupportedFeatureError
+        UnsupportedVersionError __version__
+    """,
+    "qwen3_reranker.langchain": "Qwen3Rerank RerankInput",
+    "qwen3_reranker.llama_index": "Qwen3Rerank",
+    "qwen3_reranker.dialects": """
+        Dialect HttpRequest Limits RerankDialect ScoreRequest TemplateBy dialects find register
+        require_list scores_by_index
+    """,
+    "qwen3_reranker.convert": "Conversion Verification convert verify",
+    "qwen3_reranker.serve": "Launch Server compose launch serve shell usage",
+    "qwen3_reranker.doctor": "Finding Report adiagnose diagnose",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_a_module_exports_these_names_and_no_others(module: str) -> None:
+    exported = importlib.import_module(module)
+    assert sorted(exported.__all__) == sorted(PUBLIC[module].split())
+    assert [name for name in exported.__all__ if not hasattr(exported, name)] == []
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_a_star_import_brings_them_all(module: str) -> None:
+    names: dict[str, object] = {}
+    exec(f"from {module} import *", names)
+    assert set(PUBLIC[module].split()) <= set(names)
