@@ -1,8 +1,8 @@
 """
-The probe: two questions whose answers are obvious, and what their scores say about a server.
+The probe: two questions with obvious answers, and what their scores tell about a backend.
 
-A reranker that gets its template right puts each answer far above the two irrelevant passages.
-Without the template, or with it twice, the scores lie close together or in the wrong order.
+A reranker whose template is right scores each answer far above the two irrelevant passages. Without
+the template, or with the template twice, the scores are close together or in the wrong order.
 """
 
 from __future__ import annotations
@@ -32,47 +32,48 @@ PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What is the capital of China?", (_CAPITAL, _GRAVITY, _APPLE)),
     ("Explain gravity", (_GRAVITY, _CAPITAL, _APPLE)),
 )
-"""Queries with their passages, the right one first; two are the model card's own."""
+"""Queries with their passages, of which the first answers the query. Two are the model card's."""
 
 NEGATION = (
     "Retrieve documents that are not about the query, are irrelevant to it and do not answer it"
 )
 """An instruction that means the opposite of the default one."""
 
-# Measured on the demo model: 3.3 of logit and 0.67 of probability with its template, at most 1.0
-# and 0.15 with it twice, less than nothing without it. The real models are farther apart. Either
-# difference is enough, for a service may squeeze its scores.
+# The least difference between a right and an irrelevant passage. The demo model, in which they differ
+# less than in the real models, was measured at 3.3 in logits and 0.67 in probability with its template,
+# at most 1.0 and 0.15 with the template twice, and below zero without it. Either difference is
+# enough, because a service may compress its scores.
 _LOGIT = 1.5
 _PROBABILITY = 0.3
-# So far may a probability be off 0 or 1 by its last digit.
+# How far outside of [0, 1] the rounding of its last digit can put a probability.
 _ROUNDING = 1e-6
 NEXT_TO_ZERO = 1e-3
 """
-A score that no right passage gets from a working head.
+A score below which a right passage never is, unless the model's head is missing.
 
-Without a head llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in b11549.
+Without a head, llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in b11549.
 """
-# A pair has 22 tokens here on the average; the template adds 60 to 80.
+# Tokens per pair. A pair has 22 tokens on average, and the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
 
 
-# The demo model's log-odds for `PROBES[1]` move by 0.9 to 1.4 with `NEGATION`, in fp32 and in bf16;
-# the real models' by more. What bf16 moves by itself, over batches, is at most 0.13.
+# `NEGATION` changes the demo model's log-odds for `PROBES[1]` by 0.9 to 1.4, in fp32 and in bf16, and
+# those of the real models by more. The noise of bf16, between batches, is at most 0.13.
 _LEAST_EFFECT = 0.25
 _TIMES_NOISE = 4
-# The largest bf16 number below 1 is 0.996: above that, one digit is a large difference of log-odds.
+# The largest bf16 number below 1. Above it, one digit is a large difference of log-odds.
 _HIGHEST = 0.996
 
 
 @dataclass(frozen=True, slots=True)
 class InstructionEffect:
     """
-    What another instruction does to the scores of the same texts.
+    The effect of another instruction on the scores of the same texts.
 
     Attributes:
-        moved: The largest difference of log-odds that the instruction made.
-        noise: The largest difference of log-odds between two equal requests.
+        moved: The largest difference in log-odds between the two instructions.
+        noise: The largest difference in log-odds between two equal requests.
     """
 
     moved: float
@@ -87,8 +88,8 @@ class InstructionEffect:
 
         Args:
             plain: P(yes) of each text with the default instruction.
-            repeat: The same request once more.
-            other: The same texts with another instruction.
+            repeat: P(yes) of each text when the same request is repeated.
+            other: P(yes) of each text with another instruction.
         """
         return cls(_furthest(plain, other), _furthest(plain, repeat))
 
@@ -106,12 +107,12 @@ def _furthest(first: Sequence[float], second: Sequence[float]) -> float:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What a server answered to the probe.
+    The scores of the probe.
 
     Attributes:
-        scores: One list a query; the right passage's score first.
-        tokens: How many prompt tokens it counted, None where it did not say.
-        logits: Whether the scores were log-odds on the wire.
+        scores: P(yes) of the passages of each query, the right passage first.
+        tokens: The number of prompt tokens that the server counted. None if it does not say.
+        logits: Whether the raw scores were log-odds.
     """
 
     scores: tuple[tuple[float, ...], ...]
@@ -120,7 +121,14 @@ class Outcome:
 
     @classmethod
     def read(cls, raw: Sequence[Sequence[float]], tokens: int | None, *, logits: bool) -> Outcome:
-        """Build from raw scores; if any lies outside [0, 1], all are treated as logits."""
+        """
+        Build from raw scores. If one lies outside [0, 1], all are treated as logits.
+
+        Args:
+            raw: The scores of the passages of each query, as they were received.
+            tokens: The number of prompt tokens that the server counted. None if it does not say.
+            logits: Whether the scores are known to be log-odds.
+        """
         flat = [score for row in raw for score in row]
         logits = logits or any(not -_ROUNDING <= score <= 1 + _ROUNDING for score in flat)
         scores = tuple(tuple(sigmoid(x) if logits else x for x in row) for row in raw)
@@ -128,30 +136,30 @@ class Outcome:
 
     @property
     def margin(self) -> float:
-        """The least difference in logit between a right passage and an irrelevant one."""
+        """The smallest difference in logits between a right passage and an irrelevant one."""
         return min(logit(row[0]) - logit(max(row[1:])) for row in self.scores)
 
     @property
     def passed(self) -> bool:
-        """Whether every right passage stands clearly above the irrelevant ones."""
+        """Whether every right passage scores clearly higher than the irrelevant ones."""
         least = min(row[0] - max(row[1:]) for row in self.scores)
         return self.margin >= _LOGIT or least >= _PROBABILITY
 
     @property
     def may_be_cosines(self) -> bool:
-        """Whether these may be similarities of embeddings, which are never next to 1 here."""
+        """Whether these may be cosine similarities, which are never close to 1 for the probe."""
         return not self.logits and max(score for row in self.scores for score in row) < 0.99
 
     @property
     def templated(self) -> bool | None:
-        """Whether there was a template around the plain texts, by the tokens counted."""
+        """Whether the server added a template to plain texts, judging by the tokens counted."""
         if self.tokens is None:
             return None
         return self.tokens >= _TEMPLATED * sum(len(row) for row in self.scores)
 
     @property
     def doubled(self) -> bool:
-        """Whether a template stood around written prompts, by the tokens counted."""
+        """Whether the server added a template to whole prompts, judging by the tokens counted."""
         pairs = sum(len(row) for row in self.scores)
         return self.tokens is not None and self.tokens >= _DOUBLED * pairs
 
@@ -160,7 +168,7 @@ class Outcome:
         return "; ".join(rows)
 
     def diagnosis(self) -> str:
-        """Return what scores that did not pass look like, and where that comes from."""
+        """Describe scores that did not pass, and their likely cause."""
         flat = [score for row in self.scores for score in row]
         if all(score == 0.5 for score in flat):
             return "all scores are 0.5: the classifier's head was not loaded (hf_overrides?)"
@@ -176,5 +184,5 @@ class Outcome:
 
 
 def alike(a: float, b: float) -> bool:
-    """Return whether two scores are equal but for the noise of low precision."""
+    """Return whether two scores are equal up to the noise of low precision."""
     return abs(a - b) <= 0.005 or abs(logit(a) - logit(b)) <= 0.15

@@ -6,15 +6,15 @@ It takes a quarter of the time.
 A tokenizer like Qwen's splits text with one regular expression and merges bytes within each piece.
 The libraries could differ in two respects.
 
-- The split: NFC and the classes of characters follow the Unicode version of a library. So only texts
-  of common characters (`_COMMON`) go to tiktoken, whose classes are the same in all versions and which
-  NFC leaves as they are; tests/unit/model/test_tokenizer.py compares all of them.
-- The merges: `tokenizers` merges the pairs that are listed, tiktoken any two whose union is a token.
-  That is the same where each merge makes a new token, tokens are numbered in the order of the merges,
-  and the bytes of each token alone are merged to that token (`_same_merges`). For the merges inside a
-  token's bytes do not depend on what stands around them until one crosses their ends. So whenever two
-  neighbours make a token they are the last two that the token's bytes alone come to, which is the pair
-  that is listed; all merges chosen, the lowest number first, are the same.
+- The split: NFC and the character classes depend on a library's Unicode version. Therefore tiktoken
+  encodes only texts of common characters (`_COMMON`), whose classes are the same in all versions and
+  which NFC does not change. tests/unit/model/test_tokenizer.py compares all of them.
+- The merges: `tokenizers` merges the pairs that are listed, tiktoken any two neighbors whose union is
+  a token. The result is the same if each merge makes a new token, tokens are numbered in the order of
+  the merges, and the bytes of each token by themselves merge to that token (`_same_merges`). This is
+  because the merges within a token's bytes do not depend on the bytes around them until a merge
+  crosses their ends. So if two neighbors make a token, they are the last two pieces that the token's
+  bytes merge to, which is the pair that is listed. Both libraries choose the lowest number first.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ _SPLIT = [
     {"type": "Split", "pattern": {"Regex": _PATTERN}, "behavior": "Isolated", "invert": False},
     {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
 ]
-# ASCII, the letters of European languages, punctuation, kana, CJK ideographs, Hangul, full-width
-# forms; up to a length at which the regular expression stays within its limit of steps.
+# ASCII, the letters of European languages, punctuation, kana, CJK ideographs, Hangul and full-width
+# forms, up to a length for which the regular expression stays within its limit of steps.
 _COMMON = re.compile(
     "[\t\n\r -~\xa0-\u017e\u0391-\u03a1\u03a3-\u03a9\u03b1-\u03c9\u0410-\u044f\u2010-\u2027"
     "\u2030-\u205e\u3000-\u3029\u3041-\u3096\u30a1-\u30fe\u4e00-\u9fa5\uac00-\ud7a3\uff01-\uff9d]"
     "{0,65536}"
 )
-# Between texts that are read in one call; in none of them.
+# Separates the texts that one call encodes, and does not occur in them.
 _SEPARATOR = "\x00"
-# Of the merges of Qwen3's tokenizers, whose 151,643 tokens take a second to be looked through.
+# The digest of the merges of Qwen3's tokenizers. To check all 151,643 tokens would take a second.
 _KNOWN = "bbeef245f0b03a9613753068e5799c2496290005594c68f09eed68feedbe6d1f"
 
 
 class PlainTokenizer:
     """
-    Reads text as ordinary text: a tokenizer that knows no added tokens.
+    Encode text as ordinary text, without added tokens such as `<|im_end|>`.
 
     Args:
         data: The content of a tokenizer.json, without added tokens, truncation and padding.
@@ -68,7 +68,7 @@ class PlainTokenizer:
         self._fast = _tiktoken(data) if _of_qwens_kind(data) else None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text."""
+        """Return the token ids of each text, in order."""
         if self._fast is None:
             return self._slowly(texts)
         common = [bool(_COMMON.fullmatch(text)) for text in texts]
@@ -77,7 +77,7 @@ class PlainTokenizer:
         return [next(fast) if c else next(slow) for c in common]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Return where in `text` each token begins and ends."""
+        """Return the character positions in the text at which each token begins and ends."""
         offsets: list[tuple[int, int]] = self._exact.encode(text, add_special_tokens=False).offsets
         return offsets
 
@@ -87,17 +87,17 @@ class PlainTokenizer:
 
     @staticmethod
     def _quickly(encoding: Encoding, texts: Sequence[str]) -> list[list[int]]:
-        # One call, which lets the GIL go once, and not a call for each.
+        # A single call for all texts, because each call releases and takes the GIL.
         ids = encoding.encode(
             _SEPARATOR.join(texts), allowed_special={_SEPARATOR}, disallowed_special=()
         )
         ids.append(encoding.n_vocab - 1)
-        found, start = [], 0
+        encoded, start = [], 0
         for _ in texts:
             end = ids.index(encoding.n_vocab - 1, start)
-            found.append(ids[start:end])
+            encoded.append(ids[start:end])
             start = end + 1
-        return found
+        return encoded
 
 
 def _tokenizer(data: dict[str, Any]) -> Tokenizer:
@@ -105,7 +105,7 @@ def _tokenizer(data: dict[str, Any]) -> Tokenizer:
 
 
 def _of_qwens_kind(data: dict[str, Any]) -> bool:
-    """Say whether a tokenizer splits text, and merges what is split, as Qwen's do."""
+    """Return whether a tokenizer splits text and merges the pieces as Qwen's tokenizers do."""
     model, split = data["model"], data.get("pre_tokenizer") or {}
     plain = not any(
         model.get(name)
@@ -129,7 +129,7 @@ def _of_qwens_kind(data: dict[str, Any]) -> bool:
 
 
 def _tiktoken(data: dict[str, Any]) -> Encoding | None:
-    """Return tiktoken's form of a tokenizer of Qwen's kind, None where it might differ."""
+    """Return the tiktoken encoding of a tokenizer like Qwen's, or None if it might differ."""
     vocabulary: dict[str, int] = data["model"]["vocab"]
     merges = [
         merge.split(" ") if isinstance(merge, str) else merge for merge in data["model"]["merges"]
@@ -152,7 +152,7 @@ def _tiktoken(data: dict[str, Any]) -> Encoding | None:
 def _same_merges(
     data: dict[str, Any], vocabulary: dict[str, int], merges: list[Sequence[str]]
 ) -> bool:
-    """Say whether both libraries merge the same; see the module's text."""
+    """Return whether both libraries merge alike, for the reasons in the module's docstring."""
     made = ["".join(merge) for merge in merges]
     numbers = [vocabulary.get(token, -1) for token in made]
     ordered = all(0 <= a < b for a, b in pairwise(numbers))
@@ -167,12 +167,12 @@ def _same_merges(
 
 
 def digest(merges: Sequence[Sequence[str]]) -> str:
-    """Return what tells lists of merges apart."""
+    """Return the SHA-256 digest of a list of merges, in hexadecimal."""
     return hashlib.sha256("\n".join(map(" ".join, merges)).encode()).hexdigest()
 
 
 def _byte_letters() -> dict[int, int]:
-    """Return the letter that stands for each byte in a vocabulary (GPT-2's table), by its code."""
+    """Return the byte that each letter of a vocabulary stands for (GPT-2's table), by its code."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {byte: byte for byte in shown} | {256 + n: byte for n, byte in enumerate(hidden)}
