@@ -1,4 +1,4 @@
-"""The package's side of one engine process: starts it, talks to it, and ends it."""
+"""The client of an engine process: starts it, communicates with it, and ends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import signal
 import socket
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.embedded import protocol
+from qwen3_reranker.embedded import engine_files, protocol
 from qwen3_reranker.embedded.engine_args import process_count
 from qwen3_reranker.embedded.interpreter import engine_environment
 from qwen3_reranker.errors import EngineError
@@ -29,28 +28,24 @@ from qwen3_reranker.redaction import Redactor, Secret
 __all__ = ["PROGRAM", "EngineClient", "kill_all"]
 
 PROGRAM = Path(__file__).with_name("engine_process.py")
-# So many seconds vLLM's worker processes (tensor parallelism) get to end by themselves.
+"""The program that runs in the engine process."""
+
+# The number of seconds that vLLM's worker processes (tensor parallelism) have to end by themselves.
 _GRACE = 5.0
-# Seconds in which a killed process is gone.
+# The number of seconds within which a killed process ends.
 _KILLED = 10.0
-# Seconds without a sign of life that a start gets at least: an import can hold the GIL that long.
+# The least number of seconds without a sign of life for a start, since an import can hold the GIL.
 _START_TIMEOUT = 60.0
-_PREFIX = "qwen3-reranker-"
-# Marks the folder of a failed engine, whose log is kept for so many seconds.
-_KEPT, _KEPT_FOR = "failed", 7 * 86_400.0
-# Lines of the engine's log that an error shows, and the bytes at its end that are looked at.
-_LINES, _TAIL = 10, 16_384
-_UNIMPORTANT = re.compile(r"\s*$|(\(.*?\) )?(INFO|DEBUG) ")
 
 
 class EngineClient:
     """
-    A running engine process. Made, and used, on the package's event loop.
+    A running engine process. Create and use it on the package's event loop.
 
     Args:
-        python: The interpreter that runs the process; it has vLLM.
-        timeout: Seconds without a sign of life, while something is asked of the process, after
-            which it is ended. A start gets at least 60.
+        python: The path of an interpreter that has vLLM.
+        timeout: The number of seconds without a sign of life after which a busy process is ended.
+            A start has at least 60.
         on_log: Called with the head of each log frame.
         token: The hub's access token, which errors must not show.
 
@@ -58,8 +53,9 @@ class EngineClient:
         EngineError: The process cannot be started, or its files cannot be created.
 
     Attributes:
-        log: The file that holds what the process printed.
-        reason: Why the process ended; None while it runs.
+        log: The file with the output of the process.
+        reason: Why the process ended. None while it runs.
+        socket: The client's end of the socket pair.
     """
 
     def __init__(
@@ -73,7 +69,7 @@ class EngineClient:
         self.reason: str | None = None
         self._timeout = timeout
         self._on_log = on_log
-        # It may also be True, for the one that is logged in.
+        # It may also be True, which stands for the token that is logged in.
         given = token is not None and isinstance(token.reveal(), str)
         self._redactor = Redactor([token] if token is not None and given else [])
         self._numbers = itertools.count(1)
@@ -99,12 +95,14 @@ class EngineClient:
         self._tasks = [
             asyncio.create_task(self._read()),
             asyncio.create_task(self._watch()),
-            asyncio.create_task(asyncio.to_thread(_remove_old_logs, self._folder.parent)),
+            asyncio.create_task(
+                asyncio.to_thread(engine_files.remove_old_logs, self._folder.parent)
+            ),
         ]
 
     def _spawn(self, python: str, cleanup: contextlib.ExitStack) -> subprocess.Popen[bytes]:
-        """Start the process; `cleanup` undoes what a failure leaves behind."""
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        """Start the process, and register with `cleanup` what to undo after a failure."""
+        self._folder = engine_files.make_folder()
         cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.log = self._folder / "engine.log"
         self.socket, theirs = socket.socketpair()
@@ -120,7 +118,7 @@ class EngineClient:
                     stderr=log,
                     env=engine_environment(python, self._folder),
                     pass_fds=[theirs.fileno()],
-                    # The terminal's Ctrl-C is not for the engine, and the group ends as one.
+                    # Ctrl-C in the terminal must not reach it, and the group is killed as a whole.
                     process_group=0,
                 )
         finally:
@@ -128,15 +126,18 @@ class EngineClient:
 
     @property
     def pid(self) -> int:
-        """The process's id, which is also that of its process group."""
+        """The id of the process, and of its process group."""
         return self._process.pid
 
     async def hello(self) -> Mapping[str, Any]:
         """
-        Return what the process says of its vLLM and device, once that is imported.
+        Wait until the process has imported vLLM, and return the head of its hello frame.
+
+        Returns:
+            Among others the version of vLLM, the device, and its memory in bytes.
 
         Raises:
-            EngineError: The process ended, or it belongs to another version of this package.
+            EngineError: The process ended, or belongs to another version of this package.
         """
         head = (await self._hello).head
         if head.get("protocol") != protocol.VERSION:
@@ -150,7 +151,19 @@ class EngineClient:
     async def start(
         self, args: Mapping[str, Any], environment: Mapping[str, str]
     ) -> Mapping[str, Any]:
-        """Make the engine with these arguments and variables; return what it says of itself."""
+        """
+        Make vLLM's engine in the process, and wait until it is ready.
+
+        Args:
+            args: The keyword arguments for EngineArgs.
+            environment: The environment variables to set first.
+
+        Returns:
+            The engine's `max_model_len` and `dtype`.
+
+        Raises:
+            EngineError: The engine did not start, or the process ended.
+        """
         self._processes = process_count(args)
         answer = await self._ask({"type": "start", "args": args, "environment": environment})
         self._ready = True
@@ -158,27 +171,30 @@ class EngineClient:
 
     async def encode(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """
-        Return the raw logits of each prompt: one number, or one per label.
+        Return the raw logits of each prompt, in order: one number, or one per label.
 
-        Cancelling takes the prompts out of the engine.
+        Canceling the awaiting task takes the prompts out of the engine.
+
+        Args:
+            prompts: The token ids of each prompt.
 
         Raises:
-            EngineError: The engine refused or failed on a prompt, or it ended.
+            EngineError: The engine rejected a prompt or failed on it, or the process ended.
         """
         body = protocol.pack_prompts(prompts)
         answer = await self._ask({"type": "encode", "count": len(prompts)}, body)
         return protocol.unpack_rows(answer.body, answer.head["width"])
 
     async def count_requests(self) -> int:
-        """Return the number of prompts that the engine holds."""
+        """Return the number of prompts that are in the engine."""
         return int((await self._ask({"type": "stats"})).head["requests"])
 
     async def reset_prefix_cache(self) -> None:
-        """Forget the common beginnings of prompts, for measurements."""
+        """Clear the cache of common beginnings of prompts, for measurements."""
         await self._ask({"type": "reset_prefix_cache"})
 
     async def aclose(self) -> None:
-        """End the process and all that it started, and wait until it is gone."""
+        """Kill the process and its children, and wait until they have ended."""
         self._fail("the engine was closed")
         for task in self._tasks:
             task.cancel()
@@ -186,7 +202,7 @@ class EngineClient:
         self._close()
 
     def kill(self) -> None:
-        """End the process and all that it started; callable from any thread, without the loop."""
+        """Kill the process and its children. Can be called from any thread, without the event loop."""
         self.reason = self.reason or "the program ends"
         self._reap()
 
@@ -198,7 +214,7 @@ class EngineClient:
         self._waiting[number] = answer
         self._writer.write(protocol.frame({**head, "id": number}, body))
         try:
-            with contextlib.suppress(ConnectionError):  # then the answer is an error
+            with contextlib.suppress(ConnectionError):  # the answer is an error in this case
                 await self._writer.drain()
             return await answer
         except asyncio.CancelledError:
@@ -209,7 +225,7 @@ class EngineClient:
             del self._waiting[number]
 
     async def _read(self) -> None:
-        """Hand out what the process sends, until it ends."""
+        """Dispatch the frames that the process sends, until it ends."""
         decoder = protocol.Decoder()
         words = ""
         try:
@@ -222,12 +238,12 @@ class EngineClient:
             words = f"the engine process failed: {error}"
         except OSError:
             pass
-        except Exception as error:  # noqa: BLE001  # those who wait must get an answer
+        except Exception as error:  # noqa: BLE001  # pending calls must get an answer
             words = f"an answer of the engine process cannot be used: {error!r}"
         await self._ended(words)
 
     def _receive(self, frame: protocol.Frame) -> str:
-        """Take a frame; return the reason if it says that the engine is lost."""
+        """Process a frame. Return the reason if it says that the engine has failed, otherwise ""."""
         kind, number = frame.head["type"], frame.head.get("id", 0)
         answer = self._hello if kind == "hello" else self._waiting.get(number)
         if kind == "log":
@@ -235,7 +251,7 @@ class EngineClient:
         elif kind == "failed" and not number:
             return f"the engine failed: {self._redactor.text(frame.head['error'])}"
         elif answer is None or answer.done():
-            pass  # nobody waits for it any more
+            pass  # the call has been canceled
         elif kind == "failed":
             error = self._redactor.text(frame.head["error"])
             answer.set_exception(EngineError(f"the engine failed on a request: {error}"))
@@ -244,26 +260,26 @@ class EngineClient:
         return ""
 
     async def _watch(self) -> None:
-        """End a process that gives no sign of life, such as a stopped one."""
+        """End the process if it gives no sign of life, for example because it was stopped."""
         silent, allowed = 0, self._timeout
         while silent * self._timeout / 4 <= allowed:
             await asyncio.sleep(self._timeout / 4)
-            # Counted, not timed: this process may have been stopped itself.
-            asked = self._waiting or not self._hello.done()
-            silent = 0 if self._heard or not asked else silent + 1
+            # Intervals are counted instead of timed, since this program may have been stopped, too.
+            busy = self._waiting or not self._hello.done()
+            silent = 0 if self._heard or not busy else silent + 1
             self._heard = False
             allowed = self._timeout if self._ready else max(self._timeout, _START_TIMEOUT)
         await self._ended(f"the engine process gave no sign of life for {allowed:g} s")
 
     async def _ended(self, words: str) -> None:
-        """Take note of the end of a process that nobody closed."""
+        """Handle the end of a process that was not closed."""
         if self.reason is not None:
             return
         reason = words or _cause(await asyncio.to_thread(self._exit_code))
-        if not words or "root cause" in words:  # vLLM's words for "see the log"
-            lines = await asyncio.to_thread(self._last_words)
+        if not words or "root cause" in words:  # vLLM's way to refer to the log
+            lines = await asyncio.to_thread(engine_files.last_lines, self.log, self._redactor)
             reason += "".join(f"\n{line}" for line in lines)
-        # Before anybody sees the failure: whoever does closes this client at once.
+        # Set before the failure is visible, because the engine then closes this client at once.
         self._keep_log = True
         self._fail(f"{reason}\n(log: {self.log})")
         await asyncio.to_thread(self._reap)
@@ -285,20 +301,20 @@ class EngineClient:
         return None
 
     def _fail(self, reason: str) -> None:
-        """Answer all who wait with an error, unless that was done."""
+        """Let all pending calls fail, unless they have failed already."""
         if self.reason is None:
             self.reason = reason
         for answer in (self._hello, *self._waiting.values()):
             if not answer.done():
                 answer.set_exception(EngineError(self.reason))
-                answer.exception()  # one that nobody awaits is no mistake
+                answer.exception()  # retrieve it, or asyncio logs one that nobody awaits
 
     def _reap(self) -> None:
         """Kill the process group, reap the process, and remove its files."""
         with self._reaping:
             if self not in _running:
                 return
-            if not self._keep_log:  # at the socket's end the process removes its files
+            if not self._keep_log:  # when the socket ends, the process removes its files
                 with contextlib.suppress(OSError):
                     self.socket.shutdown(socket.SHUT_RDWR)
             deadline = time.monotonic() + (_GRACE if self._processes > 1 else 0)
@@ -306,25 +322,15 @@ class EngineClient:
                 self._process.poll()
                 time.sleep(0.02)
             _signal_group(self.pid, signal.SIGKILL)
-            # Longer only if the kernel itself hangs, as a GPU's driver can.
+            # It takes longer only if the kernel hangs, as a GPU's driver can.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILLED)
             if self._keep_log:
-                _remove_all_but(self.log)
+                engine_files.keep_log(self.log)
             else:
                 shutil.rmtree(self._folder, ignore_errors=True)
             _running.discard(self)
             _sockets.discard(self.socket)
-
-    def _last_words(self) -> list[str]:
-        with contextlib.suppress(OSError), self.log.open("rb") as log:
-            start = max(0, log.seek(0, os.SEEK_END) - _TAIL)
-            log.seek(start)
-            lines = log.read().decode(errors="replace").splitlines()
-            # The first line may be cut, and begin with a part of the token.
-            text = self._redactor.text("\n".join(lines[1 if start else 0 :]))
-            return [line for line in text.splitlines() if not _UNIMPORTANT.match(line)][-_LINES:]
-        return []
 
 
 def _cause(code: int | None) -> str:
@@ -337,7 +343,7 @@ def _cause(code: int | None) -> str:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group; return whether there is one."""
+    """Send a signal to a process group. Return whether the group exists."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -345,38 +351,19 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _remove_all_but(kept: Path) -> None:
-    with contextlib.suppress(OSError):
-        for path in kept.parent.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path != kept:
-                path.unlink()
-        kept.with_name(_KEPT).touch()
-
-
-def _remove_old_logs(folder: Path) -> None:
-    """Remove the logs of engines that failed more than a week ago."""
-    with contextlib.suppress(OSError):
-        for mark in folder.glob(f"{_PREFIX}*/{_KEPT}"):
-            with contextlib.suppress(OSError):  # another user's
-                if time.time() - mark.stat().st_mtime > _KEPT_FOR:
-                    shutil.rmtree(mark.parent, ignore_errors=True)
-
-
 _running: set[EngineClient] = set()
-# Both ends of the pairs, from their making on: the engine's until its process has it.
+# Both ends of the socket pairs: the engine's end until its process has inherited it.
 _sockets: set[socket.socket] = set()
 
 
 def kill_all() -> None:
-    """End all engine processes of this program, from any thread, and wait until they are gone."""
+    """Kill all engine processes of this program, and wait until they have ended."""
     for client in list(_running):
         client.kill()
 
 
 def _after_fork() -> None:
-    """In a forked child: close the copies of the sockets, whose end tells the engine to go."""
+    """In a forked child, close the copies of the sockets: when all are closed, the engine ends."""
     for sock in _sockets:
         with contextlib.suppress(OSError):  # closed already
             os.close(sock.detach())

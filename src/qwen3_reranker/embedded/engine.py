@@ -6,10 +6,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.embedded.client import EngineClient
@@ -20,105 +18,21 @@ from qwen3_reranker.embedded.engine_args import (
     one_token_more,
     will_compile,
 )
+from qwen3_reranker.embedded.engine_settings import EngineModel, EngineSettings
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.progress import Announcement, OnStage
 from qwen3_reranker.embedded.transformers_client import TransformersClient
-from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError, ScoreError
-from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError
 from qwen3_reranker.model.probe import PROBES, Outcome
-from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.redaction import reveal_token
-from qwen3_reranker.scorer import digest
 
-__all__ = ["Backend", "Engine", "EngineSettings", "Model", "acquire", "release"]
-
-Backend = Literal["vllm", "transformers"]
+__all__ = ["Engine", "Running", "acquire", "release"]
 
 # After the third failure in a row, and after each one that follows, calls fail at once for a while.
 # The pause is given in seconds, and doubles each time.
 _TOLERATED_FAILURES = 2
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """
-    The settings of an engine.
-
-    Attributes:
-        model: A hub name, the absolute path of a folder, or "demo".
-        max_length: The maximum number of tokens in a prompt. None uses 8192, or the model's limit
-            if that is lower.
-        user_args: Arguments of the engine, which replace those that this package chooses.
-        python: The interpreter whose vLLM runs the engine. None looks for one.
-        check: Whether to score two questions with obvious answers when the engine has started.
-        timeout: The number of seconds without a sign of life after which the process is ended.
-        backend: What runs the model: vLLM in a process of its own, or transformers in this one.
-    """
-
-    model: str
-    max_length: int | None
-    user_args: Mapping[str, Any]
-    python: str | None
-    check: bool
-    timeout: float
-    backend: Backend = "vllm"
-
-    @property
-    def key(self) -> str:
-        """A digest of the settings, which may hold a token. Engines with equal keys are shared."""
-        parts = [self.model, self.max_length, self.python, self.check, self.timeout, self.backend]
-        return digest([*parts, self.user_args])
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """
-    A model's small files, as they were read.
-
-    Attributes:
-        checkpoint: The checkpoint.
-        prompts: Builds the model's prompts.
-        fingerprint: Identifies the weights, see `Checkpoint.fingerprint`.
-        state: Tells whether the files have changed, see `Checkpoint.state`.
-    """
-
-    checkpoint: Checkpoint
-    prompts: PromptBuilder
-    fingerprint: str
-    state: object
-
-    @classmethod
-    def read(cls, settings: EngineSettings) -> Model:
-        """
-        Read the files of the model that the settings name.
-
-        Raises:
-            CheckpointError: It is not a Qwen3 reranker.
-        """
-        revision = settings.user_args.get("revision")
-        token = settings.user_args.get("hf_token")
-        checkpoint = Checkpoint.load(settings.model, revision=revision, token=token)
-        prompts = checkpoint.prompts(settings.max_length)
-        return cls(
-            checkpoint, prompts, checkpoint.fingerprint(revision), checkpoint.state(revision)
-        )
-
-    def logit(self, logits: Sequence[float]) -> float:
-        """
-        Return the log-odds of "yes" for one prompt.
-
-        Args:
-            logits: The engine's raw output: the log-odds themselves, or one logit per label.
-
-        Raises:
-            ScoreError: There are not as many numbers as this kind of checkpoint gives.
-        """
-        kind = self.checkpoint.kind
-        if len(logits) != (2 if kind == "two-label" else 1):
-            raise ScoreError(f"the engine gave {len(logits)} numbers for a {kind} model")
-        return self.checkpoint.logit(logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +47,7 @@ class Running:
     """
 
     client: EngineClient | TransformersClient
-    model: Model
+    model: EngineModel
     description: str
 
 
@@ -155,7 +69,7 @@ class Engine:
         self.settings = settings
         self.users: set[object] = set()
         self.running: Running | None = None
-        self._model: Model | None = None
+        self._model: EngineModel | None = None
         self.pid: int | None = None
         self._starting: asyncio.Task[Running] | None = None
         self._announcement = Announcement("")
@@ -167,7 +81,7 @@ class Engine:
         self._failed_at = 0.0
         self._last_failure = ""
 
-    def model(self) -> Model:
+    def model(self) -> EngineModel:
         """
         Return the model of the running backend, or read it from its files.
 
@@ -177,10 +91,10 @@ class Engine:
         if self.running is not None:
             return self.running.model
         if self._model is None:
-            self._model = Model.read(self.settings)
+            self._model = EngineModel.read(self.settings)
         return self._model
 
-    async def amodel(self) -> Model:
+    async def amodel(self) -> EngineModel:
         """
         Return the model of the running backend, or read it from its files in a thread.
 
@@ -199,7 +113,7 @@ class Engine:
             CheckpointError: The model is not a Qwen3 reranker.
         """
         if self.running is None:
-            self._model = await asyncio.to_thread(Model.read, self.settings)
+            self._model = await asyncio.to_thread(EngineModel.read, self.settings)
         return (await self.amodel()).fingerprint
 
     async def start(self, *, quiet: bool = False, on_stage: OnStage | None = None) -> Running:
@@ -311,13 +225,13 @@ class Engine:
         if previous is not None:  # it ended while it was idle
             self._count_failure(previous.client.reason or "")
         if self._rejected[0]:
-            model = self._model = await asyncio.to_thread(Model.read, self.settings)
+            model = self._model = await asyncio.to_thread(EngineModel.read, self.settings)
             if model.fingerprint == self._rejected[0]:
                 raise CheckpointError(self._rejected[1])
         client = self._client(announcement)
         try:
             # Meanwhile the process imports vLLM.
-            model = self._model = await asyncio.to_thread(Model.read, self.settings)
+            model = self._model = await asyncio.to_thread(EngineModel.read, self.settings)
             self.running = await self._make(client, model)
         except BaseException as error:
             announcement.end(ready=False)
@@ -342,7 +256,7 @@ class Engine:
         announcement.begin(client.log, compiles=will_compile(settings.user_args))
         return client
 
-    async def _make(self, client: EngineClient | TransformersClient, model: Model) -> Running:
+    async def _make(self, client: EngineClient | TransformersClient, model: EngineModel) -> Running:
         """Load the model, and check that it scores as a reranker."""
         settings = self.settings
         if isinstance(client, TransformersClient):
@@ -356,7 +270,7 @@ class Engine:
             await self._probe(client, model)
         return Running(client, model, description)
 
-    async def _start_vllm(self, client: EngineClient, model: Model) -> str:
+    async def _start_vllm(self, client: EngineClient, model: EngineModel) -> str:
         """Make vLLM's engine in the process, and return its description."""
         settings = self.settings
         hello = await client.hello()
@@ -375,7 +289,7 @@ class Engine:
             ) from error
         return f"vLLM {hello['vllm']} on {hello['device']}, {ready['dtype']}"
 
-    async def _probe(self, client: EngineClient | TransformersClient, model: Model) -> None:
+    async def _probe(self, client: EngineClient | TransformersClient, model: EngineModel) -> None:
         prompts = [
             prompt.ids
             for query, passages in PROBES

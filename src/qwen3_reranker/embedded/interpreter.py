@@ -1,4 +1,4 @@
-"""Which Python interpreter runs the engine process, and with which environment."""
+"""Find the Python interpreter of the engine process, and prepare its environment variables."""
 
 from __future__ import annotations
 
@@ -14,32 +14,37 @@ from qwen3_reranker.errors import InputError, MissingDependencyError
 __all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python", "locate_interpreter"]
 
 PYTHON_VARIABLE = "QWEN3_RERANKER_ENGINE_PYTHON"
+"""The environment variable that names the interpreter whose vLLM runs the engine."""
 
 
 def locate_interpreter(engine_python: str) -> str:
     """
-    Return a name that stands for the same program after a change of the working directory.
+    Return a name that refers to the same program from every working directory.
 
-    That is the absolute path; a name without a folder, which is looked for on `PATH`, is returned
-    unchanged.
+    For a path it is the absolute path. A name without a folder, which is searched for on `PATH`,
+    is returned unchanged.
     """
     path = os.path.expanduser(engine_python)  # noqa: PTH111
-    # Links are not followed: one that resolves is another interpreter.
+    # Links are not resolved, because their target is another interpreter (without the packages of
+    # the virtual environment).
     return os.path.abspath(path) if os.path.dirname(path) else engine_python  # noqa: PTH100, PTH120
 
 
 def find_engine_python(engine_python: str | None) -> str:
     """
-    Return the interpreter whose vLLM is used.
+    Return the path of the interpreter whose vLLM runs the engine.
 
-    In this order: `engine_python`, the variable QWEN3_RERANKER_ENGINE_PYTHON, the running
-    interpreter if it has vLLM, and the private environment that `qwen3-reranker install-engine`
-    made.
+    It is the first that exists of: `engine_python`, the environment variable
+    QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, and the environment that
+    `qwen3-reranker install-engine` made.
+
+    Args:
+        engine_python: A path, or a program on `PATH`. None looks for one.
 
     Raises:
         InputError: The interpreter asked for does not exist.
-        MissingDependencyError: None was asked for, and the running one has no vLLM; or there is
-            none for this system.
+        MissingDependencyError: No interpreter was asked for and none with vLLM was found, or vLLM
+            does not support this system.
     """
     if sys.platform == "win32":
         raise MissingDependencyError(
@@ -55,8 +60,8 @@ def find_engine_python(engine_python: str | None) -> str:
                 f"{source}={wanted!r} is not a program: give the path of a Python interpreter "
                 "that has vLLM, such as /opt/vllm/bin/python"
             )
-        return os.path.abspath(found)  # noqa: PTH100  # a link that resolves is another interpreter
-    # The executable of a frozen program (PyInstaller and the like) is the program itself.
+        return os.path.abspath(found)  # noqa: PTH100  # links are not resolved, as above
+    # In a frozen program (made by PyInstaller, for example) sys.executable is the program itself.
     frozen = getattr(sys, "frozen", False)
     if not frozen and importlib.util.find_spec("vllm") is not None:
         return sys.executable
@@ -65,7 +70,7 @@ def find_engine_python(engine_python: str | None) -> str:
         return str(engine.python)
     if frozen:
         raise MissingDependencyError(
-            f"this program is frozen, and {sys.executable} is no Python interpreter that can run "
+            f"this program is frozen, and {sys.executable} is not a Python interpreter that can run "
             f"vLLM: give engine_python= or {PYTHON_VARIABLE}, the path of one that has it"
         )
     raise MissingDependencyError(
@@ -79,11 +84,11 @@ def find_engine_python(engine_python: str | None) -> str:
 
 def engine_environment(python: str, folder: Path) -> dict[str, str]:
     """
-    Return the environment of an engine process; what the user has set is kept.
+    Return the environment variables of an engine process. Those that the user has set are kept.
 
     Args:
-        python: The interpreter that runs it.
-        folder: Where it keeps its temporary files.
+        python: The path of the interpreter that runs the process.
+        folder: The folder for the process's temporary files.
     """
     environment = {
         "VLLM_LOGGING_LEVEL": "INFO",  # into the engine's log file
@@ -94,17 +99,17 @@ def engine_environment(python: str, folder: Path) -> dict[str, str]:
         "TMPDIR": str(folder),
     }
     if not _is_running_interpreter(python):
-        # They name this interpreter's packages, which another one may not be able to load.
+        # They point to packages of this interpreter, which another one may not be able to load.
         environment.pop("PYTHONPATH", None)
         environment.pop("PYTHONHOME", None)
     return environment
 
 
 def _compile_cache() -> dict[str, str]:
-    """Return torch's variable for a cache that survives a reboot, if there is a place for one."""
+    """Return torch's variable for a cache that survives a reboot, if a folder for it can be made."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return {}
-    # Unlike Path's method, os.path.expanduser returns "~" where there is no home directory.
+    # Unlike Path.expanduser, os.path.expanduser returns "~" if there is no home directory.
     home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
     folder = Path(home, "qwen3-reranker", "torchinductor")
     try:
@@ -116,7 +121,7 @@ def _compile_cache() -> dict[str, str]:
 
 
 def _is_running_interpreter(python: str) -> bool:
-    """Return whether this path is another name of the running interpreter, with its packages."""
+    """Return whether a path is the running interpreter, in the same virtual environment."""
     try:
         same = Path(python).samefile(sys.executable)
     except OSError:
@@ -125,9 +130,9 @@ def _is_running_interpreter(python: str) -> bool:
 
 
 def _virtual_environment(python: str) -> Path | None:
-    """Return the folder of pyvenv.cfg, which Python looks for beside its executable and above."""
+    """Return the folder of pyvenv.cfg, which Python looks for next to its executable and one up."""
     folder = Path(python).parent
-    for place in (folder, folder.parent):
-        if (place / "pyvenv.cfg").is_file():
-            return place.resolve()
+    for candidate in (folder, folder.parent):
+        if (candidate / "pyvenv.cfg").is_file():
+            return candidate.resolve()
     return None

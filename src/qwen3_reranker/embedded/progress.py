@@ -1,4 +1,4 @@
-"""What is said of an engine that takes its time to start."""
+"""Report the progress of an engine's start."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["QUIET_VARIABLE", "Announcement", "OnStage", "announce", "show_stage"
 
 QUIET_VARIABLE = "QWEN3_RERANKER_QUIET"
 OnStage = Callable[[str], None]
-"""Called with each stage of a start: "import", "load", "compile", "ready"."""
+"""A function that is called with each stage of a start: "import", "load", "compile", "ready"."""
 
-# Seconds after which a start is announced.
-_SOON = 2.0
-_DOING = {
+# The number of seconds after which a start is announced.
+_DELAY = 2.0
+_DESCRIPTIONS = {
     "import": "importing vLLM",
     "load": "loading the model",
     "compile": "compiling, or loading what was compiled before",
@@ -29,14 +29,18 @@ _logger = logging.getLogger("qwen3_reranker")
 
 class Announcement:
     """
-    Tells of one start: its stages to `listeners`, and if it is slow a notice on standard error.
+    Report the stages of a start to listeners, and print a notice on standard error if it is slow.
 
-    The notice goes to the logger "qwen3_reranker" (INFO) instead, if the program has configured
-    logging.
+    If the program has configured logging, the notice goes to the logger "qwen3_reranker" (INFO)
+    instead.
 
     Args:
         model: The model's name.
-        quiet: Whether to leave the notice out, as the variable QWEN3_RERANKER_QUIET also does.
+        quiet: Whether to suppress the notice. The environment variable QWEN3_RERANKER_QUIET
+            suppresses it, too.
+
+    Attributes:
+        listeners: Functions that are called with each stage.
     """
 
     def __init__(self, model: str, *, quiet: bool = False) -> None:
@@ -48,19 +52,30 @@ class Announcement:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, log: Path, *, compiles: bool) -> None:
-        """Start the clock of the notice, which names the engine's log file."""
+        """
+        Begin to wait for the time at which the notice is due.
+
+        Args:
+            log: The engine's log file, which the notice names.
+            compiles: Whether the engine compiles the model, as far as is known.
+        """
         if not self._quiet:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_SOON, self._announce, log, compiles)
+            self._timer = loop.call_later(_DELAY, self._announce, log, compiles)
 
     def log(self, head: Mapping[str, Any]) -> None:
-        """Take the head of a log frame."""
+        """Process the head of a log frame from the engine process."""
         self._version = head.get("vllm") or self._version
         if stage := head.get("stage"):
             self._enter(stage)
 
     def end(self, *, ready: bool) -> None:
-        """Take note that the start is over."""
+        """
+        Report that the start has ended.
+
+        Args:
+            ready: Whether the engine is ready. Otherwise the start has failed.
+        """
         if self._timer is not None:
             self._timer.cancel()
         if ready:
@@ -73,12 +88,12 @@ class Announcement:
                 try:
                     listener(stage)
                 except Exception:
-                    # The start goes on: others may wait for it.
+                    # The start goes on, because other callers may wait for it.
                     _logger.exception("the listener for the stages of a start failed")
 
     def _announce(self, log: Path, compiles: bool) -> None:
         compiling = "the first start compiles for about a minute; " if compiles else ""
-        engine = f"vLLM {self._version}".rstrip()  # not known before its interpreter runs
+        engine = f"vLLM {self._version}".rstrip()  # unknown until its interpreter runs
         text = f"starting {engine} for {self._model}; {compiling}its log is {log}"
         announce(text)
 
@@ -89,7 +104,8 @@ def announce(text: str, *, quiet: bool = False) -> None:
 
     Args:
         text: The notice.
-        quiet: Whether to leave it out, as the variable QWEN3_RERANKER_QUIET also does.
+        quiet: Whether to suppress it. The environment variable QWEN3_RERANKER_QUIET suppresses it,
+            too.
     """
     if quiet or os.environ.get(QUIET_VARIABLE):
         return
@@ -100,5 +116,5 @@ def announce(text: str, *, quiet: bool = False) -> None:
 
 
 def show_stage(stage: str) -> None:
-    """Print a stage on standard error."""
-    print(f"qwen3-reranker: {_DOING.get(stage, stage)}", file=sys.stderr, flush=True)
+    """Print a stage of a start on standard error."""
+    print(f"qwen3-reranker: {_DESCRIPTIONS.get(stage, stage)}", file=sys.stderr, flush=True)

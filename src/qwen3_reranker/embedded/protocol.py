@@ -1,23 +1,23 @@
 """
 The frames that the package and its engine process exchange over a socket pair.
 
-A frame is a fixed header, a JSON object (the head) and raw bytes (the body), which hold numbers
-in the machine's own byte order: both ends run on one machine. Nothing is pickled.
+A frame consists of a fixed header, a JSON object (the head) and raw bytes (the body). The body holds
+numbers in the machine's own byte order, since both ends run on the same machine. Nothing is pickled.
 
 | frame | sent by | head | body |
 |---|---|---|---|
 | hello | engine | protocol, vllm, device, memory | |
 | start | package | id, args, environment | |
-| encode | package | id, count | the prompts' lengths, then their token ids (uint32) |
+| encode | package | id, count | the lengths of the prompts, then their token ids (uint32) |
 | abort | package | id | |
 | reset_prefix_cache, stats | package | id | |
 | ready | engine | id, max_model_len, dtype | |
-| result | engine | id; for encode width; for stats requests | the logits (float64) |
-| failed | engine | id, or none if the engine is lost; error | |
+| result | engine | id; width (for encode); requests (for stats) | the logits (float64) |
+| failed | engine | id, unless the engine itself failed; error | |
 | log | engine | stage, vllm; or neither, as a sign of life | |
 
-The engine process loads this file by its path, under an interpreter that need not have this
-package: it uses the standard library alone, and runs on every Python that a supported vLLM has.
+The engine process loads this file by its path, with an interpreter that need not have this package.
+So it uses only the standard library, and runs on every Python that a supported vLLM runs on.
 """
 
 from __future__ import annotations
@@ -51,27 +51,42 @@ class ProtocolError(Exception):
 
 
 class Frame(NamedTuple):
-    """A decoded frame."""
+    """
+    A decoded frame.
+
+    Attributes:
+        head: The JSON object. Its "type" is always there.
+        body: The raw bytes.
+    """
 
     head: dict[str, Any]
     body: bytes
 
 
 def frame(head: dict[str, Any], body: bytes = b"") -> bytes:
-    """Return the bytes of a frame."""
+    """
+    Encode a frame.
+
+    Args:
+        head: The JSON object, with a "type".
+        body: The raw bytes.
+    """
     encoded = json.dumps(head).encode()
     return _HEADER.pack(_MAGIC, len(encoded), len(body)) + encoded + body
 
 
 class Decoder:
-    """Turns received bytes, cut anywhere, back into frames."""
+    """Decode frames from bytes that arrive in chunks of any size."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """
-        Yield the frames that `data` completes.
+        Add received bytes, and yield the frames that they complete.
+
+        Args:
+            data: The bytes.
 
         Raises:
             ProtocolError: The bytes are not a frame.
@@ -102,7 +117,12 @@ def _head(encoded: bytes) -> dict[str, Any]:
 
 
 def pack_prompts(prompts: Sequence[Sequence[int]]) -> bytes:
-    """Return the body of an encode frame."""
+    """
+    Encode the body of an encode frame.
+
+    Args:
+        prompts: The token ids of each prompt.
+    """
     ids = array("I", map(len, prompts))
     for prompt in prompts:
         ids.extend(prompt)
@@ -110,7 +130,16 @@ def pack_prompts(prompts: Sequence[Sequence[int]]) -> bytes:
 
 
 def unpack_prompts(body: bytes, count: int) -> list[list[int]]:
-    """Return the prompts of an encode frame's body."""
+    """
+    Decode the body of an encode frame.
+
+    Args:
+        body: The body.
+        count: The number of prompts.
+
+    Returns:
+        The token ids of each prompt, in order.
+    """
     ids = array("I", body).tolist()
     prompts = []
     start = count
@@ -121,6 +150,15 @@ def unpack_prompts(body: bytes, count: int) -> list[list[int]]:
 
 
 def unpack_rows(body: bytes, width: int) -> list[list[float]]:
-    """Return the logits of a result frame's body: one list per prompt."""
+    """
+    Decode the body of a result frame.
+
+    Args:
+        body: The body.
+        width: The number of logits per prompt.
+
+    Returns:
+        One list of logits per prompt, in order.
+    """
     values = array("d", body).tolist()
     return [values[start : start + width] for start in range(0, len(values), width)]

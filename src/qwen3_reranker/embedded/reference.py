@@ -1,9 +1,9 @@
 """
-The model card's recipe in transformers: the reference that every other path is held to.
+The model card's recipe in transformers, a reference to compare every other backend with.
 
-Written after the script on huggingface.co/Qwen/Qwen3-Reranker-0.6B, with its own tokenizer
-and formatting and none of this package's prompt code, so that the two can be compared. It
-reads control tokens in a text as control tokens: for untrusted documents take the engine.
+It follows the script on huggingface.co/Qwen/Qwen3-Reranker-0.6B. It has its own tokenizer and
+formatting and uses none of this package's prompt code, so that the two can be compared. Control
+tokens in user text are read as control tokens, so do not use it for untrusted documents.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ __all__ = ["TransformersScorer"]
 
 class TransformersScorer(Scorer):
     """
-    Scores an original (causal) checkpoint with transformers (>= 4.51), a batch at a time.
+    Score with an original (causal) checkpoint in transformers (4.51 or later).
 
     Args:
         model: A hub name, a folder, or "demo".
-        max_length: The most tokens of a prompt; None takes 8192 or the model's lower limit.
+        max_length: The maximum number of tokens in a prompt. None uses 8192, or the model's limit
+            if that is lower.
         dtype: The name of a torch dtype, or "auto" for the checkpoint's own.
-        device: Where torch runs it: "cpu", "cuda", ...
-        batch_size: So many documents go through the model together.
+        device: The torch device, such as "cpu" or "cuda".
+        batch_size: The number of documents per batch.
+
+    Raises:
+        CheckpointError: The model is not an original Qwen3 reranker.
     """
 
     def __init__(
@@ -59,18 +63,36 @@ class TransformersScorer(Scorer):
         self._loaded: tuple[Any, Any] | None = None
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        """
+        Return P(yes) of each text.
+
+        Args:
+            query: The question or search text.
+            texts: The texts to score.
+            instruction: None uses the default instruction.
+
+        Returns:
+            The scores in [0, 1], in the order of the texts, and which texts were truncated.
+
+        Raises:
+            MissingDependencyError: transformers or torch is not installed.
+        """
         return await asyncio.to_thread(self._score, query, texts, instruction)
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        """Return this package's prompt of one document, which the recipe does not use."""
         return self._prompts.prompt(query, document, instruction)
 
     async def fingerprint(self) -> str:
+        """Return a digest of the model's files and the settings."""
         return self._fingerprint
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
+        """Load the model."""
         await asyncio.to_thread(self._load)
 
     async def aclose(self) -> None:
+        """Drop the model."""
         self._loaded = None
 
     def _load(self) -> tuple[Any, Any]:

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any, Literal
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.embedded.engine import Backend, EngineSettings, Running, acquire, release
+from qwen3_reranker.embedded.engine import Running, acquire, release
 from qwen3_reranker.embedded.engine_args import validate_engine_args
+from qwen3_reranker.embedded.engine_settings import Backend, EngineSettings
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments

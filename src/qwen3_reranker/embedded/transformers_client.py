@@ -1,12 +1,12 @@
 """
-An engine in transformers and torch, in this process: for systems without vLLM (macOS, Windows).
+An engine that runs transformers and torch in this process, for systems without vLLM.
 
-The documents of a query share the beginning of their prompts. It goes through the model once; its
-keys and values are then seen by every document. Documents go through in batches of similar length,
-and of each only the last position is turned into logits.
+The prompts of a query's documents have the same beginning. The model reads it once, and its keys and
+values are used for every document. The rest is read in batches of prompts of similar length, and
+only the last position of each prompt is turned into logits.
 
-Read in transformers 5.5.3 and 5.19.0: with a dictionary of attention masks and explicit positions,
-`Qwen3Model.forward` asks nothing of its cache but `update`.
+With a dictionary of attention masks and explicit positions, `Qwen3Model.forward` calls no method of
+its cache except `update` (read in transformers 5.5.3 and 5.19.0).
 """
 
 from __future__ import annotations
@@ -25,40 +25,45 @@ from qwen3_reranker.redaction import reveal_token
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TransformersClient", "validate_arguments"]
+__all__ = ["TransformersClient", "batches", "shared_length", "validate_arguments"]
 
 T = TypeVar("T")
 
-# The same words as vLLM's, so that settings can stay where the engine changes.
+# They have the names of vLLM's arguments, so that settings need not change with the engine.
 _ARGUMENTS = ("device", "dtype", "hf_token", "max_num_batched_tokens", "revision")
-# Tokens of a batch, shared beginnings and padding included.
+# The maximum number of tokens in a batch, including shared beginnings and padding.
 _CPU_BATCH = 4096
 _GPU_BATCH = 16_384
 
 
 def validate_arguments(args: Mapping[str, Any]) -> None:
-    """Raise `InputError` for an engine argument that `TransformersClient` does not take."""
+    """
+    Check engine arguments.
+
+    Raises:
+        InputError: `TransformersClient` does not have an argument of this name.
+    """
     if unknown := sorted(set(args) - set(_ARGUMENTS)):
         raise InputError(
-            f"engine_args has {', '.join(unknown)}, and engine='transformers' takes only "
+            f"engine_args has {', '.join(unknown)}, but engine='transformers' takes only "
             f"{', '.join(_ARGUMENTS)}"
         )
 
 
 class TransformersClient:
     """
-    A model in this process, and the thread that computes with it.
+    A model in this process, and the thread that runs it.
 
-    Has the methods of `EngineClient` that scoring needs.
+    It has the methods of `EngineClient` that scoring needs.
 
     Args:
         args: `device` ("cuda", "mps" or "cpu"; by default the first of these that torch finds),
             `dtype` (the name of a torch dtype; by default the checkpoint's), `revision` and
-            `hf_token` for the hub, and `max_num_batched_tokens` (the most tokens that go through
-            the model together; by default 4,096 on a CPU and 16,384 on a GPU).
+            `hf_token` for the hub, and `max_num_batched_tokens` (the maximum number of tokens in a
+            batch; by default 4,096 on a CPU and 16,384 on a GPU).
 
     Attributes:
-        reason: Why it was closed; None while it can be used.
+        reason: Why the engine was closed. None while it can be used.
     """
 
     def __init__(self, args: Mapping[str, Any]) -> None:
@@ -66,12 +71,19 @@ class TransformersClient:
         self._args = args
         self._network: _Network | None = None
         self._running: set[threading.Event] = set()
-        # One thread, for torch uses all cores by itself.
+        # A single thread, since torch uses all cores by itself.
         self._worker = ThreadPoolExecutor(1, "qwen3-reranker-torch")
 
     async def load(self, checkpoint: Checkpoint, prompts: PromptBuilder) -> str:
         """
-        Load the weights; return what people are told of this engine.
+        Load the weights.
+
+        Args:
+            checkpoint: The checkpoint to load.
+            prompts: The builder of its prompts, which knows the ids of "yes" and "no".
+
+        Returns:
+            The engine's name, device and dtype, for people to read.
 
         Raises:
             MissingDependencyError: transformers or torch is not installed.
@@ -89,12 +101,15 @@ class TransformersClient:
 
     async def encode(self, prompts: Sequence[list[int]]) -> list[list[float]]:
         """
-        Return the raw logits of each prompt: one number, or one per label.
+        Return the raw logits of each prompt, in order: one number, or one per label.
 
-        A call that is cancelled stops after the batch that is being computed.
+        A canceled call ends after the current batch.
+
+        Args:
+            prompts: The token ids of each prompt.
 
         Raises:
-            EngineError: torch failed, for instance because memory ran out, or the engine was
+            EngineError: torch failed, for example because memory ran out, or the engine was
                 closed.
         """
         network = self._network
@@ -109,7 +124,7 @@ class TransformersClient:
             self._running.discard(stopped)
 
     async def aclose(self) -> None:
-        """Drop the weights. Calls that wait raise `EngineError`."""
+        """Drop the weights. Pending calls raise `EngineError`."""
         self.reason = self.reason or "the engine was closed"
         for stopped in self._running:
             stopped.set()
@@ -125,20 +140,20 @@ class TransformersClient:
             if self.reason is not None:
                 raise EngineError(self.reason) from None
             raise
-        except RuntimeError as error:  # what torch raises, also where memory runs out
+        except RuntimeError as error:  # what torch raises, even if memory runs out
             raise EngineError(f"torch failed: {error}") from error
 
 
 class _StoppedError(Exception):
-    """Nobody waits for the result any more."""
+    """The caller no longer waits for the result."""
 
 
 class _Network:
     """
-    The weights on a device. Used on the engine's thread alone.
+    The weights on a device. Used only on the engine's thread.
 
     Attributes:
-        description: What people are told of it.
+        description: The engine's name, device and dtype, for people to read.
     """
 
     def __init__(
@@ -169,25 +184,31 @@ class _Network:
             attn_implementation="sdpa",
         )
         output = model.lm_head if causal else model.score
-        # What is read of the output matrix, in float32: yes - no, or a row per label.
+        # The rows that are needed of the output matrix, in float32: yes - no, or one per label.
         rows = output.weight.detach().float()
         if causal:
             rows = rows[[prompts.yes]] - rows[[prompts.no]]
         self._heads = rows.to(self._device)
-        # Without the output matrix: of its 151,669 rows two are read.
+        # Without the output matrix, of whose 151,669 rows only two are needed.
         self._model = model.model.to(self._device).eval()
         dtype = str(self._model.dtype).removeprefix("torch.")
         self.description = f"transformers {transformers.__version__} on {self._device}, {dtype}"
 
     def logits(self, prompts: Sequence[list[int]], stopped: threading.Event) -> list[list[float]]:
-        """Return the raw logits of each prompt, in the order given."""
+        """
+        Return the raw logits of each prompt, in order.
+
+        Args:
+            prompts: The token ids of each prompt; at least one prompt.
+            stopped: Set it to end the computation after the current batch.
+        """
         import torch
 
         found: list[list[float]] = [[] for _ in prompts]
         with torch.inference_mode():
-            shared = _shared_length(prompts)
+            shared = shared_length(prompts)
             head = self._head(prompts[0][:shared])
-            for batch in _batches([len(ids) for ids in prompts], self._budget):
+            for batch in batches([len(ids) for ids in prompts], self._budget):
                 if stopped.is_set():
                     raise _StoppedError
                 rows = self._batch(head, shared, [prompts[index][shared:] for index in batch])
@@ -196,7 +217,7 @@ class _Network:
         return found
 
     def _head(self, ids: Sequence[int]) -> _Recorded:
-        """Return the keys and values of what all prompts begin with."""
+        """Return the keys and values of the beginning that all prompts share."""
         import torch
 
         recorded = _Recorded()
@@ -211,7 +232,7 @@ class _Network:
         import torch
 
         longest = max(map(len, tails))
-        # Padded on the right: what comes behind a position is never seen from there.
+        # Padding on the right does no harm, because no position attends to those after it.
         padded = [[*ids, *[0] * (longest - len(ids))] for ids in tails]
         hidden = self._forward(
             torch.tensor(padded, device=self._device), shared, _Prefixed(head.layers)
@@ -222,16 +243,16 @@ class _Network:
         return rows
 
     def _forward(self, tokens: torch.Tensor, start: int, cache: _Cache) -> torch.Tensor:
-        """Return the last layer's hidden states of tokens that stand at `start` and behind."""
+        """Return the last layer's hidden states of tokens whose positions begin at `start`."""
         import torch
 
         length = tokens.shape[1]
-        places = torch.arange(start, start + length, device=self._device)
-        seen = torch.arange(start + length, device=self._device)[None, :] <= places[:, None]
+        positions = torch.arange(start, start + length, device=self._device)
+        mask = torch.arange(start + length, device=self._device)[None, :] <= positions[:, None]
         hidden: torch.Tensor = self._model(
             input_ids=tokens,
-            attention_mask={"full_attention": seen[None, None]},
-            position_ids=places[None],
+            attention_mask={"full_attention": mask[None, None]},
+            position_ids=positions[None],
             past_key_values=cache,
             use_cache=False,
         ).last_hidden_state
@@ -239,7 +260,7 @@ class _Network:
 
 
 class _Recorded:
-    """A cache that keeps each layer's keys and values."""
+    """A cache that records the keys and values of each layer."""
 
     def __init__(self) -> None:
         self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -247,14 +268,14 @@ class _Recorded:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep what a layer computed. The layers come in order."""
+        """Record the keys and values of a layer. The layers are called in order."""
         assert layer == len(self.layers)
         self.layers.append((keys, values))
         return keys, values
 
 
 class _Prefixed:
-    """A cache that puts recorded keys and values before those of every row, and keeps nothing."""
+    """A cache that puts recorded keys and values before those of every row, and records nothing."""
 
     def __init__(self, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         self._layers = layers
@@ -262,7 +283,7 @@ class _Prefixed:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a layer's keys and values with the recorded ones before them."""
+        """Return the keys and values of a layer with the recorded ones before them."""
         import torch
 
         if not self._layers:
@@ -276,19 +297,19 @@ class _Prefixed:
 _Cache = _Recorded | _Prefixed
 
 
-def _shared_length(prompts: Sequence[list[int]]) -> int:
-    """Return how many tokens all prompts begin with; at least one of each prompt is left."""
-    # What the first and the last in alphabetical order share is shared by all between them.
+def shared_length(prompts: Sequence[list[int]]) -> int:
+    """Return how many tokens all prompts share at their beginning, leaving at least one of each."""
+    # All prompts share what the first and the last in lexicographic order share.
     first, last = min(prompts), max(prompts)
     pairs = zip(first[:-1], last, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), len(first) - 1)
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), len(first) - 1)
 
 
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield the indexes of prompts in batches of similar length, the longest first."""
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield batches of the indexes of prompts of similar length, the longest first."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        # A batch is as wide as its first prompt.
+        # All prompts of a batch are padded to the length of the first one.
         if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
             yield batch
             batch = []

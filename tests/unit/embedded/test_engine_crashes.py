@@ -22,7 +22,9 @@ from qwen3_reranker import (
     event_loop,
 )
 from qwen3_reranker.embedded import engine as engine_module
+from qwen3_reranker.embedded import engine_files
 from qwen3_reranker.embedded.client import EngineClient
+from qwen3_reranker.redaction import Redactor, Secret
 
 from support.engine_processes import (
     TEXTS,
@@ -263,14 +265,13 @@ def test_vllms_pointer_to_the_log_is_followed(make_reranker: MakeReranker) -> No
 
 
 def test_a_token_that_the_tail_of_the_log_cuts_is_not_shown(
-    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qwen3_reranker.embedded.client._TAIL", 30)
-    reranker = make_reranker(engine_args={"hf_token": "hf_aBcDeFgHiJkL"})
-    reranker.warm_up()
-    client = engine_of(reranker).running.client
-    client.log.write_text("before\naccess with hf_aBcDeFgHiJkL\n" + "x" * 22 + "\n")
-    assert client._last_words() == ["x" * 22]
+    monkeypatch.setattr(engine_files, "TAIL", 30)
+    log = tmp_path / "engine.log"
+    log.write_text("before\naccess with hf_aBcDeFgHiJkL\n" + "x" * 22 + "\n")
+    redactor = Redactor([Secret("hf_aBcDeFgHiJkL")])
+    assert engine_files.last_lines(log, redactor) == ["x" * 22]
 
 
 def test_an_upgraded_package_is_noticed(
