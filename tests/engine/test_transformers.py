@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qwen3_reranker import CheckpointError, ClosedError, EngineError, InputError, Reranker
 from qwen3_reranker.embedded import transformers_client
 from qwen3_reranker.embedded.reference import TransformersScorer
-from qwen3_reranker.embedded.transformers_client import batches, shared_length
+from qwen3_reranker.embedded.transformers_client import make_batches, shared_length
 
 from support.checkpoints import convert_demo, tiny
 from support.real_pairs import real_pairs
@@ -88,7 +88,7 @@ def test_batches_are_no_larger_than_asked(right: list[list[float]]) -> None:
 
 @given(st.lists(st.integers(1, 500), min_size=1), st.integers(1, 2000))
 def test_every_prompt_is_in_one_batch(lengths: list[int], budget: int) -> None:
-    batches = list(batches(lengths, budget))
+    batches = list(make_batches(lengths, budget))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget

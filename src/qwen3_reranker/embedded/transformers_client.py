@@ -25,7 +25,7 @@ from qwen3_reranker.redaction import reveal_token
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TransformersClient", "batches", "shared_length", "validate_arguments"]
+__all__ = ["TransformersClient", "make_batches", "shared_length", "validate_arguments"]
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class _Network:
         with torch.inference_mode():
             shared = shared_length(prompts)
             head = self._head(prompts[0][:shared])
-            for batch in batches([len(ids) for ids in prompts], self._budget):
+            for batch in make_batches([len(ids) for ids in prompts], self._budget):
                 if stopped.is_set():
                     raise _StoppedError
                 rows = self._batch(head, shared, [prompts[index][shared:] for index in batch])
@@ -305,7 +305,7 @@ def shared_length(prompts: Sequence[list[int]]) -> int:
     return next((index for index, (a, b) in enumerate(pairs) if a != b), len(first) - 1)
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def make_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yield batches of the indexes of prompts of similar length, the longest first."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
