@@ -19,19 +19,8 @@ from pydantic import ValidationError
 from qwen3_reranker import Reranker
 from qwen3_reranker.langchain import Qwen3Rerank
 
-from support.helpers import INSTRUCTION, either
-from support.langchain_helpers import QUERY, Compress, make_documents, scores_of, texts_of
-
-
-@pytest.fixture(params=["compress_documents", "acompress_documents"])
-def compress(request: pytest.FixtureRequest) -> Compress:
-    """Call the sync or the async method; what holds for one holds for the other."""
-    return either(request.param)
-
-
-@pytest.fixture
-def documents() -> list[Document]:
-    return make_documents()
+from support.helpers import INSTRUCTION
+from support.langchain_helpers import QUERY, Compress, scores_of, texts_of
 
 
 def close_to(scores: Sequence[float]) -> Any:

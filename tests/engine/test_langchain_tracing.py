@@ -20,19 +20,8 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from qwen3_reranker import InputError, Reranker
 from qwen3_reranker.langchain import Qwen3Rerank
 
-from support.helpers import INSTRUCTION, FaultyScorer, either
-from support.langchain_helpers import QUERY, Compress, make_documents, scores_of, texts_of
-
-
-@pytest.fixture(params=["compress_documents", "acompress_documents"])
-def compress(request: pytest.FixtureRequest) -> Compress:
-    """Call the sync or the async method; what holds for one holds for the other."""
-    return either(request.param)
-
-
-@pytest.fixture
-def documents() -> list[Document]:
-    return make_documents()
+from support.helpers import INSTRUCTION, FaultyScorer
+from support.langchain_helpers import QUERY, Compress, scores_of, texts_of
 
 
 def check_run(run: Run, kept: Sequence[Document], documents: Sequence[Document]) -> None:

@@ -30,19 +30,8 @@ from pydantic import AnyUrl
 from qwen3_reranker import InputError, Reranker
 from qwen3_reranker.llama_index import Qwen3Rerank
 
-from support.helpers import INSTRUCTION, either
-from support.llama_index_helpers import QUERY, TEXTS, Rerank, ids, make_nodes, scores_of
-
-
-@pytest.fixture(params=["postprocess_nodes", "apostprocess_nodes"])
-def rerank(request: pytest.FixtureRequest) -> Rerank:
-    """Call the sync or the async method; what holds for one holds for the other."""
-    return either(request.param)
-
-
-@pytest.fixture
-def nodes() -> list[NodeWithScore]:
-    return make_nodes()
+from support.helpers import INSTRUCTION
+from support.llama_index_helpers import QUERY, TEXTS, Rerank, ids, scores_of
 
 
 def texts_of(nodes: Sequence[NodeWithScore], mode: MetadataMode = MetadataMode.EMBED) -> list[str]:

@@ -19,19 +19,8 @@ from pydantic import PrivateAttr
 from qwen3_reranker import Reranker
 from qwen3_reranker.llama_index import Qwen3Rerank
 
-from support.helpers import FaultyScorer, either
-from support.llama_index_helpers import QUERY, Rerank, ids, make_nodes, scores_of
-
-
-@pytest.fixture(params=["postprocess_nodes", "apostprocess_nodes"])
-def rerank(request: pytest.FixtureRequest) -> Rerank:
-    """Call the sync or the async method; what holds for one holds for the other."""
-    return either(request.param)
-
-
-@pytest.fixture
-def nodes() -> list[NodeWithScore]:
-    return make_nodes()
+from support.helpers import FaultyScorer
+from support.llama_index_helpers import QUERY, Rerank, ids, scores_of
 
 
 class Recorder(BaseEventHandler):
