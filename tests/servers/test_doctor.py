@@ -8,23 +8,16 @@ import pytest
 import vllm
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.doctor import Finding, Report, adiagnose, diagnose
+from qwen3_reranker.doctor import adiagnose, diagnose
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
+from support.doctor_servers import finding_of, problems
 from support.helpers import SETTINGS
 from support.servers.fixtures import SERVED
 from support.servers.litellm_servers import MODEL
 from support.servers.processes import MAX_LENGTH, Server
 
 VLLM = f"vLLM {vllm.__version__}"
-
-
-def problems(report: Report) -> set[str | None]:
-    return {finding.code for finding in report.findings if finding.status == "problem"}
-
-
-def of(report: Report, check: str) -> Finding:
-    return next(finding for finding in report.findings if finding.check == check)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +35,16 @@ def test_healthy_servers(server: Server, kind: str, endpoint: str) -> None:
     report = diagnose(server.url)
     assert report.healthy, report
     assert not report.codes - {"control-tokens"}, report
-    assert of(report, "kind").message == kind
-    assert of(report, "endpoint").message == endpoint
+    assert finding_of(report, "kind").message == kind
+    assert finding_of(report, "endpoint").message == endpoint
     # `serve` gives vLLM a limit one token above the longest prompt.
     served = server.log_path.stem in ("vllm_original", "vllm_template")
     limit = MAX_LENGTH + 1 if served else MAX_LENGTH
-    assert f"accepts {limit} tokens" in of(report, "model").message
+    assert f"accepts {limit} tokens" in finding_of(report, "model").message
     for check in ("template", "order", "instruction", "truncation", "determinism", "latency"):
-        assert of(report, check).status == "ok", report
+        assert finding_of(report, check).status == "ok", report
     if server.served == str(DEMO_MODEL):
-        assert of(report, "golden pairs").status == "ok", report
+        assert finding_of(report, "golden pairs").status == "ok", report
 
 
 @pytest.mark.parametrize(
@@ -69,7 +62,7 @@ def test_healthy_servers(server: Server, kind: str, endpoint: str) -> None:
 def test_other_ways_that_are_right(server: Server, options: dict[str, Any]) -> None:
     report = diagnose(server.url, **{**options, "api_key": server.key or None})
     assert report.healthy, report
-    assert of(report, "template").status == "ok", report
+    assert finding_of(report, "template").status == "ok", report
 
 
 def test_texts_without_a_template(vllm_original: Server) -> None:
@@ -91,12 +84,12 @@ def test_a_template_that_loses_its_newline(vllm_newline_lost: Server) -> None:
     assert problems(report) == {"newline-lost"}, report
     report = diagnose(vllm_newline_lost.url)
     assert report.healthy, report
-    assert of(report, "other endpoints").code == "newline-lost", report
+    assert finding_of(report, "other endpoints").code == "newline-lost", report
 
 
 def test_prompts_that_are_cut_in_silence(vllm_generate: Server) -> None:
     report = diagnose(vllm_generate.url)
-    assert of(report, "truncation").code == "suffix-cut", report
+    assert finding_of(report, "truncation").code == "suffix-cut", report
     assert report.healthy, report  # this client cuts documents itself
 
 
@@ -110,7 +103,7 @@ async def test_keys_and_a_model_by_anothers_name(vllm_key: Server) -> None:
     assert problems(report) == {"key-refused"}, report
     report = await adiagnose(vllm_key.url, api_key=vllm_key.key)
     assert problems(report) == {"golden-mismatch"}, report
-    assert SERVED in of(report, "golden pairs").message
+    assert SERVED in finding_of(report, "golden pairs").message
     assert vllm_key.key not in str(report.as_dict())
 
 
@@ -118,6 +111,6 @@ def test_a_model_in_the_embedded_engine(reranker: Reranker) -> None:
     reranker.warm_up()
     report = diagnose("demo", engine_args=SETTINGS["engine_args"])
     assert report.healthy, report
-    assert of(report, "checkpoint").message.startswith("causal, accepts 8192 tokens")
-    assert of(report, "order").status == "ok"
-    assert of(report, "golden pairs").status == "ok", report
+    assert finding_of(report, "checkpoint").message.startswith("causal, accepts 8192 tokens")
+    assert finding_of(report, "order").status == "ok"
+    assert finding_of(report, "golden pairs").status == "ok", report

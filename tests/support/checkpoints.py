@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker.convert import convert
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.layout import EMBEDDING, LM_HEAD
+from qwen3_reranker.model.safetensors import INDEX, SINGLE
 
 
 def copy_demo(folder: Path, **config: object) -> Path:
@@ -19,6 +23,23 @@ def copy_demo(folder: Path, **config: object) -> Path:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     return folder
+
+
+def cache_on_hub(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object] = copy_demo
+) -> str:
+    """
+    Put a checkpoint into a Hub cache, and take the Hub itself away; return the checkpoint's name.
+
+    The layout is that of huggingface_hub, so that its own code finds the files offline.
+    """
+    repository = cache / "models--somebody--their-reranker"
+    make(repository / "snapshots" / "0123abcd")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return "somebody/their-reranker"
 
 
 def convert_demo(folder: Path, labels: int) -> Path:
@@ -34,10 +55,10 @@ def causal(folder: Path, *, dtype: str = "bfloat16", tied: bool = True, shards: 
     Sharded, the output matrix shares its shard with others.
     """
     copy_demo(folder, tie_word_embeddings=tied, torch_dtype=dtype)
-    single = folder / "model.safetensors"
+    single = folder / SINGLE
     weights = {name: w.to(getattr(torch, dtype)) for name, w in load_file(single).items()}
     if not tied:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"] / 2
+        weights[LM_HEAD] = weights[EMBEDDING] / 2
     return save(folder, weights, shards)
 
 
@@ -49,17 +70,17 @@ def tiny(folder: Path, *, dtype: str = "bfloat16", tied: bool = True, shards: in
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(getattr(torch, dtype))
 
-    weights = {"model.embed_tokens.weight": random(12288, 16), "model.norm.weight": random(16)}
+    weights = {EMBEDDING: random(12288, 16), "model.norm.weight": random(16)}
     for name in ("q", "k", "v"):
         weights[f"model.layers.0.self_attn.{name}_proj.weight"] = random(256, 16)
     if not tied:
-        weights["lm_head.weight"] = random(12288, 16)
+        weights[LM_HEAD] = random(12288, 16)
     return save(folder, weights, shards)
 
 
 def save(folder: Path, weights: dict[str, torch.Tensor], shards: int = 1) -> Path:
     """Write weights as one file, or as shards with their index."""
-    single = folder / "model.safetensors"
+    single = folder / SINGLE
     single.unlink(missing_ok=True)
     if shards == 1:
         save_file(weights, single, {"format": "pt"})
@@ -71,5 +92,5 @@ def save(folder: Path, weights: dict[str, torch.Tensor], shards: int = 1) -> Pat
         save_file({name: weights[name] for name in names}, folder / file, {"format": "pt"})
         places |= dict.fromkeys(names, file)
     index = {"metadata": {}, "weight_map": places}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index))
     return folder

@@ -13,7 +13,7 @@ from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.doctor.prompt_variants import VARIANTS
 from qwen3_reranker.model.prompt import SUFFIX
 
-from support.scripted_server import Paths, Reply, Request, ScriptedServer, _tokenizer, relevance
+from support.scripted_server import Paths, Reply, Request, ScriptedServer, demo_tokenizer, relevance
 
 MODEL = "scripted"
 Write = Callable[[str, str], str]
@@ -31,11 +31,11 @@ def judge(prompt: str) -> float:
 
 
 def text_of(prompt: str | list[int]) -> str:
-    return prompt if isinstance(prompt, str) else _tokenizer().decode(prompt, False)
+    return prompt if isinstance(prompt, str) else demo_tokenizer().decode(prompt, False)
 
 
 def count(prompts: list[str]) -> dict[str, int]:
-    return {"prompt_tokens": sum(len(_tokenizer().encode(p).ids) for p in prompts)}
+    return {"prompt_tokens": sum(len(demo_tokenizer().encode(p).ids) for p in prompts)}
 
 
 def listed(owner: str = "vllm", **more: Any) -> Callable[[Request], Reply]:
@@ -43,7 +43,7 @@ def listed(owner: str = "vllm", **more: Any) -> Callable[[Request], Reply]:
 
 
 def tokenize(request: Request) -> Reply:
-    ids = _tokenizer().encode(request.body["prompt"], add_special_tokens=False).ids
+    ids = demo_tokenizer().encode(request.body["prompt"], add_special_tokens=False).ids
     return Reply({"count": len(ids), "tokens": ids, "max_model_len": 512})
 
 
@@ -132,9 +132,13 @@ def named(report: Report, code: str) -> Finding:
     return found[0]
 
 
+def finding_of(report: Report, check: str) -> Finding:
+    return next(finding for finding in report.findings if finding.check == check)
+
+
 def problems(report: Report) -> set[str | None]:
     return {finding.code for finding in report.findings if finding.status == "problem"}
 
 
 def status(report: Report, check: str) -> str:
-    return next(finding.status for finding in report.findings if finding.check == check)
+    return finding_of(report, check).status

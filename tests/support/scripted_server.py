@@ -225,7 +225,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 def _taken_apart(prompt: str | list[int]) -> tuple[str, str, str]:
     """Return a whole prompt's query, document and instruction; fail where it is not the card's."""
-    text = prompt if isinstance(prompt, str) else _tokenizer().decode(prompt, False)
+    text = prompt if isinstance(prompt, str) else demo_tokenizer().decode(prompt, False)
     found = re.fullmatch(
         r"<\|im_start\|>system\nJudge .*<Instruct>: (.*?)\n<Query>: (.*?)\n<Document>: (.*)"
         r"<\|im_end\|>\n<\|im_start\|>assistant\n<think>\n\n</think>\n\n",
@@ -237,7 +237,7 @@ def _taken_apart(prompt: str | list[int]) -> tuple[str, str, str]:
 
 
 @cache
-def _tokenizer() -> Tokenizer:
+def demo_tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(DEMO_MODEL / "tokenizer.json"))
 
 

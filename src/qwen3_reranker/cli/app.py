@@ -22,12 +22,12 @@ from qwen3_reranker.cli.serve import serve
 from qwen3_reranker.errors import RerankerError, RerankerWarning
 from qwen3_reranker.version import __version__
 
-__all__ = ["app", "run"]
+__all__ = ["Command", "app", "run"]
 
 _USAGE, _FAILURE, _INTERRUPTED = 2, 3, 130
 
 
-class _Command(TyperCommand):
+class Command(TyperCommand):
     """A subcommand that reports a failure as one message, which names options, and an exit code."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -62,7 +62,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (rerank, convert, serve, doctor, install_engine, uninstall_engine):
-    app.command(cls=_Command)(_command)
+    app.command(cls=Command)(_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Rerank the documents of a file of any size: it is read in parts, and the best are kept."""
+"""Rerank the documents in a file of any size: read it in chunks, and keep the best documents."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["Kind", "Line", "parse_lines", "read_file", "rerank_lines"]
 Kind = Literal["json", "jsonl", "txt"]
 """A JSON array, JSON Lines, or plain text with one document per line."""
 
-# Enough to keep an engine's batches full, little enough to hold in memory.
-_PART = 1024
+# Documents per chunk: enough to fill an engine's batches, and few enough to hold in memory.
+_CHUNK = 1024
 _FIELDS = ("text", "page_content", "content", "contents", "passage", "document", "body")
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-# The first line of an array of objects or strings, as a program or a person writes it. A line of
-# text such as "[draft] buy milk" is none.
+# The first line of a JSON array of objects or strings. A line of text such as "[draft] buy milk" does
+# not match.
 _ARRAY = re.compile(r"\[\s*($|[\[{\"\]])")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """
-    One document of a file.
+    A document in a file.
 
     Attributes:
-        number: Its line, from 1; in a JSON array its place, from 1.
-        text: What is scored.
-        record: The JSON object it was read from; for plain text and strings `{"text": ...}`.
-        score: P(yes) in [0, 1]; NaN where scoring failed and the reranker has
+        number: Its line, from 1; in a JSON array its position, from 1.
+        text: The text that is scored.
+        record: The JSON object that it was read from; `{"text": ...}` for plain text and strings.
+        score: P(yes) in [0, 1]; NaN if scoring failed and the reranker has
             `on_error="keep_order"`.
         truncated: Whether its end was cut to fit `max_length`.
-        error: Why it has no score; None where it has one.
+        error: Why it has no score; None if it has one.
     """
 
     number: int
@@ -54,17 +54,24 @@ class Line:
 
 def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> Iterator[Line]:
     """
-    Yield the documents of a file, reading it as they are taken; only a JSON array is read whole.
+    Yield the documents in a file.
+
+    The file is read while they are consumed; only a JSON array is read completely first.
 
     Args:
-        file: A path, or "-" for standard input. UTF-8, with or without a byte order mark.
-        kind: What the file holds. None decides by the suffix and, for .json, .jsonl, .ndjson and
-            standard input, by the first line that is not blank.
-        field: The key of a JSON object that holds the text; None takes the first there is of
-            text, page_content, content, contents, passage, document and body.
+        file: A path, or "-" for standard input. Its encoding must be UTF-8, with or without a byte
+            order mark.
+        kind: The format of the file. None to decide by its suffix and, for .json, .jsonl, .ndjson
+            and standard input, by its first line that is not blank.
+        field: The key in a JSON object that holds the text. None for the first that exists of text,
+            page_content, content, contents, passage, document and body.
+
+    Yields:
+        The documents, in the file's order.
 
     Raises:
-        InputError: The file cannot be read, or a document in it; with the file's name and line.
+        InputError: The file or a document in it cannot be read; the message names the file and the
+            line.
     """
     name = "standard input" if file == "-" else file
     count = 0
@@ -89,20 +96,24 @@ def parse_lines(
     lines: Iterable[str], kind: Kind, field: str | None = None, name: str = "the input"
 ) -> Iterator[Line]:
     """
-    Yield the documents in the lines of a file; blank lines are skipped.
+    Yield the documents in the lines of a file, without blank lines.
 
     Args:
-        lines: The file's lines.
-        kind: What they hold.
-        field: As in `read_file`.
-        name: What error messages call the file.
+        lines: The lines of the file.
+        kind: The format of the file.
+        field: The key in a JSON object that holds the text; None for the usual keys, as in
+            `read_file`.
+        name: The name of the file in error messages.
+
+    Yields:
+        The documents, in the file's order.
 
     Raises:
-        InputError: A document cannot be read; with `name` and its line.
+        InputError: A document cannot be read; the message contains `name` and the line.
     """
     if kind == "json":
-        for place, record in enumerate(_parse_array("".join(lines), name), 1):
-            yield _read_record(record, place, field, f"{name}, element {place}")
+        for number, record in enumerate(_parse_array("".join(lines), name), 1):
+            yield _read_record(record, number, field, f"{name}, element {number}")
         return
     for number, line in enumerate(lines, 1):
         stripped = line.strip()
@@ -132,48 +143,51 @@ def rerank_lines(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> list[Line]:
     """
-    Return the best lines, best first; ties keep the file's order.
-
-    Holds `top_n` lines and one part of the file at a time. Where the reranker has
-    `on_error="keep_order"`, the lines of a part that could not be scored follow those that have
-    a score, in the file's order. Blank lines come last.
+    Rerank documents, holding only the best ones and one chunk of the file in memory.
 
     Args:
-        reranker: Scores them.
+        reranker: The reranker that scores them.
         query: The query.
         lines: The documents.
-        top_n: Keep at most this many; None keeps all.
-        instruction: What makes a document a good one; None takes the reranker's own.
-        min_score: Keep those with at least this P(yes), in [0, 1]; None keeps all.
-        on_progress: Called with the number of lines that were scored since the last call.
+        top_n: The maximum number of documents to return, at least 1; None for all.
+        instruction: What makes a document a good match, in one English sentence; None for the
+            reranker's own.
+        min_score: The lowest P(yes) of a document to return, in [0, 1]; None for any.
+        on_progress: Called after each chunk with its number of documents.
+
+    Returns:
+        The best documents, best first; ties keep the file's order. Documents of a chunk that could
+        not be scored (with `on_error="keep_order"`) follow those with a score. Blank documents
+        come last.
 
     Raises:
-        InputError: As `Reranker.rerank`.
+        InputError: An argument is not valid.
+        RerankerError: Scoring failed, and the reranker has `on_error="raise"`.
     """
     validate_limits(top_n, min_score)
     best: list[Line] = []
     source = iter(lines)
-    while part := list(islice(source, _PART)):
+    while chunk := list(islice(source, _CHUNK)):
         hits = reranker.rerank(
             query,
-            [line.text for line in part],
+            [line.text for line in chunk],
             instruction=instruction,
             top_n=top_n,
             min_score=min_score,
         )
         for hit in hits:
-            line = part[hit.index]
+            line = chunk[hit.index]
             best.append(
                 Line(line.number, line.text, line.record, hit.score, hit.truncated, hit.error)
             )
         if top_n is not None:
             best = heapq.nsmallest(top_n, best, key=_rank)
-        on_progress(len(part))
+        on_progress(len(chunk))
     return sorted(best, key=_rank)
 
 
 def _rank(line: Line) -> tuple[bool, bool, float, int]:
-    """Return the sort key: NaN has no order, so a line without a score has none in its key."""
+    """Return the sort key. NaN cannot be sorted, so the key of an unscored line has another number."""
     unscored = line.error is not None
     return not line.text.strip(), unscored, 0.0 if unscored else -line.score, line.number
 
@@ -183,7 +197,7 @@ def _standard_input() -> Any:
 
 
 def _detect_kind(file: str, first: str) -> Kind:
-    """Return what a file holds, by its suffix and its first line that is not blank."""
+    """Return the format of a file by its suffix and its first line that is not blank."""
     suffix, first = Path(file).suffix.lower(), first.strip()
     if file != "-" and suffix not in _JSON_SUFFIXES:
         return "txt"
@@ -195,7 +209,7 @@ def _detect_kind(file: str, first: str) -> Kind:
 
 
 def _is_string(line: str) -> bool:
-    """Return whether a line is a JSON string, rather than text that begins with a quote."""
+    """Return whether a line is a JSON string, not text that begins with a quotation mark."""
     try:
         return isinstance(json.loads(line), str)
     except (ValueError, RecursionError):

@@ -35,7 +35,7 @@ def test_the_best_of_all_parts_are_kept(lengths: list[int], top_n: int | None) -
     texts = ["x" * length for length in lengths]
     lines = list(parse_lines(texts, "txt"))
     with Reranker(scorer=LengthScorer()) as reranker, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_PART", 4)
+        patch.setattr(module, "_CHUNK", 4)
         counts: list[int] = []
         kept = rerank_lines(reranker, "q", lines, top_n=top_n, on_progress=counts.append)
     expected = sorted(range(len(texts)), key=lambda i: (-lengths[i], i))[:top_n]
@@ -62,7 +62,7 @@ def test_parts_that_fail_come_after_those_with_scores(
         Reranker(scorer=LengthScorer(), on_error="keep_order") as reranker,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(module, "_PART", 4)
+        patch.setattr(module, "_CHUNK", 4)
         kept = rerank_lines(reranker, "q", parse_lines(texts, "txt"), top_n=top_n)
     expected = sorted(
         range(len(texts)), key=lambda i: (i in failed, 0 if i in failed else -len(texts[i]), i)

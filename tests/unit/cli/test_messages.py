@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from qwen3_reranker import __version__
-from qwen3_reranker.cli.app import _Command, app, run
+from qwen3_reranker.cli.app import Command, app, run
 from qwen3_reranker.cli.console import err, out
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.doctor.findings import CLIENT_WRITES
@@ -91,7 +91,7 @@ def test_help_keeps_what_looks_like_markup(capsys: pytest.CaptureFixture[str]) -
         """Do nothing."""
 
     small = typer.Typer(rich_markup_mode="rich")
-    small.command(cls=_Command)(command)
+    small.command(cls=Command)(command)
     with pytest.raises(SystemExit):
         small(["--help"])
     assert "2: [no, yes]; [bold]" in capsys.readouterr().out

@@ -22,12 +22,11 @@ from qwen3_reranker import CheckpointError, InputError
 from qwen3_reranker.convert import convert
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.model.prompt import PromptBuilder
-from qwen3_reranker.model.safetensors import decode
+from qwen3_reranker.model.safetensors import INDEX, decode
 
-from support.checkpoints import copy_demo, save, tiny
+from support.checkpoints import cache_on_hub, copy_demo, save, tiny
 
 PROMPTS = PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))
-INDEX = "model.safetensors.index.json"
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -178,13 +177,8 @@ def test_a_hub_snapshots_symbolic_links_are_followed(tmp_path: Path) -> None:
 def test_a_hub_name_is_taken_from_the_hubs_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository = tmp_path / "models--somebody--their-reranker"
-    tiny(repository / "snapshots" / "0123abcd")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123abcd")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "score.weight" in tensors(convert("somebody/their-reranker", tmp_path / "t").folder)
+    name = cache_on_hub(tmp_path, monkeypatch, tiny)
+    assert "score.weight" in tensors(convert(name, tmp_path / "t").folder)
 
 
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP])

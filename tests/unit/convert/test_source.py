@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 
 from qwen3_reranker import CheckpointError
 from qwen3_reranker.convert import convert
+from qwen3_reranker.model.safetensors import INDEX
 
 from support.checkpoints import convert_demo, copy_demo, save, tiny
-
-INDEX = "model.safetensors.index.json"
 
 
 def refused(source: Path, reason: str) -> None:

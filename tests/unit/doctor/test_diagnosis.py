@@ -21,6 +21,7 @@ from support.doctor_servers import (
     RIGHT,
     Judge,
     examined,
+    finding_of,
     judge,
     listed,
     named,
@@ -285,7 +286,7 @@ def test_published_scores_of_a_real_model(by: float, code: str | None) -> None:
         vllm(score=lambda prompt: small(prompt, by)), model="Qwen/Qwen3-Reranker-0.6B"
     )
     assert problems(report) == ({code} if code else set()), report
-    golden = next(f for f in report.findings if f.check == "golden pairs")
+    golden = finding_of(report, "golden pairs")
     assert "pairs of Qwen/Qwen3-Reranker-0.6B" in golden.message
 
 

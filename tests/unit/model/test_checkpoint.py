@@ -18,7 +18,7 @@ from qwen3_reranker.embedded.engine_args import (
 )
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 
-from support.checkpoints import convert_demo, copy_demo
+from support.checkpoints import cache_on_hub, convert_demo, copy_demo
 
 
 def test_the_three_kinds(tmp_path: Path) -> None:
@@ -92,15 +92,9 @@ def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyP
 def test_a_hub_name_is_read_from_the_hubs_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The layout that huggingface_hub keeps, so that its own code finds the files offline.
-    repository = tmp_path / "models--somebody--their-reranker"
-    copy_demo(repository / "snapshots" / "0123abcd")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123abcd")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    checkpoint = Checkpoint.load("somebody/their-reranker")
-    assert (checkpoint.model, checkpoint.kind) == ("somebody/their-reranker", "causal")
+    name = cache_on_hub(tmp_path, monkeypatch)
+    checkpoint = Checkpoint.load(name)
+    assert (checkpoint.model, checkpoint.kind) == (name, "causal")
     assert checkpoint.tokenizer == Checkpoint.load("demo").tokenizer
 
 
