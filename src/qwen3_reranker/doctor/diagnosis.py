@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.dialects import Dialect, find
+from qwen3_reranker.dialects import find
 from qwen3_reranker.doctor.checks_environment import check_environment
 from qwen3_reranker.doctor.checks_model import check_model
 from qwen3_reranker.doctor.diagnostic_client import DiagnosticClient
@@ -28,9 +27,9 @@ from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.probe import PROBES
-from qwen3_reranker.redaction import Secret, conceal_headers
+from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.detection import Template
+from qwen3_reranker.remote.options import ConnectionOptions, document_connection, resolve_options
 from qwen3_reranker.remote.request_encoder import load_tokenizer
 from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.reranker import Reranker
@@ -38,21 +37,15 @@ from qwen3_reranker.reranker import Reranker
 __all__ = ["adiagnose", "diagnose"]
 
 
+@document_connection
 def diagnose(
     target: str | None = None,
     *,
-    api_key: str | Secret | None = None,
-    dialect: str | Dialect = "auto",
-    template: Template = "auto",
     model: str | None = None,
-    tokenizer: str | None = None,
-    timeout: float = 60.0,
-    headers: Mapping[str, str | Secret] | None = None,
-    verify: bool | str | ssl.SSLContext = True,
-    proxy: str | Secret | None = None,
     engine_args: Mapping[str, Any] | None = None,
     engine_python: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
+    **server: Unpack[ConnectionOptions],
 ) -> Report:
     """
     Find out what is wrong with a server, a model or this environment, and what to do.
@@ -60,23 +53,13 @@ def diagnose(
     Args:
         target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
             environment alone.
-        api_key: The server's API key. None for the environment variable that is usual for the
-            dialect.
-        dialect: The server's dialect: "auto" to detect it, otherwise a name or a `Dialect`, which is
-            the only one examined.
-        template: Who writes the Qwen3 template on a server: "client", "server", or "auto" to detect
-            it.
         model: The model's name on the server; None for the one that the server lists.
-        tokenizer: The tokenizer of the server's model: a tokenizer.json, a folder or a Hugging Face
-            name; None to look for it on this machine.
-        timeout: The seconds that each request to a server may take, above 0.
-        headers: HTTP headers to send with every request.
-        verify: Whether to check TLS certificates; or the path of a file with certificate
-            authorities; or an `ssl.SSLContext`.
-        proxy: The URL of a proxy; None for the environment's.
         engine_args: Arguments of the embedded engine, for a model.
         engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.
         on_progress: Called before each check with its name, not in the caller's thread.
+        **server: The options for a server, see `ConnectionOptions`.
+
+    A `dialect` that is given is the only one examined. `timeout` applies to each request.
 
     Returns:
         A report with the findings. A server that cannot be reached and a model that cannot be
@@ -84,6 +67,7 @@ def diagnose(
 
     Raises:
         InputError: An argument is not valid. An invalid target is a finding instead.
+        TypeError: An argument has an unknown name.
 
     Example:
         >>> from qwen3_reranker.doctor import diagnose
@@ -91,68 +75,46 @@ def diagnose(
         >>> report.healthy, report.codes
         (True, frozenset())
     """
-    # Concealed, so that no later traceback shows them.
-    api_key, proxy, headers = Secret.of(api_key), Secret.of(proxy), conceal_headers(headers)
+    # Concealed, so that no later traceback shows a key.
+    concealed = conceal(server)
+    del server
     return event_loop.run(
         adiagnose(
             target,
-            api_key=api_key,
-            dialect=dialect,
-            template=template,
             model=model,
-            tokenizer=tokenizer,
-            timeout=timeout,
-            headers=headers,
-            verify=verify,
-            proxy=proxy,
             engine_args=engine_args,
             engine_python=engine_python,
             on_progress=on_progress,
+            **concealed,
         )
     )
 
 
+@document_connection
 async def adiagnose(
     target: str | None = None,
     *,
-    api_key: str | Secret | None = None,
-    dialect: str | Dialect = "auto",
-    template: Template = "auto",
     model: str | None = None,
-    tokenizer: str | None = None,
-    timeout: float = 60.0,  # noqa: ASYNC109  # of each request
-    headers: Mapping[str, str | Secret] | None = None,
-    verify: bool | str | ssl.SSLContext = True,
-    proxy: str | Secret | None = None,
     engine_args: Mapping[str, Any] | None = None,
     engine_python: str | None = None,
     on_progress: Callable[[str], object] = lambda _: None,
+    **server: Unpack[ConnectionOptions],
 ) -> Report:
     """
     Find out what is wrong with a server, a model or this environment: async `diagnose()`.
 
-    It can be cancelled, which stops the engine or closes the connections that it uses.
+    It can be canceled, which stops the engine or closes the connections that it uses.
 
     Args:
         target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
             environment alone.
-        api_key: The server's API key. None for the environment variable that is usual for the
-            dialect.
-        dialect: The server's dialect: "auto" to detect it, otherwise a name or a `Dialect`, which is
-            the only one examined.
-        template: Who writes the Qwen3 template on a server: "client", "server", or "auto" to detect
-            it.
         model: The model's name on the server; None for the one that the server lists.
-        tokenizer: The tokenizer of the server's model: a tokenizer.json, a folder or a Hugging Face
-            name; None to look for it on this machine.
-        timeout: The seconds that each request to a server may take, above 0.
-        headers: HTTP headers to send with every request.
-        verify: Whether to check TLS certificates; or the path of a file with certificate
-            authorities; or an `ssl.SSLContext`.
-        proxy: The URL of a proxy; None for the environment's.
         engine_args: Arguments of the embedded engine, for a model.
         engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.
         on_progress: Called before each check with its name, not in the caller's thread.
+        **server: The options for a server, see `ConnectionOptions`.
+
+    A `dialect` that is given is the only one examined. `timeout` applies to each request.
 
     Returns:
         A report with the findings. A server that cannot be reached and a model that cannot be
@@ -160,15 +122,13 @@ async def adiagnose(
 
     Raises:
         InputError: An argument is not valid. An invalid target is a finding instead.
+        TypeError: An argument has an unknown name.
     """
-    api_key, proxy = Secret.of(api_key), Secret.of(proxy)
-    concealed = conceal_headers(headers)
-    del headers
-    if template not in ("auto", "client", "server"):
-        raise InputError(f"template={template!r}: give 'auto', 'client' or 'server'")
-    chosen = dialect if isinstance(dialect, Dialect) else None
-    if isinstance(dialect, str) and dialect != "auto":
-        chosen = find(dialect)
+    options = resolve_options(conceal(server), ConnectionOptions)
+    del server
+    dialect, tokenizer = options["dialect"], options["tokenizer"]
+    if isinstance(dialect, str):
+        dialect = None if dialect == "auto" else find(dialect)
     is_server = target is not None and _is_url(target)
     on_progress("this environment")
     findings = await asyncio.to_thread(
@@ -182,17 +142,19 @@ async def adiagnose(
         except InputError as error:
             findings.append(problem("server", "address", "bad-address", str(error)))
             return Report(_PASSWORD.sub("***@", target), tuple(findings))
-        transport = Transport(headers=concealed, verify=verify, proxy=proxy)
+        transport = Transport(
+            headers=options["headers"], verify=options["verify"], proxy=options["proxy"]
+        )
         client = DiagnosticClient(
             address,
             transport,
-            api_key=api_key,
+            api_key=options["api_key"],
             model=model,
             tokenizer=None if tokenizer is None else load_tokenizer(tokenizer),
-            timeout=timeout,
+            timeout=options["timeout"],
         )
         try:
-            examined = await Examination(client, chosen, template, on_progress).run()
+            examined = await Examination(client, dialect, options["template"], on_progress).run()
         finally:
             await transport.aclose()
         findings += examined

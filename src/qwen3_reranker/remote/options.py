@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -33,11 +34,12 @@ __all__ = [
     "Option",
     "ServerOptions",
     "declared",
+    "document_connection",
     "document_options",
     "resolve_options",
 ]
 
-C = TypeVar("C", bound=type)
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +154,27 @@ def resolve_options(given: Mapping[str, Any], options: type = ServerOptions) -> 
     return {name: option.default for name, (_, option) in known.items()} | dict(given)
 
 
-def document_options(documented: C) -> C:
+def document_options(
+    documented: D, options: Sequence[type] = (ConnectionOptions, ServerOptions)
+) -> D:
     """
-    Replace the entry for `**server` in a class's docstring by one for each of `ServerOptions`.
+    Replace the entry for `**server` in a docstring by one for each of `ServerOptions`.
 
     The entries are those of the docstrings above, so that `help()` shows them in full.
+
+    Args:
+        documented: The class or function.
+        options: The TypedDicts whose entries to show, in order.
     """
     if documented.__doc__ is not None:  # it is in `python -OO`
-        entries = "\n".join(map(_attributes, (ConnectionOptions, ServerOptions)))
+        entries = "\n".join(map(_attributes, options))
         entry = re.compile(r"^( +)\*\*server: .*\n(?:\1 +\S.*\n)*", re.MULTILINE)
         documented.__doc__ = entry.sub(lambda found: _indent(entries, found[1]), documented.__doc__)
     return documented
+
+
+document_connection = partial(document_options, options=(ConnectionOptions,))
+"""Like `document_options`, for a function that takes only `ConnectionOptions`."""
 
 
 def _attributes(options: type) -> str:
