@@ -64,7 +64,7 @@ def convert(
     )
     if not verify:
         return
-    found = compare_scores(source, target)
-    print(found)
-    if found.difference > _CLOSE:
+    comparison = compare_scores(source, target)
+    print(comparison)
+    if comparison.difference > _CLOSE:
         raise typer.Exit(1)

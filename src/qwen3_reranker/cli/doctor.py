@@ -22,6 +22,8 @@ from qwen3_reranker.cli.options import (
     TemplateBy,
     Timeout,
     Tokenizer,
+    engine_args,
+    given,
     parse_headers,
 )
 from qwen3_reranker.terminal import escape_control
@@ -61,16 +63,18 @@ def doctor(
     with _progress() as show:
         report = diagnose(
             target,
-            api_key=api_key,
-            dialect=dialect or "auto",
-            template=template or "auto",
             model=model,
-            tokenizer=tokenizer,
-            timeout=60.0 if timeout is None else timeout,
-            headers=parse_headers(headers),
-            engine_args={"enforce_eager": True} if eager else None,
+            engine_args=engine_args(eager=eager),
             engine_python=engine_python,
             on_progress=show,
+            **given(
+                api_key=api_key,
+                dialect=dialect,
+                template=template,
+                tokenizer=tokenizer,
+                timeout=timeout,
+                headers=parse_headers(headers),
+            ),
         )
     if as_json:
         print_json(report.as_dict(), indent=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,8 @@ __all__ = [
     "TemplateBy",
     "Timeout",
     "Tokenizer",
+    "engine_args",
+    "given",
     "parse_headers",
 ]
 
@@ -90,6 +92,16 @@ EnginePython = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given, which are those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def engine_args(*, eager: bool) -> dict[str, Any] | None:
+    """Return the arguments of an embedded engine that `--eager` stands for."""
+    return {"enforce_eager": True} if eager else None
+
+
 def parse_headers(headers: list[str] | None) -> dict[str, str] | None:
     """
     Parse the values of `--header`.
@@ -105,10 +117,10 @@ def parse_headers(headers: list[str] | None) -> dict[str, str] | None:
     """
     if not headers:
         return None
-    found = {}
+    parsed = {}
     for header in headers:
         name, colon, value = header.partition(":")
         if not colon:
             raise InputError("--header needs the form 'Name: value'")
-        found[name.strip()] = value.strip()
-    return found
+        parsed[name.strip()] = value.strip()
+    return parsed

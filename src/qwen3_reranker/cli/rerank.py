@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -25,6 +25,8 @@ from qwen3_reranker.cli.options import (
     TemplateBy,
     Timeout,
     Tokenizer,
+    engine_args,
+    given,
     parse_headers,
 )
 from qwen3_reranker.terminal import escape_control
@@ -101,25 +103,24 @@ def rerank(
     """Rerank the documents in a file, and show those that match a query best."""
     from qwen3_reranker.reranker import Reranker
 
-    server: dict[str, Any] = {
-        "dialect": dialect,
-        "template": template,
-        "tokenizer": tokenizer,
-        "timeout": timeout,
-        "headers": parse_headers(headers),
-        # Without a server, a key in the environment is not for this call.
-        "api_key": api_key if base_url else None,
-    }
     reranker = Reranker(
         model,
         base_url=base_url,
         instruction=instruction,
         max_length=max_length,
         engine=engine,
-        engine_args={"enforce_eager": True} if eager else None,
+        engine_args=engine_args(eager=eager),
         engine_python=engine_python,
         check=check,
-        **{name: value for name, value in server.items() if value is not None},
+        **given(
+            dialect=dialect,
+            template=template,
+            tokenizer=tokenizer,
+            timeout=timeout,
+            headers=parse_headers(headers),
+            # Without a server, a key in the environment is not for this call.
+            api_key=api_key if base_url else None,
+        ),
     )
     with _closing(reranker), _progress() as advance:
         kept = rerank_lines(
@@ -172,8 +173,8 @@ def _print_rows(kept: Sequence[Line]) -> None:
 
 def _print_table(kept: Sequence[Line]) -> None:
     table = Table("", "P(yes)", "line", "document", box=None, header_style="bold")
-    for place, line in enumerate(kept, 1):
+    for rank, line in enumerate(kept, 1):
         text = escape_control(" ".join(line.text.split()))
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        table.add_row(str(place), f"{line.score:.4f}", str(line.number), Text(shown))
+        table.add_row(str(rank), f"{line.score:.4f}", str(line.number), Text(shown))
     out.print(table)

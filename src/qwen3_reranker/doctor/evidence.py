@@ -19,7 +19,7 @@ __all__ = ["Evidence", "client_can_write", "is_embedding"]
 @dataclass(frozen=True)
 class Evidence:
     """
-    The answers to the probe, and what else was found out about where they come from.
+    The answers to the probe, and what else is known about their source.
 
     Attributes:
         outcome: The outcome of the probe.

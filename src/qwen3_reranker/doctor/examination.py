@@ -29,7 +29,7 @@ __all__ = ["Examination"]
 
 # The dialect that other programs send plain texts with, by the kind of the server.
 _PLAIN_TEXT_DIALECTS = {"vLLM": "vllm-score", "SGLang": "sglang-rerank"}
-# A list in the place of a number: an embedding.
+# A list instead of a number: an embedding.
 _VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
 # A LiteLLM without a database, asked without a key and with a wrong one (run with 1.106.2). No error
 # of the model behind it reads like these.

@@ -170,7 +170,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=env,
-            # Ctrl-C goes to this process alone: what it ends, it ends through the pipe.
+            # So that Ctrl-C reaches only this process, which stops the server through the pipe.
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, args=(self._guard,), daemon=True)
