@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -14,7 +14,8 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection import Detector
-from qwen3_reranker.remote.transport import RetryableError
+from qwen3_reranker.remote.server_client import ServerClient
+from qwen3_reranker.remote.transport import JsonResponse, RetryableError
 
 DEMO = (DEMO_MODEL / "tokenizer.json").read_text("utf-8")
 _TOKENIZER = Tokenizer.from_str(DEMO)
@@ -22,7 +23,7 @@ YES, NO = PromptBuilder(DEMO).yes, PromptBuilder(DEMO).no
 NOT_FOUND = ServerError("http://h answered 404: Not Found", 404)
 
 
-class FakeReranker:
+class FakeReranker(ServerClient):
     """
     Args:
         paths: The endpoint behind each path: the name of a method, or an error.
@@ -40,7 +41,7 @@ class FakeReranker:
         template: bool = False,
         usage: bool = True,
         scores: Callable[[bool, int], float] | None = None,
-    ) -> None:
+    ) -> None:  # the connections of a client are not needed
         self.paths = paths
         self.gets = gets or {}
         self.template = template
@@ -59,10 +60,8 @@ class FakeReranker:
             raise answer
         return answer
 
-    async def post(
-        self, path: str, body: dict[str, Any], read: Callable[[Any], Any] | None = None
-    ) -> Any:
-        self.asked.append((path, body))
+    async def post(self, path: str, body: Mapping[str, Any]) -> JsonResponse:
+        self.asked.append((path, dict(body)))
         method = self.paths.get(path, NOT_FOUND)
         if isinstance(method, Exception):
             raise method
@@ -73,16 +72,17 @@ class FakeReranker:
             raise ServerError(f"http://h{path} answered 422: missing field {error}", 422) from None
         if self.usage and isinstance(answer, dict) and "tokens" not in answer:
             answer["usage"] = {"prompt_tokens": self.tokens, "total_tokens": self.tokens}
-        return answer if read is None else read(answer)
+        return JsonResponse(answer)
 
-    def adopt(self, candidates: Sequence[Dialect]) -> bool:
-        self.adopted.append([dialect.name for dialect in candidates])
+    def adopt_key(self, dialects: Sequence[Dialect]) -> bool:
+        self.adopted.append([dialect.name for dialect in dialects])
         return self.adopts
 
     def detector(self, base_url: str = "http://h", **settings: Any) -> Detector:
         given: dict[str, Any] = dict.fromkeys(("dialect", "model", "tokenizer", "max_length"))
         given |= {"template": "auto"} | settings
-        return Detector(Address.parse(base_url), self.get, self.post, self.adopt, **given)
+        self.address = Address.parse(base_url)
+        return Detector(self, **given)
 
     # Endpoints.
 

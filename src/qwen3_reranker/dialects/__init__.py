@@ -1,7 +1,8 @@
 """
-The dialects: one module a family of servers, and the register of them all.
+The protocols of rerank servers, called dialects: one module per family of servers.
 
-Their order is that of preference where a server's kind is not known: what takes token ids first.
+`register()` adds one. If the kind of a server is unknown, dialects are tried in the order of their
+registration; those that accept token ids come first.
 """
 
 from __future__ import annotations
@@ -54,7 +55,15 @@ _register: dict[str, Dialect] = {}
 
 def register(dialect: D) -> D:
     """
-    Make a dialect known by its name, for `dialect="..."` and `dialect="auto"`; a decorator.
+    Register a dialect under its name; a class decorator.
+
+    It can then be selected with `dialect="..."`, and `dialect="auto"` tries it too.
+
+    Args:
+        dialect: A subclass of `Dialect` that is created without arguments.
+
+    Returns:
+        The same class.
 
     Raises:
         InputError: The name is taken.
@@ -66,12 +75,20 @@ def register(dialect: D) -> D:
 
 
 def dialects() -> list[Dialect]:
-    """Return all dialects, the preferred first."""
+    """Return all registered dialects, in the order of their registration."""
     return list(_register.values())
 
 
 def find(name: str) -> Dialect:
-    """Return the dialect of that name; raise `InputError` where there is none."""
+    """
+    Return the dialect with a name.
+
+    Args:
+        name: The name, such as "vllm-classify".
+
+    Raises:
+        InputError: There is no such dialect.
+    """
     if name not in _register:
         raise InputError(f"dialect={name!r}: there are auto, {', '.join(sorted(_register))}")
     return _register[name]

@@ -1,8 +1,8 @@
 """
-vLLM-Ascend's `/v1/rerank` (0.9.2rc1 and later): vLLM's, and no template on the server.
+vLLM-Ascend's `/v1/rerank`, version 0.9.2rc1 and later: the same as vLLM's, without a template.
 
-Its documentation has the client write the prompt in two halves: `query` is the prefix with
-instruction and query, each document carries the suffix.
+According to its documentation, the client writes the prompt in two parts: `query` contains the
+prefix, the instruction and the query, and each document ends with the suffix.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["VllmAscend"]
 
 
 class VllmAscend(VllmRerank):
-    """vLLM's rerank, the template always the client's."""
+    """`/v1/rerank` of vLLM-Ascend, with the template always written by the client."""
 
     name = "vllm-ascend"
     kind = "vLLM-Ascend"

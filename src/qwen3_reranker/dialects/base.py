@@ -1,8 +1,8 @@
 """
-The contract of a dialect: what one kind of server wants to be sent, and how its answer is read.
+The interface of a dialect: how to build requests for a server, and how to parse its responses.
 
-A dialect is pure: it builds a JSON body and reads a JSON answer, and knows nothing of
-connections, retries or the template. Its class attributes say what the server can do.
+A dialect is pure: it builds a JSON body and parses a JSON body, without knowledge of connections,
+retries or the template. Its class attributes describe what the server can do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SGLANG_KEY_VARIABLE = "SGLANG_API_KEY"
 """The environment variable that usually holds SGLang's API key."""
 
 Text = str | list[int]
-"""A piece of a prompt: text, or token ids where the dialect takes them."""
+"""A part of a prompt: text, or token ids if the dialect accepts them."""
 
 TemplateBy = Literal["client", "server"]
 """Who writes the Qwen3 template."""
@@ -45,18 +45,19 @@ TemplateBy = Literal["client", "server"]
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
     """
-    The work of one request.
+    A query and documents to score in one request.
 
-    Where the client writes the template, `query` is the prompt up to the document and each of
-    `documents` the rest, suffix included, so that `query + document` is the whole prompt. Where
-    the server writes it they are the plain texts. Control tokens in user text are harmless.
+    If the client writes the template, `query` is the prompt up to the document, and each of
+    `documents` is the rest of a prompt with its suffix, so that `query + document` is the whole
+    prompt. If the server writes it, they are plain texts. Control tokens in them are escaped.
 
     Attributes:
         query: The query.
-        documents: The documents, 1 or more, none of them blank.
-        instruction: For a server that writes the template; None takes its default.
-        model: The name that the server knows the model by; None where that is not known.
-        labels: The ids of "yes" and "no"; None where no tokenizer is at hand.
+        documents: The documents, at least one, none of them blank.
+        instruction: The instruction for a server that writes the template; None stands for its
+            default.
+        model: The model's name on the server; None if it is unknown.
+        labels: The token ids of "yes" and "no"; None if there is no tokenizer.
     """
 
     query: Text
@@ -66,13 +67,19 @@ class ScoreRequest:
     labels: tuple[int, int] | None = None
 
     def whole(self) -> list[Text]:
-        """Return each document's whole prompt."""
+        """Return the whole prompt of each document."""
         return [self.query + document for document in self.documents]  # type: ignore[operator]
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What to POST: a JSON body (a None in it is left out), and a path if not the dialect's first."""
+    """
+    A POST request.
+
+    Attributes:
+        body: The JSON body. Entries whose value is None are left out.
+        path: The path; None stands for the path of the route.
+    """
 
     body: dict[str, Any]
     path: str | None = None
@@ -81,12 +88,12 @@ class HttpRequest:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    What one request may hold; more is split.
+    The most that one request may contain. Larger calls are split.
 
     Attributes:
         documents: The most documents.
-        size: The most bytes of the documents, as UTF-8 text.
-        tokens: The most tokens of all prompts, None for no limit of its own.
+        size: The most bytes of all documents together, encoded as UTF-8.
+        tokens: The most tokens of all prompts together; None means no limit.
     """
 
     documents: int = 256
@@ -98,26 +105,31 @@ class Dialect(ABC):
     """
     One endpoint of one kind of server.
 
+    Subclasses set the class attributes and implement `build()` and `parse()`.
+
     Attributes:
-        name: What `dialect=` calls it.
-        kind: The kind of server that has it, None where many have.
-        common: Whether servers of other kinds may have it too.
-        paths: Where it is served; the first is posted to, the others are the same by other names.
+        name: The name for `dialect=`.
+        kind: The kind of server that has the endpoint; None if many kinds have it.
+        common: Whether servers of unknown kind may have it too.
+        paths: The paths of the endpoint. The first is used; the others are equivalent and are tried
+            if it does not exist.
         model_in_path: Whether the model's name follows the path.
-        ids: Whether token ids may be sent instead of text.
+        ids: Whether prompts may be sent as token ids instead of text.
         template_modes: Who may write the template, the usual one first.
-        instruction: Whether a request can carry an instruction to a server's template.
-        limits: What one request may hold.
-        score: What `parse` returns: "probability", or "logit" for log-odds.
-        counts: Whether `usage` counts the tokens of the prompts as the model reads them.
+        instruction: Whether a request can carry an instruction for the server's template.
+        limits: The most that one request may contain.
+        score: What `parse()` returns: "probability" or "logit".
+        counts: Whether `usage()` returns the number of tokens that the model reads.
         generates: Whether it requires a generative model; some servers crash otherwise.
-        placeholders: What the server's template replaces with the document, even in the query.
-        cuts_silently: Whether a prompt that is too long may be cut at its end without an error.
-        needs_labels: Whether a request must name the ids of "yes" and "no".
-        answer_tokens: So many tokens of the model's length are for an answer.
-        default_model: The model's name where the user gives none and the server lists none.
-        hosts: The domains of a hosted service; they and what is below them alone get its key.
-        key_variables: Environment variables that hold the key, the first that is set.
+        placeholders: Strings that the server's template replaces with the document, even in the
+            query.
+        cuts_silently: Whether the server may cut the end of a prompt without reporting an error.
+        needs_labels: Whether a request must contain the token ids of "yes" and "no".
+        answer_tokens: The number of tokens to leave free at the end of the model's context.
+        default_model: The model's name if the user gives none and the server lists none.
+        hosts: The domains of a hosted service. Its API key is sent to them and to their subdomains
+            only.
+        key_variables: Environment variables that may hold the API key, in order of preference.
     """
 
     name: ClassVar[str]
@@ -142,19 +154,36 @@ class Dialect(ABC):
 
     @abstractmethod
     def build(self, request: ScoreRequest) -> HttpRequest:
-        """Return what to post."""
+        """
+        Build a request.
+
+        Args:
+            request: The query and the documents.
+        """
 
     @abstractmethod
     def parse(self, answer: Any, count: int) -> list[float]:
         """
-        Return one number a document, in the order asked.
+        Parse a response.
+
+        Args:
+            answer: The parsed JSON body. It may have any shape.
+            count: The number of documents in the request.
+
+        Returns:
+            One number per document, in the order of the request.
 
         Raises:
-            AnswerError: The answer has another shape, or not exactly one number a document.
+            AnswerError: The response does not contain exactly one number per document.
         """
 
     def usage(self, answer: Any) -> int | None:
-        """Return how many prompt tokens the answer says it took, None where it does not say."""
+        """
+        Return the number of prompt tokens that a response reports; None if it reports none.
+
+        Args:
+            answer: The parsed JSON body.
+        """
         usage = answer.get("usage") if isinstance(answer, dict) else None
         if not isinstance(usage, dict):
             return None
@@ -166,34 +195,56 @@ class Dialect(ABC):
 
 
 def number(value: Any, what: str) -> float:
-    """Return `value` as a float; raise `AnswerError` unless it is a finite number."""
+    """
+    Return a JSON value as a float.
+
+    Args:
+        value: The value.
+        what: A description of the value, for the message.
+
+    Raises:
+        AnswerError: The value is not a finite number.
+    """
     try:
         if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
             return float(value)
-    except OverflowError:  # a whole number of more than 308 digits
+    except OverflowError:  # an integer with more than 308 digits
         pass
     raise AnswerError(f"{what} is {value!r:.80}, not a finite number")
 
 
 def require_list(answer: Any, key: str) -> list[Any]:
-    """Return the list under `key` of an answer; raise `AnswerError` where there is none."""
-    found = answer.get(key) if isinstance(answer, dict) else None
-    if not isinstance(found, list):
+    """
+    Return the list under a key of a response.
+
+    Args:
+        answer: The parsed JSON body.
+        key: The key.
+
+    Raises:
+        AnswerError: There is no such list.
+    """
+    value = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(value, list):
         raise AnswerError(f"the answer has no list {key!r}: {answer!r:.200}")
-    return found
+    return value
 
 
 def scores_by_index(items: Iterable[Any], count: int, read: Any = "relevance_score") -> list[float]:
     """
-    Return the numbers of `items` in the order asked, by each item's "index".
+    Return the scores of results in the order of the request, by the "index" of each result.
 
     Args:
-        items: Objects with an "index" from 0.
-        count: How many documents were asked for.
-        read: The key of the number, or a function of the item that returns it.
+        items: The results: objects with an "index" from 0.
+        count: The number of documents in the request.
+        read: The key of the score, or a function that returns it for a result.
+
+    Returns:
+        One number per document, in the order of the request.
 
     Raises:
-        AnswerError: An index is missing, twice there or out of range, or a number is none.
+        AnswerError: An index is missing, repeated or out of range, or a score is not a finite
+            number.
     """
     scores: list[float | None] = [None] * count
     for item in items:

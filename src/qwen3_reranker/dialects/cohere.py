@@ -5,8 +5,8 @@ Jina's and Cohere's own services, as documented in 2026.
     POST /v2/rerank  {"model", "query", "documents", "top_n"}                       Cohere v2
     {"results": [{"index": 0, "relevance_score": 0.98}], ...}
 
-They serve models of their own, write what these need, and take no instruction. Servers that
-only speak their language are met by `rerank`.
+These services have models of their own, whose prompts they write, and accept no instruction. For
+other servers with the same format there is the dialect `rerank`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CohereV1", "CohereV2", "Jina"]
 
 
 class Jina(RerankDialect):
-    """Jina AI's `/v1/rerank`."""
+    """`/v1/rerank` of Jina AI."""
 
     name = "jina"
     kind = "Jina"
@@ -30,7 +30,7 @@ class Jina(RerankDialect):
 
 
 class CohereV2(RerankDialect):
-    """Cohere's `/v2/rerank`, which never returns documents."""
+    """`/v2/rerank` of Cohere, which never returns documents."""
 
     name = "cohere-v2"
     kind = "Cohere"
@@ -43,7 +43,7 @@ class CohereV2(RerankDialect):
 
 
 class CohereV1(CohereV2):
-    """Cohere's `/v1/rerank`."""
+    """`/v1/rerank` of Cohere."""
 
     name = "cohere-v1"
     kind = "Cohere"

@@ -1,21 +1,21 @@
 """
-Any OpenAI-style `/v1/completions` with logprobs: the model card's recipe on a causal checkpoint.
+OpenAI's `/v1/completions` with logprobs: the model card's recipe for the original checkpoint.
 
     {"model": "m", "prompt": [[151644, ...], ...], "max_tokens": 1, "temperature": 0,
      "logprobs": 20}
     {"choices": [{"index": 0, "logprobs": {"top_logprobs": [{"yes": -0.02, "no": -4.1}]}}],
      "usage": {"prompt_tokens": 93}}
 
-llama.cpp's server (run in xllamacpp 2026.10.11549) has the form of chat completions instead:
+llama.cpp's server (xllamacpp 2026.10.11549) answers in the format of chat completions instead:
 
     {"choices": [{"index": 0, "logprobs": {"content": [{"top_logprobs":
      [{"id": 9693, "token": "yes", "logprob": -0.02}, ...]}]}}]}
 
-P(yes) is the softmax over the logprobs of "yes" and "no"; one that is not among the most likely
-counts as -10, as in the model card's own vLLM example. Where the ids of both are known, neither is
-missing: vLLM (0.32) is asked for them by id (`logprob_token_ids`), and for servers that do not know
-that both get the same `logit_bias`, which lifts them to the top and leaves their difference as it
-is (SGLang 0.5.23; vLLM's logprobs are those before the bias).
+P(yes) is the softmax over the logprobs of "yes" and "no". A token that is not among the most likely
+ones counts as -10, as in the model card's vLLM example. If the ids of both are known, neither is
+missing: vLLM (0.32) returns their logprobs because of `logprob_token_ids`; for other servers, both
+get the same `logit_bias`, which lifts them to the top and preserves their difference (SGLang
+0.5.23; vLLM's logprobs are computed before the bias).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from qwen3_reranker.model.probability import sigmoid
 __all__ = ["MISSING", "Completions"]
 
 MISSING = -10.0
-"""The logprob of an answer that is not among the most likely tokens."""
+"""The logprob of a token that is not among the most likely ones."""
 
 
 class Completions(Dialect):
-    """`/v1/completions` of a model that generates."""
+    """`/v1/completions` of a generative model."""
 
     name = "completions"
     paths = ("/v1/completions", "/completions")
@@ -51,18 +51,19 @@ class Completions(Dialect):
     template_modes = ("client",)
     counts = True
     generates = True
-    answer_tokens = 7  # SGLang wants so many; others one
+    answer_tokens = 7  # as many as SGLang 0.5.23 requires; others require one
     limits = Limits(documents=64)
     key_variables = (VLLM_KEY_VARIABLE, SGLANG_KEY_VARIABLE)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: whole prompts, and the logprobs of one answer token."""
         body: dict[str, Any] = {
             "model": request.model,
             "prompt": request.whole(),
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": 20,
-            # A vLLM may have been started with the opposite.
+            # In case a vLLM server was started with --return-tokens-as-token-ids.
             "return_tokens_as_token_ids": False,
         }
         if request.labels is not None:
@@ -74,6 +75,7 @@ class Completions(Dialect):
         return HttpRequest(body)
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse P(yes) from the logprobs of each choice."""
         return scores_by_index(require_list(answer, "choices"), count, _probability)
 
 
@@ -94,7 +96,7 @@ def _probability(choice: dict[str, Any]) -> float:
 
 
 def _top_logprobs(logprobs: Any) -> dict[str, Any] | None:
-    """Return the first token's alternatives and their logprobs, in either form; None without."""
+    """Return the logprob of each alternative to the first token; None if there are none."""
     if not isinstance(logprobs, dict):
         return None
     content = logprobs.get("content")

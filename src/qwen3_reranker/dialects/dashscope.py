@@ -1,20 +1,21 @@
 """
-DashScope (Alibaba Cloud's Model Studio), both forms, as documented in 2026.
+DashScope (Alibaba Cloud Model Studio), both APIs, as documented in 2026.
 
-Compatible, with a plural path:
+The compatible API, whose path has a plural:
 
     POST /compatible-api/v1/reranks
     {"model": "qwen3-rerank", "query": "q", "documents": ["d", ...], "top_n": 1, "instruct": "..."}
     {"object": "list", "results": [{"index": 0, "relevance_score": 0.98}], "usage": {...}}
 
-Native:
+The native API:
 
     POST /api/v1/services/rerank/text-rerank/text-rerank
     {"model": "qwen3-rerank", "input": {"query": "q", "documents": ["d", ...]},
      "parameters": {"top_n": 1, "return_documents": false, "instruct": "..."}}
     {"output": {"results": [{"index": 0, "relevance_score": 0.98}]}, "usage": {"total_tokens": 9}}
 
-The server writes the template. 500 documents of 4,000 tokens, and 120,000 tokens a request.
+The server writes the template. A request may contain 500 documents of 4,000 tokens each, and
+120,000 tokens in all.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from qwen3_reranker.dialects.rerank import RerankDialect
 __all__ = ["DashScope", "DashScopeNative"]
 
 _LIMITS = Limits(documents=500, tokens=120_000)
-# Not all of aliyuncs.com: other services there run what their users put there.
+# Not all of aliyuncs.com, where users of other services run programs of their own.
 _HOSTS = (
     "dashscope.aliyuncs.com",
     "dashscope-intl.aliyuncs.com",
@@ -44,7 +45,7 @@ _HOSTS = (
 
 
 class DashScope(RerankDialect):
-    """The compatible form."""
+    """`/compatible-api/v1/reranks` of DashScope."""
 
     name = "dashscope"
     kind = "DashScope"
@@ -58,7 +59,7 @@ class DashScope(RerankDialect):
 
 
 class DashScopeNative(Dialect):
-    """The native form."""
+    """The native text-rerank API of DashScope."""
 
     name = "dashscope-native"
     kind = "DashScope"
@@ -70,6 +71,7 @@ class DashScopeNative(Dialect):
     key_variables = ("DASHSCOPE_API_KEY",)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: query and documents below `input`, the rest below `parameters`."""
         parameters: dict[str, Any] = {"top_n": len(request.documents), "return_documents": False}
         if request.instruction is not None:
             parameters["instruct"] = request.instruction
@@ -77,5 +79,6 @@ class DashScopeNative(Dialect):
         return HttpRequest({"model": request.model, "input": inputs, "parameters": parameters})
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the results below `output`."""
         output = answer.get("output") if isinstance(answer, dict) else None
         return scores_by_index(require_list(output, "results"), count)

@@ -1,12 +1,12 @@
 """
-DeepInfra's inference API, as documented in 2026; the model stands in the path.
+DeepInfra's inference API, as documented in 2026. The path contains the model's name.
 
     POST /v1/inference/Qwen/Qwen3-Reranker-8B
     {"queries": ["q", "q"], "documents": ["d", "e"], "instruction": "..."}
     {"scores": [0.98, 0.01], "input_tokens": 93, "request_id": "...", "inference_status": {...}}
 
-The query is repeated for every document and the scores come in the order sent. The server writes
-the template.
+The query is repeated for every document, and the scores are in the order of the documents. The
+server writes the template.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["DeepInfra"]
 
 
 class DeepInfra(Dialect):
-    """DeepInfra's service, with the real models of all three sizes."""
+    """`/v1/inference` of DeepInfra, which serves Qwen3-Reranker in all three sizes."""
 
     name = "deepinfra"
     kind = "DeepInfra"
@@ -32,6 +32,7 @@ class DeepInfra(Dialect):
     key_variables = ("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN", "DEEPINFRA_API_TOKEN")
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: the query once per document, and the model's name in the path."""
         body = {
             "queries": [request.query] * len(request.documents),
             "documents": list(request.documents),
@@ -40,6 +41,7 @@ class DeepInfra(Dialect):
         return HttpRequest(body, path=f"/v1/inference/{request.model or self.default_model}")
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the list of scores."""
         scores = require_list(answer, "scores")
         if len(scores) != count:
             raise AnswerError(f"asked for the scores of {count} documents, got {len(scores)}")

@@ -1,19 +1,19 @@
 """
-Infinity's `/rerank`, read in 0.0.77 and run in 0.0.78.
+Infinity's `/rerank`, versions 0.0.77 (read) and 0.0.78 (run).
 
     {"model": "m", "query": "q", "documents": ["d", ...], "top_n": 1, "return_documents": false,
      "raw_scores": false}
     {"object": "rerank", "results": [{"relevance_score": 0.98, "index": 0}], "usage": {...}}
 
-The checkpoint must have one label. The server writes no template, strips white space from both
-ends of both texts, and joins them as the tokenizer joins a pair, which for Qwen3's is by appending
-one to the other. So the prompt is split after its first control token, and the padding token is
-appended: the model's answer is read at the last token that is not padding, which is the template's
-last newlines. A prompt that is too long is cut by the server, suffix included, without an error: a
-tokenizer is needed to cut documents before that. Its usage counts characters.
+The checkpoint must have one label. The server writes no template. It strips white space from both
+ends of both texts and joins them like a pair of the tokenizer, which for Qwen3 means that one is
+appended to the other. The prompt is therefore split after its first control token. A padding token
+is appended, because the model's answer is read at the last token that is not padding, which is then
+the end of the template. The server cuts a prompt that is too long, including its suffix, without an
+error, so a tokenizer is needed to cut documents before that. Its usage counts characters.
 
-A LiteLLM proxy forwards `infinity/NAME` models to it and changes none of the texts, so through the
-proxy the prompt is split in the same way.
+A LiteLLM proxy forwards `infinity/NAME` models to Infinity and does not change the texts, so the
+prompt is split in the same way.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ class Infinity(RerankDialect):
     key_variables: ClassVar[tuple[str, ...]] = ("INFINITY_API_KEY",)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: prompts split after their first control token, with padding."""
         rest = [str(text).removeprefix(_START) + _PADDING for text in request.whole()]
         return super().build(replace(request, query=_START, documents=rest))
 
 
 class LitellmInfinity(Infinity):
-    """Rerank through a LiteLLM proxy in front of an Infinity server."""
+    """`/v1/rerank` of a LiteLLM proxy in front of an Infinity server."""
 
     name = "litellm-infinity"
     kind = "LiteLLM"

@@ -1,12 +1,12 @@
 """
-LiteLLM's proxy: `/v1/rerank`, `/v2/rerank` and `/rerank`, Cohere's shape with an instruction.
+The LiteLLM proxy's `/v1/rerank`, `/v2/rerank` and `/rerank`: Cohere's format with an instruction.
 
     {"model": "m", "query": "q", "documents": ["d", ...], "top_n": 1, "instruction": "..."}
     {"id": "...", "results": [{"index": 0, "relevance_score": 0.98}], "meta": {...}}
 
-Template and scores are those of the server behind it. It may drop the instruction on the way,
-which a probe finds out, and may answer unsorted. For an Infinity server behind it, which needs the
-prompt split in another place, there is `litellm-infinity`.
+Template and scores are those of the server behind the proxy. The proxy may drop the instruction,
+which a measurement detects, and may return unsorted results. An Infinity server behind it requires
+the prompt to be split elsewhere; use the dialect `litellm-infinity` for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Litellm"]
 
 
 class Litellm(RerankDialect):
-    """Rerank through a LiteLLM proxy."""
+    """`/v1/rerank` of a LiteLLM proxy."""
 
     name = "litellm"
     kind = "LiteLLM"

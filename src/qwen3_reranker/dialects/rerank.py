@@ -1,11 +1,11 @@
 """
-The rerank request that Jina and Cohere made common, and those who speak it with small changes.
+The rerank format of Jina and Cohere, which many other servers use with small changes.
 
     {"model": "m", "query": "q", "documents": ["d", ...], "top_n": 1, "return_documents": false}
     {"results": [{"index": 0, "relevance_score": 0.98}], "usage": {"total_tokens": 93}}
 
-Every document's score is asked for (`top_n` is their number), for the best are chosen over all
-requests together.
+`top_n` is the number of documents, because the best are selected from all requests of a call
+together.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Rerank", "RerankDialect"]
 
 class RerankDialect(Dialect):
     """
-    What all of this shape share.
+    Base class for dialects in the format of Jina and Cohere.
 
     Attributes:
-        instruction_field: The name of the instruction in a request, None where there is none.
-        extra: Fields that every request carries.
+        instruction_field: The name of the field for the instruction; None if there is none.
+        extra: Additional fields of every request.
     """
 
     instruction_field: ClassVar[str | None] = None
@@ -40,6 +40,7 @@ class RerankDialect(Dialect):
         cls.instruction = cls.instruction or cls.instruction_field is not None
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request, with the instruction in `instruction_field` if there is one."""
         body = {
             "model": request.model,
             "query": request.query,
@@ -52,14 +53,15 @@ class RerankDialect(Dialect):
         return HttpRequest(body)
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the list of results."""
         return scores_by_index(require_list(answer, "results"), count)
 
 
 class Rerank(RerankDialect):
     """
-    Any server of this shape: LocalAI, OpenRouter, Novita, Nebius, gateways.
+    Any server with this format, such as LocalAI, OpenRouter, Novita, Nebius and gateways.
 
-    Reads a bare list too, and `score` for `relevance_score`.
+    The response may also be a bare list, and `relevance_score` may be named `score`.
     """
 
     name = "rerank"
@@ -70,12 +72,13 @@ class Rerank(RerankDialect):
     placeholders = ("{document}",)
 
     def parse(self, answer: Any, count: int) -> list[float]:
-        found = answer if isinstance(answer, list) else require_list(answer, "results")
-        return scores_by_index(found, count, _either)
+        """Parse the list of results, or a bare list."""
+        results = answer if isinstance(answer, list) else require_list(answer, "results")
+        return scores_by_index(results, count, _either)
 
 
 def _either(item: dict[str, Any]) -> Any:
-    found = [item[key] for key in ("relevance_score", "score") if key in item]
-    if not found:
+    scores = [item[key] for key in ("relevance_score", "score") if key in item]
+    if not scores:
         raise AnswerError(f"a result has neither relevance_score nor score: {item!r:.200}")
-    return found[0]
+    return scores[0]

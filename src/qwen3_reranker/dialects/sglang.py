@@ -1,26 +1,27 @@
 """
-SGLang's endpoints, read and run in 0.5.23.
+SGLang's endpoints, as in version 0.5.23.
 
-`/v1/score` on the original checkpoint takes token ids, and needs neither conversion nor template:
+`/v1/score` of the original checkpoint accepts token ids, and needs neither conversion nor template:
 
     {"query": [151644, ...], "items": [[27, ...], ...], "label_token_ids": [9693, 2152],
      "apply_softmax": true, "item_first": false, "model": "m"}
     {"scores": [[p_yes, p_no], ...], "usage": {...}, "object": "scoring"}
 
-`/v1/rerank` on the original checkpoint, where the server's template has Qwen's system text; the
-answer is a bare list:
+`/v1/rerank` of the original checkpoint, if the server's template contains Qwen's system text. The
+response is a bare list:
 
     {"query": "q", "documents": ["d", ...], "instruct": "...", "top_n": 1}
     [{"score": 0.98, "index": 0, "meta_info": null}]
 
-`/v1/classify` on a checkpoint converted to two labels; nested ids are refused there, so text goes:
+`/v1/classify` of a checkpoint converted to two labels. It refuses lists of token ids, so text is
+sent:
 
     {"model": "m", "input": ["prompt", ...]}
     {"data": [{"index": 0, "label": "yes", "probs": [p_no, p_yes], "num_classes": 2}]}
 
-A prompt has to be seven tokens shorter than the context. On a two-label checkpoint the first answers in
-the order of the labels, whatever was asked, and the second with a raw logit: both are told from the
-third by a probe.
+A prompt must be seven tokens shorter than the context. With a two-label checkpoint, `/v1/score`
+returns the labels in their own order instead of the requested one, and `/v1/rerank` returns a raw
+logit; the probe rejects both, so that `/v1/classify` is used.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ __all__ = ["SglangClassify", "SglangRerank", "SglangScore"]
 
 
 class SglangScore(Dialect):
-    """`/v1/score` on an original (causal) checkpoint; first choice."""
+    """`/v1/score` of an original (causal) checkpoint."""
 
     name = "sglang-score"
     kind = "SGLang"
@@ -57,6 +58,7 @@ class SglangScore(Dialect):
     key_variables = (SGLANG_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: the prompt's head as `query`, the rest of each prompt as `items`."""
         return HttpRequest(
             {
                 "model": request.model,
@@ -69,17 +71,18 @@ class SglangScore(Dialect):
         )
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse P(yes) from the pair of probabilities of each document."""
         scores = require_list(answer, "scores")
         if len(scores) != count:
             raise AnswerError(f"asked for the scores of {count} documents, got {len(scores)}")
-        for place, row in enumerate(scores):
+        for index, row in enumerate(scores):
             if not isinstance(row, list) or len(row) != 2:
-                raise AnswerError(f"document {place} has {row!r:.80}, not [P(yes), P(no)]")
+                raise AnswerError(f"document {index} has {row!r:.80}, not [P(yes), P(no)]")
         return [number(row[0], f"the score of document {i}") for i, row in enumerate(scores)]
 
 
 class SglangRerank(RerankDialect):
-    """`/v1/rerank` on an original checkpoint with a Qwen3 reranker's template on the server."""
+    """`/v1/rerank` of an original checkpoint with the Qwen3 template on the server."""
 
     name = "sglang-rerank"
     kind = "SGLang"
@@ -89,13 +92,14 @@ class SglangRerank(RerankDialect):
     key_variables = (SGLANG_KEY_VARIABLE,)
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the bare list of results."""
         return scores_by_index(
             answer if isinstance(answer, list) else require_list(answer, "results"), count, "score"
         )
 
 
 class SglangClassify(Dialect):
-    """`/v1/classify` on a checkpoint converted to two labels."""
+    """`/v1/classify` of a checkpoint converted to two labels."""
 
     name = "sglang-classify"
     kind = "SGLang"
@@ -107,12 +111,14 @@ class SglangClassify(Dialect):
     key_variables = (SGLANG_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: whole prompts as `input`."""
         return HttpRequest({"model": request.model, "input": request.whole()})
 
     def parse(self, answer: Any, count: int) -> list[float]:
-        found = require_list(answer, "data")
-        for item in found:
-            # An error, too, is answered with status 200.
+        """Parse the probabilities of two labels for each prompt."""
+        results = require_list(answer, "data")
+        for item in results:
+            # Errors have status 200 too.
             if isinstance(item, dict) and item.get("label") == "Default":
                 raise AnswerError(f"the server failed on a document: {item!r:.200}")
-        return scores_by_index(found, count, two_labels)
+        return scores_by_index(results, count, two_labels)

@@ -16,7 +16,7 @@ __all__ = ["SiliconFlow"]
 
 
 class SiliconFlow(RerankDialect):
-    """SiliconFlow's service, with the real models of all three sizes."""
+    """`/v1/rerank` of SiliconFlow, which serves Qwen3-Reranker in all three sizes."""
 
     name = "siliconflow"
     kind = "SiliconFlow"

@@ -1,13 +1,13 @@
 """
-Text Embeddings Inference's `/rerank`, read in 1.8.
+The `/rerank` of Text Embeddings Inference (TEI), version 1.8.
 
     {"query": "q", "texts": ["d", ...], "truncate": false, "raw_scores": false}
     [{"index": 0, "score": 0.98}]
 
-It writes no template, and joins query and text as the tokenizer joins a pair, which for Qwen3's
-is one behind the other; so they are sent as the two halves of the prompt. 32 texts a request
-unless started otherwise; more is a 413. It had no Qwen3 classifier when this was written: this
-serves those that have one.
+The server writes no template. It joins query and text like a pair of the tokenizer, which for Qwen3
+means that one is appended to the other, so they are sent as the two parts of the prompt. By default
+it accepts 32 texts per request, and answers 413 to more. Version 1.8 has no Qwen3 classifier; this
+dialect is for servers that have one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Tei(Dialect):
     limits = Limits(documents=32, size=2 * 10**6)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: documents as `texts`, and no truncation by the server."""
         return HttpRequest(
             {
                 "query": request.query,
@@ -42,6 +43,7 @@ class Tei(Dialect):
         )
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the bare list of results."""
         if not isinstance(answer, list):
             raise AnswerError(f"the answer is no list: {answer!r:.200}")
         return scores_by_index(answer, count, "score")

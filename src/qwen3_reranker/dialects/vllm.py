@@ -1,15 +1,15 @@
 """
-vLLM's pooling endpoints, read in 0.9.2 to 0.33.0 and run on 0.32.0.
+vLLM's pooling endpoints, as in versions 0.9.2 to 0.33.0 (read) and 0.32.0 (run).
 
-`/classify` takes token ids from 0.16 on, so nothing has to be guessed about the template:
+`/classify` accepts token ids since 0.16, so that the server's template does not matter:
 
     {"model": "m", "input": [[151644, ...], ...]}
     {"data": [{"index": 0, "label": "LABEL_0", "probs": [0.98], "num_classes": 1}],
      "usage": {"prompt_tokens": 93, ...}}
 
-`/v1/score` and `/v1/rerank` take text. Started with `--chat-template` the server writes the
-template; without, it joins query and document with nothing between, and the client can send them
-as the two halves of a written prompt.
+`/v1/score` and `/v1/rerank` accept text. A server started with `--chat-template` writes the
+template. Without it, query and document are joined with nothing in between, so the client can send
+them as the two parts of a prompt.
 
     {"model": "m", "text_1": "query", "text_2": ["document", ...]}
     {"data": [{"index": 0, "object": "score", "score": 0.98}], "usage": {"prompt_tokens": 93}}
@@ -18,13 +18,15 @@ as the two halves of a written prompt.
     {"results": [{"index": 0, "document": {"text": "..."}, "relevance_score": 0.98}],
      "usage": {"prompt_tokens": 93, "total_tokens": 93}}
 
-A model served to generate has `/generative_scoring` (0.32): ids, and a softmax over two labels.
+A generative model has `/generative_scoring` (0.32), which accepts token ids and returns the softmax
+over two labels:
 
     {"query": [151644, ...], "items": [[27, ...], ...], "label_token_ids": [9693, 2152]}
     {"data": [{"index": 0, "object": "score", "score": 0.98}], "usage": {"prompt_tokens": 93}}
 
-From 0.22 on `/v1/score` and `/v1/rerank` take an `instruction` for the template; older ones ignore it in silence.
-`truncate_prompt_tokens` is never sent: it cuts the written prompt, and with it the suffix.
+Since 0.22, `/v1/score` and `/v1/rerank` accept an `instruction` for the template; older versions
+ignore it silently. `truncate_prompt_tokens` is never sent, because it would cut off the suffix of
+the prompt.
 """
 
 from __future__ import annotations
@@ -48,22 +50,30 @@ __all__ = ["VllmClassify", "VllmGenerative", "VllmRerank", "VllmScore", "two_lab
 
 
 def two_labels(item: Any) -> float:
-    """Return P(yes) of one or two labels' probabilities; two stand in the order [no, yes]."""
+    """
+    Return P(yes) from a result with the probabilities of one label or of two.
+
+    Args:
+        item: A result with "probs": [P(yes)] or [P(no), P(yes)].
+
+    Raises:
+        AnswerError: There are no such probabilities.
+    """
     probabilities = item.get("probs")
     if not isinstance(probabilities, list) or len(probabilities) not in (1, 2):
         raise AnswerError(f"a result has not one or two labels' probabilities: {item!r:.200}")
     return number(probabilities[-1], "a label's probability")
 
 
-# vLLM 0.27 to 0.31 keeps a token of the model's length free for an answer, in pooling too, in every
-# step of a prompt but its first. A prompt of exactly that length which takes several steps is never
-# finished, and the request never answered. 0.32 has mended it. A prompt served whole from the
-# prefix cache hides it, so the token is kept free for every version.
+# vLLM 0.27 to 0.31 reserves one token of the context for an answer, in pooling too, in every step
+# of a prompt except the first. A prompt that fills the context and takes several steps is never
+# finished, and the request is never answered. Version 0.32 fixes that. Because the prefix cache
+# can hide the problem, the token is left free for every version.
 _ANSWER_TOKENS = 1
 
 
 class VllmClassify(Dialect):
-    """`/classify`: token ids in, one number per prompt; the most reliable endpoint of a vLLM."""
+    """`/classify`, which accepts token ids and is the most reliable endpoint of vLLM."""
 
     name = "vllm-classify"
     kind = "vLLM"
@@ -76,14 +86,16 @@ class VllmClassify(Dialect):
     key_variables = (VLLM_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: whole prompts as `input`."""
         return HttpRequest({"model": request.model, "input": request.whole()})
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the probabilities of one label or two for each prompt."""
         return scores_by_index(require_list(answer, "data"), count, two_labels)
 
 
 class VllmScore(Dialect):
-    """`/v1/score`, in the names that every version knows."""
+    """`/v1/score`, with the field names that every version accepts."""
 
     name = "vllm-score"
     kind = "vLLM"
@@ -96,17 +108,19 @@ class VllmScore(Dialect):
     key_variables = (VLLM_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: the query as `text_1`, the documents as `text_2`."""
         body = {"model": request.model, "text_1": request.query, "text_2": list(request.documents)}
         return HttpRequest(
             body if request.instruction is None else body | {"instruction": request.instruction}
         )
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the score of each document."""
         return scores_by_index(require_list(answer, "data"), count, "score")
 
 
 class VllmGenerative(Dialect):
-    """`/generative_scoring` of a causal checkpoint that is served to generate."""
+    """`/generative_scoring` of an original (causal) checkpoint served as a generative model."""
 
     name = "vllm-generative"
     kind = "vLLM"
@@ -120,6 +134,7 @@ class VllmGenerative(Dialect):
     key_variables = (VLLM_KEY_VARIABLE,)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request: the prompt's head as `query`, the rest of each prompt as `items`."""
         labels = list(request.labels or ())
         items = list(request.documents)
         return HttpRequest(
@@ -132,11 +147,12 @@ class VllmGenerative(Dialect):
         )
 
     def parse(self, answer: Any, count: int) -> list[float]:
+        """Parse the score of each document."""
         return scores_by_index(require_list(answer, "data"), count, "score")
 
 
 class VllmRerank(RerankDialect):
-    """`/v1/rerank`, which sorts and echoes the documents; also vLLM-Ascend's."""
+    """`/v1/rerank`, which sorts the results and repeats the documents."""
 
     name = "vllm-rerank"
     kind = "vLLM"

@@ -1,15 +1,15 @@
 r"""
-Xinference's `/v1/rerank`, read in 1.10.
+Xinference's `/v1/rerank`, as in version 1.10.
 
     {"model": "m", "query": "q", "documents": ["d", ...], "top_n": 1, "return_documents": false,
      "kwargs": "{\"instruction\": \"...\"}"}
     {"id": "...", "results": [{"index": 0, "relevance_score": 0.98, "document": null}],
      "meta": {...}}
 
-The engine sentence_transformers writes the template and takes an instruction, as JSON in a string
-(run in 4.1.0). The engines vllm and llama.cpp write the template with the default instruction, and
-answer any other with 500 "Unexpected keyword arguments: {'instruction': ...}". The vllm engine can
-be told to leave the template to the client, which then writes any instruction (read in 4.1.0):
+The sentence_transformers engine writes the template and accepts an instruction, as JSON in a
+string (4.1.0). The vllm and llama.cpp engines write the template with the default instruction, and
+answer 500 "Unexpected keyword arguments: {'instruction': ...}" to any other. The vllm engine can be
+told to leave the template to the client, which can then write any instruction (4.1.0):
 
     {"kwargs": "{\"enable_qwen3_rerank_template\": false}"}
 """
@@ -36,6 +36,7 @@ class Xinference(RerankDialect):
     key_variables = ("XINFERENCE_API_KEY",)
 
     def build(self, request: ScoreRequest) -> HttpRequest:
+        """Build the request, with the instruction as JSON in `kwargs`."""
         body = super().build(request).body
         if request.instruction is not None:
             body["kwargs"] = json.dumps({"instruction": request.instruction}, ensure_ascii=False)
@@ -43,7 +44,7 @@ class Xinference(RerankDialect):
 
 
 class XinferenceVllm(RerankDialect):
-    """`/v1/rerank` of a model that Xinference runs in its vllm engine; by name only."""
+    """`/v1/rerank` of a model in Xinference's vllm engine. It is not detected automatically."""
 
     name = "xinference-vllm"
     kind = "Xinference with vLLM"

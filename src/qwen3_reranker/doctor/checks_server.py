@@ -12,8 +12,8 @@ from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
 from qwen3_reranker.model.prompt import SUFFIX, TextWriter
+from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
-from qwen3_reranker.remote.endpoint import split
 from qwen3_reranker.remote.transport import RetryableError, TooLargeError
 
 __all__ = ["CHECKS", "Behavior", "check_determinism"]
@@ -134,7 +134,7 @@ async def _check_instruction(behavior: Behavior) -> Finding:
     try:
         other = await behavior.probabilities(query, texts, NEGATION)
     except ServerError as error:
-        if isinstance(error, RetryableError) and error.passing:
+        if isinstance(error, RetryableError) and error.transient:
             raise
         return _ignored(behavior, f"a request with one is rejected: {error}"[:_SHOWN])
     effect = InstructionEffect.measure(plain, repeat, other)
@@ -222,7 +222,7 @@ async def _check_latency(behavior: Behavior) -> Finding:
 
 def _suffix_cut(behavior: Behavior, scores: str) -> Finding:
     message = f"a prompt that is too long is cut silently, including its suffix ({scores})"
-    if not behavior.route.encoder.can_cut:
+    if not behavior.route.encoder.can_truncate:
         return problem("server", "truncation", "suffix-cut", message)
     more = "This client cuts documents before that happens; other clients must do so too."
     return problem("server", "truncation", "suffix-cut", message, status="warning", more=more)
@@ -230,7 +230,7 @@ def _suffix_cut(behavior: Behavior, scores: str) -> Finding:
 
 def _rejected(behavior: Behavior, error: str) -> Finding:
     message = f"a prompt that is too long is rejected: {error[:200]}"
-    if behavior.route.encoder.can_cut:
+    if behavior.route.encoder.can_truncate:
         return _ok("truncation", f"{message}; this client cuts documents before that happens")
     return _warning("truncation", "too-long", message)
 

@@ -30,7 +30,7 @@ from qwen3_reranker.model.probe import PROBES
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.options import ConnectionOptions, document_connection, resolve_options
-from qwen3_reranker.remote.request_encoder import load_tokenizer
+from qwen3_reranker.remote.tokenizers import load_tokenizer
 from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.reranker import Reranker
 

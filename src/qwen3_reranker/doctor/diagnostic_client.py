@@ -1,27 +1,34 @@
-"""How the doctor asks a server: as the reranker does, but seeing the raw answers."""
+"""Send requests to a server under examination, as the reranker does, and keep the raw responses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any
 
-from qwen3_reranker.dialects import Dialect, ScoreRequest, TemplateBy, dialects, require_list
+from qwen3_reranker.dialects import Dialect, TemplateBy, dialects, require_list
 from qwen3_reranker.dialects.base import Text
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Variant
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.detection import Detector, Route, ServerInfo, Template, read_server_info
+from qwen3_reranker.remote.detection import (
+    Answer,
+    Detector,
+    Route,
+    ServerInfo,
+    Template,
+    read_server_info,
+)
 from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_kind
+from qwen3_reranker.remote.request_encoder import EncodedRequest
 from qwen3_reranker.remote.server_client import ServerClient
-from qwen3_reranker.remote.transport import Read, Transport
+from qwen3_reranker.remote.transport import Transport
 
 __all__ = ["Answer", "DiagnosticClient", "Probed"]
 
-# What scores any prompt that it is sent, and puts no template around it.
+# Dialects that score any prompt as it is, without a template of the server's, by kind of server.
 _RAW = {
     "vLLM": ("vllm-classify", "vllm-generative"),
     "SGLang": ("sglang-score", "sglang-classify"),
@@ -29,30 +36,26 @@ _RAW = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer: a number a document as on the wire, the tokens counted, all of it, the time."""
-
-    values: list[float]
-    tokens: int | None
-    raw: Any
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Probed:
-    """One way to ask a server, and what it answered to the probe."""
+    """
+    A route, and its answers to the probe.
+
+    Attributes:
+        route: The route.
+        answers: One answer per query of the probe.
+    """
 
     route: Route
     answers: tuple[Answer, ...]
 
     @property
     def rows(self) -> list[list[float]]:
-        """The numbers as on the wire."""
+        """The numbers as the server gave them, one list per query."""
         return [answer.values for answer in self.answers]
 
     @property
     def outcome(self) -> Outcome:
-        """The probe's outcome, with the tokens of the prompts where the dialect counts them."""
+        """The result of the probe, with the number of tokens if the dialect counts prompts."""
         counted = [answer.tokens for answer in self.answers]
         known = self.route.dialect.counts and None not in counted
         tokens = sum(n for n in counted if n is not None) if known else None
@@ -61,15 +64,20 @@ class Probed:
 
 class DiagnosticClient:
     """
-    A server to examine.
+    A server under examination.
 
     Args:
-        address: Where it is.
-        transport: How it is reached.
-        api_key: The key; None takes the environment's.
-        model: The name that it knows the model by; None takes what it lists.
-        tokenizer: The content of a tokenizer.json; None looks for one.
-        timeout: The most seconds for a request.
+        address: Its address.
+        transport: The connections.
+        api_key: The API key; None takes one from the environment.
+        model: The model's name on the server; None takes the one that it lists.
+        tokenizer: The content of the model's tokenizer.json; None looks for one on this machine.
+        timeout: The most seconds for each request.
+
+    Attributes:
+        address: Its address.
+        server_info: Its metadata, once `look()` has read it.
+        info: The response of SGLang's `/model_info`; empty for other servers.
     """
 
     def __init__(
@@ -86,26 +94,26 @@ class DiagnosticClient:
         self.server_info = ServerInfo()
         self.info: Mapping[str, Any] = {}
         self._root = replace(address, url=address.origin + address.prefix, endpoint=None, rest="")
-        self._client = ServerClient(address, transport, api_key, timeout)
+        self._client = ServerClient(address, transport, api_key, timeout, bounded=True)
         self._model = model
         self._tokenizer = tokenizer
 
     async def look(self) -> None:
         """
-        Read what the server says of itself.
+        Read the server's metadata.
 
         Raises:
-            RetryableError: It cannot be reached.
+            RetryableError: The server cannot be reached.
         """
         self._client.adopt_key(self.hosted())
         if self.hosted():
             return
-        self.server_info = await read_server_info(self.get, self._model)
+        self.server_info = await read_server_info(self._client.get, self._model)
         if self._client.adopt_key(of_kind(self.server_info)):
-            self.server_info = await read_server_info(self.get, self._model)
+            self.server_info = await read_server_info(self._client.get, self._model)
         if self.server_info.kind == "SGLang":
-            self.info = await self._about("/model_info")
-            version = (await self._about("/server_info")).get("version")
+            self.info = await self._get("/model_info")
+            version = (await self._get("/server_info")).get("version")
             if self.server_info.version is None and isinstance(version, str):
                 self.server_info = replace(self.server_info, version=version)
 
@@ -114,28 +122,54 @@ class DiagnosticClient:
         return hosted(self.address)
 
     def candidates(self) -> list[Dialect]:
-        """Return what this server may speak, the likely first."""
+        """Return the dialects that the server may speak, the likeliest first."""
         return self.hosted() or candidates(self.address, self.server_info)
 
     async def detect(self, dialect: Dialect | None, template: Template) -> Route:
-        """Find out how the server is asked, as the reranker does; raises as it does."""
+        """
+        Detect the server as the reranker does.
+
+        Args:
+            dialect: The dialect; None detects it.
+            template: Who writes the template; "auto" detects it.
+
+        Raises:
+            RerankerError: As for `Detector.run()`.
+        """
         return await self._detector(self.address, dialect, template).run()
 
     async def route_for(
         self, dialect: Dialect, template_by: TemplateBy, *, root: bool = False
     ) -> Route:
-        """Return one way to ask, whatever comes of it; `root` leaves the URL's endpoint out."""
+        """
+        Return the route of a dialect, whether or not the server speaks it.
+
+        Args:
+            dialect: The dialect.
+            template_by: Whether the client or the server writes the template.
+            root: Whether to ignore the endpoint in the base URL.
+        """
         address = self._root if root else self.address
         return await self._detector(address, dialect, template_by).run()
 
     async def probe(self, route: Route, *, root: bool = False) -> Probed:
-        """Ask the probe's questions, at the first of the dialect's paths that is there."""
+        """
+        Send the probe on the first path of the dialect that exists.
+
+        Args:
+            route: The route.
+            root: Whether to ignore the endpoint in the base URL.
+
+        Raises:
+            ServerError: The server has none of the paths, refused a request, or failed.
+            AnswerError: A response does not contain one number per document.
+        """
         fixed = self.address.endpoint is not None and not root
         paths = [route.path] if fixed else list(route.dialect.paths)
         for path in paths:
             candidate = replace(route, path=path)
             try:
-                answers = [await self.ask(candidate, *one) for one in PROBES]
+                answers = [await self.ask(candidate, query, texts) for query, texts in PROBES]
             except ServerError as error:
                 if error.status not in (404, 405) or path == paths[-1]:
                     raise
@@ -146,23 +180,33 @@ class DiagnosticClient:
     async def probe_all(
         self, candidates: Sequence[Dialect], template_modes: Sequence[TemplateBy]
     ) -> tuple[list[Probed], list[tuple[str, RerankerError]]]:
-        """Return each way that answers the probe with numbers, and why the others do not."""
-        found: list[Probed] = []
+        """
+        Send the probe in several dialects.
+
+        Args:
+            candidates: The dialects.
+            template_modes: Who may write the template.
+
+        Returns:
+            The routes that answered with numbers; and the name of each dialect that did not, with
+            its error.
+        """
+        probed: list[Probed] = []
         failed: list[tuple[str, RerankerError]] = []
         for dialect in candidates:
             for template_by in template_modes:
                 if template_by not in dialect.template_modes:
                     continue
                 try:
-                    found.append(await self.probe(await self.route_for(dialect, template_by)))
+                    probed.append(await self.probe(await self.route_for(dialect, template_by)))
                 except RerankerError as error:
                     failed.append((dialect.name, error))
-        return found, failed
+        return probed, failed
 
     async def raw(self) -> Route | None:
-        """Return a way to score any text as the whole prompt, None where there is none."""
+        """Return a route that scores any text as the whole prompt; None if there is none."""
         names: tuple[str, ...] = _RAW.get(self.server_info.kind or "", ())
-        if self.server_info.kind == "SGLang":  # with two labels the first answers in another order
+        if self.server_info.kind == "SGLang":  # /v1/score gives two labels in another order
             names = names[1:] if self.server_info.generates is False else names[:1]
         for dialect in (d for d in dialects() if d.name in names):
             try:
@@ -174,7 +218,16 @@ class DiagnosticClient:
         return None
 
     async def rendered(self, route: Route) -> Variant | None:
-        """Return what a vLLM's own template writes, where it renders one and that is known."""
+        """
+        Return the prompt variant that a vLLM server's own template writes.
+
+        Args:
+            route: The route that is examined.
+
+        Returns:
+            The variant; None if the server is not a vLLM, does not render its template, or renders
+            something unknown.
+        """
         if self.server_info.kind != "vLLM" or route.template_by != "server":
             return None
         query, text = PROBES[0][0], PROBES[0][1][0]
@@ -182,7 +235,7 @@ class DiagnosticClient:
         try:
             answer = await self.ask(route, query, [text])
             ids = await self._tokens(route, messages=roles)
-            if len(ids) != answer.tokens:  # another template than the one that is scored with
+            if len(ids) != answer.tokens:  # scores come from another template
                 return None
             for variant in VARIANTS:
                 if ids == await self._tokens(route, prompt=variant.write(query, text)):
@@ -198,65 +251,55 @@ class DiagnosticClient:
         texts: Sequence[str],
         instruction: str | None = None,
     ) -> Answer:
-        """Score texts as the reranker would."""
-        encoded = await route.encoder.encode(
-            query, texts, instruction, route.template_by, ids=route.dialect.ids
-        )
-        carried = encoded.instruction if route.dialect.instruction else None
-        return await self.send(route, encoded.query, encoded.documents, carried)
+        """
+        Score documents as the reranker does; see `Route.ask()` for arguments and errors.
+
+        Args:
+            route: The route.
+            query: The query.
+            texts: The documents.
+            instruction: The instruction; None stands for the default.
+        """
+        return await route.ask(self._client, query, texts, instruction)
 
     async def ask_whole(self, route: Route, prompts: Sequence[str]) -> Answer:
-        """Score texts as whole prompts, in a way that `raw` returned."""
+        """
+        Score whole prompts.
+
+        Args:
+            route: A route that `raw()` returned.
+            prompts: The prompts.
+        """
         return await self.send(route, "", prompts)
 
-    async def send(
-        self,
-        route: Route,
-        query: Text,
-        documents: Sequence[Text],
-        instruction: str | None = None,
-    ) -> Answer:
-        """Send what is given as it is."""
-        request = ScoreRequest(query, list(documents), instruction, route.model, route.labels)
-        http_request = route.dialect.build(request)
-        started = perf_counter()
+    async def send(self, route: Route, query: Text, documents: Sequence[Text]) -> Answer:
+        """
+        Send a query and documents as they are, without escaping or truncation.
 
-        def read(answer: Any) -> Answer:
-            seconds = perf_counter() - started
-            values = route.dialect.parse(answer, len(documents))
-            return Answer(values, route.dialect.usage(answer), answer, seconds)
+        Args:
+            route: The route.
+            query: The query, or the prompt up to the document.
+            documents: The documents, or the rest of each prompt.
+        """
+        encoded = EncodedRequest(query, list(documents), [False] * len(documents))
+        return await route.send(self._client, encoded)
 
-        found: Answer = await self.post(http_request.path or route.path, http_request.body, read)
-        return found
+    async def _tokens(self, route: Route, **fields: Any) -> list[Any]:
+        body = {"model": route.model, "add_special_tokens": False, **fields}
+        response = await self._client.post("/tokenize", body)
+        return response.read(lambda answer: require_list(answer, "tokens"))
 
-    async def get(self, path: str) -> Any:
-        """Return the JSON answer of a path."""
-        return await self._client.get(path)
-
-    async def post(self, path: str, body: Mapping[str, Any], read: Read | None = None) -> Any:
-        """Return what `read` finds in the JSON answer of a path to a body."""
-        return await self._client.post(path, body, read)
-
-    async def _tokens(self, route: Route, **what: Any) -> list[Any]:
-        body = {"model": route.model, "add_special_tokens": False, **what}
-        tokens: list[Any] = await self.post(
-            "/tokenize", body, lambda answer: require_list(answer, "tokens")
-        )
-        return tokens
-
-    async def _about(self, path: str) -> dict[str, Any]:
+    async def _get(self, path: str) -> dict[str, Any]:
         try:
-            found = await self.get(path)
+            answer = await self._client.get(path)
         except ServerError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return answer if isinstance(answer, dict) else {}
 
     def _detector(self, address: Address, dialect: Dialect | None, template: Template) -> Detector:
         return Detector(
-            address,
-            self.get,
-            self.post,
-            self._client.adopt_key,
+            self._client,
+            address=address,
             dialect=dialect,
             template=template,
             model=self._model,

@@ -298,7 +298,7 @@ def _tokenizer(route: Route) -> Finding:
     if route.encoder.builder is not None:
         message = "present, and splits text as the server does"
         return Finding("environment", "tokenizer", "ok", message)
-    if route.encoder.can_cut:
+    if route.encoder.can_truncate:
         message = "not present here; the server is asked to count tokens"
         return Finding("environment", "tokenizer", "ok", message)
     message = "not present here, and the server cannot count tokens: long documents are not cut"

@@ -1,1 +1,1 @@
-"""Scoring with servers: detection, requests, retries and failover."""
+"""Score with remote servers: detection, requests, retries and failover."""

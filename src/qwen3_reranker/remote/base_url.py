@@ -1,4 +1,4 @@
-"""Where a server is: the root, `/v1` or a full path that a user gives, and the URLs that follow."""
+"""Parse base URLs, and build the URLs of a server's endpoints."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Address"]
 @dataclass(frozen=True)
 class Address:
     """
-    A base URL, taken apart.
+    The parts of a base URL: a server's root, its `/v1`, or the full URL of an endpoint.
 
     Attributes:
-        url: As given.
-        host: The host's name.
-        origin: Scheme, host and port.
-        prefix: The path that all paths of the server come after.
-        endpoint: The path of an endpoint that the URL ends with, None where it names none.
-        rest: What follows the endpoint (a model's name).
+        url: The URL, without a trailing slash.
+        host: The host name.
+        origin: The scheme, host and port.
+        prefix: The path in front of all paths of the server.
+        endpoint: The path of the endpoint that the URL ends with; None if it does not.
+        rest: The part after the endpoint, which is a model's name.
     """
 
     url: str
@@ -38,16 +38,20 @@ class Address:
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """
-        Take a base URL apart.
+        Parse a base URL.
+
+        Args:
+            base_url: The URL.
 
         Raises:
-            InputError: It is no http or https URL, or has a query, or holds a password.
+            InputError: It is not an http or https URL, has a query or a fragment, or contains a
+                user name or a password.
         """
         try:
             url = httpx.URL(str(base_url).strip())
-        except httpx.InvalidURL:  # its message may quote the password
+        except httpx.InvalidURL:  # the message may quote the password
             raise InputError(
-                f"base_url={_shown(base_url)} is no URL: give one like http://localhost:8000"
+                f"base_url={_shown(base_url)} is not a URL: give one like http://localhost:8000"
             ) from None
         if url.scheme not in ("http", "https") or not url.host:
             raise InputError(
@@ -56,13 +60,13 @@ class Address:
             )
         if url.query or url.fragment:
             raise InputError(
-                f"base_url={_shown(base_url)} has a query or a fragment: give what the server "
-                "needs to know in headers="
+                f"base_url={_shown(base_url)} has a query or a fragment: send what the "
+                "server needs to know in headers="
             )
         if url.userinfo:
-            # It would stand in every repr and message.
+            # It would be visible in every repr and message.
             raise InputError(
-                f"base_url={_shown(base_url)} holds a user or a password: give api_key=, or "
+                f"base_url={_shown(base_url)} contains a user or a password: give api_key=, or "
                 'headers={"Authorization": ...}'
             )
         path = url.raw_path.decode().partition("?")[0].rstrip("/")
@@ -74,8 +78,11 @@ class Address:
         """
         Return the URL of a path on this server.
 
-        What the end of the given URL and the beginning of the path have in common stands there
-        once: `/v1` and `/v1/rerank` make `/v1/rerank`.
+        If the base URL ends with the beginning of the path, that part is not repeated: `/v1` and
+        `/v1/rerank` give `/v1/rerank`.
+
+        Args:
+            path: The path, such as "/v1/rerank".
         """
         prefix, pieces = self.prefix, path.strip("/").split("/")
         for size in range(len(pieces), 0, -1):
@@ -88,7 +95,7 @@ class Address:
         return self.origin + prefix + path
 
     def serves(self, dialect: Dialect) -> str | None:
-        """Return the dialect's path on this server: the URL's own endpoint, or the usual one."""
+        """Return the path to use for a dialect; None if the URL has an endpoint of another one."""
         if self.endpoint is None:
             return dialect.paths[0]
         return self.endpoint if self.endpoint in dialect.paths else None
@@ -101,29 +108,29 @@ class Address:
     @property
     def private(self) -> bool:
         """
-        Whether the host is this machine, or one of a private network, by its name alone.
+        Whether the host is this machine or in a private network, judging by its name only.
 
-        Names are not resolved, because an answer of DNS may differ from the one that the
-        connection is made with, and because it costs time. So a name is private where public DNS
-        does not have it: see `_PRIVATE_DOMAINS`, and names without a dot.
+        Names are not resolved, because that takes time, and because the connection may be made to
+        another address than the one that DNS returned here. A name is private if it cannot be in
+        public DNS: names without a dot, and those below `_PRIVATE_DOMAINS`.
         """
         host = self.host.lower().rstrip(".")
         labels = host.split(".")
         if ":" in host or _NUMBER.fullmatch(labels[-1]):
             return _is_private_ip(host)
-        if len(labels) == 1:  # two letters are a country's domain, and some of these are hosts
+        if len(labels) == 1:  # two letters are a country's domain, which may be a host
             return re.fullmatch("[a-z]{2}", host) is None
         return any(host.endswith("." + domain) for domain in _PRIVATE_DOMAINS)
 
     def hosts(self, dialect: Dialect) -> bool:
-        """Return whether this is a host of the dialect's hosted service."""
+        """Return whether the host belongs to the hosted service of a dialect."""
         return any(self.host == d or self.host.endswith("." + d) for d in dialect.hosts)
 
 
-# What public DNS does not have: RFC 6761, RFC 6762, RFC 8375, ICANN's resolution of July 2024 on
-# .internal. "svc" is what Kubernetes' names of services end with inside a cluster.
+# Domains that public DNS does not have: RFC 6761, RFC 6762, RFC 8375, and ICANN's resolution of
+# July 2024 on .internal. Inside a Kubernetes cluster, the names of services end with "svc".
 _PRIVATE_DOMAINS = ("localhost", "local", "home.arpa", "internal", "svc")
-# Resolvers read "2130706433" and "0x7f.1" as addresses of IPv4.
+# Resolvers accept "2130706433" and "0x7f.1" as IPv4 addresses.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PRIVATE_NETWORKS = [
     ipaddress.ip_network(network)
@@ -137,7 +144,7 @@ _PRIVATE_NETWORKS = [
 def _is_private_ip(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
-    except ValueError:  # another form of an address, which ipaddress does not read
+    except ValueError:  # another notation, which ipaddress does not accept
         return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -145,17 +152,17 @@ def _is_private_ip(host: str) -> bool:
 
 
 def _split(path: str) -> tuple[str, str | None, str]:
-    """Return what comes before an endpoint in `path`, the endpoint and what follows it."""
+    """Split a path into the part before an endpoint, the endpoint, and the part after it."""
     known = {p: d.model_in_path for d in dialects() for p in d.paths}
     for endpoint in sorted(known, key=len, reverse=True):
         if path.endswith(endpoint):
             return path.removesuffix(endpoint), endpoint, ""
-        before, found, rest = path.partition(endpoint + "/")
-        if found and known[endpoint]:
+        before, separator, rest = path.partition(endpoint + "/")
+        if separator and known[endpoint]:
             return before, endpoint, rest
     return path, None, ""
 
 
 def _shown(base_url: object) -> str:
-    """Return a base URL as errors show it: without a password."""
+    """Return a base URL for an error message, without a password."""
     return repr(re.sub(r"^(.*//)?.*@", r"\1***@", str(base_url), flags=re.DOTALL))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import TypeVar
+from typing import Self
 
 from tenacity import (
     AsyncRetrying,
+    AttemptManager,
     RetryCallState,
     retry_if_exception_type,
     stop_before_delay,
@@ -29,9 +31,7 @@ from qwen3_reranker.remote.detection import UnfitServerError
 from qwen3_reranker.remote.endpoint import Endpoint
 from qwen3_reranker.remote.transport import RetryableError, TooLargeError
 
-__all__ = ["Budget", "attempt"]
-
-T = TypeVar("T")
+__all__ = ["Attempts", "Budget"]
 
 _backoff = wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5)
 
@@ -39,19 +39,19 @@ _backoff = wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5)
 @dataclass
 class Budget:
     """
-    The time that one call may take, through detection, retries and halvings.
+    The time that one call may take, for detection, retries and split requests together.
 
-    A call hands its budget to one `attempt` after the other. What passes between them, such as the
-    wait for a free connection, does not count.
+    All `Attempts` of a call share its budget. Time between them, such as waiting for a free
+    connection, does not count.
 
     Attributes:
         seconds: The seconds that each server may take.
-        servers: How many servers there are; in all, the call takes that many times `seconds`.
+        servers: The number of servers. The whole call may take that many times `seconds`.
         spent: The seconds that each server has taken.
         elapsed: The seconds that all attempts have taken, with the waits between them.
-        attempts: How many attempts were made.
-        halvings: How many requests were too large and were halved.
-        too_large: What the server said of the last one of them.
+        attempts: The number of attempts.
+        halvings: The number of requests that were too large and were split in two.
+        too_large: The server's message about the last one of them.
     """
 
     seconds: float
@@ -67,103 +67,102 @@ class Budget:
         """The seconds that are left for the whole call."""
         return self.seconds * self.servers - self.elapsed
 
+    def left_for(self, endpoint: Endpoint) -> float:
+        """Return the seconds that are left for one server."""
+        return min(self.left, self.seconds - self.spent[endpoint])
+
     def copy(self) -> Budget:
-        """Return a budget with as much left, for one of several parts that run side by side."""
+        """Return a budget with as much time left, for one of several concurrent requests."""
         return replace(self, spent=self.spent.copy())
 
     def halve(self, error: TooLargeError) -> None:
-        """Note that a request was too large."""
+        """
+        Record that a request was too large.
+
+        Args:
+            error: The server's error.
+        """
         self.halvings += 1
         self.too_large = str(error)
 
 
-async def attempt(
-    work: Callable[[Endpoint], Awaitable[T]],
-    endpoints: Sequence[Endpoint],
-    *,
-    retries: int,
-    budget: Budget,
-) -> T:
+class Attempts:
     """
-    Do `work` on the least busy server; where that fails, on another one or again.
+    The attempts of one request, as an async iterator.
 
-    A server that raises `RetryableError` backs off and is asked last. So does one that cannot be
-    detected, and, of several servers, one that refuses the key, answers with something else than
-    scores, or does not fit the settings; but it is not asked again for this request.
+    Each item is an async context manager that yields the server to use. It records how the attempt
+    ended and bounds its time. A failure that another attempt may mend is suppressed, and the
+    iterator goes on to the next attempt:
+
+        async for attempt in Attempts(endpoints, retries=3, budget=budget):
+            async with attempt as endpoint:
+                return await endpoint.resolve()
+
+    A server that raises a `RetryableError` backs off and is tried last. The same holds for one that
+    cannot be detected and, if there are several servers, for one that refuses the API key, returns
+    no scores or does not fit the settings; but these are not tried again for this request.
+
+    Iterating raises, once no attempt is left:
+
+    - `ServerUnavailableError`, if all servers failed or the time is up. The message names each
+      server with the reason.
+    - `DetectionError`, if no server could be detected. The message names each server with the
+      reason.
+
+    Any other error of the only server, or of a request that no server would accept, is raised by
+    the context manager.
 
     Args:
-        work: Does the work on one server.
         endpoints: The servers, at least one.
-        retries: How often each server may be asked again.
-        budget: The time that is left; what this takes is charged to it.
-
-    Raises:
-        ServerUnavailableError: All servers failed, or the time is over; the message names each
-            server with its reason.
-        DetectionError: No server could be detected; the message names each with its reason.
-        RerankerError: Any other error of the only server, or of a request that no server would
-            take.
+        retries: How often each server may be tried again, 0 or more.
+        budget: The time that is left. What the attempts take is charged to it.
     """
-    attempts = _Attempts(endpoints, retries, budget)
-    in_time = stop_before_delay(budget.left)
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(RetryableError),
-        stop=lambda state: in_time(state) or attempts.hopeless(),
-        wait=attempts.wait,
-        reraise=True,
-    )
-    started = monotonic()
-    try:
-        async with asyncio.timeout(budget.left):
-            return await retrying(attempts.run, work)
-    except (RetryableError, TimeoutError) as error:
-        failure = error
-    finally:
-        budget.elapsed += monotonic() - started
-    raise attempts.error(getattr(failure, "status", None))
 
-
-class _UndetectedError(RetryableError):
-    """A server that cannot be detected: another one may still do the work."""
-
-    def __init__(self, error: DetectionError) -> None:
-        super().__init__(str(error), error.status, here=False)
-
-
-class _UnfitError(RetryableError):
-    """One of several servers refuses the key, or does not answer or fit as the others may."""
-
-    def __init__(self, endpoint: Endpoint, error: RerankerError) -> None:
-        url, message = endpoint.address.url, str(error)
-        text = message if url in message else f"{url}: {message}"
-        super().__init__(text, getattr(error, "status", None), here=False)
-
-
-class _Attempts:
-    """The attempts of one request: which servers failed it, and which are left."""
-
-    def __init__(self, endpoints: Sequence[Endpoint], retries: int, budget: Budget) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], *, retries: int, budget: Budget) -> None:
         self._endpoints = endpoints
         self._retries = retries
         self._budget = budget
-        self._asked: Counter[Endpoint] = Counter()
+        self._tried: Counter[Endpoint] = Counter()
         self._errors: dict[Endpoint, RetryableError] = {}
-        self._again: dict[Endpoint, float] = {}
+        # When a server that asked for a delay may be tried again.
+        self._retry_at: dict[Endpoint, float] = {}
+        in_time = stop_before_delay(budget.left)
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RetryableError),
+            stop=lambda state: in_time(state) or not self._left(),
+            wait=self._wait,
+            reraise=True,
+        )
 
-    async def run(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
-        """Try once, on the server that is preferred now."""
-        if self.hopeless():
-            raise TimeoutError
-        budget = self._budget
-        endpoint = self._next()
-        self._asked[endpoint] += 1
-        budget.attempts += 1
-        endpoint.busy += 1
+    def __aiter__(self) -> Self:
+        aiter(self._retrying)
+        return self
+
+    async def __anext__(self) -> AbstractAsyncContextManager[Endpoint]:
         started = monotonic()
         try:
-            # Waiting for the detection that another call began counts as the server's time too.
-            async with asyncio.timeout(budget.seconds - budget.spent[endpoint]):
-                return await work(endpoint)
+            attempt = await anext(self._retrying)
+        except RetryableError as error:
+            raise self._failure(error.status) from None
+        finally:
+            self._budget.elapsed += monotonic() - started
+        if not self._left():  # the time is up before the first attempt
+            raise self._failure(None)
+        return self._attempt(attempt)
+
+    @asynccontextmanager
+    async def _attempt(self, attempt: AttemptManager) -> AsyncIterator[Endpoint]:
+        budget, endpoint = self._budget, self._next()
+        self._tried[endpoint] += 1
+        budget.attempts += 1
+        endpoint.in_flight += 1
+        started = monotonic()
+        try:
+            # The one deadline of everything below: detection, also when another call has begun it,
+            # and the request itself.
+            async with asyncio.timeout(budget.left_for(endpoint)):
+                yield endpoint
+                return
         except TimeoutError:
             error = RetryableError(self._late(endpoint), here=False)
         except RetryableError as caught:
@@ -176,29 +175,28 @@ class _Attempts:
                 raise
             error = _UnfitError(endpoint, caught)
         finally:
-            endpoint.busy -= 1
-            budget.spent[endpoint] += monotonic() - started
+            endpoint.in_flight -= 1
+            took = monotonic() - started
+            budget.spent[endpoint] += took
+            budget.elapsed += took
         endpoint.fail(error)
         self._errors[endpoint] = error
-        self._again[endpoint] = monotonic() + (error.after or 0.0)
-        raise error
+        self._retry_at[endpoint] = monotonic() + (error.after or 0.0)
+        with attempt:  # suppresses the error, and decides whether another attempt follows
+            raise error
 
-    def hopeless(self) -> bool:
-        """Return whether no server is left that may be asked again."""
-        return not self._left()
-
-    def wait(self, state: RetryCallState) -> float:
-        """Return the seconds to the next attempt: none where another server is next."""
-        if self.hopeless():
+    def _wait(self, state: RetryCallState) -> float:
+        """Return the seconds to wait before the next attempt: none if it is on another server."""
+        if not self._left():
             return 0.0
         endpoint = self._next()
         if endpoint not in self._errors:
             return 0.0
         if self._errors[endpoint].after is None:
             return _backoff(state)
-        return max(0.0, self._again[endpoint] - monotonic())
+        return max(0.0, self._retry_at[endpoint] - monotonic())
 
-    def error(self, status: int | None) -> ServerError:
+    def _failure(self, status: int | None) -> ServerError:
         """Return the error to raise when no attempt succeeded."""
         undetected = all(isinstance(self._errors.get(e), _UndetectedError) for e in self._endpoints)
         if undetected and len(self._endpoints) == 1:
@@ -208,7 +206,7 @@ class _Attempts:
         return kind(self._report(headline), status)
 
     def _report(self, headline: str) -> str:
-        """Return each server's last failure, and what the call did until then."""
+        """Return a message with the last failure of each server, and what the call did."""
         budget = self._budget
         spent = f"{budget.attempts} attempts in {budget.elapsed:.1f} s"
         if budget.halvings:
@@ -225,9 +223,9 @@ class _Attempts:
         return message
 
     def _late(self, endpoint: Endpoint) -> str:
-        """Return what is said of a server that did not finish in time."""
+        """Return a message about a server that did not finish in time."""
         budget, url = self._budget, endpoint.address.url
-        if not (self._asked[endpoint] or budget.spent[endpoint]):
+        if not (self._tried[endpoint] or budget.spent[endpoint]):
             return f"{url} was not asked"
         what = "did not finish" if budget.halvings else "gave no answer"
         return f"{url} {what} within {budget.seconds:.3g} s"
@@ -236,16 +234,33 @@ class _Attempts:
         return min(self._left(), key=self._preference)
 
     def _left(self) -> list[Endpoint]:
+        """Return the servers that may be tried, or tried again."""
         return [
             e
             for e in self._endpoints
-            if self._asked[e] <= self._retries
-            and self._budget.spent[e] < self._budget.seconds
+            if self._tried[e] <= self._retries
+            and self._budget.left_for(e) > 0
             and (e not in self._errors or self._errors[e].here)
         ]
 
     def _preference(self, endpoint: Endpoint) -> tuple[bool, bool, float, int]:
         """Return a sort key: untried first, then healthy before backing off, then least busy."""
-        resting = endpoint.rests_until > monotonic()
-        until = endpoint.rests_until if resting else 0.0
-        return endpoint in self._errors, resting, until, endpoint.busy
+        backing_off = endpoint.backoff_until > monotonic()
+        until = endpoint.backoff_until if backing_off else 0.0
+        return endpoint in self._errors, backing_off, until, endpoint.in_flight
+
+
+class _UndetectedError(RetryableError):
+    """A server cannot be detected. Another one may still serve the request."""
+
+    def __init__(self, error: DetectionError) -> None:
+        super().__init__(str(error), error.status, here=False)
+
+
+class _UnfitError(RetryableError):
+    """One of several servers refused the key, returned no scores, or does not fit the settings."""
+
+    def __init__(self, endpoint: Endpoint, error: RerankerError) -> None:
+        url, message = endpoint.address.url, str(error)
+        text = message if url in message else f"{url}: {message}"
+        super().__init__(text, getattr(error, "status", None), here=False)

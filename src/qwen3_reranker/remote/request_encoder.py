@@ -1,42 +1,50 @@
-"""What a server is sent for a query and its documents: ids or text, whole prompts or plain texts."""
+"""Encode a query and documents into the form a server accepts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.dialects.base import TemplateBy, Text
-from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
-from qwen3_reranker.model.checkpoint import DEMO_MODEL, read_file
-from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, PromptBuilder, TextWriter, check_unicode
+from qwen3_reranker.dialects import TemplateBy
+from qwen3_reranker.dialects.base import Text
+from qwen3_reranker.errors import PromptTooLongError
+from qwen3_reranker.model.prompt import (
+    DEFAULT_MAX_LENGTH,
+    PromptBuilder,
+    TextWriter,
+    check_unicode,
+)
+from qwen3_reranker.remote.tokenizers import ServerTokenizer
 from qwen3_reranker.scorer import digest
 
-__all__ = [
-    "EncodedRequest",
-    "RequestEncoder",
-    "ServerTokenizer",
-    "cached_tokenizer",
-    "load_tokenizer",
-]
+__all__ = ["EncodedRequest", "RequestEncoder"]
 
-# A server's own template may have more to say than the model card's.
+# Tokens that are left free for a template written by the server, which may be longer than the
+# model card's.
 _SPARE = 64
 # Tokens of a prompt with the default instruction, an empty query and an empty document.
 _TEMPLATE_TOKENS = 73
-# Bytes per token of English and Chinese text are 4 to 5; of numbers fewer, of blanks more.
-_FEWEST_BYTES, _MOST_BYTES = 3, 8
+# English and Chinese text has four to five bytes per token, numbers fewer, and spaces more.
+_MIN_TOKEN_BYTES, _MAX_TOKEN_BYTES = 3, 8
+# A text of n bytes has at most this many times n tokens.
+_MAX_TOKENS_PER_BYTE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
     """
-    What goes over the wire, and which documents were cut.
+    A query and documents as they are sent to a server.
 
-    The instruction is None where it is part of the prompt already, or the default.
+    Attributes:
+        query: The query; or, where the client writes the template, the prompt up to the document.
+        documents: The documents; or, where the client writes the template, the rest of each
+            prompt.
+        truncated: For each document, whether its end was cut off.
+        instruction: The instruction for a server that writes the template. None if the prompt
+            already contains it, or if it is the default.
     """
 
     query: Text
@@ -45,25 +53,22 @@ class EncodedRequest:
     instruction: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTokenizer:
-    """A server that tokenizes for its clients: text to ids, and ids to text."""
-
-    encode: Callable[[str], Awaitable[list[int]]]
-    decode: Callable[[list[int]], Awaitable[str]]
-
-
 class RequestEncoder:
     """
-    Writes what one server is sent.
+    Encode requests for one server, as token ids or as text.
 
-    Documents are cut at their end, before the template, so that the suffix always stays. That
-    takes the model's tokenizer, here or on the server; with neither a text that is too long goes
-    as it is, and the server says so.
+    Documents are cut at their end, before the template is added, so that the prompt's suffix is
+    always complete. This requires the model's tokenizer, either on this machine or on the server.
+    Without one, documents are sent whole, and the server refuses those that are too long.
 
     Args:
-        tokenizer: The content of the model's tokenizer.json, None where it is not at hand.
-        server: Asked instead, for texts that may be too long.
+        tokenizer: The content of the model's tokenizer.json; None if it is not on this machine.
+        server: The tokenizer of the server, used for texts that may be too long if `tokenizer` is
+            None.
+        max_length: The most tokens of a prompt.
+
+    Attributes:
+        builder: Builds prompts with `tokenizer`; None without it.
         max_length: The most tokens of a prompt.
     """
 
@@ -81,16 +86,16 @@ class RequestEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What decides how texts are tokenized and where they are cut."""
+        """A digest of everything that decides how texts are tokenized and truncated."""
         return digest([self._tokenizer, self._server is not None, self.max_length])
 
     @property
-    def can_cut(self) -> bool:
-        """Whether there is a tokenizer to count with, here or on the server."""
+    def can_truncate(self) -> bool:
+        """Whether there is a tokenizer to count tokens with, on this machine or on the server."""
         return self.builder is not None or self._server is not None
 
     def shortened(self, max_length: int) -> RequestEncoder:
-        """Return a writer of prompts that are no longer than that."""
+        """Return an encoder whose prompts have at most `max_length` tokens."""
         if max_length >= self.max_length:
             return self
         return RequestEncoder(self._tokenizer, self._server, max_length)
@@ -106,27 +111,28 @@ class RequestEncoder:
         placeholders: Sequence[str] = (),
     ) -> EncodedRequest:
         """
-        Return what to send.
+        Encode a query and documents.
 
         Args:
-            query: What is asked.
+            query: The query.
             texts: The documents, none of them blank.
-            instruction: Part of the prompt where the client writes it.
-            template_by: Who writes the template.
-            ids: Whether the server takes token ids; it gets them where a tokenizer is at hand.
-            placeholders: What the server's own template replaces with the document. In the query
-                each gets a space after its first character, so that it stays text.
+            instruction: The instruction; None stands for the default.
+            template_by: Whether the client or the server writes the template.
+            ids: Whether the server accepts token ids. They are sent if the tokenizer is on this
+                machine.
+            placeholders: Strings that the server's template replaces with the document, even in
+                the query. Each gets a space after its first character, so that it stays as text.
 
         Raises:
-            PromptTooLongError: Instruction and query leave no room for a document.
-            InputError: A text is not Unicode.
+            PromptTooLongError: The instruction and the query leave no room for a document.
+            InputError: A text contains a lone surrogate, so it is not Unicode text.
         """
         if template_by == "server":
             for placeholder in placeholders:
                 query = query.replace(placeholder, f"{placeholder[0]} {placeholder[1:]}")
         if self.builder is not None:
             encode = partial(
-                self._with_builder, self.builder, query, texts, instruction, template_by, ids=ids
+                self._encode_here, self.builder, query, texts, instruction, template_by, ids=ids
             )
             return await event_loop.tokenize(encode, texts)
         check_unicode("query", query)
@@ -136,15 +142,19 @@ class RequestEncoder:
         head = self._text.head(query, instruction)
         fitted = [(self._text.escape_control_tokens(text), False) for text in texts]
         if self._server is not None:
-            fitted = await self._cut(self._server, head, [text for text, _ in fitted])
-        return self._texts(query, fitted, instruction, template_by)
+            fitted = await self._truncate(self._server, head, [text for text, _ in fitted])
+        return self._as_text(query, fitted, instruction, template_by)
 
     def count(self, encoded: EncodedRequest, template_by: TemplateBy) -> tuple[int, int]:
         """
-        Return the least and the most tokens that a server counts in what it was sent.
+        Return the least and the most tokens that a server should count for a request.
 
-        Where the server writes the template, its tokens are not counted. The two are equal if there
-        is a tokenizer here, and an estimate if there is none.
+        A template that the server writes is not included. The two numbers are equal if the
+        tokenizer is on this machine, and an estimate otherwise.
+
+        Args:
+            encoded: The request.
+            template_by: Whether the client or the server writes the template.
         """
         count = len(encoded.documents)
         if isinstance(encoded.query, list):
@@ -158,12 +168,12 @@ class RequestEncoder:
         size = count * len((encoded.query + (encoded.instruction or "")).encode())
         size += sum(len(tail.encode()) for tail in tails)
         if template_by == "server":
-            return size // _MOST_BYTES, size // _FEWEST_BYTES
+            return size // _MAX_TOKEN_BYTES, size // _MIN_TOKEN_BYTES
         fixed = count * _TEMPLATE_TOKENS
         size -= count * len((self._text.head("") + self._text.tail("")).encode())
-        return fixed + size // _MOST_BYTES, fixed + size // _FEWEST_BYTES
+        return fixed + size // _MAX_TOKEN_BYTES, fixed + size // _MIN_TOKEN_BYTES
 
-    def _with_builder(
+    def _encode_here(
         self,
         builder: PromptBuilder,
         query: str,
@@ -173,23 +183,25 @@ class RequestEncoder:
         *,
         ids: bool,
     ) -> EncodedRequest:
+        """Encode with the tokenizer on this machine."""
         if ids and template_by == "client":
             head, tails = builder.encode_parts(query, texts, instruction)
             return EncodedRequest(
                 head, [tail.ids for tail in tails], [tail.truncated for tail in tails]
             )
         spare = _SPARE if template_by == "server" else 0
-        return self._texts(
+        return self._as_text(
             query, builder.truncate(query, texts, instruction, spare), instruction, template_by
         )
 
-    def _texts(
+    def _as_text(
         self,
         query: str,
         fitted: Sequence[tuple[str, bool]],
         instruction: str | None,
         template_by: TemplateBy,
     ) -> EncodedRequest:
+        """Encode as text. `fitted` contains each document, and whether its end was cut off."""
         truncated = [cut for _, cut in fitted]
         if template_by == "server":
             return EncodedRequest(
@@ -201,13 +213,14 @@ class RequestEncoder:
         tails: list[Text] = [self._text.tail(text) for text, _ in fitted]
         return EncodedRequest(self._text.head(query, instruction), tails, truncated)
 
-    async def _cut(
+    async def _truncate(
         self, server: ServerTokenizer, head: str, texts: list[str]
     ) -> list[tuple[str, bool]]:
-        """Cut the texts that do not fit, asking the server only about those that may not."""
+        """Truncate documents with the server's tokenizer, which is sent only the long ones."""
         tail = self._text.tail("")
         fixed = len((head + tail).encode())
-        if all(3 * (fixed + len(text.encode())) <= self.max_length for text in texts):
+        longest = max(len(text.encode()) for text in texts)
+        if _MAX_TOKENS_PER_BYTE * (fixed + longest) <= self.max_length:
             return [(text, False) for text in texts]
         room = self.max_length - len(await server.encode(head + tail)) - _SPARE
         if room < 1:
@@ -216,46 +229,15 @@ class RequestEncoder:
                 f"the instruction and the query take {self.max_length - room}. Shorten them, or "
                 "raise max_length"
             )
-
-        async def one(text: str) -> tuple[str, bool]:
-            if 3 * len(text.encode()) <= room or len(ids := await server.encode(text)) <= room:
-                return text, False
-            # A character that is cut in two is decoded as a replacement character.
-            return (await server.decode(ids[:room])).rstrip("\ufffd"), True
-
-        return await asyncio.gather(*map(one, texts))
+        return await asyncio.gather(*(_fit(server, text, room) for text in texts))
 
 
-def load_tokenizer(source: str) -> str:
-    """
-    Return the content of a tokenizer.json.
-
-    Args:
-        source: The file, a folder that holds it, a hub name or "demo".
-
-    Raises:
-        InputError: There is none.
-    """
-    path = Path(source).expanduser()
-    try:
-        return path.read_text("utf-8") if path.is_file() else read_file(source, "tokenizer.json")
-    except CheckpointError as error:
-        raise InputError(
-            f"tokenizer={source!r} is no tokenizer.json, no folder that holds one and no model on "
-            f"the hub: {error}"
-        ) from None
-
-
-def cached_tokenizer(name: str) -> str | None:
-    """Return the tokenizer.json of a model if it lies on this machine, without asking the hub."""
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        folder = DEMO_MODEL if name == "demo" else Path(name).expanduser()
-        path: object = folder / "tokenizer.json"
-        if not folder.is_dir():
-            found = try_to_load_from_cache(name, "tokenizer.json")
-            path = Path(found) if isinstance(found, str) else None
-        return path.read_text("utf-8") if isinstance(path, Path) and path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # a server may call its model anything
-        return None
+async def _fit(server: ServerTokenizer, text: str, room: int) -> tuple[str, bool]:
+    """Return a document cut to `room` tokens, and whether its end was cut off."""
+    if _MAX_TOKENS_PER_BYTE * len(text.encode()) <= room:
+        return text, False
+    ids = await server.encode(text)
+    if len(ids) <= room:
+        return text, False
+    # Half a character is decoded as a replacement character.
+    return (await server.decode(ids[:room])).rstrip("\ufffd"), True

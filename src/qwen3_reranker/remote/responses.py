@@ -1,4 +1,4 @@
-"""Read what servers say in the answers that are not scores: errors, pages, and when to come back."""
+"""Interpret error responses: the message, whether the request was too large, when to try again."""
 
 from __future__ import annotations
 
@@ -11,33 +11,47 @@ from time import time
 
 __all__ = ["error_message", "excerpt", "is_too_large", "retry_after"]
 
-_REFUSED = frozenset({401, 402, 403, 404})  # an exceeded quota is no long request
-# How servers say that a request is too long or holds too many documents; read in vLLM, SGLang, TEI,
-# Infinity, DashScope and Cohere. What is exceeded has to be named in the same sentence: overloaded
-# servers exceed deadlines, open files and recursion depths.
-_EXCESS = r"too (?:long|large|many|big)|(?:long|larg)er than|exceed|max(?:imum)?\b|at most|less than|range of"
+# Status codes that never mean that a request is too large; 402 is an exceeded quota.
+_REFUSED = frozenset({401, 402, 403, 404})
+# Error messages about a request that is too long or has too many documents, as in vLLM, SGLang,
+# TEI, Infinity, DashScope and Cohere. The same sentence must name what is exceeded, because
+# overloaded servers exceed deadlines, open files and recursion depths.
+_EXCESS = (
+    r"too (?:long|large|many|big)|(?:long|larg)er than|exceed|max(?:imum)?\b|at most|less than"
+    r"|range of"
+)
 _UNIT = r"\b(?:tokens?|lengths?|batch(?:es)?|documents|items|characters|context size)\b"
 _TOO_LARGE = re.compile(
     rf"(?:{_EXCESS})[^.\n]{{0,80}}{_UNIT}|{_UNIT}[^.\n]{{0,80}}(?:{_EXCESS})"
-    r"|\b(?:inputs?|texts?|prompts?|query|documents?|sequences?)\b[^.\n]{0,40}\btoo (?:long|large|big)"
+    r"|\b(?:inputs?|texts?|prompts?|query|documents?|sequences?)\b[^.\n]{0,40}"
+    r"\btoo (?:long|large|big)"
     r"|too many (?:inputs|texts|passages)",
     re.IGNORECASE,
 )
-# Limits that smaller requests do not help with: of time, of credentials and of a vocabulary.
+# Limits that smaller requests do not help with: rates, credentials and vocabularies.
 _RATE = re.compile(
     r"per (?:second|minute|hour|day|month)|\b(?:rate|quota|credits?|balance)\b"
     r"|\b(?:queue|age|expired|vocab(?:ulary)?|token ids?)\b",
     re.IGNORECASE,
 )
-# llama.cpp answers 500 to a prompt that is too long, in one of these forms. Others' 5xx are failures.
+# llama.cpp answers 500 with one of these messages if a prompt is too long. With other servers, a
+# status of 5xx is a failure.
 _LLAMA_CPP_TOO_LARGE = re.compile(
     r"is too large to process|larger than the max context size|exceeds the available context size"
 )
 _LONGEST_RETRY_AFTER = 3600.0
+# Keys of error responses that hold the message, in order of preference.
+_MESSAGE_KEYS = ("error", "message", "detail", "errors", "msg", "error_message", "error_type")
 
 
 def is_too_large(status: int, reason: str) -> bool:
-    """Return whether an error means that the request was too large, by its status and words."""
+    """
+    Return whether an error means that the request was too large.
+
+    Args:
+        status: The status code.
+        reason: The error message.
+    """
     if status >= 500:
         return _LLAMA_CPP_TOO_LARGE.search(reason) is not None
     if status == 413:
@@ -47,31 +61,28 @@ def is_too_large(status: int, reason: str) -> bool:
 
 
 def error_message(body: bytes) -> str:
-    """Return the message in an error's body, whichever of the known shapes it has."""
+    """Return the message in the body of an error response, in at most 1000 characters."""
     try:
-        found = json.loads(body)
+        message = json.loads(body)
     except (ValueError, RecursionError):
         return excerpt(body)
-    for _ in range(4):
-        if isinstance(found, list) and found:
-            found = found[0]
-        elif isinstance(found, dict):
-            key = next((k for k in _MESSAGE_KEYS if found.get(k)), None)
-            place = found.get("loc")
-            if key == "msg" and isinstance(place, list):  # FastAPI's validation errors
-                found = f"{found['msg']} ({'.'.join(map(str, place))})"
+    for _ in range(4):  # levels of nesting
+        if isinstance(message, list) and message:
+            message = message[0]
+        elif isinstance(message, dict):
+            key = next((key for key in _MESSAGE_KEYS if message.get(key)), None)
+            location = message.get("loc")
+            if key == "msg" and isinstance(location, list):  # FastAPI's validation errors
+                message = f"{message['msg']} ({'.'.join(map(str, location))})"
             else:
-                found = found[key] if key else json.dumps(found, ensure_ascii=False)
+                message = message[key] if key else json.dumps(message, ensure_ascii=False)
         else:
             break
-    return str(found)[:1000]
-
-
-_MESSAGE_KEYS = ("error", "message", "detail", "errors", "msg", "error_message", "error_type")
+    return str(message)[:1000]
 
 
 def excerpt(body: bytes) -> str:
-    """Return the beginning of a body that is not JSON; of a page its title and text."""
+    """Return the beginning of a body that is not JSON; for an HTML page, of its text."""
     text = body[:20_000].decode(errors="replace")
     if "<html" in text[:1000].lower():
         text = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", text)
@@ -80,7 +91,15 @@ def excerpt(body: bytes) -> str:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header (a number, or a date) asks for, bounded."""
+    """
+    Return the delay that a Retry-After header asks for.
+
+    Args:
+        value: The value of the header: a number of seconds, or a date.
+
+    Returns:
+        The delay in seconds, from 0 to 3600; None if there is none.
+    """
     if value is None:
         return None
     try:

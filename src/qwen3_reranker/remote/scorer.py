@@ -1,51 +1,47 @@
-"""The remote scorer: any server behind a URL, in the dialect that it speaks."""
+"""Score with remote servers."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar, Unpack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Unpack
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, find
-from qwen3_reranker.errors import (
-    ClosedError,
-    ForkError,
-    InputError,
-    RerankerWarning,
-    UnsupportedFeatureError,
-)
+from qwen3_reranker.errors import ClosedError, ForkError, InputError
 from qwen3_reranker.model.prompt import Prompt, TextWriter, check_unicode
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
+from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
-from qwen3_reranker.remote.endpoint import Endpoint, Settings, split
-from qwen3_reranker.remote.failover import Budget, attempt
-from qwen3_reranker.remote.options import ServerOptions, resolve_options
-from qwen3_reranker.remote.request_encoder import load_tokenizer
+from qwen3_reranker.remote.endpoint import Endpoint, Settings
+from qwen3_reranker.remote.failover import Attempts, Budget
+from qwen3_reranker.remote.options import ServerOptions, document_options, resolve_options
+from qwen3_reranker.remote.support import SupportReporter
+from qwen3_reranker.remote.tokenizers import load_tokenizer
 from qwen3_reranker.remote.transport import TooLargeError, Transport
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 
 __all__ = ["RemoteScorer"]
 
-T = TypeVar("T")
 
-
+@document_options
 class RemoteScorer(Scorer):
     """
-    Scores with one server or with several that serve the same model.
+    Score with one server, or with several servers of the same model.
 
-    Of several the least busy gets a request; one that fails rests, longer every time, and its
-    work moves on to the others.
+    Each request is sent to the least busy server. A server that fails backs off, longer with every
+    failure, and its requests are sent to the others.
 
     Args:
-        base_url: The root, `/v1` or an endpoint's full path; or a list of such.
-        model: The name that the servers know the model by; None takes what they list.
+        base_url: The base URL of a server (its root, its `/v1`, or the full URL of an endpoint), or
+            a list of them.
+        model: The model's name on the servers; None takes the one that they list.
         max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
-        **server: The options for servers, see `ServerOptions`.
+        **server: The options for servers.
 
     Raises:
         InputError: An argument cannot be used.
@@ -69,6 +65,9 @@ class RemoteScorer(Scorer):
         if not urls:
             raise InputError(f"base_url={base_url!r}: give at least one URL")
         self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
+        self._reporter = SupportReporter(
+            options["on_unsupported"], max_length_given=max_length is not None
+        )
         self._settings = Settings(
             model,
             max_length,
@@ -77,30 +76,72 @@ class RemoteScorer(Scorer):
             None if options["tokenizer"] is None else load_tokenizer(options["tokenizer"]),
             options["api_key"],
             options["timeout"],
+            self._reporter,
         )
         self._options = options
-        self._warned: set[str] = set()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._open()
 
     @property
     def model(self) -> str:  # type: ignore[override]
-        """The model's name: as given, as the server lists it, or the URL while that is unknown."""
-        route = self._known()
+        """The model's name: as given, as the server lists it, or the URL while it is unknown."""
+        route = self._current_route()
         return self._settings.model or (route and route.model) or self._endpoints[0].address.url
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        self._check()
-        return await self._run(self._score(query, texts, instruction))
+        """
+        Return P(yes) of each text, and whether its end was cut off.
+
+        The texts are split into requests that respect the server's limits, and these are sent
+        concurrently.
+
+        Args:
+            query: The query.
+            texts: The texts, at least one, none of them blank.
+            instruction: The instruction; None stands for the default.
+
+        Returns:
+            One probability and one flag per text, in input order.
+
+        Raises:
+            InputError: A text is not Unicode text, or a setting does not fit the server.
+            PromptTooLongError: The instruction and the query leave no room for a document.
+            ServerError: The servers failed, refused the request, or could not be detected.
+            AnswerError: A response does not contain one probability per document.
+            UnsupportedFeatureError: The server cannot fully serve the request, and
+                `on_unsupported` is "raise".
+            ClosedError: The reranker was closed.
+        """
+        async with self._call():
+            check_unicode("query", query)
+            check_unicode("instruction", instruction or "")
+            budget = self._budget()
+            route = await self._resolve(budget)
+            batches = [texts[r.start : r.stop] for r in split(query, texts, route.dialect.limits)]
+            if len(batches) == 1:
+                return await self._score_batch(query, texts, instruction, budget)
+            tasks = [
+                asyncio.create_task(self._score_batch(query, batch, instruction, budget.copy()))
+                for batch in batches
+            ]
+            return joined(await event_loop.gather(tasks))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """
-        Return the prompt that the model reads, whoever writes it.
+        Return the prompt that the model reads, whether the client or the server writes it.
 
-        Asks the server what it is, at the first call. Without a tokenizer `.ids` is empty.
+        The first call detects the server.
+
+        Args:
+            query: The query.
+            document: The document.
+            instruction: The instruction; None stands for the default.
+
+        Returns:
+            The prompt. Without a tokenizer on this machine, `ids` is empty.
         """
-        encoder = event_loop.run(self._resolved()).encoder
+        encoder = event_loop.run(self._detected()).encoder
         if encoder.builder is not None:
             return encoder.builder.prompt(query, document, instruction)
         text = TextWriter()
@@ -111,28 +152,30 @@ class RemoteScorer(Scorer):
         )
 
     async def describe(self) -> str:
-        """Describe each server in a line: the result of its detection, or that it has none yet."""
-        await self._resolved()
+        """Return one line per server, with the result of its detection if there is one."""
+        await self._detected()
         lines = []
         for endpoint in self._endpoints:
             unknown = "not asked yet" if endpoint.route is None else "not asked again yet"
-            lines.append(f"{endpoint.address.url}: {endpoint.known or unknown}")
+            lines.append(f"{endpoint.address.url}: {endpoint.current or unknown}")
         return "\n".join(lines)
 
     async def fingerprint(self) -> str | None:
         """
-        Identify the servers, the model's name there, and everything that is sent to them.
+        Return a digest of the servers, the model's name there, and everything that is sent to them.
 
-        None, with a warning, if the servers that are known differ: any of them may score a text.
+        Headers and the API key are included, because a gateway may route by them. So are the
+        headers, query parameters and cookies of an `http_client`, but not its transport. The
+        weights behind a model's name are unknown, so they are not included.
 
-        Headers and the API key count, because a gateway may route by them; so do the headers,
-        query parameters and cookies of an `http_client`, but not its transport. The weights behind
-        a server's name are not known.
+        Returns:
+            The digest. None, with a warning, if the servers that are detected differ, because any
+            of them may score a text.
         """
-        await self._resolved()
+        await self._detected()
         routes = {e.route.fingerprint for e in self._endpoints if e.route}
         if len(routes) > 1:
-            self._warn(
+            self._reporter.warn(
                 "the servers differ, for example in max_length (see describe()), so they may score "
                 "a text differently: cache= is not used"
             )
@@ -148,36 +191,44 @@ class RemoteScorer(Scorer):
         return digest(["remote", *sent, *routes])
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
-        await self._resolved()
+        """
+        Detect a server, so that the first call does not have to.
+
+        Args:
+            on_stage: Not used: there is only one stage.
+        """
+        await self._detected()
 
     async def aclose(self) -> None:
+        """Cancel pending calls, which raise `ClosedError`, and close the connections."""
         self._closed = True
         if self._process != os.getpid():
             self._leave_to_parent()
             return
-        for task in list(self._running):
+        for task in self._calls:
             task.cancel()
         if self._finalizer.detach() is not None:
             await self._transport.aclose()
 
-    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` in a task of its own, which `aclose` can stop."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        """Let `aclose()` cancel what the current task does inside, which raises `ClosedError`."""
+        self._check_open()
+        task = asyncio.current_task()
+        assert task is not None  # coroutines run in tasks
+        self._calls.add(task)
         try:
-            return await task
+            yield
         except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            # A caller that was interrupted is cancelled first and then closes: it has left, and
-            # nobody would retrieve an error.
-            if self._closed and caller is not None and not caller.cancelling():
+            # If the caller was cancelled too, it has left, and nobody would retrieve an error.
+            if self._closed and task.uncancel() == 0:
                 raise ClosedError("the reranker was closed while the call was waiting") from None
             raise
         finally:
-            self._running.discard(task)
+            self._calls.discard(task)
 
     def _open(self) -> None:
-        """Make what belongs to this process: the connections, and what is known of the servers."""
+        """Create what belongs to this process: the connections and the state of the servers."""
         self._process = os.getpid()
         self._transport = Transport(
             headers=self._options["headers"],
@@ -190,12 +241,12 @@ class RemoteScorer(Scorer):
         self._endpoints = [
             Endpoint(address, self._settings, self._transport) for address in self._addresses
         ]
-        # For a reranker that nobody closed.
+        # For a reranker that is never closed.
         self._finalizer = weakref.finalize(self, _close, self._transport, self._process)
         self._finalizer.atexit = False
 
-    def _check(self) -> None:
-        """Raise if closed; in a forked child, start afresh without the parent's connections."""
+    def _check_open(self) -> None:
+        """Raise an error if closed. In a forked child, start without the parent's connections."""
         if self._closed:
             raise ClosedError("the reranker is closed: make a new one")
         if self._process == os.getpid():
@@ -212,131 +263,77 @@ class RemoteScorer(Scorer):
         """
         In a forked child, forget the parent's connections and tasks without touching them.
 
-        The child shares the parent's sockets and its selector. Closing a connection, or
-        cancelling a task that waits for one, would shut down what the parent is using.
+        The child shares the parent's sockets and its selector. Closing a connection, or cancelling
+        a task that waits for one, would shut down what the parent is using.
         """
         self._finalizer.detach()
-        self._running.clear()
+        self._calls.clear()
 
-    async def _resolved(self) -> Route:
-        self._check()
-        return await self._run(self._resolve(self._budget()))
+    async def _detected(self) -> Route:
+        """Return the route of one of the servers, as a call of its own."""
+        async with self._call():
+            return await self._resolve(self._budget())
 
     def _budget(self) -> Budget:
         return Budget(self._settings.timeout, len(self._endpoints))
 
+    def _attempts(self, budget: Budget) -> Attempts:
+        return Attempts(self._endpoints, retries=self._options["max_retries"], budget=budget)
+
     async def _resolve(self, budget: Budget) -> Route:
-        known = self._known()
-        return await self._retrying(Endpoint.resolve, budget) if known is None else known
+        """Return the route of one of the servers, detecting one if none is known."""
+        route = self._current_route()
+        if route is None:
+            async for attempt in self._attempts(budget):
+                async with attempt as endpoint:
+                    return await endpoint.resolve()
+        assert route is not None  # the attempts end with a return or an error
+        return route
 
-    def _known(self) -> Route | None:
-        """Return how to ask one of the servers, or None if none is detected yet."""
-        return next((known for e in self._endpoints if (known := e.known)), None)
+    def _current_route(self) -> Route | None:
+        """Return the route of one of the servers; None if none is known."""
+        return next((route for e in self._endpoints if (route := e.current)), None)
 
-    async def _score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        check_unicode("query", query)
-        check_unicode("instruction", instruction or "")
-        budget = self._budget()
-        route = await self._resolve(budget)
-        runs = split(query, texts, route.dialect.limits)
-        parts = [texts[r.start : r.stop] for r in runs]
-        return joined(
-            await event_loop.gather(
-                [
-                    asyncio.create_task(self._part(query, part, instruction, budget.copy()))
-                    for part in parts
-                ]
-            )
-        )
-
-    async def _part(
+    async def _score_batch(
         self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
     ) -> Scores:
         """
-        Score what should fit into one request, and halve it where the server says it does not.
+        Score what should fit into one request, splitting it in two if the server refuses its size.
 
-        The halves follow one another in the slot of the whole, within its time: a server that
-        refuses whatever it is sent gets few requests, and they end in time.
+        The halves are sent one after the other, within the concurrency slot and the time of the
+        whole, so that a server that refuses everything gets few requests.
         """
         pending, scores = [texts], []
         async with self._slots:
             while pending:
-                part = pending.pop()
-
-                async def score(endpoint: Endpoint, part: Sequence[str] = part) -> Scores:
-                    route = await self._check_supported(endpoint, part, instruction)
-                    found = await endpoint.score(query, part, instruction)
-                    if endpoint.route is not route:  # the server has changed meanwhile
-                        await self._check_supported(endpoint, part, instruction)
-                    return found
-
+                batch = pending.pop()
                 try:
-                    scores.append(await self._retrying(score, budget))
+                    async for attempt in self._attempts(budget):
+                        async with attempt as endpoint:
+                            route = await endpoint.resolve()
+                            await endpoint.check_support(route, batch, instruction)
+                            result = await endpoint.score(route, query, batch, instruction)
+                            current = endpoint.route
+                            if current and current is not route:  # the server has changed
+                                await endpoint.check_support(current, batch, instruction)
+                            scores.append(result)
+                            break
                 except TooLargeError as error:
-                    if len(part) == 1:
+                    if len(batch) == 1:
                         raise
                     budget.halve(error)
-                    middle = len(part) // 2
-                    pending += [part[middle:], part[:middle]]
+                    middle = len(batch) // 2
+                    pending += [batch[middle:], batch[:middle]]
         return joined(scores)
-
-    async def _retrying(self, work: Callable[[Endpoint], Awaitable[T]], budget: Budget) -> T:
-        return await attempt(
-            work, self._endpoints, retries=self._options["max_retries"], budget=budget
-        )
-
-    async def _check_supported(
-        self, endpoint: Endpoint, texts: Sequence[str], instruction: str | None
-    ) -> Route:
-        """
-        Warn of what this server, of several perhaps, cannot do of all that is asked for.
-
-        Returns the route that was looked at.
-        """
-        route = await endpoint.resolve()
-        url = endpoint.address.url
-        for warning in route.warnings:
-            self._warn(f"{url}: {warning}")
-        if instruction is not None and not await endpoint.honors_instruction():
-            self._unsupported(
-                f"an instruction was given, but {route.dialect.name} at {url} does not read one: "
-                "its template's own is used"
-            )
-        if route.encoder.can_cut:
-            return route
-        if self._settings.max_length:
-            self._unsupported(
-                f"max_length was given, but there is no tokenizer to count with for {url}: give "
-                "tokenizer="
-            )
-        # No token is shorter than a byte.
-        limit = route.encoder.max_length
-        if route.dialect.cuts_silently and any(len(text.encode()) > limit for text in texts):
-            self._unsupported(
-                f"a document may be longer than the {limit} tokens that {url} takes, and "
-                f"{route.dialect.name} cuts a prompt without saying so, which makes its score "
-                "meaningless. There is no tokenizer to cut the document with: give tokenizer="
-            )
-        return route
-
-    def _unsupported(self, message: str) -> None:
-        if self._options["on_unsupported"] == "raise":
-            raise UnsupportedFeatureError(f'{message} (on_unsupported="raise")')
-        self._warn(message)
-
-    def _warn(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            warnings.warn(message, RerankerWarning, stacklevel=2)
 
 
 def _dialect(dialect: str | Dialect) -> Dialect | None:
-    """Return the dialect that was chosen by name or as an object; None for "auto"."""
+    """Return the dialect that an argument stands for; None if it is to be detected."""
+    if isinstance(dialect, str):
+        return None if dialect == "auto" else find(dialect)
     if isinstance(dialect, Dialect):
         return dialect
-    if not isinstance(dialect, str):
-        raise InputError(f"dialect={dialect!r}: give a name, or an object of a Dialect")
-    return None if dialect == "auto" else find(dialect)
+    raise InputError(f"dialect={dialect!r}: give a name, or an object of a Dialect")
 
 
 def _close(transport: Transport, process: int) -> None:

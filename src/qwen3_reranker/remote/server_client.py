@@ -1,50 +1,59 @@
-"""Requests to one server: its URLs, and its key."""
+"""Send requests to one server: build its URLs, and add its API key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from qwen3_reranker.dialects import Dialect
 from qwen3_reranker.errors import InputError, ServerError
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.detection.candidates import environment_key, withheld_key
-from qwen3_reranker.remote.transport import Read, Transport, check_header
+from qwen3_reranker.remote.environment_keys import environment_key, withheld_key
+from qwen3_reranker.remote.transport import JsonResponse, Transport, check_header
 
 __all__ = ["ServerClient"]
 
-# GETs only read what a server says of itself, and gateways may never answer them. They get this share
-# of the time, so that there is some left to score in.
+# The share of the timeout that a GET may take. GETs read metadata, and gateways may never answer
+# them; the rest of the time is for scoring.
 _GET_SHARE = 0.25
 
-# What servers answer to a request without a key; LiteLLM answers 500.
+# Status codes of a request without a key. LiteLLM 1.106 answers 500.
 _KEYLESS = frozenset({401, 403, 500})
 
 
 class ServerClient:
     """
-    Sends GET and POST requests to one server, with its key.
+    Send GET and POST requests to one server, with its API key.
 
     Args:
-        address: Where the server is.
+        address: The address of the server.
         transport: The connections.
-        api_key: The key, sent as a bearer token. None takes one of the environment once it is
-            known whose it has to be, see `adopt_key`.
-        seconds: The most seconds for a request.
+        api_key: The API key, sent as a bearer token. None takes one from the environment once the
+            server is known; see `adopt_key()`.
+        timeout: The time limit that GET requests take a quarter of, in seconds.
+        bounded: Whether POST requests are limited to `timeout` too. If not, the caller limits them.
 
     Raises:
-        InputError: `api_key` is no str that a header can carry, or the headers of `transport`
-            have an Authorization already.
+        InputError: `api_key` is not a str that can be sent in a header, or the headers of
+            `transport` already contain an Authorization header.
     """
 
     def __init__(
-        self, address: Address, transport: Transport, api_key: Secret | None, seconds: float
+        self,
+        address: Address,
+        transport: Transport,
+        api_key: Secret | None,
+        timeout: float,
+        *,
+        bounded: bool = False,
     ) -> None:
         self.address = address
         self._transport = transport
         self._authorization: Secret | None = None
-        self._seconds = seconds
+        self._get_seconds = _GET_SHARE * timeout
+        self._post_seconds = timeout if bounded else None
         self._withheld: str | None = None
         if api_key is not None:
             if not isinstance(api_key.reveal(), str):
@@ -54,55 +63,76 @@ class ServerClient:
                 raise InputError(
                     "api_key= is given, and headers= has an Authorization too: give one of them"
                 )
-            self._take(api_key, "api_key=")
+            self._set_key(api_key, "api_key=")
 
     def adopt_key(self, dialects: Sequence[Dialect]) -> bool:
         """
-        Take the environment's key for one of the dialects; return whether there was one.
+        Load an API key from the environment; return True if one was found.
 
-        None is taken where the user gave a key or an Authorization header.
+        Nothing is loaded if the user gave a key or an Authorization header.
+
+        Args:
+            dialects: The dialects that the server may speak.
         """
-        given = self._transport.has_credentials
-        if given or self._authorization is not None:
+        if self._authorization is not None or self._transport.has_credentials:
             return False
-        found = environment_key(self.address, dialects)
-        if found is None:
+        key = environment_key(self.address, dialects)
+        if key is None:
             self._withheld = self._withheld or withheld_key(self.address, dialects)
             return False
-        self._take(found.key, found.variable)
+        self._set_key(key.key, key.variable)
         return True
 
     async def get(self, path: str) -> Any:
-        """Return the JSON answer of a path; raises as `Transport.get` does."""
-        try:
-            return await self._transport.get(
+        """
+        Return the parsed JSON response to a GET request.
+
+        Args:
+            path: The path below the base URL, such as "/v1/models".
+
+        Raises:
+            ServerError: As for `Transport.request()`.
+        """
+        with self._name_withheld_key():
+            response = await self._transport.request(
+                "GET",
                 self.address.at(path),
                 authorization=self._authorization,
-                seconds=_GET_SHARE * self._seconds,
+                seconds=self._get_seconds,
             )
-        except ServerError as error:
-            raise self._explained(error) from None
+        return response.value
 
-    async def post(self, path: str, body: Mapping[str, Any], read: Read | None = None) -> Any:
-        """Return what `read` finds in the JSON answer of a path; raises as `Transport.post` does."""
-        try:
-            return await self._transport.post(
+    async def post(self, path: str, body: Mapping[str, Any]) -> JsonResponse:
+        """
+        Send a POST request and return its JSON response.
+
+        Args:
+            path: The path below the base URL, such as "/v1/rerank".
+            body: The JSON body. Entries whose value is None are left out.
+
+        Raises:
+            ServerError: As for `Transport.request()`.
+        """
+        with self._name_withheld_key():
+            return await self._transport.request(
+                "POST",
                 self.address.at(path),
                 body,
                 authorization=self._authorization,
-                seconds=self._seconds,
-                read=read,
+                seconds=self._post_seconds,
             )
-        except ServerError as error:
-            raise self._explained(error) from None
 
-    def _take(self, key: Secret, source: str) -> None:
+    @contextmanager
+    def _name_withheld_key(self) -> Iterator[None]:
+        """Add the message about a key that was not sent to an error that may be due to that."""
+        try:
+            yield
+        except ServerError as error:
+            if error.status in _KEYLESS and self._withheld:
+                error.args = (f"{error}. {self._withheld}", *error.args[1:])
+            raise
+
+    def _set_key(self, key: Secret, source: str) -> None:
         authorization = Secret(f"Bearer {key.reveal()}")
         check_header("Authorization", authorization, source)
         self._authorization = authorization
-
-    def _explained(self, error: ServerError) -> ServerError:
-        """Return an error that also names a key of the environment that was not sent."""
-        if error.status in _KEYLESS and self._withheld:
-            error.args = (f"{error}. {self._withheld}", *error.args[1:])
-        return error

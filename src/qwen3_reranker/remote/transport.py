@@ -1,9 +1,9 @@
 """
-HTTP for servers: one POST or GET, its answer read as JSON, its failures told apart.
+Send HTTP requests, read JSON responses, and classify failures.
 
-Knows no server's requests. What a failure means for the next attempt is said by its class:
-`RetryableError` may be tried again, there or elsewhere; `TooLargeError` in smaller parts; any other
-`ServerError` is final.
+This module knows nothing about rerank protocols. The class of an error says what to do next: a
+`RetryableError` may succeed on another attempt, a `TooLargeError` in smaller requests, and any
+other `ServerError` is final.
 """
 
 from __future__ import annotations
@@ -23,16 +23,26 @@ from qwen3_reranker.errors import AnswerError, InputError, ServerError
 from qwen3_reranker.redaction import Redactor, Secret
 from qwen3_reranker.remote.responses import error_message, excerpt, is_too_large, retry_after
 
-__all__ = ["MAX_ANSWER", "Read", "RetryableError", "TooLargeError", "Transport", "check_header"]
+__all__ = [
+    "MAX_RESPONSE",
+    "JsonResponse",
+    "RetryableError",
+    "TooLargeError",
+    "Transport",
+    "check_header",
+]
 
 T = TypeVar("T")
-Read = Callable[[Any], Any]
-"""Reads what is wanted from a JSON answer; raises `AnswerError` where it is not there."""
 
-MAX_ANSWER = 64 * 2**20
-"""The most bytes of an answer that are read; eight times what a request may hold."""
+MAX_RESPONSE = 64 * 2**20
+"""The largest response body that is read, in bytes: eight times the largest request."""
 
-_AGAIN = frozenset({408, 429, 502, 503, 504})
+# Status codes that ask the client to try again.
+_TRANSIENT = frozenset({408, 429, 502, 503, 504})
+# Headers that httpx sends by default.
+_DEFAULT_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
 
 
 class RetryableError(ServerError):
@@ -40,8 +50,10 @@ class RetryableError(ServerError):
     A server failed in a way that may be temporary.
 
     Attributes:
-        after: The seconds that the server asked to wait, from 0 to an hour; None if it did not ask.
-        here: Whether the same server may be asked again for this request, or only another one.
+        after: The delay that the server asked for, in seconds from 0 to 3600; None if it did not
+            ask for one.
+        here: Whether the same server may be tried again for this request. If not, only another
+            server may.
     """
 
     def __init__(
@@ -57,31 +69,86 @@ class RetryableError(ServerError):
         self.here = here
 
     @property
-    def passing(self) -> bool:
-        """Whether it is the server's state: no answer at all, or one that says to come again."""
-        return self.status is None or self.status in _AGAIN
+    def transient(self) -> bool:
+        """Whether the server is unavailable: it did not respond, or it asked to try again later."""
+        return self.status is None or self.status in _TRANSIENT
 
     @property
     def disconnected(self) -> bool:
-        """Whether the connection was refused or lost, not merely slow: the server may restart."""
+        """Whether the connection was refused or lost. The server may have been restarted."""
         return self.status is None and self.here
 
 
 class TooLargeError(ServerError):
-    """A request was too long, or held too many documents."""
+    """A request was too long, or contained too many documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonResponse:
+    """
+    The JSON body of a successful response.
+
+    Attributes:
+        value: The parsed body.
+        url: The URL of the request.
+        body: The body as received.
+        redactor: Removes secrets from error messages.
+    """
+
+    value: Any
+    url: str = ""
+    body: bytes = field(default=b"", repr=False)  # may contain secrets
+    redactor: Redactor = field(default_factory=lambda: Redactor(()))
+
+    def read(self, parse: Callable[[Any], T]) -> T:
+        """
+        Return what `parse` extracts from the parsed body.
+
+        Args:
+            parse: A pure function. It is called a second time if it fails and the body repeats a
+                secret.
+
+        Raises:
+            AnswerError: `parse` raised it. Secrets in its message are replaced by "***".
+            RetryableError: `parse` raised a `ValueError` or a `RecursionError`.
+        """
+        try:
+            return parse(self.value)
+        except (ValueError, RecursionError):
+            raise _not_json(self.url, self.body, self.redactor) from None
+        except AnswerError as error:
+            raise AnswerError(self._message(parse, error)) from None
+
+    def _message(self, parse: Callable[[Any], T], error: AnswerError) -> str:
+        """
+        Return the message of `error` without secrets.
+
+        Messages quote the beginning of a value, which may end in the middle of a secret. The body
+        is therefore redacted first and parsed once more.
+        """
+        redacted = self.redactor.strings(self.body)
+        if redacted != self.body:
+            try:
+                parse(json.loads(redacted))
+            except AnswerError as second:
+                error = second
+            except (ValueError, RecursionError):
+                return "the answer cannot be read, and is not shown because it repeats a secret"
+        return self.redactor.text(str(error))
 
 
 class Transport:
     """
-    One pool of kept-alive HTTP/1.1 connections; lives on the background loop.
+    A pool of persistent HTTP/1.1 connections. It is used on the package's event loop only.
 
     Args:
-        headers: Sent with every request; their values are shown nowhere.
-        verify: Whether certificates are checked; a path names a file with the authorities to
-            trust, an `ssl.SSLContext` says all.
-        proxy: The URL of a proxy; None takes that of the environment.
-        max_connections: The most connections that are open at once.
-        client: Used instead of an own one, and left open; it must not be used on another loop.
+        headers: Headers to send with every request. Their values are never shown.
+        verify: Whether to verify TLS certificates; or the path of a file with certificate
+            authorities; or an `ssl.SSLContext`.
+        proxy: The URL of a proxy. None uses the proxy that the environment names, if any.
+        max_connections: The most open connections.
+        client: Custom `httpx.AsyncClient`. It is not closed, and must not be used on another event
+            loop. `verify`, `proxy` and `max_connections` do not apply to it.
 
     Raises:
         InputError: An argument cannot be used.
@@ -97,19 +164,19 @@ class Transport:
         client: httpx.AsyncClient | None = None,
     ) -> None:
         if not isinstance(headers, (Mapping, type(None))):
-            raise InputError("headers= is no mapping: give a dict of names to values")
+            raise InputError("headers= is not a mapping: give a dict of names to values")
         self._headers = dict(headers or {})
         for name, value in self._headers.items():
             check_header(name, value, "headers=")
-        self._own = client is None
+        self._owns_client = client is None
         if not isinstance(verify, (bool, str, ssl.SSLContext)):
             raise InputError(f"verify={verify!r}: give True, False, a path or an ssl.SSLContext")
         if isinstance(verify, str):
             try:
                 verify = ssl.create_default_context(cafile=verify)
-            except OSError as error:  # ssl.SSLError is one too
+            except OSError as error:  # includes ssl.SSLError
                 raise InputError(
-                    f"verify={verify!r} is no file with certificate authorities: {error}"
+                    f"verify={verify!r} is not a file of certificate authorities: {error}"
                 ) from None
         if proxy is not None and not isinstance(proxy.reveal(), str):
             raise InputError(f"proxy= is a {type(proxy.reveal()).__name__}: give a URL")
@@ -117,7 +184,7 @@ class Transport:
             self._client = client or httpx.AsyncClient(
                 verify=verify,
                 proxy=None if proxy is None else proxy.reveal(),
-                timeout=None,  # noqa: S113  # the whole attempt is bounded instead, see _send
+                timeout=None,  # noqa: S113  # attempts are bounded as a whole, not each read
                 limits=httpx.Limits(
                     max_connections=max_connections, max_keepalive_connections=max_connections
                 ),
@@ -125,17 +192,17 @@ class Transport:
         except ImportError as error:
             raise InputError(f"proxy= cannot be used: {error}") from None
         except (ValueError, TypeError, httpx.InvalidURL):
-            # Neither its value nor httpx's message, which may hold a password.
+            # Show neither the value nor httpx's message: both may contain a password.
             raise InputError(
                 "proxy= cannot be used: give a URL like http://proxy:3128, with special characters "
-                "of a user's name or a password percent-encoded"
+                "in the user name and the password percent-encoded"
             ) from None
         self._secrets = [*self._headers.values(), *_credentials(self._client, proxy)]
         self._redactors: dict[Secret | None, Redactor] = {}
 
     @property
     def sends_authorization(self) -> bool:
-        """Whether the user's headers have an Authorization, in any case."""
+        """Whether `headers` contains an Authorization header."""
         return any(name.lower() == "authorization" for name in self._headers)
 
     @property
@@ -146,44 +213,69 @@ class Transport:
             self.sends_authorization or "authorization" in client.headers or client.auth is not None
         )
 
-    async def post(
+    async def request(
         self,
+        method: str,
         url: str,
-        body: Mapping[str, Any],
+        body: Mapping[str, Any] | None = None,
         *,
         authorization: Secret | None = None,
-        seconds: float,
-        read: Read | None = None,
-    ) -> Any:
+        seconds: float | None = None,
+    ) -> JsonResponse:
         """
-        Return what `read` finds in the JSON answer to a body.
+        Send a request and return its JSON response.
 
-        A successful answer is read as it is. In every error "***" stands for the secrets that the
-        answer repeats.
+        Redirects are not followed, because the API key would go with them. In error messages,
+        secrets that the response repeats are replaced by "***".
 
         Args:
+            method: "GET" or "POST".
             url: The URL.
-            body: What is sent as JSON; entries that are None are left out.
-            authorization: The value of an Authorization header.
-            seconds: The time for all of it, connecting and reading included.
-            read: Reads the answer; None returns all of it.
+            body: The JSON body. Entries whose value is None are left out.
+            authorization: The value of the Authorization header.
+            seconds: The most seconds for connecting, sending and reading together. None leaves the
+                time limit to the caller.
 
         Raises:
-            AnswerError: `read` raised it.
-            RetryableError: No connection, no answer in time, 408, 429, a 5xx, a broken body.
-            TooLargeError: 413, or an error that says that the request is too long.
-            ServerError: Any other error, with the server's own message.
+            RetryableError: There was no connection or no response in time, the status was 408, 429
+                or 5xx, or the body was not JSON.
+            TooLargeError: The status was 413, or the error says that the request is too long.
+            ServerError: Any other error status, with the server's message.
+            InputError: `url` is not a URL.
         """
-        content = orjson.dumps({name: value for name, value in body.items() if value is not None})
-        return await self._send("POST", url, content, authorization, seconds, read)
-
-    async def get(self, url: str, *, authorization: Secret | None = None, seconds: float) -> Any:
-        """Return the JSON answer of a URL; arguments and errors are those of `post`."""
-        return await self._send("GET", url, None, authorization, seconds)
+        redactor = self._redactor(authorization)
+        if self._client.is_closed:
+            raise RetryableError(
+                f"{url} cannot be reached, because http_client= has been closed: keep it open for "
+                "as long as the reranker is used",
+                here=False,
+            )
+        content = None if body is None else _encode(body)
+        try:
+            request = self._build(method, url, content, authorization)
+            async with asyncio.timeout(seconds):
+                response = await _cancel_once(self._exchange(request, redactor))
+        except TimeoutError:
+            raise RetryableError(
+                f"{url} gave no answer within {seconds:.3g} s", here=False
+            ) from None
+        except httpx.InvalidURL as error:
+            raise InputError(f"{url!r} is not a URL: {error}") from None
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
+            reason = redactor.text(str(error)) or type(error).__name__
+            raise RetryableError(f"no connection to {url}: {reason}") from None
+        except RuntimeError as error:  # httpx.StreamError; or a client of another event loop
+            reason = redactor.text(str(error)) or type(error).__name__
+            raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
+        try:
+            return _read_json(response, url, redactor)
+        except ServerError as error:
+            error.software = response.software
+            raise
 
     async def aclose(self) -> None:
-        """Close the connections, unless the client was handed in."""
-        if self._own:
+        """Close the connections. A custom client stays open."""
+        if self._owns_client:
             await self._client.aclose()
 
     def _redactor(self, authorization: Secret | None) -> Redactor:
@@ -192,7 +284,7 @@ class Transport:
             self._redactors[authorization] = Redactor(secrets)
         return self._redactors[authorization]
 
-    def _request(
+    def _build(
         self, method: str, url: str, content: bytes | None, authorization: Secret | None
     ) -> httpx.Request:
         own = {"Authorization": authorization} if authorization else {}
@@ -202,18 +294,17 @@ class Transport:
             url,
             content=content,
             headers={name: value.reveal() for name, value in headers.items()},
-            timeout=None,  # of a client that was handed in: that of the whole attempt holds
+            timeout=None,  # replaces the timeout of a custom client
         )
 
-    async def _exchange(self, request: httpx.Request, redactor: Redactor) -> _Answer:
-        # A redirect would take the key to whoever it names.
+    async def _exchange(self, request: httpx.Request, redactor: Redactor) -> _Response:
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             body = await _read(response)
         finally:
             await response.aclose()
         headers = response.headers
-        return _Answer(
+        return _Response(
             response.status_code,
             redactor.text(response.reason_phrase),
             redactor.text(headers.get("location", "")),
@@ -222,48 +313,10 @@ class Transport:
             body,
         )
 
-    async def _send(
-        self,
-        method: str,
-        url: str,
-        content: bytes | None,
-        authorization: Secret | None,
-        seconds: float,
-        read: Read | None = None,
-    ) -> Any:
-        redactor = self._redactor(authorization)
-        if self._client.is_closed:
-            raise RetryableError(
-                f"{url} cannot be asked, because http_client= has been closed: keep it open for "
-                "as long as the reranker is used",
-                here=False,
-            )
-        try:
-            request = self._request(method, url, content, authorization)
-            async with asyncio.timeout(seconds):
-                answer = await _cancelled_once(self._exchange(request, redactor))
-        except TimeoutError:
-            raise RetryableError(
-                f"{url} gave no answer within {seconds:.3g} s", here=False
-            ) from None
-        except httpx.InvalidURL as error:
-            raise InputError(f"{url!r} is no URL: {error}") from None
-        except (httpx.HTTPError, OSError, UnicodeError) as error:
-            reason = redactor.text(str(error)) or type(error).__name__
-            raise RetryableError(f"no connection to {url}: {reason}") from None
-        except RuntimeError as error:  # httpx.StreamError; a client that is used on another loop
-            reason = redactor.text(str(error)) or type(error).__name__
-            raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
-        try:
-            return _parsed(answer, url, read, redactor)
-        except ServerError as error:
-            error.software = answer.software
-            raise
-
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came back; all but the body is redacted, which is None if it was too large to read."""
+class _Response:
+    """A response, redacted except for the body. The body is None if it was too large to read."""
 
     status: int
     phrase: str
@@ -273,26 +326,52 @@ class _Answer:
     body: bytes | None = field(repr=False)  # tracebacks with local variables show the repr
 
 
+def check_header(name: object, value: Secret, source: str) -> None:
+    """
+    Raise an error unless a header can be sent.
+
+    Args:
+        name: The name of the header.
+        value: The value of the header.
+        source: The argument or variable that the value came from, for the message.
+
+    Raises:
+        InputError: The name or the value cannot be sent.
+    """
+    known = isinstance(name, str) and _HEADER_NAME.fullmatch(name)
+    text = value.reveal()
+    if not (known and isinstance(text, str) and _HEADER_VALUE.fullmatch(text)):
+        raise InputError(
+            f"the header {name!r} cannot be sent: give a str of printable ASCII characters, "
+            f"without leading or trailing spaces, in {source}"
+        )
+
+
 def _credentials(client: httpx.AsyncClient, proxy: Secret | None) -> list[Secret]:
-    """Return what is secret in a client's own headers and in a proxy's URL."""
-    secrets = [Secret(value) for name, value in client.headers.items() if name not in _USUAL]
+    """Return the secrets in the headers of a client and in the URL of a proxy."""
+    secrets = [
+        Secret(value) for name, value in client.headers.items() if name not in _DEFAULT_HEADERS
+    ]
     if proxy is not None and httpx.URL(proxy.reveal()).password:
         secrets.append(Secret(httpx.URL(proxy.reveal()).password))
     return secrets
 
 
-# What httpx sends of its own accord.
-_USUAL = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
+def _encode(body: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({name: value for name, value in body.items() if value is not None})
 
 
-async def _cancelled_once(work: Coroutine[Any, Any, T]) -> T:
+async def _cancel_once(exchange: Coroutine[Any, Any, T]) -> T:
     """
-    Await `work`, and cancel it once at most.
+    Await a request and pass on the first cancellation only.
 
-    Where two timeouts end together, a second cancellation would stop httpcore as it closes the
-    connection for the first, and the connection would stay open and taken for ever.
+    When a request is cancelled, httpcore 1.0.9 closes its connection inside `anyio.CancelScope`,
+    which shields it from other scopes, but not from `asyncio.Task.cancel()`. A second
+    cancellation before that is done leaves the connection in the pool as active, and its place is
+    lost. This happens when two reasons coincide: the deadline, an error in another request of the
+    same call, the caller, or `close()`.
     """
-    task = asyncio.create_task(work)
+    task = asyncio.create_task(exchange)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -301,45 +380,40 @@ async def _cancelled_once(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _read(response: httpx.Response) -> bytes | None:
-    """Return the body, None if it is larger than any scores are."""
+    """Return the body; None if it is larger than `MAX_RESPONSE`."""
     parts, size = [], 0
     async for part in response.aiter_bytes():
         size += len(part)
-        if size > MAX_ANSWER:
+        if size > MAX_RESPONSE:
             return None
         parts.append(part)
     return b"".join(parts)
 
 
-def _parsed(answer: _Answer, url: str, read: Read | None, redactor: Redactor) -> Any:
-    """Return what is read from a JSON answer; raise what an error, or something else, means."""
-    status = answer.status
-    if answer.body is None:
+def _read_json(response: _Response, url: str, redactor: Redactor) -> JsonResponse:
+    """Parse a successful response; raise the error that any other response stands for."""
+    status = response.status
+    if response.body is None:
         raise ServerError(
-            f"{url} answered with more than {MAX_ANSWER >> 20} MiB, which no scores need: is this "
-            "a reranker?",
+            f"{url} answered with more than {MAX_RESPONSE >> 20} MiB, which is more than any "
+            "scores need: is this a reranker?",
             status,
         )
     if 200 <= status < 300:
         try:
-            return _found(answer.body, read)
+            return JsonResponse(json.loads(response.body), url, response.body, redactor)
         except (ValueError, RecursionError):
-            shown = excerpt(redactor.body(answer.body))
-            raise RetryableError(
-                f"{url} answered with something that is not JSON: {shown!r}", status
-            ) from None
-        except AnswerError as error:
-            raise AnswerError(_unreadable(answer.body, read, redactor, error)) from None
+            raise _not_json(url, response.body, redactor, status) from None
     if 300 <= status < 400:
         raise ServerError(
-            f"{url} redirects to {answer.location!r}; this is not followed, for the key would go "
-            "there too. Give that address as base_url if it is meant",
+            f"{url} redirects to {response.location!r}, which is not followed because the API key "
+            "would be sent there too. If that is the server, give its address as base_url",
             status,
         )
-    reason = error_message(redactor.body(answer.body)) or answer.phrase
+    reason = error_message(redactor.body(response.body)) or response.phrase
     message = f"{url} answered {status}: {reason}"
-    if status in _AGAIN:
-        raise RetryableError(message, status, after=answer.retry_after)
+    if status in _TRANSIENT:
+        raise RetryableError(message, status, after=response.retry_after)
     if is_too_large(status, reason):
         raise TooLargeError(message, status)
     if status >= 500:
@@ -349,35 +423,6 @@ def _parsed(answer: _Answer, url: str, read: Read | None, redactor: Redactor) ->
     raise ServerError(message, status)
 
 
-def _found(body: bytes, read: Read | None) -> Any:
-    answer = json.loads(body)
-    return answer if read is None else read(answer)
-
-
-def _unreadable(body: bytes, read: Read | None, redactor: Redactor, error: AnswerError) -> str:
-    """
-    Return the message of an error about an answer, without the secrets that the message quotes.
-
-    The message may end in the middle of a secret. So the answer is read once more, without them.
-    """
-    try:
-        _found(redactor.strings(body), read)
-    except AnswerError as redacted:
-        error = redacted
-    except (ValueError, RecursionError):
-        return "the answer cannot be read, and is not shown because it repeats a secret"
-    return redactor.text(str(error))
-
-
-def check_header(name: object, value: Secret, source: str) -> None:
-    """Raise `InputError` unless a header can be sent; `source` says where its value came from."""
-    known = isinstance(name, str) and _NAME.fullmatch(name)
-    if not (known and isinstance(value.reveal(), str) and _VALUE.fullmatch(value.reveal())):
-        raise InputError(
-            f"the header {name!r} cannot be sent: give a str of printable ASCII characters, "
-            f"without blanks around it, in {source}"
-        )
-
-
-_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
+def _not_json(url: str, body: bytes, redactor: Redactor, status: int = 200) -> RetryableError:
+    shown = excerpt(redactor.body(body))
+    return RetryableError(f"{url} answered with something that is not JSON: {shown!r}", status)

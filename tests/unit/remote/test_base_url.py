@@ -117,7 +117,7 @@ def test_other_paths_of_the_server_are_beside_the_endpoint() -> None:
 
 @pytest.mark.parametrize("base_url", ["http://me:s%40cret@host:8000/v1", "https://secret@host"])
 def test_a_password_is_refused_and_not_shown(base_url: str) -> None:
-    with pytest.raises(InputError, match="holds a user or a password: give api_key=") as caught:
+    with pytest.raises(InputError, match="contains a user or a password: give api_key=") as caught:
         Address.parse(base_url)
     assert "cret" not in str(caught.value) and "@host" in str(caught.value)
 
@@ -132,8 +132,8 @@ def test_a_password_is_refused_and_not_shown(base_url: str) -> None:
         ("ftp://host/v1", "give a URL with its scheme"),
         ("unix:///run/vllm.sock", "give a URL with its scheme"),
         ("http://", "give a URL with its scheme"),
-        ("http://host:port", "is no URL"),
-        ("http://[::1", "is no URL"),
+        ("http://host:port", "is not a URL"),
+        ("http://[::1", "is not a URL"),
         ("http://host/v1?api-version=1", "has a query or a fragment"),
         ("http://host/v1#top", "has a query or a fragment"),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 from qwen3_reranker import DetectionError, Reranker, RerankerError, RerankerWarning, ServerError
 from qwen3_reranker.remote import failover
-from qwen3_reranker.remote.endpoint import Endpoint
+from qwen3_reranker.remote.detection import Detector, Route
 
 from support.doctor_servers import RIGHT as TEMPLATE
 from support.doctor_servers import vllm
@@ -72,13 +72,13 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def detections(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Grows by one with every detection."""
     made: list[None] = []
-    detect = Endpoint._detect
+    run = Detector.run
 
-    async def counted(self: Endpoint) -> Any:
+    async def counted(self: Detector) -> Route:
         made.append(None)
-        return await detect(self)
+        return await run(self)
 
-    monkeypatch.setattr(Endpoint, "_detect", counted)
+    monkeypatch.setattr(Detector, "run", counted)
     return made
 
 

@@ -168,18 +168,18 @@ async def test_the_rest_grows_with_every_failure(pair: Pair) -> None:
         endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
         rests = []
         for _ in range(9):
-            endpoint.rests_until = 0.0
+            endpoint.backoff_until = 0.0
             endpoint.fail(RetryableError("busy", 503))
-            rests.append(round(endpoint.rests_until - time.monotonic()))
+            rests.append(round(endpoint.backoff_until - time.monotonic()))
         assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
         endpoint.fail(RetryableError("busy", 503, after=100))
-        assert endpoint.rests_until > time.monotonic() + 90
+        assert endpoint.backoff_until > time.monotonic() + 90
         for server in pair:
             server.requests.clear()
         pair[1].first(Reply(b"", 503))
         assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
         assert shares(*pair) == [1, 1]
-        assert endpoint.rests_until == 0.0
+        assert endpoint.backoff_until == 0.0
 
 
 async def test_a_server_that_is_dead_for_a_day_fails_no_request(
@@ -208,7 +208,7 @@ def test_a_rest_ends_within_an_hour(count: int, after: float | None) -> None:
     endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
     endpoint._failures = count - 1
     endpoint.fail(RetryableError("busy", 503, after=after))
-    assert endpoint.rests_until <= time.monotonic() + 3600
+    assert endpoint.backoff_until <= time.monotonic() + 3600
 
 
 @pytest.mark.parametrize("header", ["inf", "1e400", "1e12", "Fri, 31 Dec 9999 23:59:59 GMT"])
@@ -345,7 +345,7 @@ def test_none_is_asked_more_often_than_it_may_be(
         pair[0].always(Reply(b"", 503))
         pair[1].always(Reply(b"", 502, {"Retry-After": "0.1"}))
         for rests in (1, 0):  # the first time one of them failed before
-            reranker._scorer._endpoints[0].rests_until *= rests  # type: ignore[attr-defined]
+            reranker._scorer._endpoints[0].backoff_until *= rests  # type: ignore[attr-defined]
             for server in pair:
                 server.requests.clear()
             with pytest.raises(ServerUnavailableError, match="6 attempts"):

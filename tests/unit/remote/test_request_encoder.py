@@ -17,9 +17,8 @@ from qwen3_reranker.dialects import TemplateBy
 from qwen3_reranker.errors import InputError, PromptTooLongError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import CONTROL_TOKENS, PREFIX, SUFFIX
-from qwen3_reranker.remote.request_encoder import (
-    EncodedRequest,
-    RequestEncoder,
+from qwen3_reranker.remote.request_encoder import EncodedRequest, RequestEncoder
+from qwen3_reranker.remote.tokenizers import (
     ServerTokenizer,
     cached_tokenizer,
     load_tokenizer,
@@ -38,7 +37,7 @@ SHORT = {
 }
 
 
-class FakeServer:
+class FakeServer(ServerTokenizer):
     """Tokenizes as a server does: with the added tokens, whoever wrote them."""
 
     def __init__(self, name: str) -> None:
@@ -53,7 +52,7 @@ class FakeServer:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False))
 
     def encoder(self, max_length: int) -> RequestEncoder:
-        return RequestEncoder(None, ServerTokenizer(self.encode, self.decode), max_length)
+        return RequestEncoder(None, self, max_length)
 
 
 def ids_of(name: str, whole: str) -> list[int]:
@@ -264,7 +263,7 @@ async def test_what_is_cut_is_cut_at_the_end_and_said(kind: str, template_by: Te
     encoder = (
         RequestEncoder(DEMO, None, 300) if kind == "tokenizer" else FakeServer("demo").encoder(300)
     )
-    assert encoder.can_cut
+    assert encoder.can_truncate
     long = "The list is sorted in place. " * 200
     encoded = await encoder.encode("How?", ["short", long], None, template_by, ids=False)
     assert encoded.truncated == [False, True]
@@ -285,7 +284,7 @@ async def test_a_character_that_is_cut_in_two_goes_whole() -> None:
 
 async def test_without_a_tokenizer_nothing_is_cut() -> None:
     encoder, long = RequestEncoder(None, max_length=100), "word " * 1000
-    assert not encoder.can_cut
+    assert not encoder.can_truncate
     assert await encoder.encode("q", [long], None, "server", ids=True) == EncodedRequest(
         "q", [long], [False]
     )

@@ -25,6 +25,7 @@ from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.redaction import Redactor, Secret
 from qwen3_reranker.remote.endpoint import Settings
+from qwen3_reranker.remote.support import SupportReporter
 
 from support.scripted_server import MODEL, VLLM, Reply, Request, ScriptedServer, relevance
 
@@ -295,7 +296,8 @@ def test_a_wrong_setting_beside_the_keys_shows_none() -> None:
 
 
 def test_the_settings_of_servers_show_neither_key_nor_tokenizer() -> None:
-    shown = repr(Settings(None, None, None, "auto", "{" * 10**6, Secret(KEY), 60.0))
+    reporter = SupportReporter("warn", max_length_given=False)
+    shown = repr(Settings(None, None, None, "auto", "{" * 10**6, Secret(KEY), 60.0, reporter))
     assert KEY not in shown
     assert len(shown) < 500
 

@@ -1,4 +1,4 @@
-"""What detection tells the user: why nothing fits, what is doubtful, and what to change."""
+"""Messages of detection: why no dialect fits, what is uncertain, and what to change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from qwen3_reranker.model.probe import Outcome
 from qwen3_reranker.remote.detection.route import Route
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 
-__all__ = ["Rejection", "TemplateError", "ambiguity", "lost", "rejection", "template_error"]
+__all__ = ["Rejection", "TemplateError", "ambiguity", "rejection", "template_error", "unlisted"]
 
 Rejection = tuple[str, ServerError | AnswerError]
 """The name of a dialect, and why it was rejected."""
 
-# What to change on a server of a kind.
+# What to change, by the kind of server.
 _ADVICE = {
     "vLLM": (
         'Start it with --runner pooling and --hf-overrides \'{"architectures": '
@@ -38,20 +38,20 @@ _ADVICE = {
 
 
 class TemplateError(DetectionError):
-    """The template is written twice or not at all; the message says who should write it."""
+    """The template is written twice or not at all. The message says how to change that."""
 
 
 def rejection(
     url: str, server_info: ServerInfo, rejected: Sequence[Rejection], ambiguous: str | None
 ) -> ServerError:
     """
-    Return the error that says why no dialect fits.
+    Return the error that explains why no dialect fits.
 
     Args:
         url: The server.
-        server_info: What it says of itself.
+        server_info: Its metadata.
         rejected: The dialects that were tried, and why each was rejected.
-        ambiguous: What `ambiguity` returned.
+        ambiguous: The result of `ambiguity()`.
     """
     for _, error in rejected:
         if isinstance(error, ServerError) and error.status in (401, 403):
@@ -72,7 +72,7 @@ def rejection(
 
 
 def ambiguity(server_info: ServerInfo) -> str | None:
-    """Return what to do where several listed models may be the reranker; None if one stands out."""
+    """Return advice if several listed models may be the reranker; None if only one may be."""
     if not server_info.alternatives:
         return None
     names = ", ".join(map(repr, [*server_info.models[:1], *server_info.alternatives]))
@@ -82,15 +82,17 @@ def ambiguity(server_info: ServerInfo) -> str | None:
     )
 
 
-def lost(server_info: ServerInfo, *, model: bool, max_length: bool, tokenizer: bool) -> str | None:
+def unlisted(
+    server_info: ServerInfo, *, model: bool, max_length: bool, tokenizer: bool
+) -> str | None:
     """
     Return what is unknown because the server refused to list its models; None if it did not.
 
     Args:
-        server_info: What the server says of itself.
-        model: Whether the model's name is known all the same.
-        max_length: Whether the maximum length is.
-        tokenizer: Whether the tokenizer is.
+        server_info: The server's metadata.
+        model: Whether the model's name is known nevertheless.
+        max_length: Whether the maximum length is known nevertheless.
+        tokenizer: Whether the tokenizer is known nevertheless.
     """
     if server_info.refusal is None:
         return None
@@ -105,7 +107,13 @@ def lost(server_info: ServerInfo, *, model: bool, max_length: bool, tokenizer: b
 
 
 def template_error(route: Route, outcome: Outcome) -> TemplateError | None:
-    """Return why a given owner of the template cannot be right, by the tokens counted."""
+    """
+    Return an error if the tokens counted show that the template is missing or written twice.
+
+    Args:
+        route: The route, with the template mode that is assumed.
+        outcome: The result of the probe.
+    """
     if route.template_by == "client" and route.dialect.counts and outcome.doubled:
         return TemplateError(
             f"the server counted {outcome.tokens} tokens for the probe, so it writes the template "
@@ -121,7 +129,7 @@ def template_error(route: Route, outcome: Outcome) -> TemplateError | None:
 
 
 def _absent(error: ServerError | AnswerError) -> bool:
-    """Return whether a path is not there; an unknown model is a 404 too, on a path that is."""
+    """Return whether the path does not exist. A 404 may also mean that the model does not."""
     return (
         isinstance(error, ServerError)
         and error.status in (404, 405)

@@ -1,19 +1,19 @@
 """
-Detect a server's kind, endpoint and template handling by probing it.
+Detect a server's engine, endpoint and template handling by probing it.
 
-A few inexpensive GETs say what kind of server it is, which orders the dialects. Then each dialect is
-probed until one passes: an obvious pair has to score clearly above irrelevant ones. Who writes the
-template is told by the tokens that the server counts, and by the scores if it counts none.
+A few inexpensive GET requests identify the kind of server, which decides in which order dialects
+are tried. The first one that passes the probe is used: an obviously relevant pair has to score
+clearly above irrelevant ones. Who writes the template follows from the tokens that the server
+counts, or from the scores if it counts none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from qwen3_reranker.dialects import Dialect, TemplateBy, require_list
+from qwen3_reranker.dialects import Dialect, TemplateBy
 from qwen3_reranker.errors import (
     AnswerError,
     CheckpointError,
@@ -27,68 +27,65 @@ from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection.advice import (
     Rejection,
     ambiguity,
-    lost,
     rejection,
     template_error,
+    unlisted,
 )
 from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_kind
-from qwen3_reranker.remote.detection.route import Post, Route, Template
+from qwen3_reranker.remote.detection.route import Route, Template
 from qwen3_reranker.remote.detection.server_info import ServerInfo, read_server_info
-from qwen3_reranker.remote.request_encoder import RequestEncoder, ServerTokenizer, cached_tokenizer
+from qwen3_reranker.remote.request_encoder import RequestEncoder
+from qwen3_reranker.remote.server_client import ServerClient
+from qwen3_reranker.remote.tokenizers import ServerTokenizer, cached_tokenizer
 from qwen3_reranker.remote.transport import RetryableError
 
 __all__ = ["Detector", "UnfitServerError"]
 
-Get = Callable[[str], Awaitable[Any]]
+# Kinds of servers that have /tokenize and /detokenize.
+_TOKENIZING = ("vLLM", "SGLang")
 
 
 class UnfitServerError(InputError):
-    """A setting does not fit one server; it may fit another."""
+    """A setting does not fit this server. It may fit another one."""
 
 
 class Detector:
     """
-    Detect how one server is asked.
+    Detect how requests to one server have to be sent.
 
     Args:
-        address: The server's address.
-        get: Returns the JSON answer of a path.
-        post: Posts a body to a path, and returns the JSON answer.
-        adopt_key: Loads an API key from the environment for one of the dialects; returns whether it
-            found one.
+        client: The client of the server.
         dialect: The dialect; None detects it.
         template: Who writes the template; "auto" detects it.
-        model: The model's name on the server; None takes what the server lists.
+        model: The model's name on the server; None takes the one that the server lists.
         tokenizer: The content of the model's tokenizer.json; None looks for one on this machine.
-        max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
+        max_length: The most tokens of a prompt. None takes 8192, or the server's limit if that is
+            lower.
+        address: The address to use instead of the client's.
         always_probe: Whether to probe even if both `dialect` and `template` are given.
     """
 
     def __init__(
         self,
-        address: Address,
-        get: Get,
-        post: Post,
-        adopt_key: Callable[[Sequence[Dialect]], bool],
+        client: ServerClient,
         *,
         dialect: Dialect | None,
         template: Template,
         model: str | None,
         tokenizer: str | None,
         max_length: int | None,
+        address: Address | None = None,
         always_probe: bool = False,
     ) -> None:
-        self._address = address
-        self._get = get
-        self._post = post
-        self._adopt_key = adopt_key
+        self._client = client
+        self._address = address or client.address
         self._dialect = dialect
         self._template = template
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._probes = always_probe or dialect is None or template == "auto"
-        # The most tokens that the server's model takes, as far as the server says.
+        # The length limit that the server reports, in tokens.
         self._limit: int | None = None
 
     async def run(self) -> Route:
@@ -96,18 +93,19 @@ class Detector:
         Detect the server.
 
         Raises:
-            DetectionError: Nothing there scores as a Qwen3 reranker does.
+            DetectionError: No endpoint of the server scores like a Qwen3 reranker.
             RetryableError: The server cannot be reached, or is overloaded.
-            ServerError: The server refused the key.
+            ServerError: The server refused the API key.
             UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
                 of its model.
         """
+        client = self._client
         service = hosted(self._address)
         chosen = [self._dialect] if self._dialect else service
-        self._adopt_key(chosen)
+        client.adopt_key(chosen)
         server_info = ServerInfo() if service else await self._read_server_info()
         if not chosen:
-            if self._adopt_key(of_kind(server_info)):  # what is behind the key can be read now
+            if client.adopt_key(of_kind(server_info)):  # with the key, more can be read
                 server_info = await self._read_server_info()
             chosen = candidates(self._address, server_info)
         encoder = await self._encoder(server_info)
@@ -117,9 +115,9 @@ class Detector:
                 try:
                     return await self._resolve(dialect, server_info, encoder)
                 except RetryableError as error:
-                    if error.passing:
-                        raise  # the server fails, whatever the dialect
-                    if attempt == 2:  # an accident must not make a lesser dialect stick
+                    if error.transient:
+                        raise  # another dialect would fail too
+                    if attempt == 2:  # one failure must not lead to a less suitable dialect
                         rejected.append((dialect.name, error))
                 except (ServerError, AnswerError) as error:
                     rejected.append((dialect.name, error))
@@ -130,19 +128,21 @@ class Detector:
         return None if self._model is not None else ambiguity(server_info)
 
     async def _read_server_info(self) -> ServerInfo:
-        told = self._dialect is not None or self._address.endpoint is not None
+        chosen = self._dialect is not None or self._address.endpoint is not None
         try:
-            return await read_server_info(self._get, self._model, pages=not told)
+            return await read_server_info(self._client.get, self._model, pages=not chosen)
         except RetryableError:
-            if not told:
+            if not chosen:
                 raise
-            return ServerInfo()  # a gateway may drop every connection but those to the endpoint
+            return ServerInfo()  # a gateway may drop all connections except to the endpoint
 
     async def _encoder(self, server_info: ServerInfo) -> RequestEncoder:
         limit = server_info.max_length
-        tokenizes = server_info.kind in ("vLLM", "SGLang")
-        if limit is None and tokenizes:  # the list of models may be behind a key
-            limit = await self._tokenizers_length()
+        server = None
+        if server_info.kind in _TOKENIZING:
+            server = ServerTokenizer(self._client, self._model)
+            if limit is None:  # the list of models may require a key
+                limit = await server.max_length()
         self._limit = limit
         if self._max_length is not None and limit is not None and self._max_length > limit:
             raise UnfitServerError(
@@ -150,7 +150,6 @@ class Detector:
                 f"tokens): give {limit} or less"
             )
         length = self._max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
-        server = self._server_tokenizer() if tokenizes else None
         if self._tokenizer is None:
             names = [self._model, *server_info.models, *server_info.sources]
             encoder = await self._cached_encoder([name for name in names if name], server, length)
@@ -168,7 +167,7 @@ class Detector:
     async def _cached_encoder(
         self, names: Sequence[str], server: ServerTokenizer | None, length: int
     ) -> RequestEncoder:
-        """Return a writer with the first cached tokenizer that is a Qwen3 reranker's, if any."""
+        """Return an encoder with the first cached tokenizer that is a Qwen3 reranker's."""
         for name in dict.fromkeys(names):
             tokenizer = await asyncio.to_thread(cached_tokenizer, name)
             if tokenizer is not None:
@@ -179,7 +178,7 @@ class Detector:
         return RequestEncoder(None, server, length)
 
     async def _agree(self, encoder: RequestEncoder, server: ServerTokenizer) -> bool:
-        """Return whether the tokenizer here reads a prompt as the server's does."""
+        """Return whether both tokenizers give the same ids for a prompt."""
         if encoder.builder is None:
             return True
         query, texts = PROBES[0]
@@ -187,38 +186,16 @@ class Detector:
         try:
             return await server.encode(prompt.text) == prompt.ids
         except (ServerError, AnswerError) as error:
-            if isinstance(error, RetryableError) and error.passing and not error.disconnected:
+            if isinstance(error, RetryableError) and error.transient and not error.disconnected:
                 raise
-            return True  # it does not say; the probe will
-
-    async def _tokenizers_length(self) -> int | None:
-        """Return the length that `/tokenize` tells, which vLLM's key does not guard."""
-        try:
-            answer = await self._post("/tokenize", {"prompt": "yes"})
-        except ServerError:
-            return None
-        length = answer.get("max_model_len") if isinstance(answer, dict) else None
-        return length if type(length) is int and length > 0 else None
-
-    def _server_tokenizer(self) -> ServerTokenizer:
-        async def encode(text: str) -> list[int]:
-            body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-            ids: list[int] = await self._post("/tokenize", body, _token_ids)
-            return ids
-
-        async def decode(ids: list[int]) -> str:
-            body = {"model": self._model, "tokens": ids}
-            text: str = await self._post("/detokenize", body, _plain_text)
-            return text
-
-        return ServerTokenizer(encode, decode)
+            return True  # unknown; the probe will show it
 
     async def _labels(self, dialect: Dialect, encoder: RequestEncoder) -> tuple[int, int] | None:
         if encoder.builder is not None:
             return encoder.builder.yes, encoder.builder.no
         if not dialect.needs_labels:
             return None
-        tokenizer = self._server_tokenizer()
+        tokenizer = ServerTokenizer(self._client, self._model)
         yes, no = await tokenizer.encode("yes"), await tokenizer.encode("no")
         if len(yes) != 1 or len(no) != 1:
             raise AnswerError(f"the server's tokenizer reads 'yes' and 'no' as {yes} and {no}")
@@ -227,26 +204,19 @@ class Detector:
     async def _resolve(
         self, dialect: Dialect, server_info: ServerInfo, encoder: RequestEncoder
     ) -> Route:
-        """Return the route in this dialect; raise if it is not spoken or does not score."""
+        """Return the route of a dialect; raise an error if the server does not score with it."""
         model = (
             self._model
             or self._address.rest
             or next(iter(server_info.models), dialect.default_model)
         )
         if dialect.answer_tokens:
-            # Where the server does not say its limit, it may be the length that is written.
+            # If the server does not report its limit, prompts may already be as long as it.
             limit = self._limit or encoder.max_length
             encoder = encoder.shortened(limit - dialect.answer_tokens)
         labels = await self._labels(dialect, encoder)
         paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
-        template_modes: Sequence[TemplateBy] = dialect.template_modes
-        if self._template != "auto":
-            if self._template not in template_modes:
-                raise DetectionError(
-                    f"template={self._template!r}: with {dialect.name} the template is always the "
-                    f"{template_modes[0]}'s"
-                )
-            template_modes = (self._template,)
+        template_modes = self._template_modes(dialect)
         missing: list[ServerError] = []
         for path in paths:
             routes = [
@@ -274,51 +244,61 @@ class Detector:
                 missing.append(error)
         raise missing[0]
 
+    def _template_modes(self, dialect: Dialect) -> Sequence[TemplateBy]:
+        if self._template == "auto":
+            return dialect.template_modes
+        if self._template not in dialect.template_modes:
+            raise DetectionError(
+                f"template={self._template!r}: with {dialect.name} the template is always the "
+                f"{dialect.template_modes[0]}'s"
+            )
+        return (self._template,)
+
     async def _choose(self, routes: list[Route]) -> Route:
-        """Return the way that passes the probe and fits the tokens counted."""
+        """Return the route that passes the probe and agrees with the tokens counted."""
         outcomes = await asyncio.gather(
             *(self._probe(route) for route in routes), return_exceptions=True
         )
         errors = [o for o in outcomes if isinstance(o, BaseException)]
         for error in errors:
-            if isinstance(error, RetryableError) and error.passing:
-                raise error  # what the other way gave proves nothing
-        tried = [
+            if isinstance(error, RetryableError) and error.transient:
+                raise error  # the result of the other route proves nothing
+        probed = [
             (route, outcome)
             for route, outcome in zip(routes, outcomes, strict=True)
             if not isinstance(outcome, BaseException)
         ]
-        if not tried:
+        if not probed:
             raise errors[0]
-        route, outcome = _right(tried) or max(tried, key=lambda pair: pair[1].margin)
+        route, outcome = _proven(probed) or max(probed, key=lambda pair: pair[1].margin)
         if len(routes) == 1 and (doubt := template_error(route, outcome)):
             raise doubt
         if not outcome.passed:
             raise DetectionError(outcome.diagnosis())
         if outcome.may_be_cosines and await self._symmetric(route, outcome):
             raise DetectionError(
-                f"the scores ({outcome}) stay the same when query and document change places, as the "
-                "cosines of an embedding model do: serve a Qwen3-Reranker, or name it in model="
+                f"the scores ({outcome}) stay the same when query and document change places, as "
+                "the cosines of an embedding model do: serve a Qwen3-Reranker, or name it in model="
             )
         return replace(route, logits=outcome.logits, outcome=outcome)
 
     async def _probe(self, route: Route) -> Outcome:
-        answers = await asyncio.gather(*(route.ask(self._post, *probe) for probe in PROBES))
+        answers = await asyncio.gather(*(route.ask(self._client, *probe) for probe in PROBES))
         counted = [answer.tokens for answer in answers]
         tokens = None if None in counted else sum(n for n in counted if n is not None)
         return Outcome.read([answer.values for answer in answers], tokens, logits=route.logits)
 
     async def _symmetric(self, route: Route, outcome: Outcome) -> bool:
-        """Return whether scores stay the same when query and document change places."""
-        if route.dialect.ids or route.dialect.hosts:  # no embedding model is served like this
+        """Return whether exchanging query and document leaves the scores unchanged."""
+        if route.dialect.ids or route.dialect.hosts:  # embedding models are not served like this
             return False
         pairs = [(query, text) for query, texts in PROBES for text in texts[:2]]
         try:
             swapped = await asyncio.gather(
-                *(route.ask_swapped(self._post, *pair) for pair in pairs)
+                *(route.ask_swapped(self._client, *pair) for pair in pairs)
             )
         except RetryableError as error:
-            if error.passing:
+            if error.transient:
                 raise
             return False
         except (ServerError, AnswerError):
@@ -329,8 +309,8 @@ class Detector:
     def _warnings(
         self, server_info: ServerInfo, encoder: RequestEncoder, model: str | None
     ) -> tuple[str, ...]:
-        """Return what a user has to know about a server that works."""
-        unknown = lost(
+        """Return what a user should know about a server that works."""
+        unknown = unlisted(
             server_info,
             model=model is not None,
             max_length=self._limit is not None or self._max_length is not None,
@@ -339,25 +319,10 @@ class Detector:
         return tuple(text for text in (unknown, self._ambiguity(server_info)) if text)
 
 
-def _token_ids(answer: Any) -> list[int]:
-    ids = require_list(answer, "tokens")
-    if not all(type(token) is int for token in ids):
-        raise AnswerError(f"/tokenize answered with no token ids: {ids!r:.200}")
-    return ids
-
-
-def _plain_text(answer: Any) -> str:
-    found = answer if isinstance(answer, dict) else {}
-    text = found.get("prompt", found.get("text"))
-    if not isinstance(text, str):
-        raise AnswerError(f"/detokenize answered with no text: {answer!r:.200}")
-    return text
-
-
-def _right(tried: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:
-    """Return the way that the counted tokens prove right, None where they prove nothing."""
-    routes = {route.template_by: (route, outcome) for route, outcome in tried}
-    # What other dialects count may be characters, or the documents alone.
+def _proven(probed: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:
+    """Return the route that the tokens counted prove right; None if they prove nothing."""
+    routes = {route.template_by: (route, outcome) for route, outcome in probed}
+    # Other dialects may count characters, or only the documents.
     if "server" not in routes or not routes["server"][0].dialect.counts:
         return None
     templated = routes["server"][1].templated

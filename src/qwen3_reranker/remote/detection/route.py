@@ -1,30 +1,28 @@
-"""How one server is asked: the result of detection."""
+"""How to send requests to one server: the result of detection."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Literal
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, ScoreRequest, TemplateBy
-from qwen3_reranker.dialects.base import Text
 from qwen3_reranker.model.probe import Outcome
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 from qwen3_reranker.remote.request_encoder import EncodedRequest, RequestEncoder
+from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.scorer import digest
 
-__all__ = ["Answer", "Post", "Route", "Template"]
+__all__ = ["Answer", "Route", "Template"]
 
 Template = Literal["auto", "client", "server"]
-"""Who writes the Qwen3 template; "auto" is detected."""
+"""Who writes the Qwen3 template; "auto" detects it."""
 
-Post = Callable[..., Awaitable[Any]]
-"""Posts a body to a path of the server, and reads the JSON answer; see `ServerClient.post`."""
-
-# The template takes 60 to 80 tokens a prompt. A count that is off by half of that has one more or
-# one less.
-_HALF_A_TEMPLATE = 30
+# The template has 60 to 80 tokens per prompt. A count that is off by half of that means that the
+# template is missing or written twice.
+_HALF_TEMPLATE_TOKENS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,36 +31,40 @@ class Answer:
     A server's answer to one request.
 
     Attributes:
-        values: One number per document, in the order sent, as on the wire.
-        truncated: Which documents were cut before they were sent.
-        tokens: The prompt tokens that the server counted; None if it does not say.
-        template_fits: Whether these tokens agree with who is expected to write the template. True
-            if nothing can be said.
+        values: One number per document, in the order sent, as the server gave them.
+        truncated: For each document, whether its end was cut off before it was sent.
+        tokens: The number of prompt tokens that the server counted; None if it does not report it.
+        raw: The parsed JSON body.
+        seconds: The time from sending the request to receiving the response.
+        template_fits: Whether `tokens` agrees with who is expected to write the template. True if
+            that cannot be decided.
     """
 
     values: list[float]
     truncated: list[bool]
     tokens: int | None
-    template_fits: bool
+    raw: Any
+    seconds: float
+    template_fits: bool = True
 
 
 @dataclass(frozen=True)
 class Route:
     """
-    How one server is asked.
+    How to send requests to one server.
 
     Attributes:
-        dialect: The dialect that it speaks.
-        template_by: Who writes the template.
-        path: The path that requests are posted to.
-        model: The model's name on the server.
-        encoder: Writes what it is sent.
-        labels: The token ids of "yes" and "no", where they are known.
-        logits: Whether it answers log-odds.
-        server_info: What the server says of itself.
-        outcome: The result of the probe; None if dialect and template were given and nothing was
-            probed.
-        warnings: What a user has to know about this server, a sentence each.
+        dialect: The protocol.
+        template_by: Whether the client or the server writes the template.
+        path: The path of the endpoint.
+        model: The model's name on the server; None if it is unknown.
+        encoder: Encodes queries and documents.
+        labels: The token ids of "yes" and "no"; None if they are unknown.
+        logits: Whether the server returns logits instead of probabilities.
+        server_info: The server's metadata.
+        outcome: The result of the probe; None if the server was not probed because both dialect
+            and template were given.
+        warnings: What a user should know about this server, one sentence each.
     """
 
     dialect: Dialect
@@ -77,40 +79,67 @@ class Route:
     warnings: tuple[str, ...] = ()
 
     async def ask(
-        self, post: Post, query: str, texts: Sequence[str], instruction: str | None = None
+        self,
+        client: ServerClient,
+        query: str,
+        texts: Sequence[str],
+        instruction: str | None = None,
     ) -> Answer:
         """
-        Score texts in one request.
+        Score documents in one request: encode it, send it, and parse the response.
 
         Args:
-            post: Sends a request to the server.
+            client: The client of the server.
             query: The query.
-            texts: The documents, 1 or more, none of them blank.
-            instruction: The instruction; None takes the default. Left out where the server writes
-                the template and the dialect has no field for it.
+            texts: The documents, at least one, none of them blank.
+            instruction: The instruction; None stands for the default. It is not sent to a server
+                that writes the template if the dialect has no field for it.
 
         Raises:
             ServerError: The server refused the request, or failed.
-            AnswerError: The answer does not hold one number per document.
+            AnswerError: The response does not contain one number per document.
+            PromptTooLongError: The instruction and the query leave no room for a document.
+            InputError: A text is not Unicode text.
         """
-        encoded = await self._encode(query, texts, instruction)
-        carried = encoded.instruction if self.dialect.instruction else None
-        values, tokens = await self._send(post, encoded.query, encoded.documents, carried)
+        return await self.send(client, await self._encode(query, texts, instruction))
+
+    async def send(self, client: ServerClient, encoded: EncodedRequest) -> Answer:
+        """
+        Score documents that are encoded already; `ask()` without its first step.
+
+        Args:
+            client: The client of the server.
+            encoded: The request.
+
+        Raises:
+            ServerError: The server refused the request, or failed.
+            AnswerError: The response does not contain one number per document.
+        """
+        dialect, documents = self.dialect, encoded.documents
+        instruction = encoded.instruction if dialect.instruction else None
+        http_request = dialect.build(
+            ScoreRequest(encoded.query, documents, instruction, self.model, self.labels)
+        )
+        started = perf_counter()
+        response = await client.post(http_request.path or self.path, http_request.body)
+        seconds = perf_counter() - started
+        values = response.read(lambda answer: dialect.parse(answer, len(documents)))
+        tokens = response.read(dialect.usage)
         fits = await self._template_fits(encoded, tokens)
-        return Answer(values, encoded.truncated, tokens, fits)
+        return Answer(values, encoded.truncated, tokens, response.value, seconds, fits)
 
-    async def ask_swapped(self, post: Post, query: str, text: str) -> float:
-        """Score one document with query and document in each other's place; raises as `ask`."""
-        encoded = await self._encode(query, [text])
-        values, _ = await self._send(post, encoded.documents[0], [encoded.query])
-        return values[0]
+    async def ask_swapped(self, client: ServerClient, query: str, text: str) -> float:
+        """Return the score of one document with the query and the document exchanged."""
+        encoded = await self._encode(query, [text], None)
+        swapped = EncodedRequest(encoded.documents[0], [encoded.query], encoded.truncated)
+        return (await self.send(client, swapped)).values[0]
 
-    def same(self, other: Route) -> bool:
-        """Return whether another detection came to the same result."""
+    def equivalent(self, other: Route) -> bool:
+        """Return whether both routes lead to the same scores."""
         return self.fingerprint == other.fingerprint
 
     async def _encode(
-        self, query: str, texts: Sequence[str], instruction: str | None = None
+        self, query: str, texts: Sequence[str], instruction: str | None
     ) -> EncodedRequest:
         return await self.encoder.encode(
             query,
@@ -121,48 +150,33 @@ class Route:
             placeholders=self.dialect.placeholders,
         )
 
-    async def _send(
-        self, post: Post, query: Text, documents: Sequence[Text], instruction: str | None = None
-    ) -> tuple[list[float], int | None]:
-        """Return the scores of one request, and the tokens that the server counted."""
-        request = ScoreRequest(query, documents, instruction, self.model, self.labels)
-        http_request = self.dialect.build(request)
-        found: tuple[list[float], int | None] = await post(
-            http_request.path or self.path,
-            http_request.body,
-            lambda answer: (self.dialect.parse(answer, len(documents)), self.dialect.usage(answer)),
-        )
-        return found
-
     async def _template_fits(self, encoded: EncodedRequest, tokens: int | None) -> bool:
         if tokens is None or not self.dialect.counts:
             return True
-
-        def count() -> tuple[int, int]:
-            return self.encoder.count(encoded, self.template_by)
-
         texts = [text for text in encoded.documents if isinstance(text, str)]
-        least, most = await event_loop.tokenize(count, texts)
-        margin = _HALF_A_TEMPLATE * len(encoded.documents)
+        least, most = await event_loop.tokenize(
+            lambda: self.encoder.count(encoded, self.template_by), texts
+        )
+        margin = _HALF_TEMPLATE_TOKENS * len(encoded.documents)
         return tokens < most + margin if self.template_by == "client" else tokens >= least + margin
 
     @property
     def fingerprint(self) -> str:
-        """Everything in a route that a score depends on, as a digest."""
+        """A digest of everything in the route that a score depends on."""
         dialect = self.dialect
         kind = type(dialect)
-        asked = [kind.__module__, kind.__qualname__, vars(dialect), dialect.name, self.path]
+        protocol = [kind.__module__, kind.__qualname__, vars(dialect), dialect.name, self.path]
         template = [self.template_by, self.labels, self.logits, self.encoder.fingerprint]
-        return digest([*asked, *template, self.model, str(self.server_info)])
+        return digest([*protocol, *template, self.model, str(self.server_info)])
 
     def __str__(self) -> str:
         ids = self.dialect.ids and self.encoder.builder is not None
         template = "this client" if self.template_by == "client" else "the server"
         probe = "not probed" if self.outcome is None else f"probe {self.outcome}"
-        how = (
+        route = (
             f"{self.server_info}, dialect {self.dialect.name} at {self.path}, "
             f"{'token ids' if ids else 'text'}, template written by {template}, "
             f"model {self.model}, max_length {self.encoder.max_length}"
             f"{', log-odds' if self.logits else ''}"
         )
-        return "; ".join([how, probe, *(f"warning: {warning}" for warning in self.warnings)])
+        return "; ".join([route, probe, *(f"warning: {warning}" for warning in self.warnings)])

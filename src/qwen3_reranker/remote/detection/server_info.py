@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwen3_reranker.errors import ServerError
@@ -13,36 +13,13 @@ from qwen3_reranker.remote.transport import RetryableError
 __all__ = ["ServerInfo", "read_server_info"]
 
 Get = Callable[[str], Awaitable[Any]]
+"""Returns the parsed JSON response of a path, or raises `ServerError`."""
 
-# Paths that only one kind of server answers, with the keys of its answer.
-_KINDS: Mapping[str, tuple[tuple[str, frozenset[str]], ...]] = {
-    "SGLang": (
-        ("/model_info", frozenset({"model_path", "is_generation"})),
-        ("/get_model_info", frozenset({"model_path", "is_generation"})),
-    ),
-    "TEI": (("/info", frozenset({"model_id", "max_client_batch_size"})),),
-    "Xinference": (("/v1/cluster/version", frozenset({"version", "full-revisionid"})),),
-    "llama.cpp": (("/props", frozenset({"default_generation_settings"})),),
-}
-_OWNERS = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama.cpp", "infinity": "Infinity"}
-_TITLES = {"litellm": "LiteLLM", "xinference": "Xinference", "infinity": "Infinity"}
-# Xinference 4.1 has FastAPI's default title.
-_PAGE_PATHS = {"/v1/cluster/version": "Xinference"}
-# llama.cpp's `Server` header is on the 401 of a wrong key too.
-_HEADERS = {"llama.cpp": "llama.cpp"}
-_VERSIONS = (
-    ("/version", "version"),
-    ("/info", "version"),
-    ("/v1/cluster/version", "version"),
-    ("/props", "build_info"),
-)
-_LIST = "/v1/models"
-_PATHS = (
-    _LIST,
-    "/models",  # Infinity without --url-prefix
-    "/version",
-    *(path for tells in _KINDS.values() for path, _ in tells),
-)
+Answers = Mapping[str, Any]
+"""The JSON response of each path, or the error that it failed with."""
+
+# Infinity 0.0.77 has its list here, unless it is started with --url-prefix.
+_LISTS = ("/v1/models", "/models")
 # Infinity serves its page below --url-prefix, which is usually /v1.
 _PAGES = ("/openapi.json", "/v1/openapi.json")
 # Fields of a list of models that say what a model does.
@@ -52,17 +29,18 @@ _USES = ("capabilities", "model_type", "type", "task", "mode")
 @dataclass(frozen=True)
 class ServerInfo:
     """
-    What a server says of itself, and of the one of its models that is used.
+    What a server reports about itself and about the model that is used.
 
     Attributes:
-        kind: "vLLM", "SGLang", ...; None if nothing identifies it.
-        version: The server's version, if it says one.
+        kind: "vLLM", "SGLang" and so on; None if it cannot be identified.
+        version: The server's version; None if it is not reported.
         models: The names under which the model is served, aliases included.
-        sources: Where the model came from, as far as the server says: folders or hub names.
-        max_length: The most tokens that the model takes, if the server says it.
-        generates: Whether the model generates text, if the server says it.
+        sources: Where the model came from, as far as the server reports it: folders or models on
+            the Hugging Face hub.
+        max_length: The most tokens that the model takes; None if it is not reported.
+        generates: Whether the model generates text; None if it is not reported.
         alternatives: The names of other listed models that may just as well be the reranker.
-        refusal: The server's message if it refused to list its models for want of the right key.
+        refusal: The server's message if it refused to list its models without the right API key.
     """
 
     kind: str | None = None
@@ -80,72 +58,215 @@ class ServerInfo:
 
 async def read_server_info(get: Get, model: str | None = None, *, pages: bool = True) -> ServerInfo:
     """
-    Ask a server what it is. Costs a few milliseconds on one that answers.
+    Read the metadata of a server. This takes a few milliseconds if the server responds.
 
-    What cannot be read stays unknown: gateways drop connections for paths that they do not have.
+    What cannot be read stays unknown, because gateways drop connections for paths that they do not
+    have.
 
     Args:
-        get: Returns the JSON answer of a path, or raises `ServerError`.
-        model: The name of the model to use; None takes the one that the list calls a reranker, or
-            the first.
-        pages: Whether a kind that nothing else tells is looked for in the server's descriptions of
-            itself, which are large. A server that leaves a path unanswered is not asked for them.
+        get: Returns the parsed JSON response of a path, or raises `ServerError`.
+        model: The name of the model to use. None takes the one that is listed as a reranker, or
+            else the first.
+        pages: Whether to read the server's OpenAPI pages, which are large, if nothing else
+            identifies it. They are not read if the server leaves any path without a response.
 
     Raises:
         RetryableError: No path was answered at all.
     """
-    found = await asyncio.gather(*(_read(get, path) for path in _PATHS))
-    answers = dict(zip(_PATHS, found, strict=True))
-    silent = [a for a in found if isinstance(a, RetryableError) and a.status is None]
-    if len(silent) == len(found):
+    responses = await asyncio.gather(*(_read(get, path) for path in _PATHS))
+    answers = dict(zip(_PATHS, responses, strict=True))
+    silent = [r for r in responses if isinstance(r, RetryableError) and r.status is None]
+    if len(silent) == len(responses):
         raise silent[0]
-    kind = _kind(answers)
+    kind = _identify(answers)
     if kind is None and pages and not silent:
-        kind = await _kind_of_pages(get)
-    listed = _listed(answers[_LIST]) or _listed(answers["/models"])
-    chosen, alternatives = _choose(listed, model)
-    about = next(
-        (
-            answer
-            for path in ("/model_info", "/get_model_info", "/info")
-            if isinstance(answer := answers[path], dict)
-        ),
-        {},
-    )
-    versions = [
-        answer.get(key) for path, key in _VERSIONS if isinstance(answer := answers[path], dict)
-    ]
-    sources = [entry.get("root") for entry in chosen]
-    sources += [about.get(key) for key in ("model_path", "tokenizer_path", "model_id")]
-    names = [entry["id"] for entry in chosen] or [about.get("model_id")]
-    lengths = [entry.get("max_model_len") for entry in chosen] + [about.get("max_input_length")]
-    lengths.append(_slot_length(answers["/props"]))
-    return ServerInfo(
-        kind,
-        next((v for v in versions if isinstance(v, str) and v), None),
-        tuple(name for name in names if isinstance(name, str) and name),
-        tuple(dict.fromkeys(s for s in sources if isinstance(s, str) and s)),
-        next((n for n in lengths if type(n) is int and n > 0), None),
-        generates if isinstance(generates := about.get("is_generation"), bool) else None,
-        alternatives,
-        _refusal(answers[_LIST]),
-    )
+        kind = await _identify_by_page(get)
+    info = _listed_info(answers, model)
+    return info if kind is None else _merge(kind.name, info, kind.read(answers))
 
 
 async def _read(get: Get, path: str) -> Any:
-    """Return a path's answer, or the error that it failed with."""
+    """Return a path's response, or the error that it failed with."""
     try:
         return await get(path)
     except ServerError as error:
         if not (isinstance(error, RetryableError) and error.disconnected):
             return error
-    try:  # once more: a connection may be lost by accident
+    try:  # once more, because a connection may be lost by accident
         return await get(path)
     except ServerError as error:
         return error
 
 
-def _listed(answer: Any) -> list[dict[str, Any]]:
+def _identify(answers: Answers) -> _Kind | None:
+    """Return the kind of a server by its responses."""
+    for kind in _KINDS:
+        for path, keys in kind.answers.items():
+            answer = answers[path]
+            if isinstance(answer, dict) and keys <= answer.keys():
+                return kind
+    owners = {kind.owner: kind for kind in _KINDS if kind.owner is not None}
+    for path in _LISTS:
+        for entry in _entries(answers[path]):
+            if owner := owners.get(str(entry.get("owned_by"))):
+                return owner
+    version = answers["/version"]
+    if isinstance(version, dict) and set(version) == {"version"}:
+        return _VLLM  # its models are hidden behind a key
+    errors = [answer for answer in answers.values() if isinstance(answer, ServerError)]
+    headers = {error.software for error in errors if error.software}
+    return next((kind for kind in _KINDS if kind.header in headers), None)
+
+
+async def _identify_by_page(get: Get) -> _Kind | None:
+    """Return the kind of a server by its OpenAPI page, which is large and slow on some servers."""
+    for path in _PAGES:
+        page = await _read(get, path)
+        if not isinstance(page, dict):
+            continue
+        info, paths = page.get("info"), page.get("paths")
+        title = str(info.get("title")).lower() if isinstance(info, dict) else ""
+        for kind in _KINDS:
+            if kind.title is not None and kind.title in title:
+                return kind
+        for kind in _KINDS:
+            if isinstance(paths, dict) and kind.page_path in paths:
+                return kind
+    return None
+
+
+def _listed_info(answers: Answers, model: str | None) -> ServerInfo:
+    """Return the metadata that servers of any kind report: the list of models, and the version."""
+    listed = _entries(answers["/v1/models"]) or _entries(answers["/models"])
+    chosen, alternatives = _choose(listed, model)
+    return ServerInfo(
+        version=_text(answers["/version"], "version"),
+        models=tuple(entry["id"] for entry in chosen),
+        sources=_texts(entry.get("root") for entry in chosen),
+        max_length=_length(*(entry.get("max_model_len") for entry in chosen)),
+        alternatives=alternatives,
+        refusal=_refusal(answers["/v1/models"]),
+    )
+
+
+def _merge(kind: str, listed: ServerInfo, own: ServerInfo) -> ServerInfo:
+    """Add what a kind of server reports elsewhere to the metadata from its list of models."""
+    return replace(
+        listed,
+        kind=kind,
+        version=listed.version or own.version,
+        models=listed.models or own.models,
+        sources=tuple(dict.fromkeys([*listed.sources, *own.sources])),
+        max_length=listed.max_length or own.max_length,
+        generates=own.generates,
+    )
+
+
+# What each kind of server reports besides its list of models
+
+
+def _read_nothing(_: Answers) -> ServerInfo:
+    return ServerInfo()
+
+
+def _read_sglang(answers: Answers) -> ServerInfo:
+    paths = ("/model_info", "/get_model_info")
+    responses = (answers[path] for path in paths if isinstance(answers[path], dict))
+    info: dict[str, Any] = next(responses, {})
+    generates = info.get("is_generation")
+    return ServerInfo(
+        sources=_texts([info.get("model_path"), info.get("tokenizer_path")]),
+        generates=generates if isinstance(generates, bool) else None,
+    )
+
+
+def _read_tei(answers: Answers) -> ServerInfo:
+    info = answers["/info"]
+    names = _texts([info.get("model_id")])
+    return ServerInfo(
+        version=_text(info, "version"),
+        models=names,
+        sources=names,
+        max_length=_length(info.get("max_input_length")),
+    )
+
+
+def _read_xinference(answers: Answers) -> ServerInfo:
+    return ServerInfo(version=_text(answers["/v1/cluster/version"], "version"))
+
+
+def _read_llama_cpp(answers: Answers) -> ServerInfo:
+    props = answers["/props"]
+    settings = props.get("default_generation_settings") if isinstance(props, dict) else None
+    # The context of one slot: what --parallel leaves for each of them.
+    length = settings.get("n_ctx") if isinstance(settings, dict) else None
+    return ServerInfo(version=_text(props, "build_info"), max_length=_length(length))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """
+    A kind of server: how to identify it, and how to read its own endpoints.
+
+    Attributes:
+        name: The name of the kind.
+        answers: The paths of its own endpoints, each with keys that only its response has.
+        owner: The `owned_by` of its models.
+        header: Its `Server` header, which its errors carry too.
+        title: A part of the title of its OpenAPI page, in lower case.
+        page_path: A path that only its OpenAPI page lists.
+        read: Returns the metadata that its own endpoints report.
+    """
+
+    name: str
+    answers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    owner: str | None = None
+    header: str | None = None
+    title: str | None = None
+    page_path: str | None = None
+    read: Callable[[Answers], ServerInfo] = _read_nothing
+
+
+_MODEL_INFO = frozenset({"model_path", "is_generation"})
+_VLLM = _Kind("vLLM", owner="vllm")
+_KINDS = (
+    _Kind(
+        "SGLang",
+        answers={"/model_info": _MODEL_INFO, "/get_model_info": _MODEL_INFO},
+        owner="sglang",
+        read=_read_sglang,
+    ),
+    _Kind(
+        "TEI",
+        answers={"/info": frozenset({"model_id", "max_client_batch_size"})},
+        read=_read_tei,
+    ),
+    _Kind(
+        "Xinference",
+        answers={"/v1/cluster/version": frozenset({"version", "full-revisionid"})},
+        title="xinference",
+        page_path="/v1/cluster/version",  # version 4.1 has FastAPI's default title
+        read=_read_xinference,
+    ),
+    _Kind(
+        "llama.cpp",
+        answers={"/props": frozenset({"default_generation_settings"})},
+        owner="llamacpp",
+        header="llama.cpp",
+        read=_read_llama_cpp,
+    ),
+    _VLLM,
+    _Kind("Infinity", owner="infinity", title="infinity"),
+    _Kind("LiteLLM", title="litellm"),
+)
+_PATHS = (*_LISTS, "/version", *(path for kind in _KINDS for path in kind.answers))
+
+
+# The list of models
+
+
+def _entries(answer: Any) -> list[dict[str, Any]]:
+    """Return the models of a list in OpenAI's format."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list):
         return []
@@ -155,15 +276,15 @@ def _listed(answer: Any) -> list[dict[str, Any]]:
 def _choose(
     listed: Sequence[dict[str, Any]], model: str | None
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Return the entries of the model to use, and the names of those that may be it as well."""
+    """Return the entries of the model to use, and the names of others that may be the reranker."""
     if model is not None:
         named = [entry for entry in listed if entry["id"] == model]
-        # A server with one model may take any name for it.
+        # A server with a single model may accept any name for it.
         return named or (list(listed) if len(_by_source(listed)) == 1 else []), ()
     listed = [entry for entry in listed if not entry.get("parent")] or listed  # no LoRA adapters
     for likely in (_says_reranker, _is_named_reranker, lambda entry: not _uses(entry)):
-        if found := [entry for entry in listed if likely(entry)]:
-            listed = found
+        if matching := [entry for entry in listed if likely(entry)]:
+            listed = matching
             break
     listed = [entry for entry in listed if "qwen3" in _names(entry)] or listed
     models = _by_source(listed)
@@ -174,7 +295,7 @@ def _choose(
 
 
 def _by_source(listed: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the entries of each model: several names may stand for the same one."""
+    """Group entries by model, because one model may have several names."""
     models: dict[str, list[dict[str, Any]]] = {}
     for entry in listed:
         root = entry.get("root")
@@ -203,41 +324,17 @@ def _refusal(answer: Any) -> str | None:
     return str(answer) if refused else None
 
 
-def _slot_length(props: Any) -> Any:
-    """Return the context of one of llama.cpp's slots, in tokens; what `--parallel` leaves each."""
-    settings = props.get("default_generation_settings") if isinstance(props, dict) else None
-    return settings.get("n_ctx") if isinstance(settings, dict) else None
+# Values of the expected type
 
 
-def _kind(answers: Mapping[str, Any]) -> str | None:
-    for kind, tells in _KINDS.items():
-        for path, keys in tells:
-            answer = answers[path]
-            if isinstance(answer, dict) and keys <= answer.keys():
-                return kind
-    for path in (_LIST, "/models"):
-        for entry in _listed(answers[path]):
-            if template_by := _OWNERS.get(str(entry.get("owned_by"))):
-                return template_by
-    version = answers["/version"]
-    if isinstance(version, dict) and set(version) == {"version"}:
-        return "vLLM"  # its models are hidden behind a key
-    headers = (answer.software for answer in answers.values() if isinstance(answer, ServerError))
-    return next((_HEADERS[header] for header in headers if header in _HEADERS), None)
+def _text(answer: Any, key: str) -> str | None:
+    value = answer.get(key) if isinstance(answer, dict) else None
+    return value if isinstance(value, str) and value else None
 
 
-async def _kind_of_pages(get: Get) -> str | None:
-    """Return the kind by the OpenAPI page: large and slow on some servers, so the last resort."""
-    for path in _PAGES:
-        page = await _read(get, path)
-        if not isinstance(page, dict):
-            continue
-        info, paths = page.get("info"), page.get("paths")
-        title = str(info.get("title")).lower() if isinstance(info, dict) else ""
-        for word, kind in _TITLES.items():
-            if word in title:
-                return kind
-        for known, kind in _PAGE_PATHS.items():
-            if isinstance(paths, dict) and known in paths:
-                return kind
-    return None
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if isinstance(value, str) and value))
+
+
+def _length(*values: Any) -> int | None:
+    return next((value for value in values if type(value) is int and value > 0), None)

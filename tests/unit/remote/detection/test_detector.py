@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -19,8 +19,8 @@ from qwen3_reranker.dialects import (
 )
 from qwen3_reranker.errors import AnswerError, ServerError
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.detection.candidates import environment_key, withheld_key
-from qwen3_reranker.remote.transport import RetryableError
+from qwen3_reranker.remote.environment_keys import environment_key, withheld_key
+from qwen3_reranker.remote.transport import JsonResponse, RetryableError
 
 from support.fake_reranker import DEMO, NO, SGLANG, TEI, VLLM, YES, FakeReranker
 
@@ -124,7 +124,7 @@ async def test_the_servers_tokenizer_says_the_labels() -> None:
     server = FakeReranker({"/v1/score": "sglang_score", "/tokenize": "tokenize"}, SGLANG)
     route = await server.detector().run()
     assert (route.dialect.name, route.labels) == ("sglang-score", (YES, NO))
-    assert route.encoder.builder is None and route.encoder.can_cut
+    assert route.encoder.builder is None and route.encoder.can_truncate
     generative = FakeReranker({"/generative_scoring": "generative", "/tokenize": "tokenize"}, VLLM)
     route = await generative.detector().run()
     assert (route.dialect.name, route.labels) == ("vllm-generative", (YES, NO))
@@ -248,14 +248,16 @@ async def test_the_key_of_a_kind_opens_the_list_of_models() -> None:
     server.gets["/v1/models"] = refused
     route = await server.detector(tokenizer=DEMO).run()
     assert (route.model, route.encoder.max_length) == (None, 2047)  # told by /tokenize
-    adopt = server.adopt
 
-    def opening(candidates: Any) -> bool:
-        adopt(candidates)
-        server.gets["/v1/models"] = VLLM["/v1/models"]
-        return bool(candidates)
+    class Opening(FakeReranker):
+        """Lists its models once it has a key."""
 
-    server.adopt = opening  # type: ignore[method-assign]
+        def adopt_key(self, dialects: Sequence[Dialect]) -> bool:
+            super().adopt_key(dialects)
+            self.gets["/v1/models"] = VLLM["/v1/models"]
+            return bool(dialects)
+
+    server = Opening(server.paths, gets)
     route = await server.detector(tokenizer=DEMO).run()
     assert route.model == "m"
     assert all(name.startswith("vllm") for name in server.adopted[-1])
@@ -320,19 +322,19 @@ async def test_answers_of_another_shape_move_on_to_the_next_dialect() -> None:
 
 async def test_an_accident_does_not_make_a_lesser_dialect_stick() -> None:
     accident = RetryableError("http://h/classify answered 500: oops", 500, here=False)
-    server = FakeReranker({"/classify": accident, "/v1/rerank": "rerank"}, VLLM, template=True)
-    post = server.post
 
-    async def recovering(
-        path: str, body: dict[str, Any], read: Callable[[Any], Any] | None = None
-    ) -> Any:
-        try:
-            return await post(path, body, read)
-        finally:
-            if sum(asked == "/classify" for asked, _ in server.asked) == 2:  # the probe's two
-                server.paths["/classify"] = "classify"
+    class Recovering(FakeReranker):
+        """Recovers after the two requests of the probe."""
 
-    server.post = recovering  # type: ignore[method-assign]
+        async def post(self, path: str, body: Mapping[str, Any]) -> JsonResponse:
+            try:
+                return await super().post(path, body)
+            finally:
+                if sum(asked == "/classify" for asked, _ in self.asked) == 2:
+                    self.paths["/classify"] = "classify"
+
+    paths: dict[str, str | ServerError] = {"/classify": accident, "/v1/rerank": "rerank"}
+    server = Recovering(paths, VLLM, template=True)
     assert (await server.detector().run()).dialect.name == "vllm-classify"
     server.paths["/classify"] = accident
     assert (await server.detector().run()).dialect.name == "vllm-rerank"
