@@ -95,9 +95,10 @@ class JsonResponse:
         redactor: Removes secrets from error messages.
     """
 
-    value: Any
+    # Tracebacks with local variables show the repr, and a response may repeat secrets.
+    value: Any = field(repr=False)
     url: str = ""
-    body: bytes = field(default=b"", repr=False)  # may contain secrets
+    body: bytes = field(default=b"", repr=False)
     redactor: Redactor = field(default_factory=lambda: Redactor(()))
 
     def read(self, parse: Callable[[Any], T]) -> T:
@@ -338,9 +339,10 @@ def check_header(name: object, value: Secret, source: str) -> None:
     Raises:
         InputError: The name or the value cannot be sent.
     """
-    known = isinstance(name, str) and _HEADER_NAME.fullmatch(name)
-    text = value.reveal()
-    if not (known and isinstance(text, str) and _HEADER_VALUE.fullmatch(text)):
+    valid_name = isinstance(name, str) and _HEADER_NAME.fullmatch(name)
+    # Revealed in expressions only, so that no traceback shows the value.
+    is_text = isinstance(value.reveal(), str)
+    if not (valid_name and is_text and _HEADER_VALUE.fullmatch(value.reveal())):
         raise InputError(
             f"the header {name!r} cannot be sent: give a str of printable ASCII characters, "
             f"without leading or trailing spaces, in {source}"

@@ -432,7 +432,7 @@ def test_a_server_with_a_smaller_limit_than_max_length_is_left_for_another(pair:
 async def test_calls_that_wait_for_one_detection_share_its_silence(pair: Pair) -> None:
     silent, _ = pair
     silent.script = dict.fromkeys(silent.script, lambda _: HANG)
-    async with Reranker(base_url=silent.url, timeout=2, max_retries=0) as reranker:
+    async with Reranker(base_url=silent.url, timeout=8, max_retries=0) as reranker:
         calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(10))
         found = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(error) for error in found} == {ServerUnavailableError}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ class Answer:
     values: list[float]
     truncated: list[bool]
     tokens: int | None
-    raw: Any
+    raw: Any = field(repr=False)  # may repeat secrets, and tracebacks may show it
     seconds: float
     template_fits: bool = True
 
