@@ -35,13 +35,13 @@ help: ## List these targets
 demo: engine ## Ask Python's standard library through both frameworks
 	$(BIN)/python examples/demo.py
 
-test: check ## Run the checks and all tests, with real engines and servers
+test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
 
 test-fast: .venv/ready ## Run the tests that start neither an engine nor a server
 	$(BIN)/python -m pytest $(TWO) -m "not engine and not servers" tests/unit
 
-check: setup ## Run ruff and mypy
+check: .venv/ready ## Run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
