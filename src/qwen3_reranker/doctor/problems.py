@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -240,5 +241,11 @@ PROBLEMS: Mapping[str, Problem] = {problem.code: problem for problem in _ALL}
 
 def markdown_table() -> str:
     """Return the table of all problems for the documentation, without a final newline."""
-    rows = (f"| `{each.code}` | {each.meaning} | {each.advice} |" for each in _ALL)
+    # Markdown would take <think> for an HTML tag.
+    cells = ((each.code, _escape(each.meaning), _escape(each.advice)) for each in _ALL)
+    rows = (f"| `{code}` | {meaning} | {advice} |" for code, meaning, advice in cells)
     return "\n".join(["| code | meaning | what to do |", "|---|---|---|", *rows])
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=False)
