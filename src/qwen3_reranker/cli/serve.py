@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TextIO
 import typer
 
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
 
 __all__ = ["serve"]
 
@@ -71,8 +72,8 @@ def serve(
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="The maximum number of tokens in a prompt. Default: 8192, or the model's limit if "
-            "that is lower."
+            help=f"The maximum number of tokens in a prompt. Default: {DEFAULT_MAX_LENGTH}, or the "
+            "model's limit if that is lower."
         ),
     ] = None,
     dtype: Annotated[

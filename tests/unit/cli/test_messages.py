@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import pytest
 import typer
@@ -18,9 +18,12 @@ from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import Command, app, run
 from qwen3_reranker.cli.console import err, out
 from qwen3_reranker.cli.flags import flags_of, with_flags
+from qwen3_reranker.convert.conversion import Engine
 from qwen3_reranker.doctor.findings import CLIENT_WRITES
 from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.serve.engines import ENGINES, EngineName
+from qwen3_reranker.serve.options import Device, Kind, Template
 from qwen3_reranker.terminal import escape_control, escape_json
 
 from support.doctor_servers import rerank, vllm
@@ -84,6 +87,26 @@ def test_help_and_version(call: Call) -> None:
     assert code == 0
     assert "Exit codes: 0 success; 1 " in shown
     assert "--install-completion" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "choices"),
+    [
+        ("convert", "engine", Engine),
+        ("serve", "engine", EngineName),
+        ("serve", "device", Device),
+        ("serve", "kind", Kind),
+        ("serve", "template", Template),
+    ],
+)
+def test_an_option_has_the_choices_of_the_function(command: str, option: str, choices: Any) -> None:
+    hint = get_type_hints(COMMANDS[command].callback)[option]
+    assert choices in (hint, *get_args(hint))  # alone, or beside None
+
+
+def test_the_help_names_the_variables_of_all_engines() -> None:
+    [parameter] = [p for p in COMMANDS["serve"].params if p.name == "api_key_variable"]
+    assert all(engine.key_variable in parameter.help for engine in ENGINES.values())
 
 
 def test_help_keeps_what_looks_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
