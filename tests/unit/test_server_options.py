@@ -46,7 +46,7 @@ def test_every_option_is_a_setting_of_the_adapters(adapter: Any) -> None:
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_every_option_of_the_adapters_reaches_the_reranker(adapter: Any) -> None:
-    wrong = {"timeout": -1, "max_concurrency": -1, "max_retries": -2}
+    wrong: dict[str, Any] = {"timeout": -1, "max_concurrency": -1, "max_retries": -2}
     wrong |= {"template": "both", "on_unsupported": "cry", "dialect": "esperanto"}
     wrong |= {"tokenizer": "/nowhere", "proxy": "gopher://host", "verify": "/nowhere.pem"}
     wrong |= {"headers": {"a b": "c"}, "api_key": "a\nb", "http_client": 3}

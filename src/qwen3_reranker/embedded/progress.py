@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["QUIET_VARIABLE", "Announcement", "OnStage", "announce", "show_stage"]
+__all__ = ["NOTICE_DELAY", "QUIET_VARIABLE", "Announcement", "OnStage", "announce", "show_stage"]
 
 QUIET_VARIABLE = "QWEN3_RERANKER_QUIET"
 OnStage = Callable[[str], None]
 """A function that is called with each stage of a start: "import", "load", "compile", "ready"."""
 
-# The number of seconds after which a start is announced.
-_DELAY = 2.0
+NOTICE_DELAY = 2.0
+"""The number of seconds after which a start is announced."""
+
 _DESCRIPTIONS = {
     "import": "importing vLLM",
     "load": "loading the model",
@@ -61,7 +62,7 @@ class Announcement:
         """
         if not self._quiet:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_DELAY, self._announce, log, compiles)
+            self._timer = loop.call_later(NOTICE_DELAY, self._announce, log, compiles)
 
     def log(self, head: Mapping[str, Any]) -> None:
         """Process the head of a log frame from the engine process."""

@@ -179,6 +179,10 @@ class Transport:
                 raise InputError(
                     f"verify={verify!r} is not a file of certificate authorities: {error}"
                 ) from None
+        if not isinstance(client, (httpx.AsyncClient, type(None))):
+            raise InputError(
+                f"http_client= is a {type(client).__name__}: give an httpx.AsyncClient"
+            )
         if proxy is not None and not isinstance(proxy.reveal(), str):
             raise InputError(f"proxy= is a {type(proxy.reveal()).__name__}: give a URL")
         try:

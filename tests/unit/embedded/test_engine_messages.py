@@ -35,7 +35,7 @@ def test_a_slow_start_is_announced_once(
 ) -> None:
     if settings.pop("variable", False):
         monkeypatch.setenv("QWEN3_RERANKER_QUIET", "1")
-    monkeypatch.setattr("qwen3_reranker.embedded.progress._SOON", 1.5)
+    monkeypatch.setattr("qwen3_reranker.embedded.progress.NOTICE_DELAY", 1.5)
     monkeypatch.setattr("qwen3_reranker.embedded.progress._logger", BARE_LOGGER)
     slow = {"FAKE_VLLM_IMPORT_SECONDS": "3"}
     reranker = make_reranker(variables=slow, **{"quiet": False, **settings})
@@ -56,7 +56,7 @@ def test_a_slow_start_is_logged_where_logging_is_configured(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("qwen3_reranker.embedded.progress._SOON", 1.5)
+    monkeypatch.setattr("qwen3_reranker.embedded.progress.NOTICE_DELAY", 1.5)
     caplog.set_level("INFO", "qwen3_reranker")
     make_reranker(variables={"FAKE_VLLM_IMPORT_SECONDS": "3"}, quiet=False).warm_up()
     assert [record.message[:14] for record in caplog.records] == ["starting vLLM "]
