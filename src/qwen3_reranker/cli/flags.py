@@ -21,11 +21,14 @@ def flags_of(context: Any) -> dict[str, str]:
     """
     Return the options of a command by their Python names.
 
-    Those of `rerank` are added to its own, because users follow advice about a server there.
+    The options of `rerank` are included, because that is where users follow advice about a server.
 
     Args:
         context: The command's click context. Typer has a class of its own, so there is no common
             type.
+
+    Returns:
+        The longest form of each option, such as "--top-n", by its name in Python, such as "top_n".
     """
     commands = [context.command]
     if context.parent is not None:
@@ -42,7 +45,13 @@ def flags_of(context: Any) -> dict[str, str]:
 
 
 def with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Return a message with Python arguments replaced by the options that stand for them."""
+    """
+    Replace the Python arguments in a message by the options that stand for them.
+
+    Args:
+        message: A message of the package, with arguments such as `top_n=3`.
+        flags: The options by their Python names, as `flags_of` returns them.
+    """
     known = {**{name: flag for name, flag in _OTHERS.items() if flag in flags.values()}, **flags}
     names = "|".join(map(re.escape, known))
 

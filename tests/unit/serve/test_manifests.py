@@ -315,6 +315,19 @@ def test_no_text_becomes_a_number() -> None:
         assert dump({"a": text}) == f'a: "{text}"\n'
 
 
+# What is no text in the core schema of YAML 1.2, which compose reads; PyYAML reads YAML 1.1.
+CORE_SCHEMA = (
+    r"|~|null|Null|NULL|true|True|TRUE|false|False|FALSE|[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
+    r"|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+
+
+@settings(deadline=None)
+@given(text=st.from_regex(CORE_SCHEMA, fullmatch=True))
+def test_no_text_becomes_a_number_in_yaml_1_2(text: str) -> None:
+    assert dump({"a": text}) == f'a: "{text}"\n'
+
+
 @settings(deadline=None)
 @given(lines=st.lists(st.text(st.sampled_from("ab :#-{%\t\n "))))
 def test_blocks_are_read_back_as_they_were(lines: list[str]) -> None:
