@@ -27,7 +27,7 @@ def convert(
             min=1,
             max=2,
             help="Number of outputs: 1 (the difference of the yes and no logits) or 2 (both). "
-            "Default: 2 for SGLang, else 1.",
+            "Default: 2 for SGLang, otherwise 1.",
         ),
     ] = None,
     engine: Annotated[

@@ -132,7 +132,7 @@ class Server:
         if not wanted.installed:
             raise MissingDependencyError(
                 f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is not "
-                f"installed here: {_install_command(wanted)}, give the interpreter that has it "
+                f"installed here: run `{_install_command(wanted)}`, give the interpreter that has it "
                 "(python=), or print the command for another machine (qwen3-reranker serve --print "
                 "shell)"
             )

