@@ -112,7 +112,7 @@ class Adapter(_Settings, ClosesAtExit):
     """
     The settings, a reranker that is made from them or handed in, and its lifetime.
 
-    A copy or an unpickled adapter is made anew from the settings and, in the same process, shares
+    A copy or an unpickled adapter is created from the settings and, in the same process, shares
     the engine. `instruction`, `top_n` and `min_score` can be reassigned.
     """
 

@@ -57,7 +57,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     Keep the documents that a Qwen3 reranker scores best for the query, best first.
 
     The engine starts at the first query. Any number of threads and event loops can use one object
-    at the same time. A copy or an unpickled object is made anew from the settings; in the same
+    at the same time. A copy or an unpickled object is created from the settings; in the same
     process it shares the engine. `instruction`, `top_n`, `min_score`, `document_template` and
     `metadata_key` can be reassigned. Settings that may hold a secret (`api_key`, `headers`,
     `proxy`, `verify`, `http_client` and `engine_args`) do not appear in `repr()`, `str()` or dumps.

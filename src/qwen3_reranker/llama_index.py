@@ -54,7 +54,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     contains. It comes last, with a score of 0.0, and is dropped only by `top_n` and `min_score`.
 
     The engine starts at the first query. Any number of threads and event loops can use one object
-    at the same time. A copy or an unpickled object is made anew from the settings; in the same
+    at the same time. A copy or an unpickled object is created from the settings; in the same
     process it shares the engine. An object with a ready `reranker` cannot be pickled.
     `instruction`, `top_n`, `min_score`, `metadata_mode` and `keep_retrieval_score` can be
     reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`, `verify`,

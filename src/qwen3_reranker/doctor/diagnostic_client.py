@@ -252,7 +252,7 @@ class DiagnosticClient:
         instruction: str | None = None,
     ) -> Answer:
         """
-        Score documents as the reranker does; see `Route.ask()` for arguments and errors.
+        Score documents as the reranker does, with the same errors.
 
         Args:
             route: The route.
@@ -260,7 +260,7 @@ class DiagnosticClient:
             texts: The documents.
             instruction: The instruction; None stands for the default.
         """
-        return await route.ask(self._client, query, texts, instruction)
+        return await route.ask(self._client, await route.encode(query, texts, instruction))
 
     async def ask_whole(self, route: Route, prompts: Sequence[str]) -> Answer:
         """
@@ -282,7 +282,7 @@ class DiagnosticClient:
             documents: The documents, or the rest of each prompt.
         """
         encoded = EncodedRequest(query, list(documents), [False] * len(documents))
-        return await route.send(self._client, encoded)
+        return await route.ask(self._client, encoded)
 
     async def _tokens(self, route: Route, **fields: Any) -> list[Any]:
         body = {"model": route.model, "add_special_tokens": False, **fields}

@@ -178,7 +178,8 @@ class Endpoint:
         _check_size(route, query, texts)
         instruction = None if self._refuses_instruction else instruction
         try:
-            answer = await route.ask(self._client, query, texts, instruction)
+            encoded = await route.encode(query, texts, instruction)
+            answer = await route.ask(self._client, encoded)
         except RetryableError as error:
             if error.disconnected and self.route is route:
                 self._outdated = True
@@ -192,7 +193,8 @@ class Endpoint:
             if not current.equivalent(route):
                 route = current
                 _check_size(route, query, texts)
-                answer = await route.ask(self._client, query, texts, instruction)
+                encoded = await route.encode(query, texts, instruction)
+                answer = await route.ask(self._client, encoded)
         if isinstance(answer, ServerError):
             raise answer
         values = self._probabilities(route, answer.values)

@@ -12,7 +12,7 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -258,8 +258,19 @@ class Transport:
         content = None if body is None else _encode(body)
         try:
             request = self._build(method, url, content, authorization)
+            # Canceled at most once: when a request is canceled, httpcore 1.0.9 closes its connection
+            # inside `anyio.CancelScope`, which shields it from other scopes, but not from
+            # `asyncio.Task.cancel()`. A second cancellation before that is done leaves the
+            # connection in the pool as active, and its place is lost. It happens when two reasons
+            # coincide: the deadline, an error in another request of the same call, the caller, or
+            # `close()`.
+            exchange = asyncio.create_task(self._exchange(request, redactor))
             async with asyncio.timeout(seconds):
-                response = await _cancel_once(self._exchange(request, redactor))
+                try:
+                    response = await asyncio.shield(exchange)
+                except asyncio.CancelledError:
+                    exchange.cancel()
+                    raise
         except TimeoutError:
             raise RetryableError(
                 f"{url} gave no answer within {seconds:.3g} s", here=False
@@ -365,24 +376,6 @@ def _credentials(client: httpx.AsyncClient, proxy: Secret | None) -> list[Secret
 
 def _encode(body: Mapping[str, Any]) -> bytes:
     return orjson.dumps({name: value for name, value in body.items() if value is not None})
-
-
-async def _cancel_once(exchange: Coroutine[Any, Any, T]) -> T:
-    """
-    Await a request and pass on the first cancellation only.
-
-    When a request is cancelled, httpcore 1.0.9 closes its connection inside `anyio.CancelScope`,
-    which shields it from other scopes, but not from `asyncio.Task.cancel()`. A second
-    cancellation before that is done leaves the connection in the pool as active, and its place is
-    lost. This happens when two reasons coincide: the deadline, an error in another request of the
-    same call, the caller, or `close()`.
-    """
-    task = asyncio.create_task(exchange)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
 
 
 async def _read(response: httpx.Response) -> bytes | None:

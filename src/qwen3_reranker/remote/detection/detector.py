@@ -283,7 +283,8 @@ class Detector:
         return replace(route, logits=outcome.logits, outcome=outcome)
 
     async def _probe(self, route: Route) -> Outcome:
-        answers = await asyncio.gather(*(route.ask(self._client, *probe) for probe in PROBES))
+        encoded = [await route.encode(query, texts) for query, texts in PROBES]
+        answers = await asyncio.gather(*(route.ask(self._client, probe) for probe in encoded))
         counted = [answer.tokens for answer in answers]
         tokens = None if None in counted else sum(n for n in counted if n is not None)
         return Outcome.read([answer.values for answer in answers], tokens, logits=route.logits)

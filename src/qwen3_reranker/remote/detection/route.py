@@ -78,38 +78,38 @@ class Route:
     outcome: Outcome | None
     warnings: tuple[str, ...] = ()
 
-    async def ask(
-        self,
-        client: ServerClient,
-        query: str,
-        texts: Sequence[str],
-        instruction: str | None = None,
-    ) -> Answer:
+    async def encode(
+        self, query: str, texts: Sequence[str], instruction: str | None = None
+    ) -> EncodedRequest:
         """
-        Score documents in one request: encode it, send it, and parse the response.
+        Encode a query and documents into the form that the server accepts.
 
         Args:
-            client: The client of the server.
             query: The query.
             texts: The documents, at least one, none of them blank.
             instruction: The instruction; None stands for the default. It is not sent to a server
                 that writes the template if the dialect has no field for it.
 
         Raises:
-            ServerError: The server refused the request, or failed.
-            AnswerError: The response does not contain one number per document.
             PromptTooLongError: The instruction and the query leave no room for a document.
             InputError: A text is not Unicode text.
         """
-        return await self.send(client, await self._encode(query, texts, instruction))
+        return await self.encoder.encode(
+            query,
+            texts,
+            instruction,
+            self.template_by,
+            ids=self.dialect.ids,
+            placeholders=self.dialect.placeholders,
+        )
 
-    async def send(self, client: ServerClient, encoded: EncodedRequest) -> Answer:
+    async def ask(self, client: ServerClient, encoded: EncodedRequest) -> Answer:
         """
-        Score documents that are encoded already; `ask()` without its first step.
+        Score documents: build one request, send it, and parse the response.
 
         Args:
             client: The client of the server.
-            encoded: The request.
+            encoded: The query and the documents, as `encode()` returns them.
 
         Raises:
             ServerError: The server refused the request, or failed.
@@ -130,25 +130,13 @@ class Route:
 
     async def ask_swapped(self, client: ServerClient, query: str, text: str) -> float:
         """Return the score of one document with the query and the document exchanged."""
-        encoded = await self._encode(query, [text], None)
+        encoded = await self.encode(query, [text])
         swapped = EncodedRequest(encoded.documents[0], [encoded.query], encoded.truncated)
-        return (await self.send(client, swapped)).values[0]
+        return (await self.ask(client, swapped)).values[0]
 
     def equivalent(self, other: Route) -> bool:
         """Return whether both routes lead to the same scores."""
         return self.fingerprint == other.fingerprint
-
-    async def _encode(
-        self, query: str, texts: Sequence[str], instruction: str | None
-    ) -> EncodedRequest:
-        return await self.encoder.encode(
-            query,
-            texts,
-            instruction,
-            self.template_by,
-            ids=self.dialect.ids,
-            placeholders=self.dialect.placeholders,
-        )
 
     async def _template_fits(self, encoded: EncodedRequest, tokens: int | None) -> bool:
         if tokens is None or not self.dialect.counts:
