@@ -151,6 +151,10 @@ class ScriptedServer:
     def asked(self, path: str = "/classify") -> list[Request]:
         return [request for request in self.requests if request.path == path]
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
+
     def hang_up(self) -> None:
         """Close the connections that are open now."""
         for writer in list(self._open):
@@ -250,3 +254,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run_coroutine_threadsafe(coroutine, _loop()).result(30)
+
+
+QUERY = "Where does the river begin?"
+DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
+RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]

@@ -22,7 +22,7 @@ from qwen3_reranker.remote.support import SupportReporter
 from qwen3_reranker.remote.transport import RetryableError, TooLargeError, Transport
 from qwen3_reranker.scorer import Scores
 
-__all__ = ["Endpoint", "Settings"]
+__all__ = ["Endpoint", "Settings", "backoff_seconds"]
 
 # The back-off after the first failure in a row, in seconds. It doubles with every further failure,
 # up to a minute. The exponent is bounded because 2.0**1024 overflows a float.
@@ -214,9 +214,8 @@ class Endpoint:
         now = monotonic()
         if now >= self.backoff_until:  # failures of concurrent requests count as one
             self._failures += 1
-        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
-        backoff = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2**doublings)
-        until = now + (backoff if error.after is None else error.after)
+        seconds = backoff_seconds(self._failures) if error.after is None else error.after
+        until = now + seconds
         self.backoff_until = max(self.backoff_until, until)
 
     async def _detect(self) -> Route:
@@ -301,6 +300,17 @@ class Endpoint:
                     "probability: it answers log-odds, or is no reranker"
                 )
         return [min(max(value, 0.0), 1.0) for value in values]
+
+
+def backoff_seconds(failures: int) -> float:
+    """
+    Return the back-off of a server that does not ask for one, in seconds.
+
+    Args:
+        failures: The number of failures in a row, at least 1.
+    """
+    doublings = min(failures - 1, _MOST_DOUBLINGS)
+    return min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0**doublings)
 
 
 def _check_size(route: Route, query: str, texts: Sequence[str]) -> None:

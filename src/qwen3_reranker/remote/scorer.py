@@ -43,6 +43,9 @@ class RemoteScorer(Scorer):
         max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
         **server: The options for servers.
 
+    Attributes:
+        endpoints: The servers, in the order of `base_url`.
+
     Raises:
         InputError: An argument cannot be used.
         TypeError: An argument has an unknown name.
@@ -87,7 +90,7 @@ class RemoteScorer(Scorer):
     def model(self) -> str:  # type: ignore[override]
         """The model's name: as given, as the server lists it, or the URL while it is unknown."""
         route = self._current_route()
-        return self._settings.model or (route and route.model) or self._endpoints[0].address.url
+        return self._settings.model or (route and route.model) or self.endpoints[0].address.url
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
@@ -155,7 +158,7 @@ class RemoteScorer(Scorer):
         """Return one line per server, with the result of its detection if there is one."""
         await self._detected()
         lines = []
-        for endpoint in self._endpoints:
+        for endpoint in self.endpoints:
             unknown = "not asked yet" if endpoint.route is None else "not asked again yet"
             lines.append(f"{endpoint.address.url}: {endpoint.current or unknown}")
         return "\n".join(lines)
@@ -173,7 +176,7 @@ class RemoteScorer(Scorer):
             of them may score a text.
         """
         await self._detected()
-        routes = {e.route.fingerprint for e in self._endpoints if e.route}
+        routes = {e.route.fingerprint for e in self.endpoints if e.route}
         if len(routes) > 1:
             self._reporter.warn(
                 "the servers differ, for example in max_length (see describe()), so they may score "
@@ -238,7 +241,7 @@ class RemoteScorer(Scorer):
             client=self._options["http_client"],
         )
         self._slots = asyncio.Semaphore(self._options["max_concurrency"])
-        self._endpoints = [
+        self.endpoints = [
             Endpoint(address, self._settings, self._transport) for address in self._addresses
         ]
         # For a reranker that is never closed.
@@ -275,10 +278,10 @@ class RemoteScorer(Scorer):
             return await self._resolve(self._budget())
 
     def _budget(self) -> Budget:
-        return Budget(self._settings.timeout, len(self._endpoints))
+        return Budget(self._settings.timeout, len(self.endpoints))
 
     def _attempts(self, budget: Budget) -> Attempts:
-        return Attempts(self._endpoints, retries=self._options["max_retries"], budget=budget)
+        return Attempts(self.endpoints, retries=self._options["max_retries"], budget=budget)
 
     async def _resolve(self, budget: Budget) -> Route:
         """Return the route of one of the servers, detecting one if none is known."""
@@ -292,7 +295,7 @@ class RemoteScorer(Scorer):
 
     def _current_route(self) -> Route | None:
         """Return the route of one of the servers; None if none is known."""
-        return next((route for e in self._endpoints if (route := e.current)), None)
+        return next((route for e in self.endpoints if (route := e.current)), None)
 
     async def _score_batch(
         self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -281,12 +280,6 @@ def test_those_who_take_labels_only_are_given_them() -> None:
     assert {d.name for d in dialects() if d.needs_labels} == {"sglang-score", "vllm-generative"}
     body = find("completions").build(ScoreRequest("q", ["a"])).body
     assert not {"logprob_token_ids", "allowed_token_ids", "logit_bias"} & body.keys()
-
-
-@pytest.fixture
-def clean_register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(package, "_register", dict(package._register))
-    yield
 
 
 @pytest.mark.usefixtures("clean_register")

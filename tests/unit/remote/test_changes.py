@@ -11,17 +11,24 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import DetectionError, Reranker, RerankerError, RerankerWarning, ServerError
-from qwen3_reranker.remote import failover
 from qwen3_reranker.remote.detection import Detector, Route
 
 from support.doctor_servers import RIGHT as TEMPLATE
 from support.doctor_servers import vllm
 from support.helpers import INSTRUCTION
-from support.scripted_server import Handler, Paths, Reply, Request, ScriptedServer, relevance
+from support.scripted_server import (
+    DOCUMENTS,
+    QUERY,
+    RIGHT,
+    Handler,
+    Paths,
+    Reply,
+    Request,
+    ScriptedServer,
+)
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
+pytestmark = pytest.mark.usefixtures("at_once")
+
 SCORE = ("POST", "/v1/score")
 
 
@@ -60,12 +67,6 @@ def serving(name: str, paths: Paths) -> Paths:
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer(text_vllm()) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait between attempts."""
-    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
 
 
 @pytest.fixture

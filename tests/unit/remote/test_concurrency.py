@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any
@@ -15,19 +15,21 @@ from langchain_core.documents import Document
 
 from qwen3_reranker import ClosedError, Reranker, RerankerError, ServerError, ServerUnavailableError
 from qwen3_reranker.langchain import Qwen3Rerank
+from qwen3_reranker.remote.scorer import RemoteScorer
 
-from support.scripted_server import HANG, Reply, Request, ScriptedServer, but, relevance
+from support.scripted_server import (
+    DOCUMENTS,
+    HANG,
+    QUERY,
+    RIGHT,
+    Reply,
+    Request,
+    ScriptedServer,
+    but,
+    relevance,
+)
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
 SOON = 20
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
 
 
 @pytest.fixture
@@ -297,18 +299,19 @@ def test_a_closed_reranker_says_so(server: ScriptedServer, name: str) -> None:
 
 
 async def test_a_closed_scorer_says_so_too(server: ScriptedServer) -> None:
-    async with Reranker(base_url=server.url) as reranker:
+    scorer = RemoteScorer(server.url)
+    async with Reranker(scorer=scorer) as reranker:
         assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
     with pytest.raises(ClosedError):
-        await reranker._scorer.score(QUERY, DOCUMENTS, None)
+        await scorer.score(QUERY, DOCUMENTS, None)
 
 
 def test_closing_lets_the_connections_go(server: ScriptedServer) -> None:
     reranker = Reranker(base_url=server.url)
     assert reranker.score(QUERY, DOCUMENTS) == RIGHT
-    assert server._open
+    assert server.open_connections
     reranker.close()
     deadline = time.monotonic() + SOON
-    while server._open and time.monotonic() < deadline:
+    while server.open_connections and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not server._open
+    assert not server.open_connections

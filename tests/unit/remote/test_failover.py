@@ -22,13 +22,23 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.remote import endpoint as endpoints
 from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.endpoint import backoff_seconds
+from qwen3_reranker.remote.scorer import RemoteScorer
 from qwen3_reranker.remote.transport import RetryableError
 
-from support.scripted_server import HANG, Reply, ScriptedServer, but, classify, relevance
+from support.scripted_server import (
+    DOCUMENTS,
+    HANG,
+    QUERY,
+    RIGHT,
+    Reply,
+    ScriptedServer,
+    but,
+    classify,
+)
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
+pytestmark = pytest.mark.usefixtures("soon")
+
 SOON = 20
 Pair = tuple[ScriptedServer, ScriptedServer]
 
@@ -39,22 +49,20 @@ def pair() -> Iterator[Pair]:
         yield first, second
 
 
-@pytest.fixture(autouse=True)
-def soon() -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < SOON
+def detected(*servers: ScriptedServer, **options: Any) -> RemoteScorer:
+    """Return a scorer that has detected all of the servers."""
+    options = {"timeout": SOON, **options}
+    scorer = RemoteScorer([server.url for server in servers], **options)
+    for endpoint in scorer.endpoints:
+        event_loop.run(endpoint.resolve())
+    for server in servers:
+        server.requests.clear()
+    return scorer
 
 
 def over(*servers: ScriptedServer, **options: Any) -> Reranker:
     """Return a reranker that has detected all of the servers."""
-    options = {"timeout": SOON, **options}
-    reranker = Reranker(base_url=[server.url for server in servers], **options)
-    for endpoint in reranker._scorer._endpoints:  # type: ignore[attr-defined]
-        event_loop.run(endpoint.resolve())
-    for server in servers:
-        server.requests.clear()
-    return reranker
+    return Reranker(scorer=detected(*servers, **options))
 
 
 @pytest.fixture
@@ -163,15 +171,16 @@ async def test_a_server_that_is_gone_is_used_again_when_it_is_back(pair: Pair) -
                     await asyncio.sleep(0.1)
 
 
-async def test_the_rest_grows_with_every_failure(pair: Pair) -> None:
-    async with over(*pair) as reranker:
-        endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
-        rests = []
+async def test_the_backoff_grows_with_every_failure(pair: Pair) -> None:
+    scorer = detected(*pair)
+    endpoint = scorer.endpoints[0]
+    async with Reranker(scorer=scorer) as reranker:
+        seconds = []
         for _ in range(9):
             endpoint.backoff_until = 0.0
             endpoint.fail(RetryableError("busy", 503))
-            rests.append(round(endpoint.backoff_until - time.monotonic()))
-        assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+            seconds.append(round(endpoint.backoff_until - time.monotonic()))
+        assert seconds == [1, 2, 4, 8, 16, 32, 60, 60, 60]
         endpoint.fail(RetryableError("busy", 503, after=100))
         assert endpoint.backoff_until > time.monotonic() + 90
         for server in pair:
@@ -186,9 +195,10 @@ async def test_a_server_that_is_dead_for_a_day_fails_no_request(
     pair: Pair, later: Callable[[float], None]
 ) -> None:
     gone, other = pair
-    async with over(*pair, max_retries=0) as reranker:
+    scorer = detected(*pair, max_retries=0)
+    endpoint = scorer.endpoints[0]
+    async with Reranker(scorer=scorer) as reranker:
         gone.__exit__()
-        endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
         for _ in range(1100):  # as it fails every time that its back-off is over
             later(61)
             endpoint.fail(RetryableError("no connection"))
@@ -202,11 +212,10 @@ async def test_a_server_that_is_dead_for_a_day_fails_no_request(
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(count=st.integers(1, 10**9), after=st.none() | st.floats(0, 3600))
-def test_a_rest_ends_within_an_hour(count: int, after: float | None) -> None:
-    reranker = Reranker(base_url="http://h")
-    endpoint = reranker._scorer._endpoints[0]  # type: ignore[attr-defined]
-    endpoint._failures = count - 1
+@given(failures=st.integers(1, 10**9), after=st.none() | st.floats(0, 3600))
+def test_a_backoff_ends_within_an_hour(failures: int, after: float | None) -> None:
+    assert 1 <= backoff_seconds(failures) <= 60
+    endpoint = RemoteScorer("http://h").endpoints[0]
     endpoint.fail(RetryableError("busy", 503, after=after))
     assert endpoint.backoff_until <= time.monotonic() + 3600
 
@@ -290,10 +299,8 @@ def test_when_no_server_can_be_detected_each_is_named(pair: Pair) -> None:
         assert why in message
 
 
-def test_an_undetectable_server_is_named_beside_one_that_is_down(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+@pytest.mark.usefixtures("at_once")
+def test_an_undetectable_server_is_named_beside_one_that_is_down(pair: Pair) -> None:
     broken, gone = pair
     break_down(broken, Reply({"detail": "broken"}, 500))
     gone.__exit__()
@@ -318,11 +325,9 @@ def test_one_server_that_cannot_be_detected_is_explained_as_it_is(pair: Pair) ->
 # When all fail
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("retries", [0, 2])
-def test_when_all_fail_each_is_named(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, retries: int
-) -> None:
-    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+def test_when_all_fail_each_is_named(pair: Pair, retries: int) -> None:
     with ScriptedServer() as gone:
         reranker = over(*pair, gone, max_retries=retries)
     pair[0].always(Reply({"detail": "loading the model"}, 503))
@@ -337,15 +342,14 @@ def test_when_all_fail_each_is_named(
         assert any(url in line and why in line for line in message.splitlines())
 
 
-def test_none_is_asked_more_often_than_it_may_be(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
-    with over(*pair, max_retries=2) as reranker:
+@pytest.mark.usefixtures("at_once")
+def test_none_is_asked_more_often_than_it_may_be(pair: Pair) -> None:
+    scorer = detected(*pair, max_retries=2)
+    with Reranker(scorer=scorer) as reranker:
         pair[0].always(Reply(b"", 503))
         pair[1].always(Reply(b"", 502, {"Retry-After": "0.1"}))
-        for rests in (1, 0):  # the first time one of them failed before
-            reranker._scorer._endpoints[0].backoff_until *= rests  # type: ignore[attr-defined]
+        for factor in (1, 0):  # without a back-off and with one
+            scorer.endpoints[0].backoff_until *= factor
             for server in pair:
                 server.requests.clear()
             with pytest.raises(ServerUnavailableError, match="6 attempts"):

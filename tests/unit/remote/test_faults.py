@@ -13,25 +13,27 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen3_reranker import AnswerError, Reranker, RerankerError, ServerError, ServerUnavailableError
-from qwen3_reranker.remote import failover
 from qwen3_reranker.remote.responses import retry_after
 
-from support.scripted_server import HANG, Reply, Request, ScriptedServer, but, classify, relevance
+from support.scripted_server import (
+    DOCUMENTS,
+    HANG,
+    QUERY,
+    RIGHT,
+    Reply,
+    Request,
+    ScriptedServer,
+    but,
+    classify,
+)
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
+pytestmark = pytest.mark.usefixtures("soon")
+
 # What ends within a second or two may take longer on a busy machine.
 SOON = 20
 TIMEOUT = 1.5
 
 Asked = Callable[[], int]
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
 
 
 @pytest.fixture
@@ -48,12 +50,6 @@ def hasty(server: ScriptedServer, reranker: Reranker) -> Iterator[Reranker]:
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait between attempts."""
-    monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
-
-
-@pytest.fixture
 def asked(server: ScriptedServer) -> Asked:
     """Return how many requests for scores came since the last time."""
     seen = 0
@@ -64,13 +60,6 @@ def asked(server: ScriptedServer) -> Asked:
         return seen - before
 
     return since
-
-
-@pytest.fixture(autouse=True)
-def soon() -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < SOON
 
 
 def failure(reranker: Reranker, kind: type[RerankerError]) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -17,20 +17,11 @@ import pytest
 from qwen3_reranker import Reranker, event_loop
 from qwen3_reranker.remote.transport import Transport
 
-from support.scripted_server import ScriptedServer, but, relevance
+from support.scripted_server import DOCUMENTS, QUERY, RIGHT, ScriptedServer, but
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
 SOON = 30
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
 
 
 def in_child(work: Callable[[], object]) -> str:

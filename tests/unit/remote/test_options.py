@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,18 +17,9 @@ from qwen3_reranker import DetectionError, InputError, Reranker, RerankerError, 
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
-from support.scripted_server import Reply, Request, ScriptedServer, but, relevance
+from support.scripted_server import DOCUMENTS, QUERY, RIGHT, Reply, Request, ScriptedServer, but
 
 KEY = "sk-5f0e8c1d2b7a"
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(3)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
 
 
 # Arguments

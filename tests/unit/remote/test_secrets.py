@@ -27,20 +27,20 @@ from qwen3_reranker.redaction import Redactor, Secret
 from qwen3_reranker.remote.endpoint import Settings
 from qwen3_reranker.remote.support import SupportReporter
 
-from support.scripted_server import MODEL, VLLM, Reply, Request, ScriptedServer, relevance
+from support.scripted_server import (
+    DOCUMENTS,
+    MODEL,
+    QUERY,
+    RIGHT,
+    VLLM,
+    Reply,
+    Request,
+    ScriptedServer,
+)
 
 KEY = "sk-5f0e8c1d2b7a"
 OTHER = "another-token-91c4"
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(3)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
 PACKAGE = str(Path(qwen3_reranker.__file__).parent)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
 
 
 def sent(server: ScriptedServer) -> set[str | None]:

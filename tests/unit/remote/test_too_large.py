@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import Reranker, ServerError, ServerUnavailableError
 
-from support.scripted_server import Reply, Request, ScriptedServer, but, classify, relevance
+from support.scripted_server import (
+    DOCUMENTS,
+    QUERY,
+    Reply,
+    Request,
+    ScriptedServer,
+    but,
+    classify,
+    relevance,
+)
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
 TOO_LONG = (
     "This model's maximum context length is 2048 tokens. However, your prompt contains at least "
     "2049 input tokens. Please reduce the length of the input prompt."

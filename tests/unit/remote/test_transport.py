@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,13 +12,6 @@ from qwen3_reranker.remote.transport import Transport
 from support.scripted_server import HANG, Reply, ScriptedServer
 
 BODY = {"model": "m", "input": ["text"]}
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        server.always(Reply({"data": []}))
-        yield server
 
 
 @pytest.fixture
@@ -34,6 +27,7 @@ async def test_a_request_that_is_cancelled_twice_gives_its_connection_back(
 ) -> None:
     """The second cancellation comes so many steps of the event loop after the first."""
     url = server.url + "/classify"
+    server.always(Reply({"data": []}))
     await transport.request("POST", url, BODY, seconds=60)  # the connection is kept alive
     server.first(HANG)
     before = len(server.asked())

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from qwen3_reranker.model.probe import NEGATION
 from support.doctor_servers import examined, named, vllm
 from support.helpers import INSTRUCTION
 from support.scripted_server import (
+    DOCUMENTS,
+    QUERY,
+    RIGHT,
     VLLM,
     Handler,
     Paths,
@@ -29,18 +32,9 @@ from support.scripted_server import (
     rerank,
 )
 
-QUERY = "Where does the river begin?"
-DOCUMENTS = [f"The river number {i} begins in the hills." for i in range(7)]
-RIGHT = [relevance(QUERY, document) for document in DOCUMENTS]
 KEY = "sk-0123456789abcdef"
 DROPPED = Reply(b"", status=None)
 UNAUTHORIZED = Reply({"error": "Unauthorized"}, 401)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
 
 
 def listing(*entries: Mapping[str, Any]) -> Handler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -180,7 +180,7 @@ async def test_a_model_that_is_given_is_the_one_named() -> None:
 
 
 @pytest.fixture
-def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Dialect]]:
+def acme(clean_register: None) -> type[Dialect]:
     class Acme(Dialect):
         name = "acme"
         paths = ("/acme/rank",)
@@ -191,8 +191,7 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Dialect]]:
         def parse(self, answer: Any, count: int) -> list[float]:
             return package.scores_by_index(package.require_list(answer, "results"), count)
 
-    monkeypatch.setattr(package, "_register", dict(package._register))
-    yield Acme
+    return Acme
 
 
 async def test_a_registered_dialect_is_found_out(acme: type[Dialect]) -> None:
