@@ -366,7 +366,7 @@ def test_an_instruction_that_is_not_read_is_warned_of_once(
     server: ScriptedServer, kind: Any
 ) -> None:
     with Reranker(**kind(server), instruction=INSTRUCTION) as reranker:
-        with pytest.warns(RerankerWarning, match="does not read one") as caught:
+        with pytest.warns(RerankerWarning, match="does not use it") as caught:
             first = reranker.score(QUERY, DOCUMENTS)
         assert len(caught) == 1
         with warnings.catch_warnings():
@@ -382,7 +382,7 @@ def test_an_instruction_that_is_not_read_may_be_an_error(
 ) -> None:
     settings = {**kind(server), "on_unsupported": "raise", "on_error": on_error}
     with Reranker(**settings) as reranker:
-        with pytest.raises(UnsupportedFeatureError, match="does not read one"):
+        with pytest.raises(UnsupportedFeatureError, match="does not use it"):
             reranker.rerank(QUERY, DOCUMENTS, instruction=INSTRUCTION)
         assert [hit.index for hit in reranker.rerank(QUERY, DOCUMENTS)] == ORDER
 
@@ -399,7 +399,7 @@ def test_of_several_servers_the_one_that_reads_no_instruction_is_named(
                 reranker.score(QUERY, ["a river"])
             server.script.clear()
             server.always(BROKEN)
-            with pytest.warns(RerankerWarning, match=f"{other.url} does not read one"):
+            with pytest.warns(RerankerWarning, match=f"{other.url} does not use it"):
                 reranker.score(QUERY, ["a river"])
 
 
@@ -434,7 +434,7 @@ def test_a_length_that_nobody_counts_is_warned_of(server: ScriptedServer) -> Non
     settings = llama_cpp(server)
     with (
         Reranker(**settings, max_length=512) as reranker,
-        pytest.warns(RerankerWarning, match="no tokenizer to count with"),
+        pytest.warns(RerankerWarning, match="no tokenizer to count tokens with"),
     ):
         reranker.score(QUERY, DOCUMENTS)
     with (

@@ -69,7 +69,7 @@ def register(dialect: D) -> D:
         InputError: The name is taken.
     """
     if dialect.name == "auto" or dialect.name in _register:
-        raise InputError(f"there is a dialect named {dialect.name!r} already: take another name")
+        raise InputError(f"there is a dialect named {dialect.name!r} already: choose another name")
     _register[dialect.name] = dialect()
     return dialect
 
@@ -90,7 +90,7 @@ def find(name: str) -> Dialect:
         InputError: There is no such dialect.
     """
     if name not in _register:
-        raise InputError(f"dialect={name!r}: there are auto, {', '.join(sorted(_register))}")
+        raise InputError(f"dialect={name!r}: give one of auto, {', '.join(sorted(_register))}")
     return _register[name]
 
 

@@ -260,7 +260,7 @@ def scores_by_index(items: Iterable[Any], count: int, read: Any = "relevance_sco
     missing = [index for index, score in enumerate(scores) if score is None]
     if missing:
         raise AnswerError(
-            f"{len(missing)} of {count} documents came back without a score, the first of them "
+            f"{len(missing)} of {count} documents came back without a score; the first one is "
             f"document {missing[0]}"
         )
     return [score for score in scores if score is not None]

@@ -83,13 +83,13 @@ def _probability(choice: dict[str, Any]) -> float:
     top = _top_logprobs(choice.get("logprobs"))
     if top is None:
         raise AnswerError(
-            f"a choice has no top_logprobs: {choice!r:.200}; the server must give them"
+            f"a choice has no top_logprobs: {choice!r:.200}; the server must return them"
         )
     yes, no = (_logprob(top, word) for word in ("yes", "no"))
     if yes is None and no is None:
         raise AnswerError(
-            f"neither 'yes' nor 'no' is among the most likely tokens {sorted(top)!r:.200}: no "
-            "Qwen3 reranker, or one that never saw the template's end"
+            f"neither 'yes' nor 'no' is among the most likely tokens {sorted(top)!r:.200}: this is "
+            "not a Qwen3 reranker, or the end of its prompt is missing"
         )
     margin = (MISSING if yes is None else yes) - (MISSING if no is None else no)
     return sigmoid(margin)

@@ -45,5 +45,5 @@ class Tei(Dialect):
     def parse(self, answer: Any, count: int) -> list[float]:
         """Parse the bare list of results."""
         if not isinstance(answer, list):
-            raise AnswerError(f"the answer is no list: {answer!r:.200}")
+            raise AnswerError(f"the answer is not a list: {answer!r:.200}")
         return scores_by_index(answer, count, "score")

@@ -61,7 +61,9 @@ def two_labels(item: Any) -> float:
     """
     probabilities = item.get("probs")
     if not isinstance(probabilities, list) or len(probabilities) not in (1, 2):
-        raise AnswerError(f"a result has not one or two labels' probabilities: {item!r:.200}")
+        raise AnswerError(
+            f"a result does not have the probabilities of one or two labels: {item!r:.200}"
+        )
     return number(probabilities[-1], "a label's probability")
 
 

@@ -296,8 +296,8 @@ class Endpoint:
         for index, value in enumerate(values):
             if not -_ROUNDING <= value <= 1 + _ROUNDING:
                 raise AnswerError(
-                    f"{self.address.url} gave document {index} the score {value!r}, which is no "
-                    "probability: it answers log-odds, or is no reranker"
+                    f"{self.address.url} gave document {index} the score {value!r}, which is not a "
+                    "probability: it returns log-odds, or is not a reranker"
                 )
         return [min(max(value, 0.0), 1.0) for value in values]
 

@@ -226,7 +226,7 @@ class Attempts:
         """Return a message about a server that did not finish in time."""
         budget, url = self._budget, endpoint.address.url
         if not (self._tried[endpoint] or budget.spent[endpoint]):
-            return f"{url} was not asked"
+            return f"{url} was not tried"
         what = "did not finish" if budget.halvings else "gave no answer"
         return f"{url} {what} within {budget.seconds:.3g} s"
 

@@ -159,7 +159,7 @@ class RemoteScorer(Scorer):
         await self._detected()
         lines = []
         for endpoint in self.endpoints:
-            unknown = "not asked yet" if endpoint.route is None else "not asked again yet"
+            unknown = "not detected yet" if endpoint.route is None else "not detected again yet"
             lines.append(f"{endpoint.address.url}: {endpoint.current or unknown}")
         return "\n".join(lines)
 
@@ -336,7 +336,7 @@ def _dialect(dialect: str | Dialect) -> Dialect | None:
         return None if dialect == "auto" else find(dialect)
     if isinstance(dialect, Dialect):
         return dialect
-    raise InputError(f"dialect={dialect!r}: give a name, or an object of a Dialect")
+    raise InputError(f"dialect={dialect!r}: give a name, or a Dialect instance")
 
 
 def _close(transport: Transport, process: int) -> None:

@@ -46,23 +46,23 @@ class SupportReporter:
             self.warn(f"{url}: {warning}")
         if ignores_instruction:
             self._report(
-                f"an instruction was given, but {route.dialect.name} at {url} does not read one: "
-                "its template's own is used"
+                f"an instruction was given, but {route.dialect.name} at {url} does not use it: the "
+                "instruction in the server's template applies"
             )
         if route.encoder.can_truncate:
             return
         if self._max_length_given:
             self._report(
-                f"max_length was given, but there is no tokenizer to count with for {url}: give "
-                "tokenizer="
+                f"max_length was given, but there is no tokenizer to count tokens with for {url}: "
+                "give tokenizer="
             )
         limit = route.encoder.max_length
         # A token has at least one byte.
         if route.dialect.cuts_silently and any(len(text.encode()) > limit for text in texts):
             self._report(
                 f"a document may be longer than the {limit} tokens that {url} takes, and "
-                f"{route.dialect.name} cuts a prompt without saying so, which makes its score "
-                "meaningless. There is no tokenizer to cut the document with: give tokenizer="
+                f"{route.dialect.name} truncates a prompt without an error, which makes its score "
+                "meaningless. There is no tokenizer to truncate the document with: give tokenizer="
             )
 
     def warn(self, message: str) -> None:

@@ -74,8 +74,8 @@ def load_tokenizer(source: str) -> str:
         return path.read_text("utf-8") if path.is_file() else read_file(source, "tokenizer.json")
     except CheckpointError as error:
         raise InputError(
-            f"tokenizer={source!r} is no tokenizer.json, no folder that holds one and no model on "
-            f"the hub: {error}"
+            f"tokenizer={source!r} is not a tokenizer.json, a folder that contains one, or a model "
+            f"on the Hugging Face hub: {error}"
         ) from None
 
 

@@ -166,7 +166,7 @@ def test_a_changed_server_that_reads_no_instruction_is_warned_of_at_once(
     with Reranker(base_url=server.url, tokenizer="demo") as reranker:
         assert reranker.score(QUERY, DOCUMENTS) == RIGHT
         server.script = dict(text_vllm(TEMPLATE))
-        with pytest.warns(RerankerWarning, match="does not read one"):
+        with pytest.warns(RerankerWarning, match="does not use it"):
             assert reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION) == RIGHT
 
 

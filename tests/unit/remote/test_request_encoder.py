@@ -330,7 +330,7 @@ def test_tokenizers_are_found_where_they_lie(tmp_path: Path) -> None:
     assert load_tokenizer(str(tmp_path / "tokenizer.json")) == OFFICIAL
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match=r"tokenizer='.*empty' is no tokenizer.json"):
+    with pytest.raises(InputError, match=r"tokenizer='.*empty' is not a tokenizer.json"):
         load_tokenizer(str(empty))
     assert cached_tokenizer(str(empty)) is None
 

@@ -64,14 +64,14 @@ def test_a_server_that_refuses_an_instruction_scores_without_it(
 
     server.script = {("POST", "/v1/rerank"): refusing}
     with Reranker(base_url=server.url, dialect="xinference", instruction=INSTRUCTION) as reranker:
-        with pytest.warns(RerankerWarning, match="xinference at .* does not read one"):
+        with pytest.warns(RerankerWarning, match="xinference at .* does not use it"):
             assert reranker.score(QUERY, DOCUMENTS) == RIGHT
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert reranker.score(QUERY, DOCUMENTS) == RIGHT
     with (
         Reranker(base_url=server.url, dialect="xinference", on_unsupported="raise") as reranker,
-        pytest.raises(UnsupportedFeatureError, match="does not read one"),
+        pytest.raises(UnsupportedFeatureError, match="does not use it"),
     ):
         reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION)
 
@@ -100,7 +100,7 @@ def test_noise_is_not_taken_for_an_instruction(
         warnings.simplefilter("always")
         with Reranker(base_url=server.url, **settings) as reranker:
             reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION)
-    assert ["does not read one" in str(w.message) for w in caught] == [True] * (not reads)
+    assert ["does not use it" in str(w.message) for w in caught] == [True] * (not reads)
 
 
 # Gateways that drop what they do not know
@@ -320,7 +320,7 @@ def test_a_document_that_may_be_cut_in_silence_is_warned_of(
     assert ["give tokenizer=" in str(w.message) for w in caught] == [True] * warned
     with Reranker(**settings, on_unsupported="raise") as reranker:
         if warned:
-            with pytest.raises(UnsupportedFeatureError, match="without saying so"):
+            with pytest.raises(UnsupportedFeatureError, match="without an error"):
                 reranker.score(QUERY, [document])
         else:
             reranker.score(QUERY, [document])

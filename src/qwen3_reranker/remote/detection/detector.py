@@ -160,7 +160,7 @@ class Detector:
         if self._tokenizer is not None:
             raise UnfitServerError(
                 f"tokenizer= is not that of the model at {self._address.url}, whose /tokenize "
-                "reads a prompt in other tokens: give the model's own, or None"
+                "returns other token ids for a prompt: give the model's own tokenizer, or None"
             )
         return RequestEncoder(None, server, length)
 
@@ -198,7 +198,7 @@ class Detector:
         tokenizer = ServerTokenizer(self._client, self._model)
         yes, no = await tokenizer.encode("yes"), await tokenizer.encode("no")
         if len(yes) != 1 or len(no) != 1:
-            raise AnswerError(f"the server's tokenizer reads 'yes' and 'no' as {yes} and {no}")
+            raise AnswerError(f"the server's tokenizer encodes 'yes' and 'no' as {yes} and {no}")
         return yes[0], no[0]
 
     async def _resolve(

@@ -171,7 +171,7 @@ async def test_a_dialect_that_is_given_is_the_only_one_tried() -> None:
 async def test_another_shape_is_shown() -> None:
     server = FakeReranker({"/rerank": "wrapped"}, TEI)
     server.wrapped = lambda body: {"results": []}  # type: ignore[attr-defined]
-    with pytest.raises(DetectionError, match=r"- tei: the answer is no list: {'results': \[\]"):
+    with pytest.raises(DetectionError, match=r"- tei: the answer is not a list: {'results': \[\]"):
         await server.detector(dialect=find("tei")).run()
     html = RetryableError("http://h answered with something that is not JSON: 'Welcome'", 200)
     message = await problem(FakeReranker({"/rerank": html}), "http://h/rerank")
