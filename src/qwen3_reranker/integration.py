@@ -306,7 +306,7 @@ class Adapter(_Settings, ClosesAtExit):
         if self.reranker is not None:
             raise TypeError(
                 f"a {type(self).__name__} that was handed a ready reranker cannot be pickled: give "
-                "it model= or base_url= with their settings instead, so that it can be made anew"
+                "it model= or base_url= with their settings instead, so that it can be recreated"
             )
         settings = self._settings()
         for name in self._of_this_process:
