@@ -14,8 +14,8 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection import Detector
+from qwen3_reranker.remote.responses import JsonResponse, RetryableError
 from qwen3_reranker.remote.server_client import ServerClient
-from qwen3_reranker.remote.transport import JsonResponse, RetryableError
 
 DEMO = (DEMO_MODEL / "tokenizer.json").read_text("utf-8")
 _TOKENIZER = Tokenizer.from_str(DEMO)

@@ -14,7 +14,7 @@ from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
 from qwen3_reranker.model.prompt import SUFFIX, TextWriter
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
-from qwen3_reranker.remote.transport import RetryableError, TooLargeError
+from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 
 __all__ = ["CHECKS", "Behavior", "check_determinism"]
 

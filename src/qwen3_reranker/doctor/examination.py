@@ -23,7 +23,7 @@ from qwen3_reranker.model.layout import SCORE_BIAS
 from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.remote.detection import Route, Template
-from qwen3_reranker.remote.transport import RetryableError
+from qwen3_reranker.remote.responses import RetryableError
 
 __all__ = ["Examination"]
 

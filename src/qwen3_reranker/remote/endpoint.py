@@ -17,9 +17,10 @@ from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Answer, Detector, Route, Template
+from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.support import SupportReporter
-from qwen3_reranker.remote.transport import RetryableError, TooLargeError, Transport
+from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.scorer import Scores
 
 __all__ = ["Endpoint", "Settings", "backoff_seconds"]

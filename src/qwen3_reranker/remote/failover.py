@@ -29,7 +29,7 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.remote.detection import UnfitServerError
 from qwen3_reranker.remote.endpoint import Endpoint
-from qwen3_reranker.remote.transport import RetryableError, TooLargeError
+from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 
 __all__ = ["Attempts", "Budget"]
 

@@ -20,9 +20,10 @@ from qwen3_reranker.remote.detection import Route
 from qwen3_reranker.remote.endpoint import Endpoint, Settings
 from qwen3_reranker.remote.failover import Attempts, Budget
 from qwen3_reranker.remote.options import ServerOptions, document_options, resolve_options
+from qwen3_reranker.remote.responses import TooLargeError
 from qwen3_reranker.remote.support import SupportReporter
 from qwen3_reranker.remote.tokenizers import load_tokenizer
-from qwen3_reranker.remote.transport import TooLargeError, Transport
+from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 
 __all__ = ["RemoteScorer"]

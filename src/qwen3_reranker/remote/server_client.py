@@ -11,7 +11,8 @@ from qwen3_reranker.errors import InputError, ServerError
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.environment_keys import environment_key, withheld_key
-from qwen3_reranker.remote.transport import JsonResponse, Transport, check_header
+from qwen3_reranker.remote.responses import JsonResponse
+from qwen3_reranker.remote.transport import Transport, check_header
 
 __all__ = ["ServerClient"]
 

@@ -1,141 +1,35 @@
-"""
-Send HTTP requests, read JSON responses, and classify failures.
-
-This module knows nothing about rerank protocols. The class of an error says what to do next: a
-`RetryableError` may succeed on another attempt, a `TooLargeError` in smaller requests, and any
-other `ServerError` is final.
-"""
+"""Send HTTP requests over a pool of connections, without knowledge of rerank protocols."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import httpx
 import orjson
 
-from qwen3_reranker.errors import AnswerError, InputError, ServerError
+from qwen3_reranker.errors import InputError, ServerError
 from qwen3_reranker.redaction import Redactor, Secret
-from qwen3_reranker.remote.responses import error_message, excerpt, is_too_large, retry_after
+from qwen3_reranker.remote.responses import (
+    MAX_RESPONSE,
+    JsonResponse,
+    RawResponse,
+    RetryableError,
+    read_json,
+    retry_after,
+)
 
-__all__ = [
-    "MAX_RESPONSE",
-    "JsonResponse",
-    "RetryableError",
-    "TooLargeError",
-    "Transport",
-    "check_header",
-]
+__all__ = ["Transport", "check_header"]
 
 T = TypeVar("T")
 
-MAX_RESPONSE = 64 * 2**20
-"""The largest response body that is read, in bytes: eight times the largest request."""
-
-# Status codes that ask the client to try again.
-_TRANSIENT = frozenset({408, 429, 502, 503, 504})
 # Headers that httpx sends by default.
 _DEFAULT_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
-
-
-class RetryableError(ServerError):
-    """
-    A server failed in a way that may be temporary.
-
-    Attributes:
-        after: The delay that the server asked for, in seconds from 0 to 3600; None if it did not
-            ask for one.
-        here: Whether the same server may be tried again for this request. If not, only another
-            server may.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        status: int | None = None,
-        *,
-        after: float | None = None,
-        here: bool = True,
-    ) -> None:
-        super().__init__(message, status)
-        self.after = after
-        self.here = here
-
-    @property
-    def transient(self) -> bool:
-        """Whether the server is unavailable: it did not respond, or it asked to try again later."""
-        return self.status is None or self.status in _TRANSIENT
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether the connection was refused or lost. The server may have been restarted."""
-        return self.status is None and self.here
-
-
-class TooLargeError(ServerError):
-    """A request was too long, or contained too many documents."""
-
-
-@dataclass(frozen=True, slots=True)
-class JsonResponse:
-    """
-    The JSON body of a successful response.
-
-    Attributes:
-        value: The parsed body.
-        url: The URL of the request.
-        body: The body as received.
-        redactor: Removes secrets from error messages.
-    """
-
-    # Tracebacks with local variables show the repr, and a response may repeat secrets.
-    value: Any = field(repr=False)
-    url: str = ""
-    body: bytes = field(default=b"", repr=False)
-    redactor: Redactor = field(default_factory=lambda: Redactor(()))
-
-    def read(self, parse: Callable[[Any], T]) -> T:
-        """
-        Return what `parse` extracts from the parsed body.
-
-        Args:
-            parse: A pure function. It is called a second time if it fails and the body repeats a
-                secret.
-
-        Raises:
-            AnswerError: `parse` raised it. Secrets in its message are replaced by "***".
-            RetryableError: `parse` raised a `ValueError` or a `RecursionError`.
-        """
-        try:
-            return parse(self.value)
-        except (ValueError, RecursionError):
-            raise _not_json(self.url, self.body, self.redactor) from None
-        except AnswerError as error:
-            raise AnswerError(self._message(parse, error)) from None
-
-    def _message(self, parse: Callable[[Any], T], error: AnswerError) -> str:
-        """
-        Return the message of `error` without secrets.
-
-        Messages quote the beginning of a value, which may end in the middle of a secret. The body
-        is therefore redacted first and parsed once more.
-        """
-        redacted = self.redactor.strings(self.body)
-        if redacted != self.body:
-            try:
-                parse(json.loads(redacted))
-            except AnswerError as second:
-                error = second
-            except (ValueError, RecursionError):
-                return "the answer cannot be read, and is not shown because it repeats a secret"
-        return self.redactor.text(str(error))
 
 
 class Transport:
@@ -284,7 +178,7 @@ class Transport:
             reason = redactor.text(str(error)) or type(error).__name__
             raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
         try:
-            return _read_json(response, url, redactor)
+            return read_json(response, url, redactor)
         except ServerError as error:
             error.software = response.software
             raise
@@ -313,14 +207,14 @@ class Transport:
             timeout=None,  # replaces the timeout of a custom client
         )
 
-    async def _exchange(self, request: httpx.Request, redactor: Redactor) -> _Response:
+    async def _exchange(self, request: httpx.Request, redactor: Redactor) -> RawResponse:
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             body = await _read(response)
         finally:
             await response.aclose()
         headers = response.headers
-        return _Response(
+        return RawResponse(
             response.status_code,
             redactor.text(response.reason_phrase),
             redactor.text(headers.get("location", "")),
@@ -328,18 +222,6 @@ class Transport:
             retry_after(headers.get("retry-after")),
             body,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    """A response, redacted except for the body. The body is None if it was too large to read."""
-
-    status: int
-    phrase: str
-    location: str
-    software: str
-    retry_after: float | None
-    body: bytes | None = field(repr=False)  # tracebacks with local variables show the repr
 
 
 def check_header(name: object, value: Secret, source: str) -> None:
@@ -387,41 +269,3 @@ async def _read(response: httpx.Response) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
-
-
-def _read_json(response: _Response, url: str, redactor: Redactor) -> JsonResponse:
-    """Parse a successful response; raise the error that any other response stands for."""
-    status = response.status
-    if response.body is None:
-        raise ServerError(
-            f"{url} answered with more than {MAX_RESPONSE >> 20} MiB, which is more than any "
-            "scores need: is this a reranker?",
-            status,
-        )
-    if 200 <= status < 300:
-        try:
-            return JsonResponse(json.loads(response.body), url, response.body, redactor)
-        except (ValueError, RecursionError):
-            raise _not_json(url, response.body, redactor, status) from None
-    if 300 <= status < 400:
-        raise ServerError(
-            f"{url} redirects to {response.location!r}, which is not followed because the API key "
-            "would be sent there too. If that is the server, give its address as base_url",
-            status,
-        )
-    reason = error_message(redactor.body(response.body)) or response.phrase
-    message = f"{url} answered {status}: {reason}"
-    if status in _TRANSIENT:
-        raise RetryableError(message, status, after=response.retry_after)
-    if is_too_large(status, reason):
-        raise TooLargeError(message, status)
-    if status >= 500:
-        raise RetryableError(message, status, here=False)
-    if status in (401, 403):
-        message += ". Give the right api_key="
-    raise ServerError(message, status)
-
-
-def _not_json(url: str, body: bytes, redactor: Redactor, status: int = 200) -> RetryableError:
-    shown = excerpt(redactor.body(body))
-    return RetryableError(f"{url} answered with something that is not JSON: {shown!r}", status)

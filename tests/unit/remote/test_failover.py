@@ -23,8 +23,8 @@ from qwen3_reranker import (
 from qwen3_reranker.remote import endpoint as endpoints
 from qwen3_reranker.remote import failover
 from qwen3_reranker.remote.endpoint import backoff_seconds
+from qwen3_reranker.remote.responses import RetryableError
 from qwen3_reranker.remote.scorer import RemoteScorer
-from qwen3_reranker.remote.transport import RetryableError
 
 from support.scripted_server import (
     DOCUMENTS,

@@ -35,9 +35,9 @@ from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_ki
 from qwen3_reranker.remote.detection.route import Route, Template
 from qwen3_reranker.remote.detection.server_info import ServerInfo, read_server_info
 from qwen3_reranker.remote.request_encoder import RequestEncoder
+from qwen3_reranker.remote.responses import RetryableError
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.tokenizers import ServerTokenizer, cached_tokenizer
-from qwen3_reranker.remote.transport import RetryableError
 
 __all__ = ["Detector", "UnfitServerError"]
 

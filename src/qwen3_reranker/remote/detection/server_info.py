@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwen3_reranker.errors import ServerError
-from qwen3_reranker.remote.transport import RetryableError
+from qwen3_reranker.remote.responses import RetryableError
 
 __all__ = ["ServerInfo", "read_server_info"]
 
@@ -105,7 +105,7 @@ def _identify(answers: Answers) -> _Kind | None:
             answer = answers[path]
             if isinstance(answer, dict) and keys <= answer.keys():
                 return kind
-    owners = {kind.owner: kind for kind in _KINDS if kind.owner is not None}
+    owners = {kind.owned_by: kind for kind in _KINDS if kind.owned_by is not None}
     for path in _LISTS:
         for entry in _entries(answers[path]):
             if owner := owners.get(str(entry.get("owned_by"))):
@@ -211,7 +211,7 @@ class _Kind:
     Attributes:
         name: The name of the kind.
         answers: The paths of its own endpoints, each with keys that only its response has.
-        owner: The `owned_by` of its models.
+        owned_by: The `owned_by` of its models in the list.
         header: Its `Server` header, which its errors carry too.
         title: A part of the title of its OpenAPI page, in lower case.
         page_path: A path that only its OpenAPI page lists.
@@ -220,7 +220,7 @@ class _Kind:
 
     name: str
     answers: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    owner: str | None = None
+    owned_by: str | None = None
     header: str | None = None
     title: str | None = None
     page_path: str | None = None
@@ -228,12 +228,12 @@ class _Kind:
 
 
 _MODEL_INFO = frozenset({"model_path", "is_generation"})
-_VLLM = _Kind("vLLM", owner="vllm")
+_VLLM = _Kind("vLLM", owned_by="vllm")
 _KINDS = (
     _Kind(
         "SGLang",
         answers={"/model_info": _MODEL_INFO, "/get_model_info": _MODEL_INFO},
-        owner="sglang",
+        owned_by="sglang",
         read=_read_sglang,
     ),
     _Kind(
@@ -251,12 +251,12 @@ _KINDS = (
     _Kind(
         "llama.cpp",
         answers={"/props": frozenset({"default_generation_settings"})},
-        owner="llamacpp",
+        owned_by="llamacpp",
         header="llama.cpp",
         read=_read_llama_cpp,
     ),
     _VLLM,
-    _Kind("Infinity", owner="infinity", title="infinity"),
+    _Kind("Infinity", owned_by="infinity", title="infinity"),
     _Kind("LiteLLM", title="litellm"),
 )
 _PATHS = (*_LISTS, "/version", *(path for kind in _KINDS for path in kind.answers))

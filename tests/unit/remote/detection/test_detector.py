@@ -20,7 +20,7 @@ from qwen3_reranker.dialects import (
 from qwen3_reranker.errors import AnswerError, ServerError
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.environment_keys import environment_key, withheld_key
-from qwen3_reranker.remote.transport import JsonResponse, RetryableError
+from qwen3_reranker.remote.responses import JsonResponse, RetryableError
 
 from support.fake_reranker import DEMO, NO, SGLANG, TEI, VLLM, YES, FakeReranker
 

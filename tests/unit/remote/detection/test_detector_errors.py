@@ -8,7 +8,7 @@ import pytest
 
 from qwen3_reranker.dialects import TemplateBy, find
 from qwen3_reranker.errors import DetectionError, InputError, ServerError
-from qwen3_reranker.remote.transport import RetryableError
+from qwen3_reranker.remote.responses import RetryableError
 
 from support.fake_reranker import DEMO, SGLANG, TEI, VLLM, FakeReranker, unreachable
 

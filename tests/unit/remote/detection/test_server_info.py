@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qwen3_reranker.errors import ServerError
 from qwen3_reranker.remote.detection import ServerInfo, read_server_info
-from qwen3_reranker.remote.transport import RetryableError
+from qwen3_reranker.remote.responses import RetryableError
 
 
 def model(name: str, owner: str, **more: Any) -> Any:
