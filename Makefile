@@ -27,7 +27,7 @@ own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-fast check setup engine servers bench dist test-install test-lowest test-xinference clean
+.PHONY: help demo test test-fast check docs setup engine servers bench dist test-install test-lowest test-xinference clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,10 +41,19 @@ test: check setup ## Run the checks and all tests, with real engines and servers
 test-fast: .venv/ready ## Run the tests that start neither an engine nor a server
 	$(BIN)/python -m pytest $(TWO) -m "not engine and not servers" tests/unit
 
-check: .venv/ready ## Run ruff and mypy
+check: .venv/ready docs ## Run ruff and mypy, and build the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# mkdocs reads the source without importing it.
+docs: .venv-docs/ready ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+.venv-docs/ready: pyproject.toml
+	$(call venv,.venv-docs)
+	.venv-docs/bin/pip install --quiet --group docs
+	touch $@
 
 setup: .venv/ready engine servers ## Create all environments
 
@@ -89,7 +98,7 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 	$(LLAMA_CPP)/pip install --quiet --requirement $<
 	touch $@
 
-# Xinference takes long to install and to start, so CI does not run it: docs/servers.md has the last
+# Xinference takes long to install and to start, so CI does not run it: docs/how-to/servers.md has the last
 # result. Its own list brings CUDA, so the one here is complete and installed without dependencies.
 test-xinference: setup .venv-xinference/ready ## Compare Xinference's engines with the reference
 	$(BIN)/python -m pytest tests/servers/check_xinference.py
@@ -100,9 +109,9 @@ test-xinference: setup .venv-xinference/ready ## Compare Xinference's engines wi
 	$(XINFERENCE)/pip install --quiet --no-deps --requirement $<
 	touch $@
 
-# What docs/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each. Its engine
+# What docs/explanation/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each. Its engine
 # is compared with vLLM's own classes, so there everything is in one environment.
-bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/performance.md
+bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/explanation/performance.md
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
 
 # The share of the raw engine, with nobody else in memory.
@@ -158,4 +167,4 @@ test-install: .venv/ready engine ## Install the wheel into empty environments an
 	$(BIN)/python -m pytest tests/install/check_wheel.py
 
 clean: ## Remove all environments and caches
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* site .mypy_cache .ruff_cache .pytest_cache .hypothesis

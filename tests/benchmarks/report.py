@@ -1,5 +1,5 @@
 """
-The committed results as tables and pictures: docs/performance.md is written from them.
+The committed results as tables and pictures: docs/explanation/performance.md is written from them.
 
     python -m benchmarks.report               # after a run; the tests compare the two
 """
@@ -18,7 +18,7 @@ from benchmarks.clients import CONCURRENCIES
 from benchmarks.contenders import CHAINS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs/performance.md"
+PAGE = ROOT / "docs/explanation/performance.md"
 NAMES = {
     "reranker": "`Reranker.rerank`",
     "langchain": "LangChain's `Qwen3Rerank`",

@@ -15,7 +15,6 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from support.readme import ANSWERS, README, ROOT, Snippet, ranking, snippets
 
 EXAMPLES = ROOT / "examples"
-SERVERS = (ROOT / "docs" / "servers.md").read_text("utf-8")
 sys.path.insert(0, str(EXAMPLES))
 import stdlib_docs  # noqa: E402
 
@@ -92,14 +91,3 @@ def test_the_demo_models_size_and_files() -> None:
     files = {path.name: path.stat().st_size for path in DEMO_MODEL.iterdir()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(files)
     assert sum(files.values()) < 12_000_000
-
-
-def test_the_docs_own_dialect_is_registered_and_spoken() -> None:
-    [code] = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", SERVERS, re.DOTALL)
-        if "@register" in block
-    ]
-    code += '\nanswer = {"ranked": [{"index": 1, "probability": 0.2}, {"index": 0, "probability": 0.9}]}'
-    code += "\nprint(Acme().parse(answer, 2), reranker)"
-    assert run("-c", code).startswith("[0.9, 0.2] ")

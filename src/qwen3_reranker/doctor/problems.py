@@ -148,7 +148,7 @@ _ALL = (
     Problem(
         "nothing-scores",
         "the server has no endpoint that can score",
-        "See docs/servers.md for how to start a server of each kind.",
+        "See docs/how-to/servers.md for how to start a server of each kind.",
     ),
     Problem(
         "instruction-ignored",

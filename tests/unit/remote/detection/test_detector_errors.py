@@ -61,7 +61,7 @@ async def test_the_advice_is_the_kinds_own() -> None:
     bare = await problem(FakeReranker({"/v1/rerank": "rerank"}, LLAMA, scores=half))
     assert "llama.cpp: the server counted" in bare and "so it writes no template: start it" in bare
     unknown = await problem(FakeReranker({"/v1/rerank": "rerank"}, scores=half))
-    assert "(an unknown kind)" in unknown and "docs/servers.md" in unknown
+    assert "(an unknown kind)" in unknown and "docs/how-to/servers.md" in unknown
 
 
 async def test_where_nothing_is_there_all_that_was_tried_is_listed() -> None:

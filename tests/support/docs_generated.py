@@ -1,0 +1,103 @@
+"""
+The reference of the command line, which is generated from the code.
+
+    PYTHONPATH=tests python -m support.docs_generated    # writes it; a test compares
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from qwen3_reranker.cli.app import app
+
+from support.docs_pages import DOCS
+
+CLI_PAGE = DOCS / "reference" / "cli.md"
+
+_HEAD = """\
+# Command line
+
+The command is `qwen3-reranker`, also available as `python -m qwen3_reranker`. It needs the extra `cli`.
+Files, output and exit codes are described in [Rerank files](../how-to/command-line.md).
+"""
+
+
+def cli_page() -> str:
+    """Return the reference of all commands."""
+    group: Any = typer.main.get_command(app)
+    functions = [registered.callback for registered in app.registered_commands]
+    commands = zip(group.commands.values(), functions, strict=True)
+    return "\n".join([_HEAD, *(_command(command, function) for command, function in commands)])
+
+
+def _command(command: Any, function: Any) -> str:
+    hints = get_type_hints(function)
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and p.name in hints]
+    words = ["qwen3-reranker", command.name, *map(_usage, arguments), "[OPTIONS]"]
+    usage = " ".join(words if options else words[:-1])
+    parts = [f"## {command.name}", command.help, f"```{{ .text .no-run }}\n{usage}\n```"]
+    if arguments:
+        rows = [f"| `{p.name.upper()}` | {_cell(p.help)} |" for p in arguments]
+        parts.append("\n".join(["| Argument | Meaning |", "|---|---|", *rows]))
+    if options:
+        rows = [
+            f"| {_flag(p)} | {_values(hints[p.name])} | {_cell(p.help)}{_notes(p)} |"
+            for p in options
+        ]
+        parts.append("\n".join(["| Option | Value | Meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(argument: Any) -> str:
+    name = argument.name.upper()
+    if argument.nargs == -1:
+        return f"[-- {name}...]"
+    return name if argument.required else f"[{name}]"
+
+
+def _flag(option: Any) -> str:
+    names = [name for name in (*option.opts, *option.secondary_opts) if name.strip()]
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _values(hint: Any) -> str:
+    """Return what an option takes, by the annotation of its parameter."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{choice}`" for choice in kinds)
+    [kind] = kinds
+    if kind is bool:
+        return ""
+    if get_origin(kind) is list:
+        return f"{_values(get_args(kind)[0])}, repeatable"
+    names = {int: "number", float: "number", str: "text", Path: "path"}
+    return names[kind] if kind in names else _values(kind)
+
+
+def _notes(option: Any) -> str:
+    notes = []
+    if option.show_default and not option.is_flag and option.default not in (None, ""):
+        notes.append(f"Default: `{option.default}`.")
+    if option.envvar:
+        notes.append(f"Environment variable: `{option.envvar}`.")
+    return "".join(f" {note}" for note in notes)
+
+
+def _cell(text: str) -> str:
+    """Return a text for a cell of a table."""
+    text = " ".join(text.replace("\\[", "[").split())
+    return re.sub(r"([|*<\[\]])", r"\\\1", text)
+
+
+def main() -> None:
+    """Write the page."""
+    CLI_PAGE.write_text(cli_page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
