@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from qwen3_reranker import Reranker
+from qwen3_reranker.embedded.client import EngineClient
 
 from support.docs_pages import ENGINE_PAGES, run_page
+from support.documented_ways import documented_way, traveled_way
 from support.scripted_server import ScriptedServer
 
 
@@ -26,3 +28,13 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     with ScriptedServer() as server:
         run_page(page, server.url)
+
+
+def test_a_query_goes_the_documented_way_to_the_engine(
+    reranker: Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documented = documented_way("embedded")
+    assert len(documented) <= 9
+    assert len({module for _, module in documented}) <= 5
+    reranker.warm_up()
+    assert traveled_way(monkeypatch, EngineClient, "_ask", reranker=reranker) == documented

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator
-from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from qwen3_reranker import dialects
 from qwen3_reranker.embedded.engine import Engine
+from qwen3_reranker.remote.transport import Transport
 
 from support import docs_generated
 from support.docs_pages import DOCS, ENGINE_PAGES, PAGES, ROOT, assert_same, blocks, run_page
+from support.documented_ways import documented_way, traveled_way
 from support.scripted_server import ScriptedServer
 
 # Blocks that hold something to read, in a language with colors or in none.
@@ -103,15 +104,9 @@ def test_the_navigation_has_every_page() -> None:
     assert sorted(re.findall(r"[\w/-]+\.md", navigation)) == PAGES
 
 
-@pytest.mark.parametrize("way", ["embedded", "remote"])
-def test_the_way_of_a_query_names_functions(way: str) -> None:
-    page = (DOCS / "explanation/architecture.md").read_text("utf-8")
-    table = page.partition(f"<!-- way: {way} -->")[2].partition("<!-- end -->")[0]
-    stops = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|", table, re.MULTILINE)
-    assert len(stops) == table.count("\n| `")
-    for function, module in stops:
-        found = importlib.import_module(f"qwen3_reranker.{module}")
-        assert callable(attrgetter(function)(found)), function
-    modules = {module for _, module in stops}
-    assert way == "remote" or (len(stops) <= 9 and len(modules) <= 7)
-    assert way == "embedded" or len(stops) <= 12
+def test_a_query_goes_the_documented_way_to_a_server(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documented = documented_way("remote")
+    assert len(documented) <= 12
+    assert traveled_way(monkeypatch, Transport, "request", base_url=server.url) == documented
