@@ -14,6 +14,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from qwen3_reranker import dialects
+
 from support.readme import README, ROOT, Snippet, snippets
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -106,6 +108,14 @@ def test_the_badges_are_true() -> None:
     ]
     assert "badge/types-mypy_strict-" in README
     assert PYPROJECT["tool"]["mypy"]["strict"] is True
+
+
+def test_the_number_of_dialects_is_that_of_the_register() -> None:
+    pages = README + (ROOT / "docs/explanation/comparison.md").read_text("utf-8")
+    numbers = re.findall(r"(?<=\()\d+(?= dialects)|(?<=dialects \| )\d+", pages)
+    # Other tests may register dialects of their own.
+    ours = [d for d in dialects.dialects() if type(d).__module__.startswith("qwen3_reranker.")]
+    assert [int(number) for number in numbers] == [len(ours)] * 2
 
 
 def test_uv_reads_the_overrides_that_ship() -> None:
