@@ -13,7 +13,6 @@ from xdist.scheduler import LoadScopeScheduling
 from qwen3_reranker import Reranker
 
 from support.helpers import SETTINGS
-from support.servers.fixtures import ORDER, server_of
 
 pytest_plugins = ["support.servers.fixtures"]
 
@@ -43,6 +42,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Servers one after the other, then the slow files, then all others."""
+    # Not above: pytest rewrites the asserts of a plugin only if it imports the plugin itself.
+    from support.servers.fixtures import ORDER, server_of
 
     def place(item: pytest.Item) -> tuple[int, int]:
         if server := server_of(item):

@@ -23,7 +23,7 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.embedded import engine as engine_module
 from qwen3_reranker.embedded import engine_files
-from qwen3_reranker.embedded.client import EngineClient
+from qwen3_reranker.embedded.client import PROGRAM, EngineClient
 from qwen3_reranker.redaction import Redactor, Secret
 
 from support.engine_processes import (
@@ -304,7 +304,8 @@ def test_a_start_may_be_silent_for_longer_than_a_request(make_reranker: MakeRera
     reranker = make_reranker(timeout=1, variables={"FAKE_VLLM_IMPORT_SECONDS": "600"})
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(reranker.warm_up)
-        wait_until(children)
+        # Popen would wait for a fork that is stopped before it runs the program.
+        wait_until(lambda: any(str(PROGRAM) in child.cmdline() for child in children()))
         [process] = children()
         process.suspend()
         time.sleep(3)  # the silence that is meant
