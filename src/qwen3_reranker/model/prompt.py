@@ -17,11 +17,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import orjson
 from tokenizers import Tokenizer
 
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
-from qwen3_reranker.model.tokenizer import PlainTokenizer
+from qwen3_reranker.model.tokenizer import read_tokenizer
 
 __all__ = [
     "CONTROL_TOKENS",
@@ -164,20 +163,7 @@ class PromptBuilder(TextWriter):
     """
 
     def __init__(self, tokenizer: str, max_length: int = DEFAULT_MAX_LENGTH) -> None:
-        try:
-            full = Tokenizer.from_str(tokenizer)
-        except Exception as error:  # noqa: BLE001  # tokenizers raises nothing else
-            raise CheckpointError(f"the tokenizer.json cannot be read: {error}") from None
-        # A training run may have left these settings in the file. Lengths are handled here.
-        full.no_truncation()
-        full.no_padding()
-        data = orjson.loads(tokenizer)
-        added = [token["content"] for token in data.get("added_tokens", [])]
-        for token in ("<|im_start|>", "<|im_end|>", "<think>", "</think>"):
-            if token not in added:
-                raise CheckpointError(f"the tokenizer has no token {token!r}: not a Qwen3 model's")
-        data |= {"added_tokens": [], "truncation": None, "padding": None}
-        self._plain = PlainTokenizer(data)
+        full, self._plain, added = read_tokenizer(tokenizer)
         super().__init__(added)
         self.control_ids = frozenset(full.token_to_id(token) for token in added)
         self.yes, self.no = (_single(full, word) for word in ("yes", "no"))

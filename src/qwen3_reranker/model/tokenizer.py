@@ -22,16 +22,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from tokenizers import Tokenizer
 
+from qwen3_reranker.errors import CheckpointError
+
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
-__all__ = ["PlainTokenizer"]
+__all__ = ["ModelTokenizer", "PlainTokenizer", "read_tokenizer"]
 
 # How Qwen's tokenizers split text (tokenizer.json of Qwen/Qwen3-Reranker-0.6B).
 _PATTERN = (
@@ -51,6 +54,8 @@ _COMMON = re.compile(
 )
 # Separates the texts that one call encodes, and does not occur in them.
 _SEPARATOR = "\x00"
+# The control tokens that the prompt consists of.
+_PROMPT_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 # The digest of the merges of Qwen3's tokenizers. To check all 151,643 tokens would take a second.
 _KNOWN = "bbeef245f0b03a9613753068e5799c2496290005594c68f09eed68feedbe6d1f"
 
@@ -98,6 +103,49 @@ class PlainTokenizer:
             encoded.append(ids[start:end])
             start = end + 1
         return encoded
+
+
+class ModelTokenizer(NamedTuple):
+    """
+    A model's tokenizer.
+
+    Attributes:
+        full: The tokenizer with its added tokens, without truncation and padding.
+        plain: The tokenizer without added tokens.
+        added: The added tokens.
+    """
+
+    full: Tokenizer
+    plain: PlainTokenizer
+    added: list[str]
+
+
+# Reading Qwen3's tokenizer takes a second, and several servers or length limits share one.
+@lru_cache(maxsize=2)
+def read_tokenizer(tokenizer: str) -> ModelTokenizer:
+    """
+    Return the tokenizer of a tokenizer.json; the last two are remembered.
+
+    Args:
+        tokenizer: The text of the file.
+
+    Raises:
+        CheckpointError: The text is not a tokenizer, or has no control tokens for the prompt.
+    """
+    try:
+        full = Tokenizer.from_str(tokenizer)
+    except Exception as error:  # noqa: BLE001  # tokenizers raises nothing else
+        raise CheckpointError(f"the tokenizer.json cannot be read: {error}") from None
+    # A training run may have left these settings in the file. Lengths are handled here.
+    full.no_truncation()
+    full.no_padding()
+    data = orjson.loads(tokenizer)
+    added = [token["content"] for token in data.get("added_tokens", [])]
+    for token in _PROMPT_TOKENS:
+        if token not in added:
+            raise CheckpointError(f"the tokenizer has no token {token!r}: not a Qwen3 model's")
+    plain = PlainTokenizer(data | {"added_tokens": [], "truncation": None, "padding": None})
+    return ModelTokenizer(full, plain, added)
 
 
 def _tokenizer(data: dict[str, Any]) -> Tokenizer:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from qwen3_reranker.model import tokenizer as tokens
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.tokenizer import PlainTokenizer
+from qwen3_reranker.model.tokenizer import PlainTokenizer, read_tokenizer
 
 from support.helpers import QWEN3_TOKENIZER
 
@@ -139,3 +139,8 @@ def test_an_equal_tokenizer_with_few_merges_is_taken() -> None:
     assert plain._fast is not None
     given = ["abc", "bcabc", "ababcbc"]
     assert plain.encode(given) == [exact.encode(t, add_special_tokens=False).ids for t in given]
+
+
+def test_a_tokenizer_is_read_once() -> None:
+    path = DEMO_MODEL / "tokenizer.json"
+    assert read_tokenizer(path.read_text("utf-8")) is read_tokenizer(path.read_text("utf-8"))
