@@ -23,7 +23,7 @@ NAMES = {
     "reranker": "`Reranker.rerank`",
     "langchain": "LangChain's `Qwen3Rerank`",
     "llama_index": "LlamaIndex's `Qwen3Rerank`",
-    "raw": "raw engine, our token ids and arguments",
+    "raw": "raw engine, this package's token IDs and arguments",
     "llm_score": "`LLM.score`, default arguments",
     "transformers": '`Reranker` with `engine="transformers"`',
     "recipe_8": "model card's recipe, batches of 8",
@@ -32,8 +32,8 @@ NAMES = {
     "raw_batch": "raw engine, all in one batch",
     "chains": f"{CHAINS} threads with a chain each",
     "rerank_many": "`Reranker.rerank_many`",
-    "bare": "bare httpx loop, ready-made bodies",
-    "bare_tokenizing": "the same, making each body in its turn",
+    "bare": "bare httpx loop, bodies encoded beforehand",
+    "bare_tokenizing": "bare httpx loop, encoding each body",
     "ours": "`Reranker.arerank`",
     "http_reranker": "langchain-reranker's HttpReranker",
     "langchain_cohere": "langchain-cohere's CohereRerank",
@@ -65,7 +65,7 @@ def embedded() -> str:
                 *times,
             ]
         )
-    head = ["documents a second", "64 a query", "256 a query", "tokens/s, 64"]
+    head = ["documents per second", "64 per query", "256 per query", "tokens/s, 64"]
     return _table([*head, "Reranker / this, 64", "256"], rows)
 
 
@@ -78,9 +78,9 @@ def transformers() -> str:
         shares = ratios(rates, "transformers", "cross_encoder", size)
         numbers = [f"{medians[mode][size]:.1f}" for mode in ("transformers", "cross_encoder")]
         turns = ", ".join(f"{share:.1f}" for share in sorted(shares))
-        rows.append([f"{size} a query", *numbers, f"{statistics.median(shares):.1f}", turns])
+        rows.append([f"{size} per query", *numbers, f"{statistics.median(shares):.1f}", turns])
     names = [NAMES[mode] for mode in ("transformers", "cross_encoder")]
-    return _table(["documents", *names, "ratio", "of each turn"], rows)
+    return _table(["documents", *names, "ratio", "ratio of each run"], rows)
 
 
 def limit() -> str:
@@ -89,8 +89,8 @@ def limit() -> str:
     rates, medians = found["rates"], _medians(found["rates"])
     rows = []
     for work, size, engine, modes in (
-        ("64 a query", "64", "raw", ("reranker", "langchain", "llama_index")),
-        ("256 a query", "256", "raw", ("reranker", "langchain", "llama_index")),
+        ("64 per query", "64", "raw", ("reranker", "langchain", "llama_index")),
+        ("256 per query", "256", "raw", ("reranker", "langchain", "llama_index")),
         (f"{CHAINS} queries of {CHAIN_DOCUMENTS}", str(CHAIN_DOCUMENTS), "raw_batch", TOGETHER[1:]),
     ):
         rows.append([work, NAMES[engine], f"{medians[engine][size]:.1f}", "", ""])
@@ -98,7 +98,9 @@ def limit() -> str:
             low, share, high = statistics.quantiles(ratios(rates, mode, engine, size))
             half = f"{low:.2f} to {high:.2f}"
             rows.append([work, NAMES[mode], f"{medians[mode][size]:.1f}", f"{share:.3f}", half])
-    return _table(["documents", "", "documents a second", "share", "half of the turns"], rows)
+    return _table(
+        ["documents", "", "documents per second", "share", "middle half of the runs"], rows
+    )
 
 
 def remote() -> str:
@@ -125,22 +127,22 @@ def remote() -> str:
         )
     rows.sort(key=lambda row: CONCURRENCIES.index(int(row[0])))
     head = [
-        "at a time",
+        "concurrency",
         "client",
         "documents/s",
         "share",
         "p99 ms",
-        "of bare p99",
-        "CPU us/document",
+        "p99 / bare p99",
+        "CPU µs/document",
     ]
     tokenizing, slowly = (_median(turns[name], "cpu_us") for name in ("tokenize", "tokenizers"))
     refused = [
-        f"{NAMES[name]} could not take part: its requests end in {why}."
+        f"{NAMES[name]} could not be measured: its requests fail with {why}."
         for name, why in found["refused"].items()
     ]
     spent = (
-        f"Of our CPU time, {tokenizing:.0f} us a document are tokenizing, which would take "
-        f"{slowly:.0f} with `tokenizers` alone."
+        f"Of this package's CPU time, {tokenizing:.0f} µs per document are spent on tokenizing, which "
+        f"would take {slowly:.0f} µs with `tokenizers` alone."
     )
     notes = [spent, *refused]
     return "\n".join([_table(head, rows), "", *notes])
@@ -160,7 +162,7 @@ def costs() -> str:
         [
             _table(["medians", "ms"], imports),
             f"Top-level packages that `qwen3_reranker.langchain` loads beyond the line above: {more}.",
-            _table(["seconds from nothing imported to the first score", "cold", "warm"], starts),
+            _table(["seconds from the first import to the first score", "cold", "warm"], starts),
             _table(["64 documents, demo model", "ms"], cached),
         ]
     )
@@ -173,7 +175,7 @@ def growth() -> str:
         for size, raw in by_mode["raw"].items():
             ours = by_mode["reranker"][size]
             rows.append([axis, size, f"{raw:.3f}", f"{ours:.3f}", f"{raw / ours:.2f}"])
-    return _table(["what grows", "to", "raw engine, s", "`Reranker`, s", "share"], rows)
+    return _table(["varied", "value", "raw engine, s", "`Reranker`, s", "share"], rows)
 
 
 def streamed() -> str:
@@ -195,7 +197,9 @@ def levers() -> str:
     for name, found in record.load("levers")["ratios"].items():
         low, share, high = statistics.quantiles(found)
         rows.append([name, f"{share:.2f}", f"{low:.2f} to {high:.2f}"])
-    return _table(["raw engine with", "of what is chosen", "half of the turns"], rows)
+    return _table(
+        ["change to the raw engine", "relative throughput", "middle half of the runs"], rows
+    )
 
 
 def headlines() -> list[str]:
@@ -211,15 +215,15 @@ def headlines() -> list[str]:
         for peer in ("llama_index_cohere", "http_reranker")
     )
     embedded = (
-        f"With 64 documents a query it scores {score} times as many a second as vLLM's own "
-        f"`LLM.score`, {encoder} times as many as sentence-transformers' CrossEncoder and {recipe} "
-        f"times as many as the model card's recipe in one batch ({eights} in batches of eight)"
+        f"With 64 documents per query, it scores {score} times as many documents per second as vLLM's own "
+        f"`LLM.score`, {encoder} times as many as sentence-transformers' CrossEncoder, and {recipe} "
+        f"times as many as the model card's recipe in one batch ({eights} times in batches of eight)"
     )
     remote = (
-        f"Against a vLLM server it has {min(shares):.2f} to {max(shares):.2f} of the throughput of a "
-        f"bare httpx loop that posts ready-made bodies; with 16 requests at a time that is "
-        f"{cohere:.1f} times LlamaIndex's CohereRerank and {http:.1f} times langchain-reranker's "
-        "HttpReranker"
+        f"Against a vLLM server, it reaches {min(shares):.2f} to {max(shares):.2f} of the throughput "
+        f"of a bare httpx loop whose request bodies are encoded beforehand. With 16 concurrent requests, "
+        f"that is {cohere:.1f} times the throughput of LlamaIndex's CohereRerank and {http:.1f} times "
+        "that of langchain-reranker's HttpReranker"
     )
     return [embedded, remote]
 
