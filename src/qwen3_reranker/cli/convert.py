@@ -19,7 +19,9 @@ def convert(
     source: Annotated[
         str, typer.Argument(help="The original checkpoint: a folder or a Hugging Face name.")
     ],
-    target: Annotated[Path, typer.Argument(help="The folder to create; it must not exist yet.")],
+    target: Annotated[
+        Path, typer.Argument(help="The folder to create; if it exists, it must be empty.")
+    ],
     *,
     labels: Annotated[
         int | None,

@@ -187,7 +187,7 @@ def rerank_lines(
 
 
 def _rank(line: Line) -> tuple[bool, bool, float, int]:
-    """Return the sort key. NaN cannot be sorted, so the key of an unscored line has another number."""
+    """Return the sort key: scored lines by score, then unscored ones, then blank ones; without NaN."""
     unscored = line.error is not None
     return not line.text.strip(), unscored, 0.0 if unscored else -line.score, line.number
 

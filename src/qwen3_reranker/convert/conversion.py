@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from qwen3_reranker.convert import files
-from qwen3_reranker.convert.source import Source
+from qwen3_reranker.convert.source import OTHER_FORMATS, Source
 from qwen3_reranker.errors import CheckpointError, InputError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.layout import (
@@ -46,8 +46,8 @@ _HEAD_FILE = "score.safetensors"
 # Loaders look for an index only if no file has the name of a single one.
 _RENAMED = "model-00001-of-00001.safetensors"
 _OUTPUT = "lm_head."
-# Files that hold the weights in another format, or say how the causal model is used.
-_OMITTED_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"}
+# Files that hold weights, or say how the causal model is used.
+_OMITTED_SUFFIXES = {".safetensors", *OTHER_FORMATS}
 _OMITTED_FILES = {
     CONFIG,
     INDEX,
@@ -138,7 +138,7 @@ def convert(
         token: The Hub's access token; None for the one that is logged in.
 
     Returns:
-        What was written.
+        The folder, and a summary of what was written to it.
 
     Raises:
         CheckpointError: `source` cannot be converted; the message says why.
@@ -270,7 +270,7 @@ def _has_chat_template(source: Source) -> bool:
 
 
 def _write_tokenizer_config(source: Source, folder: Path) -> None:
-    """Write it without the chat template, which loaders would apply to the classifier's input."""
+    """Write tokenizer_config.json without its chat template, which loaders would apply."""
     config = {k: v for k, v in source.tokenizer_config.items() if k != "chat_template"}
     text = json.dumps(config, indent=2, ensure_ascii=False)
     files.write(folder / TOKENIZER_CONFIG, text + "\n")

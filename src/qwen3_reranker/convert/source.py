@@ -23,11 +23,14 @@ from qwen3_reranker.model.safetensors import (
     read_weight_map,
 )
 
-__all__ = ["Source"]
+__all__ = ["OTHER_FORMATS", "Source"]
+
+OTHER_FORMATS = (".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack")
+"""The suffixes of files that hold weights in a format other than safetensors."""
 
 _LM_HEAD_BIAS = "lm_head.bias"
 # Files of a Hub repository that a conversion does not need.
-_NOT_DOWNLOADED = ("*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*/*")
+_NOT_DOWNLOADED = (*(f"*{suffix}" for suffix in OTHER_FORMATS), "*/*")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Check what is installed here, from the packages' metadata: nothing heavy is imported."""
+"""Check what is installed here, from the metadata of packages; no heavy package is imported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def find_gpus() -> list[str]:
 @dataclass(frozen=True)
 class Environment:
     """
-    What is known of this environment.
+    The evidence about this environment.
 
     Attributes:
         engine: Whether an embedded engine is to be used.
@@ -155,7 +155,8 @@ def _framework(environment: Environment, package: str, adapter: str) -> Finding:
 def _transformers(environment: Environment) -> Finding:
     version = environment.version("transformers")
     if version is None:
-        return _ok("transformers", "not installed; only the reference scorer needs it")
+        absent = "not installed; only engine='transformers' and the reference scorer need it"
+        return _ok("transformers", absent)
     if _minor(version) < _OLDEST_TRANSFORMERS:
         message = f"{version} does not know Qwen3 (KeyError: 'qwen3')"
         return problem("environment", "transformers", "transformers-too-old", message)
@@ -167,8 +168,8 @@ def _vllm(environment: Environment) -> Finding:
     version = environment.vllm
     if version is None:
         if not needed:
-            return _ok("vllm", "not installed; only the embedded engine needs it")
-        message = "not installed, so there is no embedded engine"
+            return _ok("vllm", "not installed; only the embedded vLLM engine needs it")
+        message = "not installed, so the embedded vLLM engine cannot start"
         return problem("environment", "vllm", "vllm-missing", message, status="warning")
     return _supported("vllm", version, version, "problem" if needed else "warning")
 
@@ -218,7 +219,7 @@ def _supported(
 
 def _torch(environment: Environment) -> Finding:
     version = environment.version("torch")
-    return _ok("torch", version or "not installed; only the embedded engine needs it")
+    return _ok("torch", version or "not installed; only embedded engines need it")
 
 
 def _torchvision(environment: Environment) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Check what a checkpoint is and whether its head can be right, from its small files."""
+"""Check the kind, the tokenizer and the head of a checkpoint, without loading the model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from qwen3_reranker.model.safetensors import FLOATS, Tensor, decode, read_tensor
 
 __all__ = ["CHECKS", "Model", "check_model", "lacks_bias"]
 
-# Cosines of the head with the difference of the rows of yes and no; below the second it is inverted.
+# Cosines of the head with the difference of the rows of yes and no: above the first the head is
+# right, below the second it is inverted.
 _SAME_DIRECTION, _OPPOSITE_DIRECTION = 0.9, -0.9
 
 
 @dataclass(frozen=True)
 class Model:
     """
-    What is known of a model.
+    The evidence about a model.
 
     Attributes:
         checkpoint: Its checkpoint.

@@ -1,9 +1,9 @@
 """
-Find out from a server's scores who writes the template, and whether it is right.
+Determine from a server's scores who writes the template, and whether it is right.
 
-The checks are pure: they use the evidence and ask nothing. The surest evidence comes first: what the
-server says that it renders, the scores of complete prompts on the same server, the tokens that it
-counted, the outcome with the other side's template, and finally the scores alone.
+The checks are pure: they use the evidence and send no requests. The most reliable evidence comes
+first: the prompt that the server renders, the scores of complete prompts on the same server, the tokens
+that it counted, the outcome with the other side's template, and finally the scores alone.
 """
 
 from __future__ import annotations
@@ -161,4 +161,4 @@ TEMPLATE_CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
     _by_other_side,
     _by_scores,
 )
-"""The ways to tell who writes the template, and how; the surest evidence first."""
+"""The checks for who writes the template, and how; the most reliable evidence first."""

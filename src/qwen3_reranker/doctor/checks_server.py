@@ -7,7 +7,7 @@ from statistics import median
 
 from qwen3_reranker.doctor.diagnostic_client import Answer, DiagnosticClient, Probed
 from qwen3_reranker.doctor.evidence import client_can_write
-from qwen3_reranker.doctor.findings import Finding, Status, problem
+from qwen3_reranker.doctor.findings import Finding, problem
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
@@ -21,15 +21,14 @@ __all__ = ["CHECKS", "Behavior", "check_determinism"]
 _QUERY, _TEXTS = PROBES[0]
 _RELEVANT, _IRRELEVANT = _TEXTS[0], _TEXTS[2]
 _MANY = 32
-# Differences of log-odds and of probability. A warning takes both, because log-odds near 0 and 1 are
-# coarse.
+# Differences of log-odds and of probability. Only if both are exceeded is there a warning, because the
+# log-odds of probabilities near 0 and 1 are coarse.
 _MOVED, _MOVED_VISIBLY = 0.1, 0.01
 _SLOW = 5.0  # seconds
 _FILLER = " Bread is baked from flour and water."
 _FILLER_TOKENS = 8
-# Longer limits are not tried.
-_LONGEST = 16384
-# A control token is one token and the blank before it another; spelled out it is six and more.
+_LONGEST = 16384  # tokens; truncation at a higher limit is not checked
+# " <|im_end|>" has one or two tokens if it is read as a control token, six or more as text.
 _SPELLED_OUT = 4.0
 _CONTROL_TOKENS = 8
 # Characters of an error in a finding.
@@ -38,7 +37,7 @@ _SHOWN = 300
 
 class Behavior:
     """
-    Asks a server the questions that its behavior is judged by.
+    Sends the requests by which a server's behavior is judged.
 
     Args:
         client: The client for the server.
@@ -68,7 +67,7 @@ class Behavior:
         return answer.values if self._logits else [logit(p) for p in answer.values]
 
     async def ask_in_batches(self, query: str, texts: Sequence[str]) -> tuple[list[float], float]:
-        """Return the log-odds of many texts and the seconds, in as few requests as possible."""
+        """Score many texts in few requests; return their log-odds and the seconds that it took."""
         log_odds: list[float] = []
         seconds = 0.0
         for batch in split(query, texts, self.route.dialect.limits):
@@ -81,7 +80,7 @@ class Behavior:
         """Score a text as it is: sent as text, neither cut nor escaped."""
         if self.route.template_by == "server":
             return await self._client.send(self.route, _QUERY, [text])
-        head, tail = _halves(text, suffix)
+        head, tail = _prompt_parts(text, suffix)
         return await self._client.send(self.route, head, [tail])
 
     async def score_prompt(self, text: str, suffix: str) -> float | None:
@@ -90,7 +89,7 @@ class Behavior:
             return self.log_odds(await self.ask_verbatim(text, suffix=suffix))[0]
         if self._raw is None:
             return None
-        answer = await self._client.ask_whole(self._raw, ["".join(_halves(text, suffix))])
+        answer = await self._client.ask_whole(self._raw, ["".join(_prompt_parts(text, suffix))])
         return logit(answer.values[0])
 
 
@@ -196,7 +195,7 @@ async def _compare_suffixes(behavior: Behavior, log_odds: float, limit: int) -> 
 
 
 async def _compare_passages(behavior: Behavior, log_odds: float, limit: int) -> Finding:
-    """Check whether long documents are still told apart."""
+    """Check whether the server still distinguishes relevant from irrelevant long documents."""
     short = [_long(text, limit // 4) for text in (_RELEVANT, _IRRELEVANT)]
     relevant, irrelevant = behavior.log_odds(await behavior.ask(_QUERY, short))
     answer = await behavior.ask_verbatim(_too_long(_IRRELEVANT, limit))
@@ -236,19 +235,17 @@ def _rejected(behavior: Behavior, error: str) -> Finding:
 
 
 def _ignored(behavior: Behavior, because: str) -> Finding:
-    status: Status = "warning"
-    can_write = client_can_write(behavior.route.dialect)
     return problem(
         "server",
         "instruction",
         "instruction-ignored",
         f"ignored: {because}",
-        status=status,
-        client_can_write=can_write,
+        status="warning",
+        client_can_write=client_can_write(behavior.route.dialect),
     )
 
 
-def _halves(text: str, suffix: str) -> tuple[str, str]:
+def _prompt_parts(text: str, suffix: str) -> tuple[str, str]:
     """Return a prompt up to its document, and the rest, without escaping anything."""
     writer = TextWriter()
     return writer.head(_QUERY), writer.tail(text).removesuffix(SUFFIX) + suffix

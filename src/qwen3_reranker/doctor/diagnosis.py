@@ -1,9 +1,9 @@
 """
 Diagnose an environment, a model or a server: what is wrong, and what to do about it.
 
-A server is asked as the reranker asks it. If that fails, every dialect and both sides' templates are
-tried, and the likeliest combination is examined. Whatever a server answers, or that it does not
-answer, becomes a finding, never an error.
+A server gets the same requests as from a reranker. If its detection fails, every dialect is tried
+with the template on either side, and the likeliest combination is examined. Anything that a server
+answers, and no answer at all, becomes a finding, never an error.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from qwen3_reranker.reranker import Reranker
 
 __all__ = ["adiagnose", "diagnose"]
 
+_PASSWORD = re.compile(r"(?<=//).*@", re.DOTALL)
+
 
 @document_connection
 def diagnose(
@@ -48,7 +50,7 @@ def diagnose(
     **server: Unpack[ConnectionOptions],
 ) -> Report:
     """
-    Find out what is wrong with a server, a model or this environment, and what to do.
+    Diagnose a server, a model or this environment, and say what to do about each problem.
 
     Args:
         target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
@@ -101,9 +103,9 @@ async def adiagnose(
     **server: Unpack[ConnectionOptions],
 ) -> Report:
     """
-    Find out what is wrong with a server, a model or this environment: async `diagnose()`.
+    Async version of `diagnose()`: same arguments, return value and errors.
 
-    It can be canceled, which stops the engine or closes the connections that it uses.
+    Canceling it stops the engine, or closes the connections, that it uses.
 
     Args:
         target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
@@ -111,7 +113,7 @@ async def adiagnose(
         model: The model's name on the server; None for the one that the server lists.
         engine_args: Arguments of the embedded engine, for a model.
         engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.
-        on_progress: Called before each check with its name, not in the caller's thread.
+        on_progress: Called before each check with its name, in the caller's event loop.
         **server: The options for a server, see `ConnectionOptions`.
 
     A `dialect` that is given is the only one examined. `timeout` applies to each request.
@@ -197,7 +199,8 @@ async def _check_engine(
     try:
         rows = [await reranker.ascore(query, texts) for query, texts in PROBES]
         golden = [
-            await reranker.ascore(one.query, one.documents) for one in (known[1] if known else ())
+            await reranker.ascore(pairs.query, pairs.documents)
+            for pairs in (known[1] if known else ())
         ]
     except (RerankerError, OSError) as error:
         return [problem("scores", "engine", "engine-failed", str(error))]
@@ -209,6 +212,3 @@ async def _check_engine(
 
 def _is_url(target: str) -> bool:
     return "://" in target or re.match(r"[\w.-]+:\d+(/|$)", target) is not None
-
-
-_PASSWORD = re.compile(r"(?<=//).*@", re.DOTALL)

@@ -69,10 +69,10 @@ class DiagnosticClient:
     Args:
         address: Its address.
         transport: The connections.
-        api_key: The API key; None takes one from the environment.
-        model: The model's name on the server; None takes the one that it lists.
-        tokenizer: The content of the model's tokenizer.json; None looks for one on this machine.
-        timeout: The most seconds for each request.
+        api_key: The API key; None for the one in the environment.
+        model: The model's name on the server; None for the one that it lists.
+        tokenizer: The content of the model's tokenizer.json; None to look for one on this machine.
+        timeout: The maximum number of seconds for each request.
 
     Attributes:
         address: Its address.
@@ -130,11 +130,11 @@ class DiagnosticClient:
         Detect the server as the reranker does.
 
         Args:
-            dialect: The dialect; None detects it.
-            template: Who writes the template; "auto" detects it.
+            dialect: The dialect; None to detect it.
+            template: Who writes the template; "auto" to detect it.
 
         Raises:
-            RerankerError: As for `Detector.run()`.
+            RerankerError: Detection failed, as in `Detector.run()`.
         """
         return await self._detector(self.address, dialect, template).run()
 

@@ -1,4 +1,4 @@
-"""What is known of the scores of a server or of an engine when they are judged."""
+"""The evidence by which the scores of a server or of an engine are judged."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Evidence:
         outcome: The outcome of the probe.
         raw: The numbers as they were received, one list per query.
         answers: The complete answers of a server, one per query.
-        route: How the server was asked; None for an embedded engine.
-        model_info: What an SGLang server says of its model.
+        route: The route that gave the answers; None for an embedded engine.
+        model_info: The response of SGLang's `/model_info`; empty for other servers.
         expected_tokens: The tokens of the probe's prompts; None without a tokenizer.
         rendered: The prompt that the server's template writes according to the server; None if it
             does not say, or if it is none of `VARIANTS`.

@@ -1,4 +1,4 @@
-"""Examine one server: find out how to ask it, then check its scores and its behavior."""
+"""Examine a server: detect its route, then check its scores and its behavior."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = ["Examination"]
 _PLAIN_TEXT_DIALECTS = {"vLLM": "vllm-score", "SGLang": "sglang-rerank"}
 # A list instead of a number: an embedding.
 _VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
-# A LiteLLM without a database, asked without a key and with a wrong one (run with 1.106.2). No error
-# of the model behind it reads like these.
+# The errors of a LiteLLM proxy without a database for a missing and for a wrong key (1.106.2). No
+# error of the model behind it matches.
 _NO_KEY = re.compile(r"500: Internal Server Error|no_db_connection|No connected db")
 # Scores that differ by less, in log-odds, are those of the same prompt.
 _SAME = 1e-3
@@ -84,7 +84,7 @@ class Examination:
         self._on_progress(f"{self._client.address.url}: {check}")
 
     async def _read_metadata(self) -> bool:
-        """Find out what kind of server it is; return whether it can be reached."""
+        """Read what kind of server it is; return whether it can be reached."""
         self._show("kind")
         client, started = self._client, perf_counter()
         try:
@@ -243,7 +243,9 @@ class Examination:
             return no_golden(route.model)
         name, golden = known
         try:
-            answers = [await self._client.ask(route, one.query, one.documents) for one in golden]
+            answers = [
+                await self._client.ask(route, pairs.query, pairs.documents) for pairs in golden
+            ]
         except RerankerError as error:
             return Finding("scores", "golden pairs", "unknown", str(error))
         rows = [answer.values for answer in answers]

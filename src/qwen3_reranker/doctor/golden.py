@@ -22,10 +22,10 @@ _BEIJING, _FORCE = (texts[0] for _, texts in PROBES)
 @dataclass(frozen=True, slots=True)
 class Golden:
     """
-    Scores that are known.
+    A query, and the published scores of its documents.
 
     Attributes:
-        query: A query.
+        query: The query.
         documents: Its documents.
         logits: The log-odds of each document, in the same order.
     """

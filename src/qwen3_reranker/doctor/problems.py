@@ -1,4 +1,4 @@
-"""Everything that the doctor can find wrong: a code, its meaning and what to do, as one table."""
+"""The table of all problems that the doctor recognizes: code, meaning and advice."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ _ALL = (
     ),
     Problem(
         "next-to-zero",
-        "all scores are almost 0 (1e-20, or 3e-5 in llama.cpp b11434)",
+        "all scores are almost 0 (about 1e-20, or up to 1e-4 in llama.cpp builds of 2026)",
         "The GGUF file lacks the head or the template named rerank: convert it with a current "
         "llama.cpp from a folder whose name contains qwen3-reranker, and start llama.cpp with "
         "--rerank.",

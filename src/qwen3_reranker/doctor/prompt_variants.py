@@ -1,5 +1,5 @@
 """
-The known mistakes in prompts, so that a server can be asked which of them it makes.
+The known mistakes in prompts, to determine which of them a server makes.
 
 A server that scores whatever prompt it is sent shows how each variant scores there. If another
 endpoint of the same server writes the prompt, its scores show which variant it writes.
@@ -22,12 +22,12 @@ Rows = Sequence[Sequence[float]]
 @dataclass(frozen=True, slots=True)
 class Variant:
     """
-    A way to write a prompt.
+    A form of the prompt: the correct one, or one with a known mistake.
 
     Attributes:
         code: The code of its problem; None for the correct prompt.
-        description: What is special about it.
-        write: Writes the prompt for a query and a document.
+        description: The form in words, for messages.
+        write: Returns the prompt for a query and a document.
     """
 
     code: str | None

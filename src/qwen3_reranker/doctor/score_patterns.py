@@ -1,4 +1,4 @@
-"""Recognize problems by the patterns that they leave in scores, however the scores were obtained."""
+"""Recognize problems by their patterns in scores, from a server or from an embedded engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EDGE = 1e-4
 _HIGHEST = 0.731059
 # Two labels that a server names are swapped if their probabilities differ by more.
 _CLEAR = 1e-3
-# What can be applied to a probability again: its name, its smallest result and its inverse.
+# The functions that may have been applied to a probability again: name, smallest result, inverse.
 _SECOND_TIME: tuple[tuple[str, float, Callable[[float], float]], ...] = (
     ("sigmoid", 0.5, logit),
     ("softmax", 1 - _HIGHEST, lambda p: (logit(p) + 1) / 2),
@@ -30,7 +30,7 @@ _SECOND_TIME: tuple[tuple[str, float, Callable[[float], float]], ...] = (
 
 
 def judge(evidence: Evidence) -> Finding:
-    """Return what the scores show, whoever wrote the template: a problem, or their order."""
+    """Return the problem that the scores show, or else a finding about their order."""
     return first(HEAD_CHECKS, evidence) or first(ORDER_CHECKS, evidence) or _separation(evidence)
 
 
@@ -161,7 +161,7 @@ HEAD_CHECKS: tuple[Check, ...] = (
     _embedding_component,
     _sigmoid_of_whole_prompts,
 )
-"""What makes scores meaningless whatever the template is, the surest evidence first."""
+"""The checks for scores that no template could correct, the most reliable evidence first."""
 
 ORDER_CHECKS: tuple[Check, ...] = (_double_sigmoid, _named_labels, _inverted, _separation)
-"""What the scores of a correct template show; the last one always has a finding."""
+"""The checks of scores with a correct template; the last one always has a finding."""

@@ -49,7 +49,7 @@ class Key:
 @dataclass(frozen=True)
 class Launch:
     """
-    A server that can be started or written down; made by `launch`.
+    How to start a server; returned by `launch`.
 
     It does not depend on the cores or the GPUs of this machine.
 
@@ -59,7 +59,7 @@ class Launch:
         installed: Whether exactly this version can be run on this machine.
         model: A Hugging Face name, or the absolute path of a folder.
         is_folder: Whether the model is a folder.
-        kind: What the checkpoint is.
+        kind: The kind of checkpoint.
         program: The command that starts the engine on this machine.
         host: The address that the server listens on.
         port: The port that the server listens on.
@@ -99,7 +99,7 @@ class Launch:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person who keeps the command should know: all warnings and flag notes."""
+        """All warnings and flag notes, for the comments of a script or a compose file."""
         return (*self.warnings, *self.flag_notes)
 
     def command(
@@ -169,7 +169,7 @@ def launch(
     extra: Sequence[str] = (),
 ) -> Launch:
     """
-    Decide how to serve a model as a reranker, without starting anything.
+    Build the command that serves a model as a reranker, without starting anything.
 
     Args:
         model: A Hugging Face name, a folder or "demo".
@@ -199,7 +199,7 @@ def launch(
         extra: Further arguments for the engine, which win over all others.
 
     Returns:
-        The command and everything that belongs to it.
+        The command, with its environment variables, template and notes.
 
     Raises:
         InputError: An argument is not valid.
@@ -209,8 +209,8 @@ def launch(
 
     Example:
         >>> from qwen3_reranker.serve import launch
-        >>> made = launch("Qwen/Qwen3-Reranker-0.6B", version="0.32.0", device="gpu")
-        >>> made.argv[:3]
+        >>> plan = launch("Qwen/Qwen3-Reranker-0.6B", version="0.32.0", device="gpu")
+        >>> plan.argv[:3]
         ['vllm', 'serve', 'Qwen/Qwen3-Reranker-0.6B']
     """
     _check_arguments(engine, device, template, host, port, api_key_variable)
@@ -318,7 +318,7 @@ def _check_positive(**numbers: int) -> None:
 
 
 def _program(engine: Engine, installed: Installed | None, python: str, *, cpu: bool) -> Program:
-    """Return the command that starts an engine on this machine, or anywhere if it is not here."""
+    """Return the command that starts an engine: with its path if it is installed here."""
     if installed is None:
         return engine.portable_program(cpu=cpu)
     script = Path(python).with_name(engine.program[0][0])

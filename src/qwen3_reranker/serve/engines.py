@@ -1,4 +1,4 @@
-"""What differs between the engines that can serve a Qwen3 reranker, as one table."""
+"""The engines that can serve a Qwen3 reranker, as a table of their differences."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Engine:
         distribution: Its package on PyPI, for GPUs and other accelerators.
         cpu_distribution: The package of its build for CPUs; None if there is no separate one.
         program: The command that starts it, on any machine that has it.
-        module: The start of that command with an interpreter instead of a console script.
+        module: The same command with an interpreter instead of a console script.
         is_vllm: Whether it is vLLM or built on it.
         runs_on_cpu: Whether it has a build for CPUs.
         cpu_variables: The environment variables of a server on a CPU.
-        accelerator: What messages call the device that it computes on.
+        accelerator: The name in messages of the device that it computes on, such as "GPU".
         template: The file name of the score template that is written for it.
         key_variable: The environment variable that usually holds its API key.
         key_option: The option that takes the key; "" if it reads `key_variable` itself.
@@ -46,7 +46,7 @@ class Engine:
         data_option: The option for the number of copies.
         memory_option: The option for the share of the device's memory to take; "" if there is none.
         image: Its container image, without a tag.
-        cpu_image: The same for CPUs; "" if none is known.
+        cpu_image: Its container image for CPUs, without a tag; "" if none is known.
         reserves_nvidia_gpus: Whether a compose file has to reserve NVIDIA GPUs for it.
         numbered_device: The path of a device that it computes on, with {} for its number; "" if a
             compose file needs none.
@@ -106,7 +106,7 @@ _VLLM_OLDEST = (0, 9, 2)
 _VLLM_OLDEST_BECAUSE = "older versions cannot build a score head from the rows of yes and no"
 _VLLM_TEMPLATE = "vllm_score.jinja"
 _VLLM_KEY_NOTE = (
-    "vLLM's key protects only /v1 and /v2; /classify, /score and /rerank answer without it"
+    "vLLM's key does not protect /classify, /score and /rerank, only /v1 and a few other paths"
 )
 
 ENGINES: dict[EngineName, Engine] = {

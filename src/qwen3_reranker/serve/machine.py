@@ -1,4 +1,4 @@
-"""What a server that starts on this machine can use: its cores and the memory of its GPUs."""
+"""Options and variables that depend on this machine: its cores and the memory of its GPUs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def machine_environment(launch: Launch) -> dict[str, str]:
 
 def machine_flags(launch: Launch) -> list[Option]:
     """
-    Return the options that depend on this machine: how much GPU memory the server takes.
+    Return the options that depend on this machine, which limit the GPU memory of the server.
 
     The server takes as much as the embedded engine would, which leaves room for other models.
 
     Args:
-        launch: What is served.
+        launch: The server.
 
     Returns:
-        The options. None on a CPU, for an engine without such options, or if the size of the model
-        or of the GPU's memory is not known.
+        The options; an empty list on a CPU, for an engine without such options, or if the size of
+        the model or of the GPU's memory is not known.
     """
     if launch.memory is None:
         return []

@@ -1,4 +1,4 @@
-"""Write down how to start a server: as a shell script or as a compose file."""
+"""Generate a shell script or a compose file that starts a server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shell(launch: Launch) -> str:
     reads a key from its environment variable, and stops if that is not set. Notes are comments.
 
     Args:
-        launch: What is served.
+        launch: The server.
     """
     lines = [
         "#!/bin/sh",
@@ -52,7 +52,7 @@ def shell(launch: Launch) -> str:
         lines.append(f'export {name}="${{{name}-{value}}}"')
     command = _command(launch)
     if launch.key is not None:
-        secret = f'"${{{launch.key.variable}:?{_request(launch.key.variable)}}}"'
+        secret = f'"${{{launch.key.variable}:?{_missing_key(launch.key.variable)}}}"'
         if launch.key.option:
             command.append(f"{launch.key.target}={secret}")
         else:
@@ -89,7 +89,7 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
     starts the server is mounted too, so that nothing is downloaded twice.
 
     Args:
-        launch: What is served.
+        launch: The server.
         image: The container's image; None for the engine's own image for its version.
 
     Raises:
@@ -107,7 +107,7 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
     # Passed on if it is set.
     environment["HF_TOKEN"] = None
     if launch.key is not None:
-        secret = f"${{{launch.key.variable}:?{_request(launch.key.variable)}}}"
+        secret = f"${{{launch.key.variable}:?{_missing_key(launch.key.variable)}}}"
         if launch.key.option:
             command.append(f"{launch.key.target}={secret}")
         else:
@@ -156,7 +156,7 @@ def usage(launch: Launch) -> tuple[str, str]:
     Return a line of Python for LangChain and one for LlamaIndex that use the server.
 
     Args:
-        launch: What is served.
+        launch: The server.
     """
     key = launch.key and f', api_key=os.environ["{launch.key.variable}"]'
     rest = f"import Qwen3Rerank; reranker = Qwen3Rerank(base_url={launch.url!r}{key or ''})"
@@ -199,7 +199,8 @@ def _line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _request(variable: str) -> str:
+def _missing_key(variable: str) -> str:
+    """Return the message of a script or compose file whose key is not set."""
     return f"set {variable} to the key that clients must send"
 
 

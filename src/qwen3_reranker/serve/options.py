@@ -40,12 +40,12 @@ Option = tuple[str, ...]
 @dataclass(frozen=True)
 class Request:
     """
-    What is to be served.
+    The input of `options`: an engine, a checkpoint and the settings of the user.
 
     Attributes:
         engine: The engine.
         version: The engine's version. vLLM-Ascend's versions follow vLLM's.
-        kind: What the checkpoint is.
+        kind: The kind of checkpoint.
         max_length: The maximum number of tokens in a prompt.
         positions: The maximum number of tokens that the model accepts
             (`max_position_embeddings`).
@@ -95,7 +95,7 @@ def options(request: Request) -> Options:
     Return the options that serve a checkpoint as a reranker.
 
     Args:
-        request: What is to be served.
+        request: The engine, the checkpoint and the settings.
 
     Raises:
         UnsupportedVersionError: This version cannot serve this kind of checkpoint.
@@ -192,7 +192,7 @@ def _vllm_template(request: Request, result: Options) -> None:
 
 def _prefix_caching(request: Request, result: Options) -> None:
     if request.engine.name == "vllm-ascend" and request.version < (0, 18, 0):
-        # The default is on.
+        # vLLM turns it on by default.
         result.flags.append(("--no-enable-prefix-caching",))
         result.warnings.append(
             "--no-enable-prefix-caching: vLLM-Ascend 0.12 to 0.17 computes the attention of pooling "

@@ -110,7 +110,7 @@ def check_bias(name: str) -> list[str]:
         name: A Hugging Face name or the path of a folder.
 
     Returns:
-        A note for the user if the weights cannot be read here; otherwise nothing.
+        A list with a note for the user if the weights cannot be read here; otherwise an empty list.
 
     Raises:
         CheckpointError: There is no bias, so SGLang would fill it with random numbers.

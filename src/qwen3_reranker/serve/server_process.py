@@ -70,7 +70,7 @@ def serve(
     show: Callable[[str], object] = _print,
 ) -> None:
     """
-    Run a server until Ctrl-C, SIGTERM or the end of the terminal.
+    Run a server until Ctrl-C, SIGTERM, or until the terminal closes.
 
     Args:
         wanted: The server, as `launch` returned it.
@@ -111,8 +111,8 @@ class Server:
         patience: The seconds that the server has for an orderly shutdown before it is killed.
 
     Attributes:
-        launch: The server, as it was given.
-        start_seconds: How many seconds the server took until it was ready; 0 before that.
+        launch: The launch that the server was created from.
+        start_seconds: The seconds until the server was ready; 0 before that.
 
     Raises:
         MissingDependencyError: The engine is not installed here.
