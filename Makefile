@@ -9,9 +9,9 @@ LITELLM = .venv-litellm/bin
 INFINITY = .venv-infinity/bin
 LLAMA_CPP = .venv-llama-cpp/bin
 XINFERENCE = .venv-xinference/bin
-# Where pip finds a CPU build of torch if the indexes that it knows have none.
+# Where pip finds a CPU build of torch if its own indexes have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
-# By its full name: a plain "torch" would bring gigabytes of CUDA.
+# With its local version, because "torch" alone would install gigabytes of CUDA.
 TORCH_CPU = torch==2.13.0+cpu
 
 # $(call venv,FOLDER): a virtual environment with a recent pip.
@@ -19,8 +19,8 @@ venv = $(PYTHON) -m venv $(1) && $(1)/bin/pip install --quiet --upgrade "pip>=25
 # $(call torch,FOLDER): the CPU build of torch in it.
 torch = $(1)/bin/pip install --quiet "$(TORCH_CPU)" || \
 	$(1)/bin/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
-# $(call own_engine,FOLDER): a variable that has `install-engine` keep its environment there, and the
-# package look for it there.
+# $(call own_engine,FOLDER): a variable that makes FOLDER the place where `install-engine` creates its
+# environment and where the package looks for it.
 own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
@@ -57,11 +57,11 @@ docs: .venv-docs/ready ## Build the documentation into site/
 
 setup: .venv/ready engine servers ## Create all environments
 
-# It says where vLLM is if it is installed already.
+# If vLLM is installed already, this prints where.
 engine: .venv/ready-demo ## Install vLLM into its private environment
 	$(BIN)/qwen3-reranker install-engine
 
-# What the tests talk to. Each pins its own versions, so each lives apart.
+# The servers that the tests use. Each pins versions of its own, so each has its own environment.
 servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready ## Create the environments of SGLang, LiteLLM, Infinity and llama.cpp
 
 .venv/ready-demo: pyproject.toml
@@ -69,7 +69,7 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 	$(BIN)/pip install --quiet -e ".[cli,langchain,llama-index]" --group demo
 	touch $@
 
-# torch is for the model card's recipe, which scores are compared with.
+# torch runs the model card's recipe, the reference for scores.
 .venv/ready: .venv/ready-demo
 	$(call torch,.venv)
 	$(BIN)/pip install --quiet -e ".[transformers]" --group dev
@@ -98,8 +98,8 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 	$(LLAMA_CPP)/pip install --quiet --requirement $<
 	touch $@
 
-# Xinference takes long to install and to start, so CI does not run it: docs/how-to/servers.md has the last
-# result. Its own list brings CUDA, so the one here is complete and installed without dependencies.
+# Xinference takes long to install and to start, so CI does not run it; docs/how-to/servers.md has the last
+# result. Its own requirements include CUDA, so the list here is complete and installed without dependencies.
 test-xinference: setup .venv-xinference/ready ## Compare Xinference's engines with the reference
 	$(BIN)/python -m pytest tests/servers/check_xinference.py
 
@@ -109,17 +109,17 @@ test-xinference: setup .venv-xinference/ready ## Compare Xinference's engines wi
 	$(XINFERENCE)/pip install --quiet --no-deps --requirement $<
 	touch $@
 
-# What docs/explanation/performance.md says, measured anew; BENCH="--shape 0.6B" and the like go to each. Its engine
-# is compared with vLLM's own classes, so there everything is in one environment.
+# All measurements of docs/explanation/performance.md; each benchmark gets the options in BENCH, such as
+# BENCH="--shape 0.6B". The engine is compared with vLLM's own classes, so everything is in one environment.
 bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/explanation/performance.md
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
 
-# The share of the raw engine, with nobody else in memory.
+# The share of the raw engine, with no other contender in memory.
 bench-limit: .venv-bench/ready
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
 		--only raw ours --turns 12 --save limit $(BENCH)
 
-# The engine for systems without vLLM beside CrossEncoder, with nobody else in memory.
+# The transformers engine and CrossEncoder, with no other contender in memory.
 bench-transformers: .venv-bench/ready
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
 		--only cross_encoder transformers --save transformers $(BENCH)
@@ -162,7 +162,7 @@ dist: .venv-dist/ready ## Build the wheel and the source distribution into dist/
 	.venv-dist/bin/pip install --quiet "build>=1.2"
 	touch $@
 
-# It installs three environments, so CI runs it by itself: CONTRIBUTING.md has the last result.
+# This creates three environments, so CI runs it in a job of its own. CONTRIBUTING.md has the last result.
 test-install: .venv/ready engine ## Install the wheel into empty environments and run README's programs there
 	$(BIN)/python -m pytest tests/install/check_wheel.py
 

@@ -1,9 +1,9 @@
 """
-Ask the Python standard library: BM25 finds 20 docstrings, Qwen3Rerank keeps the best three.
+Search the Python standard library: BM25 finds 20 docstrings, Qwen3Rerank keeps the best three.
 
-Runs on the embedded vLLM with the demo model that the package carries, once through LangChain
-and once through LlamaIndex, and then measures both stages on questions that the demo model was
-not trained on.
+This runs the embedded vLLM with the demo model that comes with the package, first through LangChain
+and then through LlamaIndex. Then it measures both stages on questions that the demo model was not
+trained on.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def main() -> None:
     index = Bm25(stdlib_docs.load())
     print(f"{len(index.docs)} documents: the docstrings of Python's standard library.")
     print("Starting the embedded vLLM with the demo model ...", flush=True)
-    # Compiling would take longer than all that is asked here.
+    # Compiling would take longer than scoring everything below.
     with Reranker("demo", engine_args={"enforce_eager": True}).warm_up() as reranker:
         ask_through_langchain(index, reranker)
         ask_through_llama_index(index, reranker)
         measure(index, reranker)
     print(
-        "\nThis was the demo model: a few million parameters, for showing that things work.\n"
-        "The real one is one word away (a GPU is wanted):\n"
+        "\nThis was the demo model, with only five million parameters. To use a released model,\n"
+        "preferably on a GPU, change one argument:\n"
         '    Qwen3Rerank(model="Qwen/Qwen3-Reranker-0.6B", top_n=3)'
     )
 
