@@ -1,11 +1,12 @@
 """
-The reference of the command line, which is generated from the code.
+The parts of the documentation that are generated from the code.
 
-    PYTHONPATH=tests python -m support.docs_generated    # writes it; a test compares
+    PYTHONPATH=tests python -m support.docs_generated    # writes them; tests compare
 """
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -13,10 +14,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from qwen3_reranker.cli.app import app
+from qwen3_reranker.doctor.problems import PROBLEMS
 
 from support.docs_pages import DOCS
 
 CLI_PAGE = DOCS / "reference" / "cli.md"
+PROBLEMS_PAGE = DOCS / "how-to" / "doctor.md"
+_PROBLEMS = re.compile(r"(?<=<!-- problems: begin -->\n).*(?=\n<!-- problems: end -->)", re.DOTALL)
 
 _HEAD = """\
 # Command line
@@ -32,6 +36,23 @@ def cli_page() -> str:
     functions = [registered.callback for registered in app.registered_commands]
     commands = zip(group.commands.values(), functions, strict=True)
     return "\n".join([_HEAD, *(_command(command, function) for command, function in commands)])
+
+
+def problems_page() -> str:
+    """Return the page of the doctor with the current table of problems."""
+    rows = [
+        f"| `{code}` | {_escape(known.meaning)} | {_escape(known.advice)} |"
+        for code, known in PROBLEMS.items()
+    ]
+    table = "\n".join(["| code | meaning | what to do |", "|---|---|---|", *rows])
+    page, tables = _PROBLEMS.subn(lambda _: table, PROBLEMS_PAGE.read_text("utf-8"))
+    assert tables == 1, f"{PROBLEMS_PAGE} has {tables} tables of problems"
+    return page
+
+
+def _escape(text: str) -> str:
+    """Return a text in which Markdown does not take <think> for an HTML tag."""
+    return html.escape(text, quote=False)
 
 
 def _command(command: Any, function: Any) -> str:
@@ -95,8 +116,9 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     CLI_PAGE.write_text(cli_page(), "utf-8")
+    PROBLEMS_PAGE.write_text(problems_page(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PROBLEMS", "Problem", "markdown_table"]
+__all__ = ["PROBLEMS", "Problem"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +236,3 @@ _ALL = (
 
 PROBLEMS: Mapping[str, Problem] = {problem.code: problem for problem in _ALL}
 """All problems by code."""
-
-
-def markdown_table() -> str:
-    """Return the table of all problems for the documentation, without a final newline."""
-    # Markdown would take <think> for an HTML tag.
-    cells = ((each.code, _escape(each.meaning), _escape(each.advice)) for each in _ALL)
-    rows = (f"| `{code}` | {meaning} | {advice} |" for code, meaning, advice in cells)
-    return "\n".join(["| code | meaning | what to do |", "|---|---|---|", *rows])
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=False)

@@ -7,24 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_reranker.doctor import (
-    examination,
-)
-from qwen3_reranker.doctor.problems import PROBLEMS, markdown_table
+from qwen3_reranker.doctor import examination
+from qwen3_reranker.doctor.problems import PROBLEMS
 
-ROOT = Path(__file__).parents[3]
-BEGIN, END = "<!-- problems: begin -->\n", "\n<!-- problems: end -->"
+from support import docs_generated
+
 SOURCES = Path(examination.__file__).parent.glob("*.py")
 
 
 def test_the_documentation_has_the_table() -> None:
-    pages = [page for page in ROOT.glob("docs/**/*.md") if BEGIN in page.read_text("utf-8")]
-    assert len(pages) == 1, "the page of the doctor holds the table of problems, and no other"
-    table = pages[0].read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
-    assert table == markdown_table(), (
-        f"replace the table in {pages[0].relative_to(ROOT)} by that of "
-        '`python -c "from qwen3_reranker.doctor.problems import markdown_table as t; print(t())"`'
-    )
+    """`PYTHONPATH=tests python -m support.docs_generated` writes it."""
+    assert docs_generated.PROBLEMS_PAGE.read_text("utf-8") == docs_generated.problems_page()
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
