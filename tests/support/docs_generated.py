@@ -59,8 +59,11 @@ def _command(command: Any, function: Any) -> str:
     hints = get_type_hints(function)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and p.name in hints]
-    words = ["qwen3-reranker", command.name, *map(_usage, arguments), "[OPTIONS]"]
-    usage = " ".join(words if options else words[:-1])
+    # What follows -- comes last, because options after it would not be read as options.
+    named = [_usage(p) for p in arguments if p.nargs != -1]
+    rest = [_usage(p) for p in arguments if p.nargs == -1]
+    middle = ["[OPTIONS]"] if options else []
+    usage = " ".join(["qwen3-reranker", command.name, *named, *middle, *rest])
     parts = [f"## {command.name}", command.help, f"```{{ .text .no-run }}\n{usage}\n```"]
     if arguments:
         rows = [f"| `{p.name.upper()}` | {_cell(p.help)} |" for p in arguments]
