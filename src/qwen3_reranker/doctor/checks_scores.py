@@ -60,7 +60,7 @@ def _by_whole_prompts(evidence: Evidence) -> Finding | None:
     variant = nearest(evidence.outcome.scores, evidence.whole_prompts, evidence.noise)
     if variant is None:
         return None
-    return _of_variant(evidence, variant, "whole prompts like that score the same")
+    return _of_variant(evidence, variant, "complete prompts of that form get the same scores")
 
 
 def _of_variant(evidence: Evidence, variant: Variant, because: str) -> Finding:

