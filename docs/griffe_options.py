@@ -16,7 +16,7 @@ class Options(griffe.Extension):
     """Simplifies the annotations of options. Listed after `unpack_typeddict`."""
 
     def __init__(self) -> None:
-        """Know no options yet."""
+        """Start without any known options."""
         self._defaults: dict[str, Any] = {}
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
@@ -29,8 +29,8 @@ class Options(griffe.Extension):
             if parameter.default == "..." and parameter.name in self._defaults:
                 parameter.default = self._defaults[parameter.name]
 
-    def _visit(self, owner: griffe.Module | griffe.Class) -> None:
-        for member in owner.members.values():
+    def _visit(self, parent: griffe.Module | griffe.Class) -> None:
+        for member in parent.members.values():
             if member.is_alias:
                 continue
             if isinstance(member, griffe.Module | griffe.Class):
@@ -43,10 +43,10 @@ class Options(griffe.Extension):
         if not isinstance(annotation, griffe.ExprSubscript) or str(annotation.left) != "Annotated":
             return
         kind, *metadata = annotation.slice.elements  # type: ignore[union-attr]  # a tuple
-        for one in metadata:
-            if isinstance(one, griffe.ExprCall) and str(one.function) == "Option":
+        for entry in metadata:
+            if isinstance(entry, griffe.ExprCall) and str(entry.function) == "Option":
                 attribute.annotation = kind
-                self._defaults[attribute.name] = _default(one)
+                self._defaults[attribute.name] = _default(entry)
 
 
 def _default(option: griffe.ExprCall) -> Any:

@@ -1,4 +1,4 @@
-"""The committed results as pictures."""
+"""Draw plots of the committed results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _embedded() -> Any:
         axes.plot(found, [place] * len(found), ".", color="black", markersize=3)
         axes.annotate(f" {median:.1f}", (max(found), place), va="center", fontsize=8)
     axes.set_yticks(range(len(modes)), modes)
-    axes.set_xlabel("documents a second, 64 a query (dots: turns)")
+    axes.set_xlabel("documents per second, 64 per query (dots: runs)")
     return figure
 
 
@@ -54,9 +54,9 @@ def _remote() -> Any:
         times = [statistics.median(outcome["cpu_us"] for outcome in of[n]) for n in of]
         left.plot(list(of), rates, "o-", label=client)
         right.plot(list(of), times, "o-", label=client)
-    for axes, label in ((left, "documents a second"), (right, "client CPU, us a document")):
+    for axes, label in ((left, "documents per second"), (right, "client CPU, µs per document")):
         axes.set_xscale("log", base=2)
-        axes.set_xlabel("requests at a time")
+        axes.set_xlabel("concurrent requests")
         axes.set_ylabel(label)
     right.set_yscale("log")
     left.legend(fontsize=8)

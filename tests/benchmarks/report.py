@@ -1,5 +1,5 @@
 """
-The committed results as tables and pictures: docs/explanation/performance.md is written from them.
+Write the tables and plots of docs/explanation/performance.md from the committed results.
 
     python -m benchmarks.report               # after a run; the tests compare the two
 """
@@ -42,14 +42,14 @@ NAMES = {
 
 
 def about(name: str) -> str:
-    """Return with what, where and when a run was made."""
+    """Return the command, date, machine and versions of a run."""
     found = record.load(name)["about"]
     versions = ", ".join(f"{n} {v}" for n, v in found["versions"].items())
     return f"`{found['command']}`, {found['date']}: {found['machine']}; {versions}."
 
 
 def embedded() -> str:
-    """Return everyone's documents a second, and how many times that Reranker does."""
+    """Return the throughput of all contenders, and the ratio of Reranker's to each."""
     found = record.load("embedded")
     rates, tokens = found["rates"], found["tokens"]
     medians = _medians(rates)
@@ -70,7 +70,7 @@ def embedded() -> str:
 
 
 def transformers() -> str:
-    """Return documents a second of the engine in transformers, beside CrossEncoder's."""
+    """Return the throughput of the transformers engine and of CrossEncoder."""
     rates = record.load("transformers")["rates"]
     medians = _medians(rates)
     rows = []
@@ -84,7 +84,7 @@ def transformers() -> str:
 
 
 def limit() -> str:
-    """Return which share of the raw engine's throughput each way has, turn by turn."""
+    """Return the throughput through this package as a share of the raw engine's."""
     found = record.load("limit")
     rates, medians = found["rates"], _medians(found["rates"])
     rows = []
@@ -104,7 +104,7 @@ def limit() -> str:
 
 
 def remote() -> str:
-    """Return throughput, CPU time and p99 of each client, and the shares of the bare loop's."""
+    """Return throughput, CPU time and p99 of each client, compared with the bare loop."""
     found = record.load("remote")
     turns = found["turns"]
     rows = []
@@ -149,7 +149,7 @@ def remote() -> str:
 
 
 def costs() -> str:
-    """Return imports, starts and remembered scores."""
+    """Return the times of imports, of starts and of cached scores."""
     found = record.load("costs")
     imports = [[f"`import {name}`", f"{of['ms']:.0f}"] for name, of in found["imports"].items()]
     starts = [
@@ -169,7 +169,7 @@ def costs() -> str:
 
 
 def growth() -> str:
-    """Return seconds by size, and Reranker's share of the raw engine."""
+    """Return seconds by size, and Reranker's speed as a share of the raw engine's."""
     rows = []
     for axis, by_mode in record.load("growth")["seconds"].items():
         for size, raw in by_mode["raw"].items():
@@ -192,7 +192,7 @@ def streamed() -> str:
 
 
 def levers() -> str:
-    """Return what each change leaves of the raw engine's throughput."""
+    """Return the raw engine's throughput after each change, relative to that before it."""
     rows = []
     for name, found in record.load("levers")["ratios"].items():
         low, share, high = statistics.quantiles(found)
@@ -203,7 +203,7 @@ def levers() -> str:
 
 
 def headlines() -> list[str]:
-    """Return README's lines."""
+    """Return the sentences about speed in README."""
     rates, turns = record.load("embedded")["rates"], record.load("remote")["turns"]
     score, encoder, recipe, eights = (
         _times(rates, mode, "64", digits=1)
@@ -228,7 +228,7 @@ def headlines() -> list[str]:
     return [embedded, remote]
 
 
-# By the run that they are of; what was not run is not on the page.
+# The functions for each run. A run without saved results is not on the page.
 _OF = {
     "embedded": (embedded,),
     "transformers": (transformers,),
@@ -241,7 +241,7 @@ _OF = {
 
 
 def sections() -> dict[str, str]:
-    """Return the page's generated parts by name."""
+    """Return the generated parts of the page by name."""
     found: dict[str, str] = {}
     for run, parts in _OF.items():
         if record.exists(run):
@@ -250,8 +250,7 @@ def sections() -> dict[str, str]:
 
 
 def written(page: str) -> str:
-    """Return the page with its sections as the results have them."""
-
+    """Return the page with its generated parts up to date."""
     parts = sections()
 
     def section(match: re.Match[str]) -> str:
@@ -261,7 +260,7 @@ def written(page: str) -> str:
 
 
 def main() -> None:
-    """Write the page and its pictures."""
+    """Write the page and its plots."""
     from benchmarks import plots
 
     PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
@@ -277,12 +276,12 @@ def _medians(rates: Rates) -> dict[str, dict[str, float]]:
 
 
 def _times(rates: Rates, mode: str, size: str, digits: int = 2) -> str:
-    """Return how many times another's documents a second Reranker does, turn by turn."""
+    """Return the median over the runs of Reranker's throughput divided by a contender's."""
     return f"{statistics.median(ratios(rates, 'reranker', mode, size)):.{digits}f}"
 
 
 def _share(outcomes: list[dict[str, Any]], others: list[dict[str, Any]]) -> float:
-    """Return what one client had of another's documents a second, turn by turn."""
+    """Return the median over the runs of one client's throughput divided by another's."""
     pairs = zip(outcomes, others, strict=True)
     return float(statistics.median(one["rate"] / other["rate"] for one, other in pairs))
 
