@@ -26,8 +26,8 @@ NAMES = {
     "raw": "raw engine, this package's token IDs and arguments",
     "llm_score": "`LLM.score`, default arguments",
     "transformers": '`Reranker` with `engine="transformers"`',
-    "recipe_8": "model card's recipe, batches of 8",
-    "recipe": "model card's recipe, one batch",
+    "recipe_8": "model card's script, batches of 8",
+    "recipe": "model card's script, one batch",
     "cross_encoder": "sentence-transformers CrossEncoder",
     "raw_batch": "raw engine, all in one batch",
     "chains": f"{CHAINS} threads with a chain each",
@@ -217,7 +217,7 @@ def headlines() -> list[str]:
     embedded = (
         f"With 64 documents per query, it scores {score} times as many documents per second as vLLM's own "
         f"`LLM.score`, {encoder} times as many as sentence-transformers' CrossEncoder, and {recipe} "
-        f"times as many as the model card's recipe in one batch ({eights} times in batches of eight)"
+        f"times as many as the model card's script in one batch ({eights} times in batches of eight)"
     )
     remote = (
         f"Against a vLLM server, it reaches {min(shares):.2f} to {max(shares):.2f} of the throughput "
