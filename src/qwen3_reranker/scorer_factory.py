@@ -63,7 +63,7 @@ def _from_settings(
     if base_url is None:
         if others := [f"{name}=" for name in server if name != "timeout"]:
             names = ", ".join(others)
-            raise InputError(f"{names} only a server can use: give base_url= too, or leave it out")
+            raise InputError(f"only a server can use {names}: give base_url= too, or leave it out")
         from qwen3_reranker.embedded.scorer import EmbeddedScorer
 
         model = model or DEFAULT_MODEL
@@ -71,7 +71,7 @@ def _from_settings(
     if embedded:
         names = ", ".join(f"{name}=" for name in embedded)
         raise InputError(
-            f"{names} only an embedded engine can use: leave it out, or leave base_url= out"
+            f"only an embedded engine can use {names}: leave it out, or leave base_url= out"
         )
     from qwen3_reranker.remote.scorer import RemoteScorer
 

@@ -141,11 +141,14 @@ def test_a_shell_completes_options_and_dialects(shell: str) -> None:
     ("arguments", "message"),
     [
         (["--base-url", "localhost:9"], "--base-url localhost:9: give a URL with its scheme"),
-        (["--dialect", "tei"], "--dialect only a server can use: give --base-url too"),
+        (["--dialect", "tei"], "only a server can use --dialect: give --base-url too"),
         (["--base-url", "http://u:p@x"], "give --api-key, or --header 'Authorization: ...'"),
-        (["--base-url", "http://x", "--eager"], "--eager only an embedded engine can use"),
-        (["--base-url", "http://x", "--no-check"], "--no-check only an embedded engine can use"),
-        (["--base-url", "http://x", "--engine", "vllm"], "--engine only an embedded engine can"),
+        (["--base-url", "http://x", "--eager"], "only an embedded engine can use --eager"),
+        (["--base-url", "http://x", "--no-check"], "only an embedded engine can use --no-check"),
+        (
+            ["--base-url", "http://x", "--engine", "vllm"],
+            "only an embedded engine can use --engine",
+        ),
         (["--engine-python", "/no/python"], "--engine-python /no/python is not a program"),
         (["--base-url", "http://x", "--dialect", "acme"], "--dialect acme: give one of auto"),
         (["--base-url", "http://x", "--timeout", "0"], "--timeout 0.0: give a number of seconds"),

@@ -58,7 +58,7 @@ KEY = "sk-5f0e8c1d2b7a"
         ({"headers": {"a": "b\nc"}}, "the header 'a'"),
         ({"headers": {"a": 1}}, "the header 'a'"),
         ({"api_key": 7}, "api_key= is a int"),
-        ({"engine_args": {}}, "engine_args= only an embedded engine can use"),
+        ({"engine_args": {}}, "only an embedded engine can use engine_args="),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) -> None:
@@ -70,7 +70,7 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) 
 def test_arguments_of_a_server_need_one() -> None:
     for name in ("api_key", "dialect", "headers"):
         arguments: dict[str, Any] = {name: None}
-        with pytest.raises(InputError, match=f"{name}= only a server can use: give base_url="):
+        with pytest.raises(InputError, match=f"only a server can use {name}=: give base_url="):
             Reranker(**arguments)
 
 
