@@ -187,7 +187,7 @@ def test_scores_of_a_head_that_is_wrong(score: Judge, code: str, dialect: str) -
         (lambda q, d: 0.4, "identical-scores", "neither query nor document"),
         (lambda q, d: len(q) / 99, "identical-scores", "not see the document"),
         (lambda q, d: len(d) / 999, "identical-scores", "not see the query"),
-        (lambda q, d: sigmoid(judge(RIGHT(q, d))), "double-sigmoid", "undone"),
+        (lambda q, d: sigmoid(judge(RIGHT(q, d))), "double-sigmoid", "without it"),
     ],
 )
 def test_scores_of_a_server_that_writes_the_template(
@@ -204,7 +204,7 @@ def test_a_sigmoid_of_the_servers_own_scores() -> None:
         dialect="vllm-score",
         template="server",
     )
-    assert "whole prompts" in named(report, "double-sigmoid").message
+    assert "complete prompts" in named(report, "double-sigmoid").message
 
 
 def test_labels_that_the_server_names_in_the_other_order() -> None:

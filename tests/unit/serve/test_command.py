@@ -408,7 +408,7 @@ def test_the_two_label_checkpoint_of_sglang_needs_a_bias(tmp_path: Path) -> None
             "vllm",
             "0.32.0",
             {"api_key_variable": "K"},
-            "/rerank answer without it",
+            "does not protect /classify, /score and /rerank",
             "--hf-overrides",
         ),
         ("vllm", "0.99.0", {}, "0.99.0 is newer than", "--hf-overrides"),
