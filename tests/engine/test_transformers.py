@@ -186,7 +186,7 @@ def test_it_is_the_default_where_vllm_has_no_wheels(
     ("arguments", "message"),
     [
         ({"engine": "onnx"}, "engine='onnx': give 'auto', 'vllm' or 'transformers'"),
-        ({"engine_args": {"block_size": 32}}, "engine_args has block_size, and engine='tr"),
+        ({"engine_args": {"block_size": 32}}, "engine_args has block_size, but engine='tr"),
         ({"engine_python": "python"}, "engine_python= is for vLLM"),
         ({"base_url": "http://localhost"}, "only an embedded engine can use engine="),
     ],

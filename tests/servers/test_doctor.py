@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import vllm
 
 from qwen3_reranker import Reranker
 from qwen3_reranker.doctor import adiagnose, diagnose
+from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.serve.versions import find
 
 from support.doctor_servers import finding_of, problems
 from support.helpers import SETTINGS
@@ -17,7 +18,10 @@ from support.servers.fixtures import SERVED
 from support.servers.litellm_servers import MODEL
 from support.servers.processes import MAX_LENGTH, Server
 
-VLLM = f"vLLM {vllm.__version__}"
+_INSTALLED = find("vllm", find_engine_python(None))
+assert _INSTALLED is not None
+# What the fixtures' servers answer to /version.
+VLLM = f"vLLM {_INSTALLED.version}"
 
 
 @pytest.mark.parametrize(

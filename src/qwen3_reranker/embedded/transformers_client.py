@@ -6,7 +6,7 @@ values are used for every document. The rest is read in batches of prompts of si
 only the last position of each prompt is turned into logits.
 
 With a dictionary of attention masks and explicit positions, `Qwen3Model.forward` calls no method of
-its cache except `update` (read in transformers 5.5.3 and 5.19.0).
+its cache except `update` (read in transformers 5.5.3 and 5.24.0).
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ class _Recorded:
         self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Record the keys and values of a layer. The layers are called in order."""
         assert layer == len(self.layers)
@@ -281,7 +281,7 @@ class _Prefixed:
         self._layers = layers
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the keys and values of a layer with the recorded ones before them."""
         import torch
