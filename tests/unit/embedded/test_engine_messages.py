@@ -108,7 +108,7 @@ def test_a_refused_model_is_tried_again_when_its_files_have_changed(
         ({"timeout": 0.5}, "timeout=0.5: give a number of seconds, 1 or more"),
         (
             {"base_url": "http://x", "check": False, "quiet": True},
-            "check=, quiet= only an embedded engine",
+            "only an embedded engine can use check=, quiet=",
         ),
     ],
 )
