@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -115,16 +115,20 @@ def close(coroutine: Coroutine[Any, Any, None]) -> None:
         submit(coroutine).add_done_callback(_report)
 
 
-async def gather(tasks: Collection[asyncio.Task[T]]) -> list[T]:
+async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """
-    Await all tasks.
+    Run coroutines concurrently and await all of them.
 
     If one fails, or the caller is canceled, the others are canceled and awaited before the error
-    is raised.
+    is raised. (`asyncio.gather()` would let them go on.)
+
+    Args:
+        coroutines: What to run, each in a task of its own.
 
     Returns:
-        The results, in the order of the tasks.
+        The results, in the order of the coroutines.
     """
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
     except BaseException:

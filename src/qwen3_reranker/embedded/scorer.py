@@ -121,11 +121,9 @@ class EmbeddedScorer(Scorer):
             async with slots:
                 return await self._score_part(running, query, part, instruction)
 
-        tasks = [
-            asyncio.create_task(score_part(texts[start : start + _DOCUMENTS_PER_PART]))
-            for start in range(0, len(texts), _DOCUMENTS_PER_PART)
-        ]
-        return joined(await event_loop.gather(tasks))
+        starts = range(0, len(texts), _DOCUMENTS_PER_PART)
+        parts = (score_part(texts[start : start + _DOCUMENTS_PER_PART]) for start in starts)
+        return joined(await event_loop.gather(parts))
 
     async def _score_part(
         self, running: Running, query: str, texts: Sequence[str], instruction: str | None

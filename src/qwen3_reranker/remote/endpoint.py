@@ -278,7 +278,7 @@ class Endpoint:
     async def _measure_instruction(self, route: Route) -> bool:
         query, texts = PROBES[1]
         plain, repeat = await event_loop.gather(
-            [asyncio.create_task(self.score(route, query, texts, None)) for _ in range(2)]
+            self.score(route, query, texts, None) for _ in range(2)
         )
         for _ in range(2):  # a single failure may be an accident
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -229,7 +228,7 @@ class RequestEncoder:
                 f"the instruction and the query take {self.max_length - room}. Shorten them, or "
                 "raise max_length"
             )
-        return await asyncio.gather(*(_fit(server, text, room) for text in texts))
+        return await event_loop.gather(_fit(server, text, room) for text in texts)
 
 
 async def _fit(server: ServerTokenizer, text: str, room: int) -> tuple[str, bool]:

@@ -125,11 +125,11 @@ class RemoteScorer(Scorer):
             batches = [texts[r.start : r.stop] for r in split(query, texts, route.dialect.limits)]
             if len(batches) == 1:
                 return await self._score_batch(query, texts, instruction, budget)
-            tasks = [
-                asyncio.create_task(self._score_batch(query, batch, instruction, budget.copy()))
-                for batch in batches
-            ]
-            return joined(await event_loop.gather(tasks))
+            return joined(
+                await event_loop.gather(
+                    self._score_batch(query, batch, instruction, budget.copy()) for batch in batches
+                )
+            )
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """

@@ -161,6 +161,17 @@ async def test_after_a_failure_the_server_is_found_out_anew(server: ScriptedServ
         assert len(server.asked("/version")) == 3
 
 
+async def test_a_probe_that_fails_cancels_the_other_requests_of_the_detection(
+    server: ScriptedServer, at_once: None
+) -> None:
+    server.first(Reply({"detail": "busy"}, 503), HANG)
+    async with Reranker(base_url=server.url) as reranker:
+        await reranker.awarm_up()
+        async with asyncio.timeout(SOON):
+            while not server.dropped:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_cancelled_first_call_leaves_the_finding_out_to_the_others(
     server: ScriptedServer,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import unicodedata
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from qwen3_reranker.dialects import TemplateBy
-from qwen3_reranker.errors import InputError, PromptTooLongError
+from qwen3_reranker.errors import InputError, PromptTooLongError, ServerError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import CONTROL_TOKENS, PREFIX, SUFFIX
 from qwen3_reranker.remote.request_encoder import EncodedRequest, RequestEncoder
@@ -269,6 +270,27 @@ async def test_what_is_cut_is_cut_at_the_end_and_said(kind: str, template_by: Te
     assert encoded.truncated == [False, True]
     sent = str(encoded.documents[1]).removeprefix("<Document>: ").removesuffix(SUFFIX)
     assert long.startswith(sent) and 300 < len(sent) < len(long)
+
+
+async def test_a_document_that_cannot_be_cut_ends_the_requests_for_the_others() -> None:
+    canceled = asyncio.Event()
+
+    class FailingServer(FakeServer):
+        async def encode(self, text: str) -> list[int]:
+            if text.startswith("fails"):
+                raise ServerError("http://h answered 400: no", 400)
+            if text.startswith("hangs"):
+                try:
+                    await asyncio.sleep(600)
+                except asyncio.CancelledError:
+                    canceled.set()
+                    raise
+            return await super().encode(text)
+
+    documents = [word + " word" * 500 for word in ("hangs", "fails")]
+    with pytest.raises(ServerError, match="400: no"):
+        await FailingServer("demo").encoder(400).encode("q", documents, None, "client", ids=False)
+    assert canceled.is_set()
 
 
 async def test_a_character_that_is_cut_in_two_goes_whole() -> None:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, TemplateBy
 from qwen3_reranker.errors import (
     AnswerError,
@@ -284,7 +285,7 @@ class Detector:
 
     async def _probe(self, route: Route) -> Outcome:
         encoded = [await route.encode(query, texts) for query, texts in PROBES]
-        answers = await asyncio.gather(*(route.ask(self._client, probe) for probe in encoded))
+        answers = await event_loop.gather(route.ask(self._client, probe) for probe in encoded)
         counted = [answer.tokens for answer in answers]
         tokens = None if None in counted else sum(n for n in counted if n is not None)
         return Outcome.read([answer.values for answer in answers], tokens, logits=route.logits)
@@ -295,8 +296,8 @@ class Detector:
             return False
         pairs = [(query, text) for query, texts in PROBES for text in texts[:2]]
         try:
-            swapped = await asyncio.gather(
-                *(route.ask_swapped(self._client, *pair) for pair in pairs)
+            swapped = await event_loop.gather(
+                route.ask_swapped(self._client, *pair) for pair in pairs
             )
         except RetryableError as error:
             if error.transient:
