@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["logit", "sigmoid"]
+__all__ = ["is_probability", "logit", "sigmoid"]
+
+# How far outside of [0, 1] the rounding of its last digit can put a probability.
+_ROUNDING = 1e-6
 
 # Probabilities nearer to 0 or 1 than this count as this near, which bounds log-odds at ±27.6.
 _NEAREST = 1e-12
@@ -36,3 +39,8 @@ def logit(p: float) -> float:
     """
     p = min(max(p, _NEAREST), 1 - _NEAREST)
     return math.log(p / (1 - p))
+
+
+def is_probability(x: float) -> bool:
+    """Return whether a number is in [0, 1], or outside by no more than rounding explains."""
+    return -_ROUNDING <= x <= 1 + _ROUNDING

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen3_reranker.model.probability import logit, sigmoid
+from qwen3_reranker.model.probability import is_probability, logit, sigmoid
 
 __all__ = [
     "NEGATION",
@@ -45,8 +45,6 @@ NEGATION = (
 # enough, because a service may compress its scores.
 _LOGIT = 1.5
 _PROBABILITY = 0.3
-# How far outside of [0, 1] the rounding of its last digit can put a probability.
-_ROUNDING = 1e-6
 NEXT_TO_ZERO = 1e-3
 """
 A score below which a right passage never is, unless the model's head is missing.
@@ -130,7 +128,7 @@ class Outcome:
             logits: Whether the scores are known to be log-odds.
         """
         flat = [score for row in raw for score in row]
-        logits = logits or any(not -_ROUNDING <= score <= 1 + _ROUNDING for score in flat)
+        logits = logits or not all(map(is_probability, flat))
         scores = tuple(tuple(sigmoid(x) if logits else x for x in row) for row in raw)
         return cls(scores, tokens, logits)
 

@@ -26,12 +26,15 @@ __all__ = [
     "CONTROL_TOKENS",
     "DEFAULT_INSTRUCTION",
     "DEFAULT_MAX_LENGTH",
+    "MAX_TOKENS_PER_BYTE",
     "PREFIX",
     "SUFFIX",
     "EncodedPrompt",
     "Prompt",
     "PromptBuilder",
     "TextWriter",
+    "check_unicode",
+    "head_text",
 ]
 
 PREFIX = (
@@ -63,9 +66,13 @@ CONTROL_TOKENS = (
     ),
 )
 _DOCUMENT = "<Document>: "
-# The tokenizer first applies NFC, which makes UTF-8 text at most three times as long, and no token
-# is shorter than a byte.
-_MAX_TOKENS_PER_BYTE = 3
+MAX_TOKENS_PER_BYTE = 3
+"""
+The maximum number of tokens per byte of UTF-8 text.
+
+The tokenizer first applies NFC, which makes text at most three times as long, and no token is
+shorter than a byte.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +308,7 @@ class PromptBuilder(TextWriter):
 
     def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
         """Return the offsets of the tokens of `<Document>: text`, or [] if they certainly fit."""
-        if (len(text.encode()) + len(_DOCUMENT)) * _MAX_TOKENS_PER_BYTE <= room:
+        if (len(text.encode()) + len(_DOCUMENT)) * MAX_TOKENS_PER_BYTE <= room:
             return []
         return self._plain.offsets(_DOCUMENT + text)
 

@@ -11,7 +11,7 @@ from time import monotonic
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect
 from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
-from qwen3_reranker.model.probability import sigmoid
+from qwen3_reranker.model.probability import is_probability, sigmoid
 from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
@@ -32,8 +32,6 @@ _LONGEST_BACKOFF = 60.0
 _MOST_DOUBLINGS = 6
 # For how many seconds a route is trusted after a new detection has confirmed it.
 _TRUST = 60.0
-# Probabilities may be off by the last digit of a float.
-_ROUNDING = 1e-6
 # Xinference 4.1 and LiteLLM 1.106 answer 400 if they do not have a model.
 _UNKNOWN_MODEL = re.compile(
     r"\bmodel\b.{0,80}\b(?:not found|not exist|not deployed)|\b(?:invalid|unknown) model\b",
@@ -295,7 +293,7 @@ class Endpoint:
         if route.logits:
             return [sigmoid(value) for value in values]
         for index, value in enumerate(values):
-            if not -_ROUNDING <= value <= 1 + _ROUNDING:
+            if not is_probability(value):
                 raise AnswerError(
                     f"{self.address.url} gave document {index} the score {value!r}, which is not a "
                     "probability: it returns log-odds, or is not a reranker"

@@ -12,6 +12,7 @@ from qwen3_reranker.dialects.base import Text
 from qwen3_reranker.errors import PromptTooLongError
 from qwen3_reranker.model.prompt import (
     DEFAULT_MAX_LENGTH,
+    MAX_TOKENS_PER_BYTE,
     PromptBuilder,
     TextWriter,
     check_unicode,
@@ -28,8 +29,6 @@ _SPARE = 64
 _TEMPLATE_TOKENS = 73
 # English and Chinese text has four to five bytes per token, numbers fewer, and spaces more.
 _MIN_TOKEN_BYTES, _MAX_TOKEN_BYTES = 3, 8
-# A text of n bytes has at most this many times n tokens.
-_MAX_TOKENS_PER_BYTE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +218,7 @@ class RequestEncoder:
         tail = self._text.tail("")
         fixed = len((head + tail).encode())
         longest = max(len(text.encode()) for text in texts)
-        if _MAX_TOKENS_PER_BYTE * (fixed + longest) <= self.max_length:
+        if MAX_TOKENS_PER_BYTE * (fixed + longest) <= self.max_length:
             return [(text, False) for text in texts]
         room = self.max_length - len(await server.encode(head + tail)) - _SPARE
         if room < 1:
@@ -233,7 +232,7 @@ class RequestEncoder:
 
 async def _fit(server: ServerTokenizer, text: str, room: int) -> tuple[str, bool]:
     """Return a document cut to `room` tokens, and whether its end was cut off."""
-    if _MAX_TOKENS_PER_BYTE * len(text.encode()) <= room:
+    if MAX_TOKENS_PER_BYTE * len(text.encode()) <= room:
         return text, False
     ids = await server.encode(text)
     if len(ids) <= room:

@@ -8,6 +8,7 @@ from typing import Any
 from qwen3_reranker.dialects import require_list
 from qwen3_reranker.errors import AnswerError, CheckpointError, InputError, ServerError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, read_file
+from qwen3_reranker.model.layout import TOKENIZER
 from qwen3_reranker.remote.server_client import ServerClient
 
 __all__ = ["ServerTokenizer", "cached_tokenizer", "load_tokenizer"]
@@ -71,7 +72,7 @@ def load_tokenizer(source: str) -> str:
     """
     path = Path(source).expanduser()
     try:
-        return path.read_text("utf-8") if path.is_file() else read_file(source, "tokenizer.json")
+        return path.read_text("utf-8") if path.is_file() else read_file(source, TOKENIZER)
     except CheckpointError as error:
         raise InputError(
             f"tokenizer={source!r} is not a tokenizer.json, a folder that contains one, or a model "
@@ -93,9 +94,9 @@ def cached_tokenizer(name: str) -> str | None:
 
     try:
         folder = DEMO_MODEL if name == "demo" else Path(name).expanduser()
-        path: object = folder / "tokenizer.json"
+        path: object = folder / TOKENIZER
         if not folder.is_dir():
-            cached = try_to_load_from_cache(name, "tokenizer.json")
+            cached = try_to_load_from_cache(name, TOKENIZER)
             path = Path(cached) if isinstance(cached, str) else None
         return path.read_text("utf-8") if isinstance(path, Path) and path.is_file() else None
     except (OSError, RuntimeError, ValueError):  # servers may give their models any name
