@@ -88,12 +88,12 @@ class HttpRequest:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    The most that one request may contain. Larger calls are split.
+    The limits of one request. Larger calls are split.
 
     Attributes:
-        documents: The most documents.
-        size: The most bytes of all documents together, encoded as UTF-8.
-        tokens: The most tokens of all prompts together; None means no limit.
+        documents: The maximum number of documents.
+        size: The maximum size of all documents together, in bytes of UTF-8.
+        tokens: The maximum number of tokens of all prompts together; None means no limit.
     """
 
     documents: int = 256
@@ -117,7 +117,7 @@ class Dialect(ABC):
         ids: Whether prompts may be sent as token ids instead of text.
         template_modes: Who may write the template, the usual one first.
         instruction: Whether a request can carry an instruction for the server's template.
-        limits: The most that one request may contain.
+        limits: The limits of one request.
         score: What `parse()` returns: "probability" or "logit".
         counts: Whether `usage()` returns the number of tokens that the model reads.
         generates: Whether it requires a generative model; some servers crash otherwise.

@@ -1,4 +1,4 @@
-"""What is known of the published models, so that serving them needs nothing of the hub."""
+"""The sizes of the published models, so that serving them needs no access to the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qwen3_reranker.model.layout import CAUSAL
 __all__ = ["POSITIONS", "published"]
 
 POSITIONS = 40960
-"""The most tokens that the published models take, and with them what was trained from them."""
+"""The token limit of the published models, and of models that were fine-tuned from them."""
 
 # From each model's config.json: what the model's memory and its longest prompt depend on.
 _SHARED = {

@@ -23,8 +23,8 @@ def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:
     Args:
         query: The query, which is part of every prompt.
         texts: The documents, at least one.
-        limits: The most that a request may contain. A document that alone exceeds them gets a
-            request of its own.
+        limits: The limits of one request. A document that alone exceeds them gets a request of its
+            own.
 
     Returns:
         Ranges of indexes into `texts`, in order, one per request.

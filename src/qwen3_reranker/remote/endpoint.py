@@ -45,12 +45,13 @@ class Settings:
     The settings that all servers of a scorer share.
 
     Attributes:
-        model: The model's name on the servers; None takes the one that they list.
-        max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
+        model: The model's name on the servers. None uses the one that they list.
+        max_length: The maximum number of tokens in a prompt. None uses 8192, or the server's limit
+            if that is lower.
         dialect: The dialect; None detects it.
         template: Who writes the template; "auto" detects it.
         tokenizer: The content of the model's tokenizer.json; None looks for one on this machine.
-        api_key: The API key; None takes one from the environment.
+        api_key: The API key. None loads one from the environment.
         timeout: The seconds that one server may take for a call.
         reporter: Reports what a server cannot do.
     """

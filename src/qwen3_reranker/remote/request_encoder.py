@@ -61,13 +61,13 @@ class RequestEncoder:
 
     Args:
         tokenizer: The content of the model's tokenizer.json; None if it is not on this machine.
-        server: The tokenizer of the server, used for texts that may be too long if `tokenizer` is
-            None.
-        max_length: The most tokens of a prompt.
+        server: The server's tokenizer, which is used if `tokenizer` is None, for texts that may be
+            too long.
+        max_length: The maximum number of tokens in a prompt.
 
     Attributes:
         builder: Builds prompts with `tokenizer`; None without it.
-        max_length: The most tokens of a prompt.
+        max_length: The maximum number of tokens in a prompt.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class RequestEncoder:
 
     def count(self, encoded: EncodedRequest, template_by: TemplateBy) -> tuple[int, int]:
         """
-        Return the least and the most tokens that a server should count for a request.
+        Return the minimum and maximum number of tokens that a server should count for a request.
 
         A template that the server writes is not included. The two numbers are equal if the
         tokenizer is on this machine, and an estimate otherwise.

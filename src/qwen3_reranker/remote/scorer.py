@@ -34,15 +34,16 @@ class RemoteScorer(Scorer):
     """
     Score with one server, or with several servers of the same model.
 
-    Each request is sent to the least busy server. A server that fails backs off, longer with every
-    failure, and its requests are sent to the others.
+    Each request is sent to the least busy server. After a failure, a server backs off, for longer
+    with every failure in a row, and requests are sent to the others.
 
     Args:
         base_url: The base URL of a server (its root, its `/v1`, or the full URL of an endpoint), or
             a list of them.
-        model: The model's name on the servers; None takes the one that they list.
-        max_length: The most tokens of a prompt; None takes 8192 or the server's lower limit.
-        **server: The options for servers.
+        model: The model's name on the servers. None uses the one that they list.
+        max_length: The maximum number of tokens in a prompt, including the template. None uses
+            8192, or the server's limit if that is lower.
+        **server: The options for servers, see `ServerOptions`.
 
     Attributes:
         endpoints: The servers, in the order of `base_url`.
@@ -224,7 +225,7 @@ class RemoteScorer(Scorer):
         try:
             yield
         except asyncio.CancelledError:
-            # If the caller was cancelled too, it has left, and nobody would retrieve an error.
+            # If the caller was canceled too, nobody is left to retrieve an error.
             if self._closed and task.uncancel() == 0:
                 raise ClosedError("the reranker was closed while the call was waiting") from None
             raise
@@ -267,14 +268,14 @@ class RemoteScorer(Scorer):
         """
         In a forked child, forget the parent's connections and tasks without touching them.
 
-        The child shares the parent's sockets and its selector. Closing a connection, or cancelling
+        The child shares the parent's sockets and its selector. Closing a connection, or canceling
         a task that waits for one, would shut down what the parent is using.
         """
         self._finalizer.detach()
         self._calls.clear()
 
     async def _detected(self) -> Route:
-        """Return the route of one of the servers, as a call of its own."""
+        """Return the route of one of the servers, within a time budget of its own."""
         async with self._call():
             return await self._resolve(self._budget())
 
@@ -302,10 +303,10 @@ class RemoteScorer(Scorer):
         self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
     ) -> Scores:
         """
-        Score what should fit into one request, splitting it in two if the server refuses its size.
+        Score one batch in one request. If the server refuses its size, split it in two and repeat.
 
-        The halves are sent one after the other, within the concurrency slot and the time of the
-        whole, so that a server that refuses everything gets few requests.
+        The two parts are sent one after the other, with the concurrency slot and the time budget of
+        the whole batch, so that a server that refuses everything gets few requests.
         """
         pending, scores = [texts], []
         async with self._slots:

@@ -31,10 +31,10 @@ class ServerClient:
     Args:
         address: The address of the server.
         transport: The connections.
-        api_key: The API key, sent as a bearer token. None takes one from the environment once the
+        api_key: The API key, sent as a bearer token. None loads one from the environment once the
             server is known; see `adopt_key()`.
-        timeout: The time limit that GET requests take a quarter of, in seconds.
-        bounded: Whether POST requests are limited to `timeout` too. If not, the caller limits them.
+        timeout: The time limit of a call, in seconds. A GET request may take a quarter of it.
+        bounded: Whether a POST request is limited to `timeout`. If not, the caller limits it.
 
     Raises:
         InputError: `api_key` is not a str that can be sent in a header, or the headers of

@@ -20,7 +20,7 @@ class ServerTokenizer:
 
     Args:
         client: The client of the server.
-        model: The model's name on the server; None takes the server's default.
+        model: The model's name on the server. None uses the server's default.
     """
 
     def __init__(self, client: ServerClient, model: str | None) -> None:

@@ -41,7 +41,7 @@ class Transport:
         verify: Whether to verify TLS certificates; or the path of a file with certificate
             authorities; or an `ssl.SSLContext`.
         proxy: The URL of a proxy. None uses the proxy that the environment names, if any.
-        max_connections: The most open connections.
+        max_connections: The maximum number of open connections.
         client: Custom `httpx.AsyncClient`. It is not closed, and must not be used on another event
             loop. `verify`, `proxy` and `max_connections` do not apply to it.
 
@@ -132,8 +132,8 @@ class Transport:
             url: The URL.
             body: The JSON body. Entries whose value is None are left out.
             authorization: The value of the Authorization header.
-            seconds: The most seconds for connecting, sending and reading together. None leaves the
-                time limit to the caller.
+            seconds: The time limit for connecting, sending and reading together, in seconds. None
+                leaves the limit to the caller.
 
         Raises:
             RetryableError: There was no connection or no response in time, the status was 408, 429
@@ -152,12 +152,12 @@ class Transport:
         content = None if body is None else _encode(body)
         try:
             request = self._build(method, url, content, authorization)
-            # Canceled at most once: when a request is canceled, httpcore 1.0.9 closes its connection
-            # inside `anyio.CancelScope`, which shields it from other scopes, but not from
-            # `asyncio.Task.cancel()`. A second cancellation before that is done leaves the
-            # connection in the pool as active, and its place is lost. It happens when two reasons
-            # coincide: the deadline, an error in another request of the same call, the caller, or
-            # `close()`.
+            # A task of its own, so that it is canceled at most once. When a request is canceled,
+            # httpcore 1.0.9 closes its connection inside an `anyio.CancelScope`, which shields it
+            # from other scopes, but not from `asyncio.Task.cancel()`. After a second cancellation
+            # at this point, the pool would count the connection as active forever. Two
+            # cancellations can coincide: by the deadline, by an error in another request of the
+            # same call, by the caller, or by `close()`.
             exchange = asyncio.create_task(self._exchange(request, redactor))
             async with asyncio.timeout(seconds):
                 try:

@@ -56,12 +56,12 @@ class Detector:
 
     Args:
         client: The client of the server.
-        dialect: The dialect; None detects it.
-        template: Who writes the template; "auto" detects it.
-        model: The model's name on the server; None takes the one that the server lists.
-        tokenizer: The content of the model's tokenizer.json; None looks for one on this machine.
-        max_length: The most tokens of a prompt. None takes 8192, or the server's limit if that is
-            lower.
+        dialect: The dialect. None detects it.
+        template: Who writes the template. "auto" detects it.
+        model: The model's name on the server. None uses the one that the server lists.
+        tokenizer: The content of the model's tokenizer.json. None looks for one on this machine.
+        max_length: The maximum number of tokens in a prompt. None uses 8192, or the server's limit
+            if that is lower.
         address: The address to use instead of the client's.
         always_probe: Whether to probe even if both `dialect` and `template` are given.
     """
@@ -278,7 +278,7 @@ class Detector:
             raise DetectionError(outcome.diagnosis())
         if outcome.may_be_cosines and await self._symmetric(route, outcome):
             raise DetectionError(
-                f"the scores ({outcome}) stay the same when query and document change places, as "
+                f"the scores ({outcome}) stay the same when query and document are exchanged, as "
                 "the cosines of an embedding model do: serve a Qwen3-Reranker, or name it in model="
             )
         return replace(route, logits=outcome.logits, outcome=outcome)

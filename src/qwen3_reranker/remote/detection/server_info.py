@@ -37,7 +37,7 @@ class ServerInfo:
         models: The names under which the model is served, aliases included.
         sources: Where the model came from, as far as the server reports it: folders or models on
             the Hugging Face hub.
-        max_length: The most tokens that the model takes; None if it is not reported.
+        max_length: The maximum number of tokens that the model accepts; None if it is not reported.
         generates: Whether the model generates text; None if it is not reported.
         alternatives: The names of other listed models that may just as well be the reranker.
         refusal: The server's message if it refused to list its models without the right API key.
@@ -65,7 +65,7 @@ async def read_server_info(get: Get, model: str | None = None, *, pages: bool = 
 
     Args:
         get: Returns the parsed JSON response of a path, or raises `ServerError`.
-        model: The name of the model to use. None takes the one that is listed as a reranker, or
+        model: The name of the model to use. None uses the one that is listed as a reranker, or
             else the first.
         pages: Whether to read the server's OpenAPI pages, which are large, if nothing else
             identifies it. They are not read if the server leaves any path without a response.
