@@ -159,6 +159,8 @@ class Transport:
             # cancellations can coincide: by the deadline, by an error in another request of the
             # same call, by the caller, or by `close()`.
             exchange = asyncio.create_task(self._exchange(request, redactor))
+            # Retrieve an error of a canceled request, which nobody awaits, or asyncio logs it.
+            exchange.add_done_callback(lambda task: task.cancelled() or task.exception())
             async with asyncio.timeout(seconds):
                 try:
                     response = await asyncio.shield(exchange)

@@ -1,15 +1,30 @@
-"""Connections after requests that are cancelled more than once."""
+"""Requests that are canceled: what becomes of their connections and of their errors."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
+from qwen3_reranker.remote.responses import RetryableError
 from qwen3_reranker.remote.transport import Transport
 
 from support.scripted_server import HANG, Reply, ScriptedServer
+
+
+class RudeTransport(httpx.AsyncBaseTransport):
+    """Never answers, and fails when it is canceled."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            raise httpx.ReadError("gone") from None
+        raise AssertionError("nobody canceled")
+
 
 BODY = {"model": "m", "input": ["text"]}
 
@@ -44,3 +59,15 @@ async def test_a_request_that_is_cancelled_twice_gives_its_connection_back(
         # There is only one connection, so this waits for ever if it is still taken.
         response = await transport.request("POST", url, BODY)
     assert response.value == {"data": []}
+
+
+async def test_an_error_of_a_canceled_request_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transport = Transport(client=httpx.AsyncClient(transport=RudeTransport()))
+    with pytest.raises(RetryableError, match="no answer within"):
+        await transport.request("GET", "http://h/version", seconds=0.01)
+    for _ in range(10):  # until the canceled request has failed
+        await asyncio.sleep(0)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
