@@ -19,6 +19,7 @@ __all__ = [
     "hits_of",
     "rank",
     "ranking_within",
+    "validate_instruction",
     "validate_limits",
     "validate_query",
     "validate_scores",
@@ -58,6 +59,17 @@ def validate_query(query: object) -> str:
     if not query.strip():
         raise InputError(f"query is blank ({query!r}): there is nothing to compare documents with")
     return query
+
+
+def validate_instruction(instruction: object) -> None:
+    """
+    Check an instruction.
+
+    Raises:
+        InputError: It is neither None nor a str.
+    """
+    if instruction is not None and not isinstance(instruction, str):
+        raise InputError(f"instruction={instruction!r}: give a str, or None for the default")
 
 
 def validate_limits(top_n: object, min_score: object) -> None:

@@ -10,7 +10,13 @@ from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, InputError
 from qwen3_reranker.model.prompt import Prompt
-from qwen3_reranker.ranking import Hit, ScoringJob, ranking_within, validate_query
+from qwen3_reranker.ranking import (
+    Hit,
+    ScoringJob,
+    ranking_within,
+    validate_instruction,
+    validate_query,
+)
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.options import ServerOptions, document_options
 from qwen3_reranker.scorer import Scorer, Scores
@@ -64,7 +70,8 @@ class Reranker(RanksStreams, ClosesAtExit):
             two seconds to start. The environment variable QWEN3_RERANKER_QUIET suppresses it for
             all rerankers. If the program has configured logging, the notice goes to the logger
             "qwen3_reranker" (INFO) instead.
-        scorer: A `Scorer` that computes the scores, instead of an engine or a server.
+        scorer: A `Scorer` that computes the scores, instead of an engine or a server. It is closed
+            together with the reranker.
         cache: A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache` or any other
             object that has `get` and supports item assignment. Rerankers may share one. Entries
             for remote models are keyed by URL, model name and request settings, and are not
@@ -115,8 +122,7 @@ class Reranker(RanksStreams, ClosesAtExit):
         # First of all, so that no traceback of what follows shows a key.
         settings = conceal({"engine_args": engine_args, **server})
         del engine_args, server
-        if instruction is not None and not isinstance(instruction, str):
-            raise InputError(f"instruction={instruction!r}: give a str, or None for the default")
+        validate_instruction(instruction)
         if on_error not in ("raise", "keep_order"):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
         settings |= {"model": model, "base_url": base_url, "max_length": max_length}
@@ -338,7 +344,10 @@ class Reranker(RanksStreams, ClosesAtExit):
         return f"{type(self).__name__}({model!r})"
 
     def _instruction(self, instruction: str | None) -> str | None:
-        return self.instruction if instruction is None else instruction
+        """Return the instruction of a call: its own, or the reranker's."""
+        chosen = self.instruction if instruction is None else instruction
+        validate_instruction(chosen)
+        return chosen
 
     def _prepare(self, query: str, documents: Sequence[str]) -> ScoringJob:
         validate_query(query)
@@ -362,10 +371,11 @@ class Reranker(RanksStreams, ClosesAtExit):
         self, query: str, job: ScoringJob, instruction: str | None
     ) -> Scores | Exception:
         """Return the scores of a job, or the error that `on_error` prevents from being raised."""
+        instruction = self._instruction(instruction)
         if not job.texts:  # do not start an engine for this
             return Scores([], [])
         try:
-            return await self._scorer.score(query, job.texts, self._instruction(instruction))
+            return await self._scorer.score(query, job.texts, instruction)
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise

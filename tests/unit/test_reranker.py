@@ -1,0 +1,31 @@
+"""Arguments of the reranker's methods that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from qwen3_reranker import InputError, Reranker
+
+from support.helpers import AnsweringScorer
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "rerank": lambda reranker, **wrong: reranker.rerank("q", ["a"], **wrong),
+    "score": lambda reranker, **wrong: reranker.score("q", ["a"], **wrong),
+    "no documents": lambda reranker, **wrong: reranker.score("q", [], **wrong),
+    "rerank_many": lambda reranker, **wrong: reranker.rerank_many([("q", ["a"])], **wrong),
+    "rerank_iter": lambda reranker, **wrong: list(reranker.rerank_iter([("q", ["a"])], **wrong)),
+    "prompt": lambda reranker, **wrong: reranker.prompt("q", "a", **wrong),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_instruction_that_is_not_a_str_is_rejected(call: str) -> None:
+    reranker = Reranker(scorer=AnsweringScorer(0.5), on_error="keep_order")
+    with pytest.raises(InputError, match="instruction=3: give a str"):
+        CALLS[call](reranker, instruction=3)
+    reranker.instruction = 3  # type: ignore[assignment]
+    with pytest.raises(InputError, match="instruction=3: give a str"):
+        CALLS[call](reranker)
