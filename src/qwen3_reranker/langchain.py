@@ -172,7 +172,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         documents = list(documents)
         run, inputs, hits = self._trace(documents, query)
         run.invoke(inputs, {"callbacks": callbacks})
-        return [self._scored(documents[hit.index], hit) for hit in hits]
+        return self._materialize(documents, hits)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -187,7 +187,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         documents = list(documents)  # the caller's list may change while scores are awaited
         run, inputs, hits = self._trace(documents, query)
         await run.ainvoke(inputs, {"callbacks": callbacks})
-        return [self._scored(documents[hit.index], hit) for hit in hits]
+        return self._materialize(documents, hits)
 
     def as_runnable(self) -> Runnable[Mapping[str, Any], list[Document]]:
         """
@@ -218,12 +218,12 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         def rerank(inputs: Mapping[str, Any]) -> list[Document]:
             documents, query = _unpack(inputs)
             hits = self._reranker.rerank(query, self._texts(documents), **self._limits())
-            return [self._scored(documents[hit.index], hit) for hit in hits]
+            return self._materialize(documents, hits)
 
         async def arerank(inputs: Mapping[str, Any]) -> list[Document]:
             documents, query = _unpack(inputs)
             hits = await self._reranker.arerank(query, self._texts(documents), **self._limits())
-            return [self._scored(documents[hit.index], hit) for hit in hits]
+            return self._materialize(documents, hits)
 
         step = RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
         return step.with_types(input_type=RerankInput, output_type=list[Document])
@@ -264,6 +264,10 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         values.update((k, v) for k, v in document.metadata.items() if v is not None)
         values["page_content"] = document.page_content
         return self.document_template.format_map(values)
+
+    def _materialize(self, documents: Sequence[Document], hits: Sequence[Hit]) -> list[Document]:
+        """Return copies of the documents of the hits, in the order of the hits."""
+        return [self._scored(documents[hit.index], hit) for hit in hits]
 
     def _scored(self, document: Document, hit: Hit) -> Document:
         """Return a copy of a document with its score, or with the reason why it has none."""

@@ -166,6 +166,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         return kept
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
+        """Return the text to score of each node; "" for a node without text of its own."""
         return [
             item.node.get_content(metadata_mode=self.metadata_mode)
             if item.node.get_content(metadata_mode=MetadataMode.NONE).strip()
@@ -174,6 +175,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         ]
 
     def _materialize(self, nodes: list[NodeWithScore], hits: list[Hit]) -> list[NodeWithScore]:
+        """Return new objects for the nodes of the hits, in the order of the hits."""
         kept = []
         for hit in hits:
             item = nodes[hit.index]

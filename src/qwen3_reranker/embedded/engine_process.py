@@ -263,9 +263,9 @@ class Engine:
 
     def _add(self, number: int, prompts: list[list[int]]) -> None:
         query = self._queries[number] = Query(len(prompts))
-        for place, ids in enumerate(prompts):
+        for index, ids in enumerate(prompts):
             try:
-                name = f"{number}-{place}"
+                name = f"{number}-{index}"
                 self._llm.add_request(name, self._tokens_input(ids), self._params)
             except Exception as error:  # noqa: BLE001  # vLLM raises many types
                 self._fail(number, f"{type(error).__name__}: {error}")
@@ -276,7 +276,7 @@ class Engine:
 
     def _take(self, output: Any) -> None:
         """Store the logits of a finished prompt. The last one completes its query."""
-        number, _, place = output.request_id.partition("-")
+        number, _, index = output.request_id.partition("-")
         query = self._queries.get(int(number))
         if query is None or not output.finished:
             return
@@ -286,7 +286,7 @@ class Engine:
         if error is not None:
             self._fail(int(number), str(error))
             return
-        query.rows[int(place)] = output.outputs.data.flatten().tolist()
+        query.rows[int(index)] = output.outputs.data.flatten().tolist()
         if not query.unfinished:
             self._complete(int(number), query)
 

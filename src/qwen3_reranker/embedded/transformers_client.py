@@ -204,7 +204,7 @@ class _Network:
         """
         import torch
 
-        found: list[list[float]] = [[] for _ in prompts]
+        logits: list[list[float]] = [[] for _ in prompts]
         with torch.inference_mode():
             shared = shared_length(prompts)
             head = self._head(prompts[0][:shared])
@@ -213,8 +213,8 @@ class _Network:
                     raise _StoppedError
                 rows = self._batch(head, shared, [prompts[index][shared:] for index in batch])
                 for index, row in zip(batch, rows, strict=True):
-                    found[index] = row
-        return found
+                    logits[index] = row
+        return logits
 
     def _head(self, ids: Sequence[int]) -> _Recorded:
         """Return the keys and values of the beginning that all prompts share."""

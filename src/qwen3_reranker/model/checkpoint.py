@@ -228,7 +228,7 @@ def _check_weights(folder: Path) -> None:
             raise CheckpointError(f"{folder} lacks weight shards that its index names: {missing}")
     elif not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise CheckpointError(
-            f"{folder} holds no weights (*.safetensors): finish the download, or give a hub name"
+            f"{folder} contains no weights (*.safetensors): finish the download, or give a hub name"
         )
 
 
@@ -248,7 +248,7 @@ class _Source:
             return path.read_text("utf-8")
         if optional:
             return ""
-        raise CheckpointError(f"{self.name} holds no {file}, so it is not a model folder")
+        raise CheckpointError(f"{self.name} contains no {file}, so it is not a model folder")
 
     def _from_hub(self, file: str, *, optional: bool) -> Path | None:
         # Only hub names need this library.
@@ -267,6 +267,7 @@ class _Source:
             if optional:
                 return None
             raise CheckpointError(
-                f"{self.name!r} is no folder here, and the hub gave no {file}: {error}"
+                f"{self.name!r} is not a folder on this machine, and its {file} cannot be read from "
+                f"the Hugging Face hub: {error}"
             ) from None  # the frames of the hub's library hold the token
         return Path(path)

@@ -352,15 +352,15 @@ def _default(instruction: str | None) -> str:
 
 def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
     """Match the empty string after the first character of each token, even if tokens overlap."""
-    places = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1)
-    return re.compile("|".join(places) or r"(?!)")
+    positions = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1)
+    return re.compile("|".join(positions) or r"(?!)")
 
 
 def _single(tokenizer: Tokenizer, word: str) -> int:
     ids: list[int] = tokenizer.encode(word, add_special_tokens=False).ids
     if len(ids) != 1:
         raise CheckpointError(
-            f"the tokenizer reads {word!r} as {len(ids)} tokens {ids}; a Qwen3 reranker answers "
+            f"the tokenizer splits {word!r} into {len(ids)} tokens {ids}; a Qwen3 reranker answers "
             "with the single tokens 'yes' and 'no'"
         )
     return ids[0]
@@ -381,8 +381,8 @@ def check_unicode(name: str, text: str, index: int | None = None) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        place = name if index is None else f"{name} {index}"
+        what = name if index is None else f"{name} {index}"
         raise InputError(
-            f"{place} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
+            f"{what} contains the lone surrogate U+{ord(text[error.start]):04X} at character "
             f"{error.start}, so it is not Unicode text: decode its bytes with errors='replace'"
         ) from None

@@ -141,7 +141,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     else:
         files = [folder / name for name in sorted(set(weight_map.values()))]
     if not files:
-        raise CheckpointError(f"{folder} holds no safetensors files")
+        raise CheckpointError(f"{folder} contains no safetensors files")
     headers = {file.name: read_header(file) for file in files}
     tensors = {name: tensor for header in headers.values() for name, tensor in header.items()}
     for name, shard in (weight_map or {}).items():

@@ -66,7 +66,7 @@ def test_an_embedding_model(tmp_path: Path) -> None:
     [
         ("model.Q4_K_M.gguf", "GGUF"),
         ("pytorch_model.bin", r"PyTorch \*\.bin"),
-        ("nothing.txt", "holds no weights"),
+        ("nothing.txt", "contains no weights"),
     ],
 )
 def test_weights_in_another_format(tmp_path: Path, file: str, reason: str) -> None:
@@ -152,7 +152,7 @@ def test_a_tokenizer_that_cannot_say_yes(tmp_path: Path) -> None:
     merges = tokenizer["model"]["merges"]
     tokenizer["model"]["merges"] = [m for m in merges if "yes" not in (*m, "".join(m))]
     path.write_text(json.dumps(tokenizer))
-    refused(source, "reads 'yes' as")
+    refused(source, "splits 'yes' into")
 
 
 def test_a_missing_shard(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_json_that_is_cut_off(tmp_path: Path, file: str) -> None:
 
 def test_a_name_that_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refused(tmp_path / "nowhere", "is no folder here")
+    refused(tmp_path / "nowhere", "is not a folder on this machine")
 
 
 def rename_shard(source: Path, old: str, new: str) -> None:

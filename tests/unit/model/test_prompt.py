@@ -139,9 +139,9 @@ def test_one_token_of_room_is_enough() -> None:
 
 
 def test_lone_surrogates_are_named() -> None:
-    with pytest.raises(InputError, match=r"document 1 holds the lone surrogate U\+D83D"):
+    with pytest.raises(InputError, match=r"document 1 contains the lone surrogate U\+D83D"):
         BUILDERS["demo"].encode("q", ["fine", "half an emoji: \ud83d"])
-    with pytest.raises(InputError, match="query holds the lone surrogate"):
+    with pytest.raises(InputError, match="query contains the lone surrogate"):
         BUILDERS["demo"].encode("\udc80", ["fine"])
 
 

@@ -72,5 +72,5 @@ def test_no_reader_leaves_the_folder(tmp_path: Path, shard: Any) -> None:
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no safetensors files"):
+    with pytest.raises(CheckpointError, match="contains no safetensors files"):
         read_tensors(tmp_path)

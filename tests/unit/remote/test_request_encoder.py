@@ -334,7 +334,7 @@ async def test_a_lone_surrogate_is_named(kind: str, template_by: TemplateBy) -> 
         ("q", ["a", "\udfff"], None, "document 1"),
         ("q", ["a"], "\ud800", "instruction"),
     ):
-        with pytest.raises(InputError, match=f"{name} holds the lone surrogate"):
+        with pytest.raises(InputError, match=f"{name} contains the lone surrogate"):
             await encoder.encode(query, documents, instruction, template_by, ids=False)
 
 
