@@ -62,7 +62,7 @@ class ScoreError(RerankerError):
 
 
 class AnswerError(ScoreError):
-    """A server's answer does not contain one number with its index per document."""
+    """A server's response does not contain exactly one score per document."""
 
 
 class ServerError(RerankerError):

@@ -209,7 +209,7 @@ def require_waitable() -> None:
 
 
 def interrupted() -> None:
-    """Run what `on_interrupt` holds, after the user has interrupted a call that was canceled."""
+    """Start the coroutines of `on_interrupt`. Call it when the user has interrupted a call."""
     for follow_up in on_interrupt:
         submit(follow_up())
 

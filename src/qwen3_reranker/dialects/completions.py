@@ -33,6 +33,7 @@ from qwen3_reranker.dialects.base import (
     require_list,
     scores_by_index,
 )
+from qwen3_reranker.dialects.sglang import ANSWER_TOKENS
 from qwen3_reranker.errors import AnswerError
 from qwen3_reranker.model.probability import sigmoid
 
@@ -51,7 +52,7 @@ class Completions(Dialect):
     template_modes = ("client",)
     counts = True
     generates = True
-    answer_tokens = 7  # as many as SGLang 0.5.23 requires; others require one
+    answer_tokens = ANSWER_TOKENS  # other servers require only one
     limits = Limits(documents=64)
     key_variables = (VLLM_KEY_VARIABLE, SGLANG_KEY_VARIABLE)
 

@@ -19,9 +19,9 @@ sent:
     {"model": "m", "input": ["prompt", ...]}
     {"data": [{"index": 0, "label": "yes", "probs": [p_no, p_yes], "num_classes": 2}]}
 
-A prompt must be seven tokens shorter than the context. With a two-label checkpoint, `/v1/score`
-returns the labels in their own order instead of the requested one, and `/v1/rerank` returns a raw
-logit; the probe rejects both, so that `/v1/classify` is used.
+A prompt must be seven tokens shorter than the context (`ANSWER_TOKENS`). With a two-label
+checkpoint, `/v1/score` returns the labels in their own order instead of the requested one, and
+`/v1/rerank` returns a raw logit; the probe rejects both, so that `/v1/classify` is used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ from qwen3_reranker.dialects.rerank import RerankDialect
 from qwen3_reranker.dialects.vllm import two_labels
 from qwen3_reranker.errors import AnswerError
 
-__all__ = ["SglangClassify", "SglangRerank", "SglangScore"]
+__all__ = ["ANSWER_TOKENS", "SglangClassify", "SglangRerank", "SglangScore"]
+
+ANSWER_TOKENS = 7
+"""The number of tokens by which a prompt must be shorter than the context."""
 
 
 class SglangScore(Dialect):
@@ -50,7 +53,7 @@ class SglangScore(Dialect):
     name = "sglang-score"
     kind = "SGLang"
     common = True
-    answer_tokens = 7
+    answer_tokens = ANSWER_TOKENS
     paths = ("/v1/score",)
     ids = True
     template_modes = ("client",)
@@ -86,7 +89,7 @@ class SglangRerank(RerankDialect):
 
     name = "sglang-rerank"
     kind = "SGLang"
-    answer_tokens = 7
+    answer_tokens = ANSWER_TOKENS
     paths = ("/v1/rerank",)
     instruction_field = "instruct"
     key_variables = (SGLANG_KEY_VARIABLE,)
@@ -104,7 +107,7 @@ class SglangClassify(Dialect):
     name = "sglang-classify"
     kind = "SGLang"
     common = True
-    answer_tokens = 7
+    answer_tokens = ANSWER_TOKENS
     paths = ("/v1/classify",)
     template_modes = ("client",)
     counts = True

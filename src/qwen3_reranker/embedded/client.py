@@ -276,7 +276,7 @@ class EngineClient:
         if self.reason is not None:
             return
         reason = words or _cause(await asyncio.to_thread(self._exit_code))
-        if not words or "root cause" in words:  # vLLM's way to refer to the log
+        if not words or "root cause" in words:  # vLLM's message refers to the log
             lines = await asyncio.to_thread(engine_files.last_lines, self.log, self._redactor)
             reason += "".join(f"\n{line}" for line in lines)
         # Set before the failure is visible, because the engine then closes this client at once.

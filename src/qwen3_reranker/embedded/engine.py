@@ -155,7 +155,7 @@ class Engine:
             self._waiting -= 1
 
     def record_success(self) -> None:
-        """End a row of failures, because the engine has scored."""
+        """Reset the count of failures in a row, because the engine has scored."""
         self._failures = 0
 
     def record_failure(self, running: Running, error: EngineError) -> None:
@@ -310,7 +310,7 @@ class Engine:
 
 def acquire(settings: EngineSettings, user: object) -> Engine:
     """
-    Return the engine with these settings, which is made if there is none.
+    Return the engine with these settings; make it if there is none.
 
     Args:
         settings: The engine's settings.

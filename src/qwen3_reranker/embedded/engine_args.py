@@ -60,10 +60,10 @@ The `hf_overrides` for a causal checkpoint.
 With them vLLM (0.9.2 and later) builds a score head of one row, lm_head[yes] - lm_head[no].
 """
 
-# The tokens of a step on a GPU. A longer prompt is not split, because where nothing decodes nothing
-# is gained by that.
+# The number of tokens in a step on a GPU. Longer prompts are not split into several steps, which
+# would help only if other requests were generating text at the same time.
 _GPU_STEP = 8192
-# The tokens of a step on a CPU, whose caches hold the activations of this many. Larger steps were
+# The same on a CPU, whose caches can hold the activations of this many tokens. Larger steps were
 # slower (`make bench-levers`).
 _CPU_STEP = 2048
 

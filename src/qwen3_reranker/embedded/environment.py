@@ -108,8 +108,7 @@ def install_engine(
     except UnsupportedVersionError as error:
         raise InputError(f"version={version!r} cannot be installed: {error}") from None
     wanted = InstalledEngine(_folder(device, version) / "bin" / "python", device, version)
-    before = installed_engine()
-    if before == wanted:
+    if installed_engine() == wanted:
         return wanted
     _Installer(wanted, on_progress).run()
     record = asdict(wanted) | {"python": str(wanted.python)}

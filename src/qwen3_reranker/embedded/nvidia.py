@@ -10,15 +10,15 @@ __all__ = ["query_gpus"]
 
 def query_gpus(*fields: str, units: bool = True) -> list[str]:
     """
-    Return what nvidia-smi says of each GPU.
+    Query fields of each GPU with nvidia-smi.
 
     Args:
-        fields: What to ask for, such as "name" or "memory.total".
-        units: Whether numbers have their unit behind them.
+        fields: The names of the fields, such as "name" or "memory.total".
+        units: Whether each number is followed by its unit.
 
     Returns:
-        One line per GPU, its fields separated by commas. Empty if there is no driver, no GPU or no
-        answer within 30 seconds.
+        One line per GPU, with the fields separated by commas. Empty if there is no driver or GPU,
+        or if nvidia-smi does not answer within 30 seconds.
     """
     program = shutil.which("nvidia-smi")
     if program is None:

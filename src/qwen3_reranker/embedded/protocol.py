@@ -95,7 +95,9 @@ class Decoder:
         while len(self._buffer) >= _HEADER.size:
             magic, head_size, body_size = _HEADER.unpack_from(self._buffer)
             if magic != _MAGIC or head_size > _MAX_HEAD or body_size > _MAX_BODY:
-                raise ProtocolError(f"received what is no frame: {bytes(self._buffer[:40])!r}")
+                raise ProtocolError(
+                    f"received bytes that are not a frame: {bytes(self._buffer[:40])!r}"
+                )
             body_start = _HEADER.size + head_size
             end = body_start + body_size
             if len(self._buffer) < end:
@@ -110,7 +112,7 @@ def _head(encoded: bytes) -> dict[str, Any]:
     try:
         head = json.loads(encoded)
     except ValueError as error:
-        raise ProtocolError(f"received a frame whose head is no JSON: {encoded[:40]!r}") from error
+        raise ProtocolError(f"received a frame whose head is not JSON: {encoded[:40]!r}") from error
     if not isinstance(head, dict) or "type" not in head:
         raise ProtocolError(f"received a frame without a type: {encoded[:40]!r}")
     return head

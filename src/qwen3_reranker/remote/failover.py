@@ -91,7 +91,7 @@ class Attempts:
     The attempts of one request, as an async iterator.
 
     Each item is an async context manager that yields the server to use. It records how the attempt
-    ended and bounds its time. A failure that another attempt may mend is suppressed, and the
+    ended and bounds its time. A failure that another attempt may overcome is suppressed, and the
     iterator goes on to the next attempt:
 
         async for attempt in Attempts(endpoints, retries=3, budget=budget):
@@ -114,7 +114,7 @@ class Attempts:
 
     Args:
         endpoints: The servers, at least one.
-        retries: How often each server may be tried again, 0 or more.
+        retries: How many times each server may be tried again, 0 or more.
         budget: The time that is left. What the attempts take is charged to it.
     """
 

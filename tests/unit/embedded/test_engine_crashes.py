@@ -173,7 +173,7 @@ def test_what_is_no_engine_is_an_error(tmp_path: Path) -> None:
         path.chmod(0o755)
         with (
             Reranker("demo", engine_python=str(path)) as reranker,
-            pytest.raises(EngineError, match=["no frame: b'garbage", "my last words"][number]),
+            pytest.raises(EngineError, match=["not a frame: b'garbage", "my last words"][number]),
         ):
             # The header is longer than the word.
             path.write_text(path.read_text().replace("garbage", "garbage" * 9))
