@@ -1,4 +1,4 @@
-"""What the tests share: one demo-model reranker on one real engine for the whole run."""
+"""The order and the markers of the tests, and a reranker that the tests of a run share."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from support.helpers import SETTINGS
 
 pytest_plugins = ["support.servers.fixtures"]
 
-# A run in the background (nohup) ignores these signals. So would the programs that tests start and
-# interrupt; a handler that does nothing is not inherited.
+# A run in the background (nohup) ignores these signals, and the programs that tests start and
+# interrupt would inherit that. A handler that does nothing is not inherited.
 for _signal in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_signal) is signal.SIG_IGN:
         signal.signal(_signal, lambda *_: None)
 
-# They take minutes, so in a parallel run they do not come last.
+# Files that take minutes, so a parallel run does not begin them last.
 SLOW = (
     "engine/test_processes.py",
     "engine/test_conversion.py",
@@ -41,21 +41,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Servers one after the other, then the slow files, then all others."""
+    """Sort the tests: one server after the other, then the slow files, then all others."""
     # Not above: pytest rewrites the asserts of a plugin only if it imports the plugin itself.
     from support.servers.fixtures import ORDER, server_of
 
-    def place(item: pytest.Item) -> tuple[int, int]:
+    def key(item: pytest.Item) -> tuple[int, int]:
         if server := server_of(item):
             return (0, ORDER.index(server))
         file = item.path.relative_to(TESTS).as_posix()
         return (1, SLOW.index(file)) if file in SLOW else (2, 0)
 
-    items.sort(key=place)
+    items.sort(key=key)
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives one process of a parallel run all tests of servers, so that each starts once."""
+    """Give all tests of servers to one process of a parallel run, so that each server starts once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(nodeid.split("::", 1)[0])

@@ -10,8 +10,8 @@ import pytest
 from qwen3_reranker import Reranker
 from qwen3_reranker.embedded.client import EngineClient
 
+from support.call_paths import actual_calls, documented_calls
 from support.docs_pages import ENGINE_PAGES, run_page
-from support.documented_ways import documented_way, traveled_way
 from support.scripted_server import ScriptedServer
 
 
@@ -30,11 +30,11 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         run_page(page, server.url)
 
 
-def test_a_query_goes_the_documented_way_to_the_engine(
+def test_the_documented_calls_lead_to_the_engine(
     reranker: Reranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documented = documented_way("embedded")
+    documented = documented_calls("embedded")
     assert len(documented) <= 9
     assert len({module for _, module in documented}) <= 5
     reranker.warm_up()
-    assert traveled_way(monkeypatch, EngineClient, "_ask", reranker=reranker) == documented
+    assert actual_calls(monkeypatch, EngineClient, "_ask", reranker=reranker) == documented

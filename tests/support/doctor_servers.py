@@ -1,4 +1,4 @@
-"""Servers for the doctor: in memory, with a model that scores any prompt, and what it finds there."""
+"""Servers for the tests of the doctor, and functions that look at its reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RIGHT = VARIANTS[0].write
 
 
 def judge(prompt: str) -> float:
-    """Score a whole prompt: rightly one that is whole, any other close to a half."""
+    """Return the score of a prompt: relevance if it is the model card's, otherwise about 0.5."""
     parts = re.search(r"<Query>: (.*?)\n<Document>: (.*)", prompt, re.DOTALL)
     query, text = (parts[1], parts[2].removesuffix(SUFFIX)) if parts else ("", "")
     if prompt != RIGHT(query, text):
@@ -80,7 +80,7 @@ def vllm(
 
 
 def rerank(numbers: Callable[[str, str], float], kind: str | None = None) -> Paths:
-    """A server that writes the template, counts nothing and says little of itself."""
+    """A server that writes the template, and reports neither tokens nor much about itself."""
 
     def answer(request: Request) -> Reply:
         query, texts = request.body["query"], request.body["documents"]
@@ -97,7 +97,7 @@ def rerank(numbers: Callable[[str, str], float], kind: str | None = None) -> Pat
 
 
 def sglang(score: Judge, info: dict[str, Any], names: tuple[str, str] = ("no", "yes")) -> Paths:
-    """An SGLang with two labels; `score` is what it gives for the second."""
+    """An SGLang with two labels; `score` returns the probability of the second one."""
 
     def classify(request: Request) -> Reply:
         data = []

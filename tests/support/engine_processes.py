@@ -18,7 +18,7 @@ from qwen3_reranker.model.probability import sigmoid
 from support.fake_vllm.vllm import logit_of
 
 SUPPORT = Path(__file__).parent
-# As where logging was not configured; pytest adds handlers to the root logger.
+# Like a logger in a program without logging configuration. pytest adds handlers to the root logger.
 BARE_LOGGER = logging.Logger("bare")  # noqa: LOG001
 TEXTS = [f"document {number}" for number in range(40)]
 MakePython = Callable[..., str]

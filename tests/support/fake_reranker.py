@@ -1,4 +1,4 @@
-"""A server in memory: a model that minds its template, behind the endpoints that a test names."""
+"""A server in memory, whose scores depend on the template of the prompt."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ NOT_FOUND = ServerError("http://h answered 404: Not Found", 404)
 
 class FakeReranker(ServerClient):
     """
+    A client of a server that has the endpoints that a test names.
+
     Args:
-        paths: The endpoint behind each path: the name of a method, or an error.
-        gets: What GETs answer; others are a 404.
-        template: Whether the server writes it around query and document.
-        usage: Whether it counts tokens.
-        scores: From (right passage, templates around it) to a score.
+        paths: The endpoint at each path: the name of a method, or an error to raise.
+        gets: The responses to GET requests by path. Any other path is a 404.
+        template: Whether the server writes the template.
+        usage: Whether the server reports the number of tokens.
+        scores: Returns a score. Its arguments are whether the passage is the right one, and how
+            many times the prompt contains the template.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class FakeReranker(ServerClient):
 
 
 def _scores(right: bool, templates: int) -> float:
-    """Return what the demo model gives: with the template, without it, and with it twice."""
+    """Return the demo model's scores with the template, without it, and with it twice."""
     pairs = [(0.99994, 0.99995), (0.97, 0.03), (0.1295, 0.1196)]
     return pairs[min(templates, 2)][0 if right else 1]
 

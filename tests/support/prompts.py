@@ -20,7 +20,7 @@ BUILDERS = {
     "demo": PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8")),
 }
 
-# Hypothesis draws single characters; these are what goes wrong in practice.
+# Hypothesis draws single characters. These texts have caused errors in practice.
 awkward = st.sampled_from(
     [
         "\r\n",

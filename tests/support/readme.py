@@ -1,4 +1,4 @@
-"""What README.md tells a reader to install and to run."""
+"""The commands and the programs of README.md."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ __all__ = ["EXAMPLES", "real_pairs"]
 
 
 def real_pairs(count: int) -> list[tuple[str, list[str]]]:
-    """Return so many held-out questions with 10 documents each, right ones among them."""
+    """Return held-out questions with 10 documents each, including the right ones."""
     docs = {doc.name: doc.text for doc in stdlib_docs.load()}
     lines = (EXAMPLES / "held_out_questions.jsonl").read_text().splitlines()
     questions = [json.loads(line) for line in lines[::11]][:count]
     others = list(docs.values())
-    found = []
-    for place, question in enumerate(questions):
+    pairs = []
+    for index, question in enumerate(questions):
         answers = [docs[name] for name in question["answers"] if name in docs]
-        found.append((question["question"], (answers + others[place::500])[:10]))
-    return found
+        pairs.append((question["question"], (answers + others[index::500])[:10]))
+    return pairs

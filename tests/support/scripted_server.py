@@ -1,8 +1,9 @@
 """
-A server on loopback, in the test process, that answers rightly, wrongly, slowly or not at all.
+A server on loopback, in the test process, that gives right or wrong answers, slow ones or none.
 
-Its right answers are those of vLLM 0.32 (`/version`, `/v1/models`, `/classify`, `/v1/rerank`), with scores that `relevance` computes from the request: different for every pair,
-so that a lost or swapped document is seen.
+Its right answers are those of vLLM 0.32 (`/version`, `/v1/models`, `/classify`, `/v1/rerank`), with
+scores that `relevance` computes from the request. They differ for every pair, so that a lost or
+swapped document is noticed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 def relevance(query: str, document: str, instruction: str | None = None) -> float:
-    """Return the score: how many of the query's words the document has, and a bit of noise."""
+    """Return the share of the query's words that the document has, with a bit of noise."""
     wanted, there = ({*re.findall(r"\w{4,}", text.lower())} for text in (query, document))
     noise = (
         zlib.crc32(f"{instruction or DEFAULT_INSTRUCTION}\0{query}\0{document}".encode()) / 2**32
@@ -50,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is answered, and how."""
+    """An answer, and how it is sent."""
 
     body: Any = b""  # bytes as they are, an iterator of bytes as chunks, all else as JSON
     status: int | None = 200  # None: the body alone, with no HTTP around it
@@ -67,7 +68,7 @@ HANG = Reply(wait=600)
 
 
 def but(**changes: Any) -> Handler:
-    """Answer rightly, except for what the changes say."""
+    """Return a handler that gives the right answer, with some fields of the reply replaced."""
     return lambda request: replace(classify(request), **changes)
 
 
@@ -75,10 +76,10 @@ def scored(request: Request) -> list[float]:
     """Return the right scores for a request to any of the endpoints."""
     body = request.body
     if "input" in body:
-        return [relevance(*_taken_apart(prompt)) for prompt in body["input"]]
+        return [relevance(*_parse_prompt(prompt)) for prompt in body["input"]]
     query, documents = body["query"], body["documents"]
     if "<Query>: " in query:
-        return [relevance(*_taken_apart(query + document)) for document in documents]
+        return [relevance(*_parse_prompt(query + document)) for document in documents]
     return [relevance(query, document, body.get("instruction")) for document in documents]
 
 
@@ -111,7 +112,7 @@ _NOT_FOUND = Reply({"detail": "Not Found"}, 404)
 
 
 class ScriptedServer:
-    """One listener; what its script has no answer for is a 404."""
+    """One listener. It answers 404 to a request that its script has no answer for."""
 
     def __init__(self, script: Paths = VLLM) -> None:
         self.script = dict(script)
@@ -141,7 +142,7 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self.port}"
 
     def first(self, *replies: Reply | Handler, path: str = "/classify") -> None:
-        """Give these answers first, one a request, and only then what the script says."""
+        """Give these answers to the next requests, one each, and then those of the script."""
         self._first[path].extend(replies)
 
     def always(self, reply: Reply | Handler, path: str = "/classify") -> None:
@@ -227,8 +228,8 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     return Request(method, path, headers, json.loads(body) if body else None)
 
 
-def _taken_apart(prompt: str | list[int]) -> tuple[str, str, str]:
-    """Return a whole prompt's query, document and instruction; fail where it is not the card's."""
+def _parse_prompt(prompt: str | list[int]) -> tuple[str, str, str]:
+    """Return the query, document and instruction of a prompt; fail if it is not the model card's."""
     text = prompt if isinstance(prompt, str) else demo_tokenizer().decode(prompt, False)
     found = re.fullmatch(
         r"<\|im_start\|>system\nJudge .*<Instruct>: (.*?)\n<Query>: (.*?)\n<Document>: (.*)"

@@ -14,8 +14,8 @@ from qwen3_reranker.embedded.engine import Engine
 from qwen3_reranker.remote.transport import Transport
 
 from support import docs_generated
+from support.call_paths import actual_calls, documented_calls
 from support.docs_pages import DOCS, ENGINE_PAGES, PAGES, ROOT, assert_same, blocks, run_page
-from support.documented_ways import documented_way, traveled_way
 from support.scripted_server import ScriptedServer
 
 # Blocks that hold something to read, in a language with colors or in none.
@@ -104,9 +104,9 @@ def test_the_navigation_has_every_page() -> None:
     assert sorted(re.findall(r"[\w/-]+\.md", navigation)) == PAGES
 
 
-def test_a_query_goes_the_documented_way_to_a_server(
+def test_the_documented_calls_lead_to_a_server(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documented = documented_way("remote")
+    documented = documented_calls("remote")
     assert len(documented) <= 12
-    assert traveled_way(monkeypatch, Transport, "request", base_url=server.url) == documented
+    assert actual_calls(monkeypatch, Transport, "request", base_url=server.url) == documented

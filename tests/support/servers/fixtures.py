@@ -1,8 +1,8 @@
 """
-The servers as fixtures: each starts when a test first asks for it, and ends when others need its room.
+Fixtures of real servers. Each starts when a test first requests it, and stops when others need memory.
 
 A vLLM or SGLang server takes 1.5 GB, the others less. A test run sorts its tests by the server that
-they ask for (`server_of`), so that few run at a time and each starts once.
+they request (`server_of`), so that few servers run at a time and each starts once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.servers.processes import MAX_LENGTH, Server
 from support.servers.sglang_servers import PYTHON, RERANK_TEMPLATE, launched_sglang, sglang_server
 from support.servers.vllm_servers import SCORE_TEMPLATE, launched_vllm, vllm_server
 
-# The fixtures' names, in the order in which a run asks for them; the proxy follows what it is before.
+# The names of the fixtures, in the order of a run. The proxy comes after the servers behind it.
 ORDER = [
     *("llama_cpp", "infinity", "vllm_template", "litellm", "vllm_newline_lost", "vllm_one_label"),
     *("vllm_original", "vllm_key", "vllm_generate", "sglang_causal", "sglang_two_label"),
@@ -33,7 +33,7 @@ ORDER = [
 # The proxy and the two servers behind it.
 AT_A_TIME = 3
 
-# What the server with a key asks for, and what it calls its model.
+# The API key of the server that requires one, and the name of its model.
 KEY = "the-key-of-the-tests"
 SERVED = "Qwen/Qwen3-Reranker-0.6B"
 
@@ -41,7 +41,7 @@ Start = Callable[[str, Callable[[], Server]], Server]
 
 
 def server_of(item: pytest.Item) -> str | None:
-    """The server that a test asks for, as a fixture or as its `server`; the last, if of several."""
+    """Return the server that a test requests; of several, the last in `ORDER`. None for no server."""
     asked = set(getattr(item, "fixturenames", ()))
     if callspec := getattr(item, "callspec", None):
         asked.add(callspec.params.get("server"))
@@ -50,7 +50,7 @@ def server_of(item: pytest.Item) -> str | None:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """Gives the running server of that name, or makes and starts it; who was asked for last stay."""
+    """Return a function that returns a running server by name, and starts it if necessary."""
     running: dict[str, Server] = {}
     with ExitStack() as stack:
 

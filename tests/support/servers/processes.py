@@ -1,4 +1,4 @@
-"""Starts a real server as a process, waits for its health, and ends it for sure."""
+"""Start a real server as a process, wait until it is healthy, and stop it reliably."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qwen3_reranker.serve import guard
 
 __all__ = ["MAX_LENGTH", "Server", "free_port"]
 
-# The most tokens of a prompt that the servers take: few, so that too many are soon written.
+# The maximum number of tokens in a prompt: few, so that a text is soon too long.
 MAX_LENGTH = 2048
 
 PATIENCE = "5"  # seconds for an orderly end
@@ -30,10 +30,10 @@ TAIL = 4000
 
 def free_port() -> int:
     """
-    A port of 127.0.0.1 that nobody listens on.
+    Return a port of 127.0.0.1 on which nothing listens.
 
-    Below those that the system hands out by itself: a server takes half a minute until it listens,
-    and meanwhile other tests open connections.
+    It is below the range from which the system assigns ports, because a server takes half a minute
+    until it listens, and other tests open connections meanwhile.
     """
     while True:
         port = random.randrange(20_000, 32_000)
@@ -44,15 +44,15 @@ def free_port() -> int:
 
 class Server:
     """
-    A server that runs between `with` and its end.
+    A server that runs during a `with` block.
 
     Args:
-        command: What starts it; "{port}" in an argument becomes the port.
-        log: The file that gets its output.
-        env: Variables on top of this process's; None takes one away.
-        health: The path that answers 200 when the server can work.
+        command: The command that starts it. "{port}" in an argument is replaced by the port.
+        log: The file for its output.
+        env: Environment variables to add to those of this process. None removes one.
+        health: The path that answers 200 when the server is ready.
         served: The name of the model that it serves.
-        key: The API key that it asks for; "" if none.
+        key: The API key that it requires; "" if none.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The way of a query through the package: as the documentation has it, and as it is."""
+"""The functions that a query passes: as explanation/architecture lists them, and as they are."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from qwen3_reranker.langchain import Qwen3Rerank
 from support.docs_pages import DOCS, ROOT
 
 _SOURCE = str(ROOT / "src" / "qwen3_reranker")
-Stop = tuple[str, str]
+Call = tuple[str, str]
 """A function and its module, as the page names them."""
 
 
-def documented_way(way: str) -> list[Stop]:
-    """Return the stops of one of the tables in explanation/architecture."""
+def documented_calls(table: str) -> list[Call]:
+    """Return the functions of a table in explanation/architecture, "embedded" or "remote"."""
     page = (DOCS / "explanation/architecture.md").read_text("utf-8")
-    table = page.partition(f"<!-- way: {way} -->")[2].partition("<!-- end -->")[0]
-    return re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|", table, re.MULTILINE)
+    rows = page.partition(f"<!-- calls: {table} -->")[2].partition("<!-- end -->")[0]
+    return re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|", rows, re.MULTILINE)
 
 
-def traveled_way(
+def actual_calls(
     monkeypatch: pytest.MonkeyPatch, last: type[Any], method: str, **settings: Any
-) -> list[Stop]:
+) -> list[Call]:
     """
     Return the functions from `compress_documents` to a method, each of which calls the next.
 
     Args:
-        monkeypatch: Sets and restores what is watched.
-        last: The class of the last stop.
-        method: Its method's name.
-        **settings: What the adapter is made from.
+        monkeypatch: Replaces the functions that are watched, and restores them.
+        last: The class of the last function.
+        method: The name of the last function.
+        **settings: The arguments of the adapter.
     """
-    on_caller: list[list[Stop]] = []
-    on_loop: list[list[Stop]] = []
+    on_caller: list[list[Call]] = []
+    on_loop: list[list[Call]] = []
     submit, ask = event_loop.submit, getattr(last, method)
 
     def watch_submit(coroutine: Any) -> Any:
@@ -61,16 +61,16 @@ def traveled_way(
     return [*caller, *on_loop[-1], (f"{last.__name__}.{method}", _module(ask.__code__.co_filename))]
 
 
-def _stack() -> list[Stop]:
+def _stack() -> list[Call]:
     """Return the package's functions that are running on this thread, the outermost first."""
-    stops: list[Stop] = []
+    calls: list[Call] = []
     frame = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(_SOURCE):
-            stops.append((code.co_qualname.partition(".<locals>")[0], _module(code.co_filename)))
+            calls.append((code.co_qualname.partition(".<locals>")[0], _module(code.co_filename)))
         frame = frame.f_back  # type: ignore[assignment]
-    return [stop for stop in reversed(stops) if stop[0] != "_serve"]
+    return [call for call in reversed(calls) if call[0] != "_serve"]
 
 
 def _module(file: str) -> str:
