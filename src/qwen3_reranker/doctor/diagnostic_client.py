@@ -22,6 +22,7 @@ from qwen3_reranker.remote.detection import (
     read_server_info,
 )
 from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_kind
+from qwen3_reranker.remote.detection.route import total_tokens
 from qwen3_reranker.remote.request_encoder import EncodedRequest
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.transport import Transport
@@ -56,9 +57,7 @@ class Probed:
     @property
     def outcome(self) -> Outcome:
         """The result of the probe, with the number of tokens if the dialect counts prompts."""
-        counted = [answer.tokens for answer in self.answers]
-        known = self.route.dialect.counts and None not in counted
-        tokens = sum(n for n in counted if n is not None) if known else None
+        tokens = total_tokens(self.answers) if self.route.dialect.counts else None
         return Outcome.read(self.rows, tokens, logits=self.route.dialect.score == "logit")
 
 
@@ -69,10 +68,10 @@ class DiagnosticClient:
     Args:
         address: Its address.
         transport: The connections.
-        api_key: The API key; None for the one in the environment.
-        model: The model's name on the server; None for the one that it lists.
-        tokenizer: The content of the model's tokenizer.json; None to look for one on this machine.
-        timeout: The maximum number of seconds for each request.
+        api_key: The API key. None loads one from the environment.
+        model: The model's name on the server. None uses the one that it lists.
+        tokenizer: The content of the model's tokenizer.json. None looks for one on this machine.
+        timeout: The time limit of each request, in seconds.
 
     Attributes:
         address: Its address.

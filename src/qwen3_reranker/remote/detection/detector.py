@@ -33,7 +33,7 @@ from qwen3_reranker.remote.detection.advice import (
     unlisted,
 )
 from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_kind
-from qwen3_reranker.remote.detection.route import Route, Template
+from qwen3_reranker.remote.detection.route import Route, Template, total_tokens
 from qwen3_reranker.remote.detection.server_info import ServerInfo, read_server_info
 from qwen3_reranker.remote.request_encoder import RequestEncoder
 from qwen3_reranker.remote.responses import RetryableError
@@ -286,9 +286,8 @@ class Detector:
     async def _probe(self, route: Route) -> Outcome:
         encoded = [await route.encode(query, texts) for query, texts in PROBES]
         answers = await event_loop.gather(route.ask(self._client, probe) for probe in encoded)
-        counted = [answer.tokens for answer in answers]
-        tokens = None if None in counted else sum(n for n in counted if n is not None)
-        return Outcome.read([answer.values for answer in answers], tokens, logits=route.logits)
+        rows = [answer.values for answer in answers]
+        return Outcome.read(rows, total_tokens(answers), logits=route.logits)
 
     async def _symmetric(self, route: Route, outcome: Outcome) -> bool:
         """Return whether exchanging query and document leaves the scores unchanged."""

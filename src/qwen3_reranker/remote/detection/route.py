@@ -15,7 +15,7 @@ from qwen3_reranker.remote.request_encoder import EncodedRequest, RequestEncoder
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.scorer import digest
 
-__all__ = ["Answer", "Route", "Template"]
+__all__ = ["Answer", "Route", "Template", "total_tokens"]
 
 Template = Literal["auto", "client", "server"]
 """Who writes the Qwen3 template; "auto" detects it."""
@@ -46,6 +46,12 @@ class Answer:
     raw: Any = field(repr=False)  # may repeat secrets, and tracebacks may show it
     seconds: float
     template_fits: bool = True
+
+
+def total_tokens(answers: Sequence[Answer]) -> int | None:
+    """Return the number of prompt tokens of several answers; None if one does not report it."""
+    counted = [answer.tokens for answer in answers if answer.tokens is not None]
+    return sum(counted) if len(counted) == len(answers) else None
 
 
 @dataclass(frozen=True)
