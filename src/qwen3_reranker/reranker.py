@@ -263,6 +263,10 @@ class Reranker(RanksStreams, ClosesAtExit):
             ServerError: The server cannot be reached or detected.
         """
         validate_query(query)
+        if not isinstance(document, str):
+            raise InputError(
+                f"document must be a str, not {type(document).__name__}: {document!r:.80}"
+            )
         return self._scorer.prompt(query, document, self._instruction(instruction))
 
     def describe(self) -> str:
