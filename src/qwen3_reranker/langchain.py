@@ -180,9 +180,20 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         """
         Return scored copies of the documents that match the query, best first.
 
-        The async version of `compress_documents()`, with the same arguments, documents and errors.
-        It runs on the caller's event loop without blocking it. Canceling the awaiting task takes
-        its requests out of the engine.
+        The async version of `compress_documents()`. It does not block the caller's event loop.
+        Canceling the awaiting task takes its requests out of the engine.
+
+        Args:
+            documents: The documents that a retriever found.
+            query: The question or search text; not blank.
+            callbacks: Where to trace the call. None adds it to the run that is active, if any.
+
+        Returns:
+            At most `top_n` documents, by descending score, with P(yes) under `metadata_key`.
+
+        Raises:
+            RerankerError: An argument cannot be used, or scoring failed, as in
+                `compress_documents()`.
         """
         documents = list(documents)  # the caller's list may change while scores are awaited
         run, inputs, hits = self._trace(documents, query)
@@ -203,8 +214,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             documents, best first. Further keys of the input are ignored.
 
         Raises:
-            InputError: When invoked, if the input lacks one of the keys or holds something else
-                than documents. Otherwise as `compress_documents()`.
+            InputError: When the step is invoked with an input that lacks a key, or contains
+                something other than documents. Its other errors are those of
+                `compress_documents()`.
 
         Example:
             from langchain_core.runnables import RunnablePassthrough

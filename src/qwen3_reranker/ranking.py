@@ -19,6 +19,7 @@ __all__ = [
     "hits_of",
     "rank",
     "ranking_within",
+    "scores_of",
     "validate_instruction",
     "validate_limits",
     "validate_query",
@@ -238,6 +239,22 @@ def hits_of(
         stacklevel=3,
     )
     return fallback_hits(job, scores, top_n)
+
+
+def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:
+    """
+    Return the score of every document, in order.
+
+    Args:
+        job: The documents.
+        scores: The scores of `job.texts`, or the error that prevented scoring, which is raised.
+
+    Raises:
+        ScoreError: There is not exactly one probability per text.
+    """
+    if isinstance(scores, Exception):
+        raise scores
+    return job.scatter(scores.values)
 
 
 def ranking_within(

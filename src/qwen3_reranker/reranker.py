@@ -14,6 +14,7 @@ from qwen3_reranker.ranking import (
     Hit,
     ScoringJob,
     ranking_within,
+    scores_of,
     validate_instruction,
     validate_query,
 )
@@ -189,9 +190,17 @@ class Reranker(RanksStreams, ClosesAtExit):
         """
         Return the documents that match the query, best first; the async version of `rerank()`.
 
-        Takes the arguments of `rerank()` and returns the same: one `Hit` per document kept, by
-        descending score, with ties in input order. Canceling the awaiting task takes its requests
-        out of the engine.
+        Canceling the awaiting task takes its requests out of the engine.
+
+        Args:
+            query: The question or search text; not blank.
+            documents: The texts to score. Blank texts are not scored: they come last, with 0.0.
+            top_n: Keep at most this many documents, 1 or more. None keeps all.
+            instruction: Replaces the reranker's own instruction for this call.
+            min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+
+        Returns:
+            One `Hit` per document kept, by descending score. Ties keep the input order.
 
         Raises:
             RerankerError: An argument cannot be used, or scoring failed, as in `rerank()`.
@@ -225,7 +234,7 @@ class Reranker(RanksStreams, ClosesAtExit):
             ScoreError: The answer was not one probability per document.
         """
         job = self._prepare(query, documents)
-        return _scatter(job, event_loop.run(self._score(query, job, instruction)))
+        return scores_of(job, event_loop.run(self._score(query, job, instruction)))
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -233,14 +242,21 @@ class Reranker(RanksStreams, ClosesAtExit):
         """
         Return P(yes) of each document, in input order; the async version of `score()`.
 
-        Takes the arguments of `score()` and returns the same: one float per document, in [0, 1].
         Canceling the awaiting task takes its requests out of the engine.
+
+        Args:
+            query: The question or search text; not blank.
+            documents: The texts to score. Blank texts are not scored, and get 0.0.
+            instruction: Replaces the reranker's own instruction for this call.
+
+        Returns:
+            One float per document, in [0, 1].
 
         Raises:
             RerankerError: An argument cannot be used, or scoring failed, as in `score()`.
         """
         job = self._prepare(query, documents)
-        return _scatter(job, await event_loop.arun(self._score(query, job, instruction)))
+        return scores_of(job, await event_loop.arun(self._score(query, job, instruction)))
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """
@@ -263,10 +279,7 @@ class Reranker(RanksStreams, ClosesAtExit):
             ServerError: The server cannot be reached or detected.
         """
         validate_query(query)
-        if not isinstance(document, str):
-            raise InputError(
-                f"document must be a str, not {type(document).__name__}: {document!r:.80}"
-            )
+        ScoringJob([document])  # validates the document
         return self._scorer.prompt(query, document, self._instruction(instruction))
 
     def describe(self) -> str:
@@ -315,8 +328,8 @@ class Reranker(RanksStreams, ClosesAtExit):
         """
         Start the engine, or detect the server; the async version of `warm_up()`.
 
-        Takes the argument of `warm_up()`, returns this reranker and raises the same errors.
-        Canceling the awaiting task leaves the start to later calls.
+        `progress` prints the stages of an engine's start. Returns this reranker, and raises the errors
+        of `warm_up()`. Canceling the awaiting task leaves the start to later calls.
         """
         await event_loop.arun(self._start(progress=progress))
         return self
@@ -384,10 +397,3 @@ class Reranker(RanksStreams, ClosesAtExit):
             if self._on_error == "raise":
                 raise
             return error
-
-
-def _scatter(job: ScoringJob, scored: Scores | Exception) -> list[float]:
-    """Return the score of each document of a job; raise what prevented scoring."""
-    if isinstance(scored, Exception):
-        raise scored
-    return job.scatter(scored.values)

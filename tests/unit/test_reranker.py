@@ -33,5 +33,5 @@ def test_an_instruction_that_is_not_a_str_is_rejected(call: str) -> None:
 
 def test_a_document_that_is_not_a_str_has_no_prompt() -> None:
     reranker = Reranker(scorer=AnsweringScorer(0.5))
-    with pytest.raises(InputError, match="document must be a str, not int: 3"):
+    with pytest.raises(InputError, match="document 0 is a int, not a str: 3"):
         reranker.prompt("q", 3)  # type: ignore[arg-type]
