@@ -34,7 +34,7 @@ class RerankerError(Exception):
 
 
 class InputError(RerankerError, ValueError):
-    """An argument cannot be used: a wrong type, a number out of range, or text that is not Unicode."""
+    """An argument cannot be used: its type or range is wrong, or it is not Unicode text."""
 
 
 class PromptTooLongError(InputError):

@@ -1,4 +1,4 @@
-"""What the adapters to LangChain and LlamaIndex share: their settings, and the reranker they use."""
+"""The settings and the lifetime that the adapters to LangChain and LlamaIndex have in common."""
 
 from __future__ import annotations
 

@@ -195,7 +195,11 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     def _events(
         self, nodes: list[NodeWithScore], query: QueryBundle
     ) -> Iterator[list[NodeWithScore]]:
-        """Send the start events, yield a list of the nodes, and send its content in the end events."""
+        """
+        Send the start events before the block, and the end events after it.
+
+        Yields a copy of the list of nodes. The end events carry what the block has made of it.
+        """
         # A copy, because the caller's list may change while scores are awaited.
         kept = list(nodes)
         top_n = self.top_n or len(nodes)

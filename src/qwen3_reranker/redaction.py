@@ -118,14 +118,22 @@ class Redactor:
         return text
 
     def body(self, body: bytes) -> bytes:
-        """Return a body with each secret replaced by "***". Call it before the body is cut or parsed."""
+        """
+        Return a body with each secret replaced by "***".
+
+        Call it before the body is cut or parsed.
+        """
         for fixed, pattern in self._patterns.reveal():
             if fixed.encode() in body:
                 body = re.sub(pattern.encode(), b"***", body)
         return body
 
     def strings(self, body: bytes) -> bytes:
-        """Return a JSON body with each secret in its strings replaced by "***", but not in numbers."""
+        """
+        Return a JSON body with each secret in its strings replaced by "***".
+
+        Numbers are left as they are, so that the body stays JSON.
+        """
         return _STRING.sub(lambda found: b'"%b"' % self.body(found[1]), body)
 
 

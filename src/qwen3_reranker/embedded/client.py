@@ -202,7 +202,7 @@ class EngineClient:
         self._close()
 
     def kill(self) -> None:
-        """Kill the process and its children. Can be called from any thread, without the event loop."""
+        """Kill the process and its children, from any thread and without the event loop."""
         self.reason = self.reason or "the program ends"
         self._reap()
 
@@ -243,7 +243,7 @@ class EngineClient:
         await self._ended(words)
 
     def _receive(self, frame: protocol.Frame) -> str:
-        """Process a frame. Return the reason if it says that the engine has failed, otherwise ""."""
+        """Process a frame. Return why the engine has failed if it says so, otherwise ""."""
         kind, number = frame.head["type"], frame.head.get("id", 0)
         answer = self._hello if kind == "hello" else self._waiting.get(number)
         if kind == "log":

@@ -1,4 +1,4 @@
-"""The folder of an engine process: its temporary files, and the log that is kept after a failure."""
+"""The folder of an engine process: temporary files, and the log, which outlives a failure."""
 
 from __future__ import annotations
 

@@ -32,30 +32,32 @@ PROBES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What is the capital of China?", (_CAPITAL, _GRAVITY, _APPLE)),
     ("Explain gravity", (_GRAVITY, _CAPITAL, _APPLE)),
 )
-"""Queries with their passages, of which the first answers the query. Two are the model card's."""
+"""
+Queries with their passages, of which the first answers the query.
+
+The queries and the first two passages are those of the model card.
+"""
 
 NEGATION = (
     "Retrieve documents that are not about the query, are irrelevant to it and do not answer it"
 )
 """An instruction that means the opposite of the default one."""
 
-# The least difference between a right and an irrelevant passage. The demo model, in which they differ
-# less than in the real models, was measured at 3.3 in logits and 0.67 in probability with its template,
-# at most 1.0 and 0.15 with the template twice, and below zero without it. Either difference is
-# enough, because a service may compress its scores.
+# The minimum difference between the scores of a right and an irrelevant passage. The demo model,
+# which separates them less than the real models, was measured at 3.3 in logits and 0.67 in
+# probability with its template, at most 1.0 and 0.15 with the template twice, and below zero without
+# it. One of the two differences is enough, because a service may compress its scores.
 _LOGIT = 1.5
 _PROBABILITY = 0.3
 NEXT_TO_ZERO = 1e-3
 """
-A score below which a right passage never is, unless the model's head is missing.
+A right passage always scores above this, unless the model's head is missing.
 
 Without a head, llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in b11549.
 """
 # Tokens per pair. A pair has 22 tokens on average, and the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
-
-
 # `NEGATION` changes the demo model's log-odds for `PROBES[1]` by 0.9 to 1.4, in fp32 and in bf16, and
 # those of the real models by more. The noise of bf16, between batches, is at most 0.13.
 _LEAST_EFFECT = 0.25
@@ -175,10 +177,8 @@ class Outcome:
         if max(flat) - min(flat) < 1e-9:
             return f"all scores are {flat[0]:.3g}: the server does not see query and document"
         if all(row[0] < min(row[1:]) for row in self.scores):
-            return (
-                f"the order is upside down ({self}): labels swapped, or a number that is no score"
-            )
-        return f"the right passage hardly stands out ({self}): the template is missing or twice"
+            return f"the order is upside down ({self}): the labels are swapped, or the numbers are not scores"
+        return f"the right passage hardly stands out ({self}): the template is missing or written twice"
 
 
 def alike(a: float, b: float) -> bool:

@@ -57,7 +57,7 @@ def test_the_right_picture_passes() -> None:
         ),
         pytest.param(
             ((0.99995, 0.99993, 0.99991), (0.99992, 0.99993, 0.99991)),
-            "template is missing or twice",
+            "template is missing or written twice",
             id="no template",
         ),
         pytest.param(
@@ -66,7 +66,9 @@ def test_the_right_picture_passes() -> None:
             id="doubled",
         ),
         pytest.param(
-            ((0.99, 0.01, 0.02), (0.5, 0.6, 0.1)), "template is missing or twice", id="one of two"
+            ((0.99, 0.01, 0.02), (0.5, 0.6, 0.1)),
+            "template is missing or written twice",
+            id="one of two",
         ),
         # A two-label checkpoint at SGLang's /v1/rerank: an embedding's component.
         pytest.param(((-3.42, -3.21, -2.07), (-3.1, -3.0, -2.9)), "upside down", id="embedding"),

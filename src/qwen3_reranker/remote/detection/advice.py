@@ -33,12 +33,13 @@ _ADVICE = {
     ),
     "Infinity": "Give it a checkpoint with one label: qwen3-reranker convert MODEL FOLDER --labels 1.",
     "LiteLLM": "Give the proxy's key, without which it answers 500, and a rerank model's name.",
-    "": "Give dialect= and template= if you know them; docs/how-to/servers.md says how to start a server.",
+    "": "Give dialect= and template= if you know them; docs/how-to/servers.md says how to start a "
+    "server.",
 }
 
 
 class TemplateError(DetectionError):
-    """The template is written twice or not at all. The message says how to change that."""
+    """The prompt has the template twice or not at all. The message says how to change that."""
 
 
 def rejection(
