@@ -7,10 +7,10 @@ llama.cpp's `/v1/rerank`, as in its source of 2026 and in xllamacpp 2026.10.1154
 
 The GGUF file contains the template with the default instruction, and a request cannot carry another
 one. The server first replaces `{query}` in the template and then every `{document}`, including one
-in the query; the client therefore escapes it there. The server does not normalize text to NFC as the
-model's tokenizer does; the client does so for every server. If a prompt is longer than the context
-of a slot, the server answers 400: "request (5812 tokens) exceeds the available context size (2048
-tokens)".
+in the query; the client therefore escapes it there. The server does not normalize text to NFC as
+the model's tokenizer does; the client does so for every server. If a prompt is longer than the
+context of a slot, the server answers 400: "request (5812 tokens) exceeds the available context size
+(2048 tokens)".
 """
 
 from __future__ import annotations

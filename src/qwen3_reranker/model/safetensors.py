@@ -1,9 +1,9 @@
 """
 Read and write the safetensors format with the standard library alone.
 
-A file holds eight bytes of length, a JSON header, and the bytes of the tensors. A conversion touches
-a few rows of files of many gigabytes, so only headers and single rows are ever read into memory. A
-checkpoint of several files has an index that says which file holds which tensor.
+A file holds eight bytes of length, a JSON header, and the bytes of the tensors. A conversion
+touches a few rows of files of many gigabytes, so only headers and single rows are ever read into
+memory. A checkpoint of several files has an index that says which file holds which tensor.
 """
 
 from __future__ import annotations
