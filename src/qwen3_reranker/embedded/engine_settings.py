@@ -1,4 +1,4 @@
-"""The settings of an engine, and what it reads of its model before it starts."""
+"""The settings of an engine, and the small files of its model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell the user what a server cannot do of what was asked for."""
+"""Report the parts of a request that a server cannot serve."""
 
 from __future__ import annotations
 
