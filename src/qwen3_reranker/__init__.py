@@ -23,7 +23,7 @@ from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, Prompt
 from qwen3_reranker.ranking import Hit
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
-from qwen3_reranker.scorer import Scorer, Scores
+from qwen3_reranker.scorer import Passage, Scorer, Scores
 from qwen3_reranker.version import __version__
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Hit",
     "InputError",
     "MissingDependencyError",
+    "Passage",
     "Prompt",
     "PromptTooLongError",
     "Reranker",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.ranking import validate_scores
 from qwen3_reranker.scorer import Scorer, Scores, digest, not_cacheable
 from qwen3_reranker.version import __version__
@@ -19,15 +19,15 @@ class ScoreCache(Protocol):
     """
     A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache`, or a similar object.
 
-    Keys are strings. Values are tuples of a float and a bool: the score, and whether the document
-    was truncated. The store is used only on the thread of the package's event loop, so it need not
+    Keys are strings. Values are tuples of a float, a bool and a float: the score, whether the
+    document was truncated, and the log-odds. The store is used only on the thread of the package's event loop, so it need not
     be thread-safe.
     """
 
     def get(self, key: str, /) -> Any:
         """Return the value that is stored under a key, or None."""
 
-    def __setitem__(self, key: str, value: tuple[float, bool], /) -> None:
+    def __setitem__(self, key: str, value: tuple[float, bool, float], /) -> None:
         """Store a value under a key."""
 
 
@@ -88,18 +88,23 @@ class CachedScorer(Scorer):
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
             values = validate_scores(scores.values, len(missing))
-            computed = zip(missing, values, scores.truncated, strict=True)
-            new = {keys[index]: (value, truncated) for index, value, truncated in computed}
+            computed = zip(values, scores.truncated, scores.log_odds, strict=True)
+            new = dict(zip([keys[index] for index in missing], computed, strict=True))
             # If the fingerprint has changed, it is unknown which one these scores belong to.
             if await self._scorer.fingerprint() == fingerprint:
                 for key, score in new.items():
                     self._cache[key] = score
             known |= new
-        return Scores([known[key][0] for key in keys], [known[key][1] for key in keys])
+        columns = zip(*(known[key] for key in keys), strict=True)
+        return Scores(*map(list, columns)) if keys else Scores([], [])
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the other scorer's prompt for one document."""
         return self._scorer.prompt(query, document, instruction)
+
+    async def prompt_builder(self) -> PromptBuilder:
+        """Return what writes the other scorer's prompts."""
+        return await self._scorer.prompt_builder()
 
     async def fingerprint(self) -> str | None:
         """Return the other scorer's fingerprint."""

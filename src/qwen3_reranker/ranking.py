@@ -10,7 +10,7 @@ from functools import partial
 
 from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
 from qwen3_reranker.model.prompt import check_unicode
-from qwen3_reranker.scorer import Scores
+from qwen3_reranker.scorer import Passage, Scores
 
 __all__ = [
     "Hit",
@@ -39,6 +39,10 @@ class Hit:
         text: The document, as given.
         truncated: Whether the document's end was cut off to fit `max_length`.
         error: Why the document has no score. None if it has one.
+        logit: The log-odds of the score in double precision, which tell documents apart whose
+            score is rounded to 0.0 or 1.0. Those of a server that returns probabilities are
+            derived from them, and are within ±27.6. -inf for a blank document, NaN without a score.
+        passage: The passage that decided the score. None unless `long_documents="passages"`.
     """
 
     index: int
@@ -46,6 +50,8 @@ class Hit:
     text: str
     truncated: bool = False
     error: str | None = None
+    logit: float = math.nan
+    passage: Passage | None = None
 
 
 def validate_query(query: object) -> str:
@@ -145,15 +151,6 @@ class ScoringJob:
         scores = validate_scores(scores, len(self.texts))
         return [0.0 if slot is None else scores[slot] for slot in self.slots]
 
-    def scatter_flags(self, flags: Sequence[bool]) -> list[bool]:
-        """
-        Return the flag of every document, in order.
-
-        Args:
-            flags: One flag for each of `texts`. Blank documents get False.
-        """
-        return [False if slot is None else flags[slot] for slot in self.slots]
-
 
 def validate_scores(scores: Sequence[float], wanted: int) -> list[float]:
     """
@@ -176,35 +173,41 @@ def validate_scores(scores: Sequence[float], wanted: int) -> list[float]:
 
 
 def rank(
-    job: ScoringJob,
-    scores: Sequence[float],
-    truncated: Sequence[bool],
-    *,
-    top_n: int | None,
-    min_score: float | None,
+    job: ScoringJob, scores: Scores, *, top_n: int | None, min_score: float | None
 ) -> list[Hit]:
     """
-    Return the documents by descending score.
+    Return the documents by descending score, and by descending log-odds where scores are equal.
 
     Ties keep the input order, in which the retriever put the better document first. Blank
     documents come last, even after others that scored 0.0.
 
     Args:
         job: The documents.
-        scores: P(yes) of each of `job.texts`, in [0, 1].
-        truncated: Whether each of `job.texts` was truncated.
+        scores: The scores of `job.texts`.
         top_n: Keep at most this many documents. None keeps all.
         min_score: Keep only documents with at least this score. None keeps all.
 
     Raises:
         ScoreError: There is not exactly one probability per text.
     """
-    by_document = job.scatter(scores)
-    flags = job.scatter_flags(truncated)
-    order = sorted(range(len(by_document)), key=lambda i: (job.slots[i] is None, -by_document[i]))
+    values = validate_scores(scores.values, len(job.texts))
+    logits = scores.log_odds
+    if len(logits) != len(values) or any(map(math.isnan, logits)):
+        raise ScoreError(f"the log-odds of {len(values)} documents are {logits!r:.200}")
+
+    def hit(index: int, slot: int | None) -> Hit:
+        text = job.documents[index]
+        if slot is None:
+            return Hit(index, 0.0, text, logit=-math.inf)
+        passage = scores.passages[slot] if scores.passages else None
+        cut = scores.truncated[slot]
+        return Hit(index, values[slot], text, cut, logit=logits[slot], passage=passage)
+
+    hits = [hit(index, slot) for index, slot in enumerate(job.slots)]
+    hits.sort(key=lambda hit: (job.slots[hit.index] is None, -hit.score, -hit.logit))
     if min_score is not None:
-        order = [i for i in order if by_document[i] >= min_score]
-    return [Hit(i, by_document[i], job.documents[i], flags[i]) for i in order[:top_n]]
+        hits = [hit for hit in hits if hit.score >= min_score]
+    return hits[:top_n]
 
 
 def fallback_hits(job: ScoringJob, error: Exception, top_n: int | None) -> list[Hit]:
@@ -232,7 +235,7 @@ def hits_of(
         ScoreError: There is not exactly one probability per text.
     """
     if isinstance(scores, Scores):
-        return rank(job, scores.values, scores.truncated, top_n=top_n, min_score=min_score)
+        return rank(job, scores, top_n=top_n, min_score=min_score)
     warnings.warn(
         f"kept the order of {len(job.documents)} documents, unscored: {scores}",
         RerankerWarning,

@@ -10,10 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.model.probability import logit
+from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.redaction import Secret
 
-__all__ = ["Scorer", "Scores", "digest", "joined", "not_cacheable"]
+__all__ = ["Passage", "Scorer", "Scores", "digest", "joined", "not_cacheable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """
+    The passage that decided the score of a long document.
+
+    Attributes:
+        start: The position of its first character in the document's text, from 0.
+        end: The position after its last character.
+        score: P(yes) of the passage, in [0, 1].
+        count: How many passages of the document were scored.
+    """
+
+    start: int
+    end: int
+    score: float
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +43,28 @@ class Scores:
     Attributes:
         values: P(yes) of each text, in [0, 1], in the order of the texts.
         truncated: Whether the end of each text was cut off to fit the prompt, in the same order.
+        logits: The log-odds of each text, which tell scores apart that are rounded to 0.0 or 1.0.
+            None derives them from `values`, see `log_odds`.
+        passages: The best passage of each text. None if texts were scored whole.
     """
 
     values: list[float]
     truncated: list[bool]
+    logits: list[float] | None = None
+    passages: list[Passage] | None = None
+
+    @property
+    def log_odds(self) -> list[float]:
+        """The log-odds of each text: `logits`, or those of `values`, which are within ±27.6."""
+        return [logit(value) for value in self.values] if self.logits is None else self.logits
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
-    """Concatenate the scores of the parts of a list of texts."""
+    """Concatenate the scores of the parts of a list of texts, which were scored whole."""
     return Scores(
         [value for part in parts for value in part.values],
         [cut for part in parts for cut in part.truncated],
+        [value for part in parts for value in part.log_odds],
     )
 
 
@@ -102,6 +132,20 @@ class Scorer(ABC):
             document: The text to score.
             instruction: What makes a text a good match. None stands for the default instruction.
         """
+
+    async def prompt_builder(self) -> PromptBuilder:
+        """
+        Return what writes the model's prompts, which has the model's tokenizer.
+
+        Long documents are divided into passages, and token budgets are counted, with it.
+
+        Raises:
+            InputError: The scorer does not override this method, or has no tokenizer.
+        """
+        raise InputError(
+            f"{type(self).__name__} has no tokenizer, which passages and token budgets need. "
+            "Override prompt_builder() to return a PromptBuilder with the model's tokenizer.json"
+        )
 
     async def fingerprint(self) -> str | None:
         """

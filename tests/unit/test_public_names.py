@@ -9,7 +9,7 @@ import pytest
 PUBLIC = {
     "qwen3_reranker": """
         DEFAULT_INSTRUCTION DEFAULT_MODEL AnswerError CheckpointError ClosedError DetectionError
-        EngineError EventLoopError ForkError Hit InputError MissingDependencyError Prompt
+        EngineError EventLoopError ForkError Hit InputError MissingDependencyError Passage Prompt
         PromptTooLongError Reranker RerankerError RerankerWarning ScoreError Scorer Scores
         ServerError ServerOptions ServerUnavailableError UnsupportedFeatureError
         UnsupportedVersionError __version__

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_reranker.errors import InputError, ScoreError
+from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.ranking import ScoringJob, rank, validate_limits, validate_query
+from qwen3_reranker.scorer import Scores
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "d e", "", " ", "\n\t"]) | st.text(max_size=3))
 scores = st.floats(0, 1)
@@ -23,7 +25,7 @@ def test_ranking(
     values = [data.draw(scores) for _ in job.texts]
     flags = [data.draw(st.booleans()) for _ in job.texts]
     by_text = dict(zip(job.texts, zip(values, flags, strict=True), strict=True))
-    everything = rank(job, values, flags, top_n=None, min_score=None)
+    everything = rank(job, Scores(values, flags), top_n=None, min_score=None)
 
     assert sorted(hit.index for hit in everything) == list(range(len(documents)))
     for hit in everything:
@@ -34,8 +36,30 @@ def test_ranking(
     assert keys == sorted(keys)
 
     kept = [hit for hit in everything if min_score is None or hit.score >= min_score][:top_n]
-    assert rank(job, values, flags, top_n=top_n, min_score=min_score) == kept
+    assert rank(job, Scores(values, flags), top_n=top_n, min_score=min_score) == kept
     assert job.scatter(values) == [hit.score for hit in sorted(everything, key=lambda h: h.index)]
+
+
+@given(st.lists(st.floats(-60, 60), min_size=1, max_size=8, unique=True))
+def test_log_odds_order_the_scores_that_are_rounded_to_the_same_number(logits: list[float]) -> None:
+    job = ScoringJob([f"document {n}" for n in range(len(logits))])
+    values = [sigmoid(value) for value in logits]
+    hits = rank(job, Scores(values, [False] * len(logits), logits), top_n=None, min_score=None)
+    assert [hit.logit for hit in hits] == sorted(logits, reverse=True)
+    assert [hit.score for hit in hits] == sorted(values, reverse=True)
+
+
+def test_log_odds_are_derived_from_probabilities_where_a_scorer_gives_none() -> None:
+    scores = Scores([1.0, 0.25], [False, False])
+    hits = rank(ScoringJob(["a", "b", " "]), scores, top_n=None, min_score=None)
+    assert [hit.logit for hit in hits] == [logit(1.0), logit(0.25), -math.inf]
+
+
+@pytest.mark.parametrize("logits", [[1.0], [1.0, math.nan], []])
+def test_log_odds_that_do_not_fit_the_scores_raise(logits: list[float]) -> None:
+    scores = Scores([0.5, 0.5], [False, False], logits)
+    with pytest.raises(ScoreError, match="log-odds of 2 documents"):
+        rank(ScoringJob(["a", "b"]), scores, top_n=None, min_score=None)
 
 
 @given(texts)
@@ -55,7 +79,7 @@ def test_what_is_no_probability_raises(wrong: object) -> None:
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
 def test_a_wrong_number_of_scores_raises(values: list[float]) -> None:
     with pytest.raises(ScoreError, match=f"scores of 2 documents, got {len(values)}"):
-        rank(ScoringJob(["a", "b"]), values, [False, False], top_n=None, min_score=None)
+        rank(ScoringJob(["a", "b"]), Scores(values, [False] * 2), top_n=None, min_score=None)
 
 
 @pytest.mark.parametrize("top_n", [0, -1, 1.5, "3", True])

@@ -15,7 +15,7 @@ from typing import Any
 
 from qwen3_reranker.errors import CheckpointError, MissingDependencyError
 from qwen3_reranker.model.checkpoint import Checkpoint, locate
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, Prompt
+from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, Prompt, PromptBuilder
 from qwen3_reranker.scorer import Scorer, Scores, digest
 
 __all__ = ["TransformersScorer"]
@@ -82,6 +82,10 @@ class TransformersScorer(Scorer):
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return this package's prompt of one document, which the recipe does not use."""
         return self._prompts.prompt(query, document, instruction)
+
+    async def prompt_builder(self) -> PromptBuilder:
+        """Return what writes this package's prompts."""
+        return self._prompts
 
     async def fingerprint(self) -> str:
         """Return a digest of the model's files and the settings."""

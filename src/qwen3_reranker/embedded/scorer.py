@@ -20,7 +20,7 @@ from qwen3_reranker.embedded.transformers_client import validate_arguments
 from qwen3_reranker.errors import EngineError, InputError
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.model.probability import sigmoid
-from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 
 __all__ = ["EmbeddedScorer"]
@@ -137,8 +137,9 @@ class EmbeddedScorer(Scorer):
             self._engine.record_failure(running, error)
             raise
         self._engine.record_success()
-        values = [sigmoid(model.logit(row)) for row in logits]
-        return Scores(values, [prompt.truncated for prompt in prompts])
+        log_odds = [model.logit(row) for row in logits]
+        values = [sigmoid(value) for value in log_odds]
+        return Scores(values, [prompt.truncated for prompt in prompts], log_odds)
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """
@@ -154,6 +155,15 @@ class EmbeddedScorer(Scorer):
             CheckpointError: The model is not a Qwen3 reranker.
         """
         return self._engine.model().prompts.prompt(query, document, instruction)
+
+    async def prompt_builder(self) -> PromptBuilder:
+        """
+        Return what writes the model's prompts, without starting the engine.
+
+        Raises:
+            CheckpointError: The model is not a Qwen3 reranker.
+        """
+        return (await self._engine.amodel()).prompts
 
     async def describe(self) -> str:
         """

@@ -199,7 +199,7 @@ class Endpoint:
             raise answer
         values = self._probabilities(route, answer.values)
         self._failures, self.backoff_until = 0, 0.0
-        return Scores(values, answer.truncated)
+        return Scores(values, answer.truncated, answer.values if route.logits else None)
 
     def fail(self, error: RetryableError) -> None:
         """

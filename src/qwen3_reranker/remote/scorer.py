@@ -12,7 +12,7 @@ from typing import Any, Unpack
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, find
 from qwen3_reranker.errors import ClosedError, ForkError, InputError
-from qwen3_reranker.model.prompt import Prompt, TextWriter, check_unicode
+from qwen3_reranker.model.prompt import Prompt, PromptBuilder, TextWriter, check_unicode
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.batching import split
@@ -155,6 +155,23 @@ class RemoteScorer(Scorer):
             [],
             truncated=False,
         )
+
+    async def prompt_builder(self) -> PromptBuilder:
+        """
+        Return what writes the prompts for the server that is used now, which is detected first.
+
+        Raises:
+            InputError: The tokenizer of the server's model is not on this machine.
+            ServerError: The server cannot be reached or detected.
+        """
+        builder = (await self._detected()).encoder.builder
+        if builder is None:
+            raise InputError(
+                "passages and token budgets are counted in tokens, and the tokenizer of the "
+                "server's model is not on this machine: give tokenizer=, as a tokenizer.json, a "
+                "folder or a hub name"
+            )
+        return builder
 
     async def describe(self) -> str:
         """Return one line per server, with the result of its detection if there is one."""
