@@ -26,9 +26,10 @@ from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import locate
+from qwen3_reranker.options import Option, declared
 from qwen3_reranker.ranking import Hit, validate_limits
 from qwen3_reranker.redaction import Secret, conceal
-from qwen3_reranker.remote.options import Option, ServerOptions, declared
+from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import Reranker
 
 __all__ = ["ERROR_KEY", "Adapter", "AdapterOptions", "score_of"]

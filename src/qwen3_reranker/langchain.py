@@ -28,7 +28,8 @@ try:
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
     from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions, score_of
-    from qwen3_reranker.remote.options import document_options
+    from qwen3_reranker.options import document_options
+    from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.langchain needs langchain-core: "
@@ -51,7 +52,7 @@ class RerankInput(TypedDict):
     documents: Sequence[Document]
 
 
-@document_options
+@document_options(ConnectionOptions, ServerOptions)
 class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     r"""
     Keep the documents that a Qwen3 reranker scores best for the query, best first.

@@ -27,7 +27,8 @@ try:
     from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
     from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions
-    from qwen3_reranker.remote.options import document_options
+    from qwen3_reranker.options import document_options
+    from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.llama_index needs llama-index-core: "
@@ -40,7 +41,7 @@ _dispatcher = get_dispatcher(__name__)
 _RETRIEVAL_SCORE = "retrieval_score"
 
 
-@document_options
+@document_options(ConnectionOptions, ServerOptions)
 class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     """
     Keep the nodes that a Qwen3 reranker scores best for the query, best first.

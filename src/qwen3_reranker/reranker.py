@@ -10,6 +10,7 @@ from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, InputError
 from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.options import document_options
 from qwen3_reranker.ranking import (
     Hit,
     ScoringJob,
@@ -19,7 +20,7 @@ from qwen3_reranker.ranking import (
     validate_query,
 )
 from qwen3_reranker.redaction import conceal
-from qwen3_reranker.remote.options import ServerOptions, document_options
+from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.scorer_factory import DEFAULT_MODEL, make_scorer
 from qwen3_reranker.streaming import RanksStreams
@@ -27,7 +28,7 @@ from qwen3_reranker.streaming import RanksStreams
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
 
-@document_options
+@document_options(ConnectionOptions, ServerOptions)
 class Reranker(RanksStreams, ClosesAtExit):
     """
     Score documents for a query with a Qwen3 reranker, and rank them.

@@ -27,9 +27,10 @@ from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.probe import PROBES
+from qwen3_reranker.options import document_options, resolve_options
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.options import ConnectionOptions, document_connection, resolve_options
+from qwen3_reranker.remote.options import ConnectionOptions
 from qwen3_reranker.remote.tokenizers import load_tokenizer
 from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.reranker import Reranker
@@ -39,7 +40,7 @@ __all__ = ["adiagnose", "diagnose"]
 _PASSWORD = re.compile(r"(?<=//).*@", re.DOTALL)
 
 
-@document_connection
+@document_options(ConnectionOptions)
 def diagnose(
     target: str | None = None,
     *,
@@ -92,7 +93,7 @@ def diagnose(
     )
 
 
-@document_connection
+@document_options(ConnectionOptions)
 async def adiagnose(
     target: str | None = None,
     *,

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    TypedDict,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
-from qwen3_reranker.errors import InputError
+from qwen3_reranker.options import Option
 
 if TYPE_CHECKING:
     from httpx import AsyncClient
@@ -29,35 +15,7 @@ if TYPE_CHECKING:
 else:  # this module is imported where no server is used, too
     AsyncClient = Dialect = Any
 
-__all__ = [
-    "ConnectionOptions",
-    "Option",
-    "ServerOptions",
-    "declared",
-    "document_connection",
-    "document_options",
-    "resolve_options",
-]
-
-D = TypeVar("D")
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """
-    What the declaration of an option says besides its type.
-
-    Attributes:
-        default: The value of an option that is not given.
-        above: The bound of a number, which is not allowed itself.
-        hidden: Whether it may hold a secret, and so is left out of reprs and dumps.
-        opaque: Whether it may be an object that JSON cannot represent.
-    """
-
-    default: Any = None
-    above: int | None = None
-    hidden: bool = False
-    opaque: bool = False
+__all__ = ["ConnectionOptions", "ServerOptions"]
 
 
 class ConnectionOptions(TypedDict, total=False):
@@ -123,80 +81,3 @@ class ServerOptions(ConnectionOptions, total=False):
     max_retries: Annotated[int, Option(3, above=-1)]
     http_client: Annotated[AsyncClient | None, Option(hidden=True, opaque=True)]
     on_unsupported: Annotated[Literal["warn", "raise"], Option("warn")]
-
-
-def declared(options: type) -> dict[str, tuple[Any, Option]]:
-    """Return the annotation and the `Option` of each key of a TypedDict such as `ServerOptions`."""
-    hints = get_type_hints(options, include_extras=True)
-    return {
-        name: (hint, next(part for part in hint.__metadata__ if isinstance(part, Option)))
-        for name, hint in hints.items()
-    }
-
-
-def resolve_options(given: Mapping[str, Any], options: type = ServerOptions) -> dict[str, Any]:
-    """
-    Check the options that were given, and add the defaults of the others.
-
-    Args:
-        given: The options by name.
-        options: The TypedDict that declares them.
-
-    Raises:
-        InputError: A number is out of range or not a number, or a choice is unknown.
-        TypeError: An option has an unknown name.
-    """
-    known = declared(options)
-    if unknown := [f"{name}=" for name in given if name not in known]:
-        raise TypeError(f"unexpected keyword argument {', '.join(unknown)}")
-    for name, value in given.items():
-        _check(name, value, *known[name])
-    return {name: option.default for name, (_, option) in known.items()} | dict(given)
-
-
-def document_options(
-    documented: D, options: Sequence[type] = (ConnectionOptions, ServerOptions)
-) -> D:
-    """
-    Replace the entry for `**server` in a docstring by one for each of `ServerOptions`.
-
-    The entries are those of the docstrings above, so that `help()` shows them in full.
-
-    Args:
-        documented: The class or function.
-        options: The TypedDicts whose entries to show, in order.
-    """
-    if documented.__doc__ is not None:  # it is in `python -OO`
-        entries = "\n".join(map(_attributes, options))
-        entry = re.compile(r"^( +)\*\*server: .*\n(?:\1 +\S.*\n)*", re.MULTILINE)
-        documented.__doc__ = entry.sub(lambda found: _indent(entries, found[1]), documented.__doc__)
-    return documented
-
-
-document_connection = partial(document_options, options=(ConnectionOptions,))
-"""Like `document_options`, for a function that takes only `ConnectionOptions`."""
-
-
-def _attributes(options: type) -> str:
-    """Return the entries of a docstring's last section, without their indentation."""
-    return inspect.cleandoc((options.__doc__ or "").partition("Attributes:\n")[2])
-
-
-def _indent(text: str, indent: str) -> str:
-    return "".join(f"{indent}{line}\n" for line in text.splitlines())
-
-
-def _check(name: str, value: Any, hint: Any, option: Option) -> None:
-    kind = hint.__origin__
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise InputError(f"{name}={value!r}: give one of {', '.join(map(repr, get_args(kind)))}")
-    if option.above is None:
-        return
-    number = isinstance(value, int) or (kind is float and isinstance(value, float))
-    if not number or isinstance(value, bool) or not value > option.above:  # NaN is not above
-        wanted = (
-            f"a number of seconds above {option.above}"
-            if kind is float
-            else f"a whole number of at least {option.above + 1}"
-        )
-        raise InputError(f"{name}={value!r}: give {wanted}")

@@ -13,13 +13,14 @@ from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, find
 from qwen3_reranker.errors import ClosedError, ForkError, InputError
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder, TextWriter, check_unicode
+from qwen3_reranker.options import document_options, resolve_options
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
 from qwen3_reranker.remote.endpoint import Endpoint, Settings
 from qwen3_reranker.remote.failover import Attempts, Budget
-from qwen3_reranker.remote.options import ServerOptions, document_options, resolve_options
+from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.remote.responses import TooLargeError
 from qwen3_reranker.remote.support import SupportReporter
 from qwen3_reranker.remote.tokenizers import load_tokenizer
@@ -29,7 +30,7 @@ from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 __all__ = ["RemoteScorer"]
 
 
-@document_options
+@document_options(ConnectionOptions, ServerOptions)
 class RemoteScorer(Scorer):
     """
     Score with one server, or with several servers of the same model.
@@ -62,7 +63,7 @@ class RemoteScorer(Scorer):
         **server: Unpack[ServerOptions],
     ) -> None:
         # First of all, so that no traceback of what follows shows a key.
-        options = resolve_options(conceal(server))
+        options = resolve_options(conceal(server), ServerOptions)
         del server
         if not isinstance(base_url, (str, Sequence)):
             raise InputError(f"base_url={base_url!r}: give a URL, or a list of URLs")
