@@ -19,7 +19,8 @@ from qwen3_reranker.errors import (
     UnsupportedFeatureError,
     UnsupportedVersionError,
 )
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, Prompt
+from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 from qwen3_reranker.ranking import Hit
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker

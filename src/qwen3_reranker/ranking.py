@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
-from qwen3_reranker.model.prompt import check_unicode
+from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.scorer import Passage, Scores
 
 __all__ = [

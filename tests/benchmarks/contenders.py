@@ -33,7 +33,7 @@ def cross_encoder(folder: str) -> Modes:
     from sentence_transformers import CrossEncoder
 
     from qwen3_reranker.convert import convert
-    from qwen3_reranker.model.prompt import TextWriter
+    from qwen3_reranker.model.template import TextWriter
 
     target = Path(folder).with_name("converted")
     convert(folder, target, labels=1, engine="transformers")
@@ -80,7 +80,7 @@ def llm_score(folder: str) -> Modes:
     from vllm import LLM
 
     from qwen3_reranker.embedded.engine_args import ORIGINAL
-    from qwen3_reranker.model.prompt import TextWriter
+    from qwen3_reranker.model.template import TextWriter
 
     model: Any = LLM(folder, runner="pooling", hf_overrides=ORIGINAL)
     text = TextWriter()

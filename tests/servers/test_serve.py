@@ -16,7 +16,7 @@ import pytest
 from qwen3_reranker import Reranker
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.reference import TransformersScorer
-from qwen3_reranker.model.prompt import CONTROL_TOKENS, DEFAULT_INSTRUCTION, TextWriter
+from qwen3_reranker.model.template import CONTROL_TOKENS, DEFAULT_INSTRUCTION, TextWriter
 from qwen3_reranker.serve import launch, shell
 
 from support.helpers import INSTRUCTION

@@ -9,7 +9,8 @@ import pytest
 
 from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PromptBuilder
+from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 
 from support.helpers import INSTRUCTION
 from support.servers.litellm_servers import JINA, MODEL

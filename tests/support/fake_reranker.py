@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from qwen3_reranker.dialects import Dialect
 from qwen3_reranker.errors import ServerError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
+from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection import Detector
 from qwen3_reranker.remote.responses import JsonResponse, RetryableError

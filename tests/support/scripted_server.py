@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 from tokenizers import Tokenizer
 
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 
 MODEL = "scripted-reranker"
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from qwen3_reranker.doctor.findings import Finding, problem
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
-from qwen3_reranker.model.prompt import SUFFIX, TextWriter
+from qwen3_reranker.model.template import SUFFIX, TextWriter
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
 from qwen3_reranker.remote.responses import RetryableError, TooLargeError

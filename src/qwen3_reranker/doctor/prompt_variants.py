@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qwen3_reranker.model.probability import logit
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter, head_text
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter, head_text
 
 __all__ = ["RIGHT", "VARIANTS", "Rows", "Variant", "distance", "nearest"]
 

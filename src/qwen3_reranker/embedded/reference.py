@@ -15,7 +15,8 @@ from typing import Any
 
 from qwen3_reranker.errors import CheckpointError, MissingDependencyError
 from qwen3_reranker.model.checkpoint import Checkpoint, locate
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, Prompt, PromptBuilder
+from qwen3_reranker.model.prompt import Prompt, PromptBuilder
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX
 from qwen3_reranker.scorer import Scorer, Scores, digest
 
 __all__ = ["TransformersScorer"]

@@ -12,60 +12,32 @@ which `<|im_end|>` is ten ordinary characters, encodes everything between them.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
+from qwen3_reranker.model.template import (
+    DOCUMENT,
+    PREFIX,
+    SUFFIX,
+    TextWriter,
+    check_unicode,
+    default_instruction,
+    head_text,
+)
 from qwen3_reranker.model.tokenizer import read_tokenizer
 
 __all__ = [
-    "CONTROL_TOKENS",
-    "DEFAULT_INSTRUCTION",
     "DEFAULT_MAX_LENGTH",
     "MAX_TOKENS_PER_BYTE",
-    "PREFIX",
-    "SUFFIX",
     "EncodedPrompt",
     "Prompt",
     "PromptBuilder",
-    "TextWriter",
-    "check_unicode",
-    "head_text",
 ]
 
-PREFIX = (
-    "<|im_start|>system\n"
-    "Judge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
-    "<|im_start|>user\n"
-)
-# It ends with two newlines, after which the model was trained to answer.
-SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
-DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 DEFAULT_MAX_LENGTH = 8192
-# The added tokens of the Qwen3 tokenizer (tokenizer.json of Qwen/Qwen3-Reranker-0.6B), to use where
-# the model's own tokenizer is not available.
-CONTROL_TOKENS = (
-    "<|endoftext|>",
-    *(
-        f"<|{name}_{end}|>"
-        for name in ("im", "object_ref", "box", "quad")
-        for end in ("start", "end")
-    ),
-    *(f"<|vision_{name}|>" for name in ("start", "end", "pad")),
-    *("<|image_pad|>", "<|video_pad|>", "<|repo_name|>", "<|file_sep|>"),
-    *(f"<|fim_{name}|>" for name in ("prefix", "middle", "suffix", "pad")),
-    *(
-        f"<{slash}{name}>"
-        for name in ("tool_call", "tool_response", "think")
-        for slash in ("", "/")
-    ),
-)
-_DOCUMENT = "<Document>: "
 MAX_TOKENS_PER_BYTE = 3
 """
 The maximum number of tokens per byte of UTF-8 text.
@@ -107,46 +79,6 @@ class Prompt:
     truncated: bool
 
 
-class TextWriter:
-    """
-    Write prompts as text, with user text in NFC and its control tokens broken up.
-
-    Qwen3's tokenizer normalizes text to NFC first. llama.cpp's copy of it does not (read and run
-    in b11549), and would encode decomposed accents as other tokens.
-
-    Args:
-        control_tokens: The tokens that no tokenizer may find in user text.
-    """
-
-    def __init__(self, control_tokens: Sequence[str] = CONTROL_TOKENS) -> None:
-        self._control = _any_of(control_tokens)
-
-    def escape_control_tokens(self, text: str) -> str:
-        """Return the text in NFC, with a space after the first character of each control token."""
-        return self._control.sub(" ", unicodedata.normalize("NFC", text))
-
-    def head(self, query: str, instruction: str | None = None) -> str:
-        """
-        Return the part of the prompt before the document, including the prefix.
-
-        Args:
-            query: The question or search text.
-            instruction: None uses the default instruction.
-        """
-        return PREFIX + head_text(
-            self.escape_control_tokens(query), self.escape_control_tokens(_default(instruction))
-        )
-
-    def tail(self, document: str) -> str:
-        """
-        Return the rest of the prompt, including the suffix.
-
-        Args:
-            document: The text, in which control tokens have been escaped already.
-        """
-        return _DOCUMENT + document + SUFFIX
-
-
 class PromptBuilder(TextWriter):
     """
     Write the prompts of one model, as token ids or as text.
@@ -177,7 +109,7 @@ class PromptBuilder(TextWriter):
         self.prefix_ids: list[int] = full.encode(PREFIX, add_special_tokens=False).ids
         self.suffix_ids: list[int] = full.encode(SUFFIX, add_special_tokens=False).ids
         # Without the space at its end, which becomes part of the first word's token.
-        self._document_length = len(self._encode(_DOCUMENT.rstrip()))
+        self._document_length = len(self._encode(DOCUMENT.rstrip()))
         self.max_length = max_length
         least = len(self.prefix_ids) + len(self.suffix_ids) + self._document_length + 1
         if max_length < least:
@@ -233,7 +165,7 @@ class PromptBuilder(TextWriter):
             check_unicode("document", document, index)
         return self.prefix_ids + head, [
             EncodedPrompt(ids[:room] + self.suffix_ids, len(ids) > room)
-            for ids in self._plain.encode([_DOCUMENT + document for document in documents])
+            for ids in self._plain.encode([DOCUMENT + document for document in documents])
         ]
 
     def truncate(
@@ -257,7 +189,7 @@ class PromptBuilder(TextWriter):
         """
         query, instruction = (
             self.escape_control_tokens(query),
-            self.escape_control_tokens(_default(instruction)),
+            self.escape_control_tokens(default_instruction(instruction)),
         )
         room = self._room(self._head(query, instruction), query, instruction, spare)
         fitted = []
@@ -267,7 +199,7 @@ class PromptBuilder(TextWriter):
             while len(ids := self._offsets(text, room)) > room:
                 # Cut where the first excess token begins. If it begins within a character, the
                 # whole character is dropped.
-                text = text[: max(0, ids[room][0] - len(_DOCUMENT))]
+                text = text[: max(0, ids[room][0] - len(DOCUMENT))]
             fitted.append((text, text != whole))
         return fitted
 
@@ -308,15 +240,15 @@ class PromptBuilder(TextWriter):
 
     def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
         """Return the offsets of the tokens of `<Document>: text`, or [] if they certainly fit."""
-        if (len(text.encode()) + len(_DOCUMENT)) * MAX_TOKENS_PER_BYTE <= room:
+        if (len(text.encode()) + len(DOCUMENT)) * MAX_TOKENS_PER_BYTE <= room:
             return []
-        return self._plain.offsets(_DOCUMENT + text)
+        return self._plain.offsets(DOCUMENT + text)
 
     def _encode(self, text: str) -> list[int]:
         return self._plain.encode([text])[0]
 
     def _head(self, query: str, instruction: str | None) -> list[int]:
-        instruction = _default(instruction)
+        instruction = default_instruction(instruction)
         check_unicode("query", query)
         check_unicode("instruction", instruction)
         return self._encode(head_text(query, instruction))
@@ -329,31 +261,10 @@ class PromptBuilder(TextWriter):
             raise PromptTooLongError(
                 f"no room for a document: of max_length={self.max_length} tokens the template "
                 f"takes {fixed + self._document_length}, the instruction "
-                f"{len(self._encode(_default(instruction)))} and the query "
+                f"{len(self._encode(default_instruction(instruction)))} and the query "
                 f"{len(self._encode(query))}. Shorten them, or raise max_length"
             )
         return room
-
-
-def head_text(query: str, instruction: str) -> str:
-    """
-    Return the part of the prompt between the prefix and the document.
-
-    Args:
-        query: The question or search text.
-        instruction: What makes a document a good match.
-    """
-    return f"<Instruct>: {instruction}\n<Query>: {query}\n"
-
-
-def _default(instruction: str | None) -> str:
-    return DEFAULT_INSTRUCTION if instruction is None else instruction
-
-
-def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
-    """Match the empty string after the first character of each token, even if tokens overlap."""
-    positions = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1)
-    return re.compile("|".join(positions) or r"(?!)")
 
 
 def _single(tokenizer: Tokenizer, word: str) -> int:
@@ -364,25 +275,3 @@ def _single(tokenizer: Tokenizer, word: str) -> int:
             "with the single tokens 'yes' and 'no'"
         )
     return ids[0]
-
-
-def check_unicode(name: str, text: str, index: int | None = None) -> None:
-    """
-    Check that a text is Unicode text.
-
-    Args:
-        name: What the text is, for the message.
-        text: The text.
-        index: Its position in a list, for the message. None if it is not in a list.
-
-    Raises:
-        InputError: The text contains a lone surrogate.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        what = name if index is None else f"{name} {index}"
-        raise InputError(
-            f"{what} contains the lone surrogate U+{ord(text[error.start]):04X} at character "
-            f"{error.start}, so it is not Unicode text: decode its bytes with errors='replace'"
-        ) from None

@@ -10,13 +10,8 @@ from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import TemplateBy
 from qwen3_reranker.dialects.base import Text
 from qwen3_reranker.errors import PromptTooLongError
-from qwen3_reranker.model.prompt import (
-    DEFAULT_MAX_LENGTH,
-    MAX_TOKENS_PER_BYTE,
-    PromptBuilder,
-    TextWriter,
-    check_unicode,
-)
+from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, MAX_TOKENS_PER_BYTE, PromptBuilder
+from qwen3_reranker.model.template import TextWriter, check_unicode
 from qwen3_reranker.remote.tokenizers import ServerTokenizer
 from qwen3_reranker.scorer import digest
 

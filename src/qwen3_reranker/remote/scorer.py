@@ -12,7 +12,8 @@ from typing import Any, Unpack
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, find
 from qwen3_reranker.errors import ClosedError, ForkError, InputError
-from qwen3_reranker.model.prompt import Prompt, PromptBuilder, TextWriter, check_unicode
+from qwen3_reranker.model.prompt import Prompt, PromptBuilder
+from qwen3_reranker.model.template import TextWriter, check_unicode
 from qwen3_reranker.options import document_options, resolve_options
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address

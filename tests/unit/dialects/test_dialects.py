@@ -11,7 +11,7 @@ from qwen3_reranker import dialects as package
 from qwen3_reranker.dialects import Dialect, HttpRequest, ScoreRequest, dialects, find, register
 from qwen3_reranker.dialects.rerank import RerankDialect
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.model.prompt import TextWriter
+from qwen3_reranker.model.template import TextWriter
 
 PLAIN = ScoreRequest("q", ["a", "b"], model="m", labels=(9693, 2152))
 INSTRUCTED = ScoreRequest("q", ["a", "b"], "i", "m", (9693, 2152))

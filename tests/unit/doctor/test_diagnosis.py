@@ -14,7 +14,7 @@ from qwen3_reranker.doctor import diagnose
 from qwen3_reranker.doctor.findings import CLIENT_WRITES
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Variant
 from qwen3_reranker.model.probability import logit, sigmoid
-from qwen3_reranker.model.prompt import SUFFIX
+from qwen3_reranker.model.template import SUFFIX
 
 from support.checkpoints import copy_demo
 from support.doctor_servers import (

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.prompt import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, PromptBuilder
+from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX
 
 from support.prompts import ADDED, BUILDERS, FULL, OFFICIAL, hostile, text
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from qwen3_reranker.dialects import TemplateBy
 from qwen3_reranker.errors import InputError, PromptTooLongError, ServerError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.prompt import CONTROL_TOKENS, PREFIX, SUFFIX
+from qwen3_reranker.model.template import CONTROL_TOKENS, PREFIX, SUFFIX
 from qwen3_reranker.remote.request_encoder import EncodedRequest, RequestEncoder
 from qwen3_reranker.remote.tokenizers import (
     ServerTokenizer,

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from qwen3_reranker import InputError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.prompt import (
+from qwen3_reranker.model.template import (
     CONTROL_TOKENS,
     DEFAULT_INSTRUCTION,
     PREFIX,
