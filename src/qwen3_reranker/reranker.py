@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Literal, Unpack
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.caching import ScoreCache
-from qwen3_reranker.closing import ClosesAtExit
-from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, InputError
+from qwen3_reranker.errors import SCORING_FAILURES, InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.options import document_options
 from qwen3_reranker.ranking import (
@@ -23,13 +22,14 @@ from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.scorer_factory import DEFAULT_MODEL, make_scorer
+from qwen3_reranker.scorer_owner import OwnsScorer
 from qwen3_reranker.streaming import RanksStreams
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
 
 @document_options(ConnectionOptions, ServerOptions)
-class Reranker(RanksStreams, ClosesAtExit):
+class Reranker(RanksStreams, OwnsScorer):
     """
     Score documents for a query with a Qwen3 reranker, and rank them.
 
@@ -133,15 +133,6 @@ class Reranker(RanksStreams, ClosesAtExit):
         self._on_error = on_error
         self._closed = False
         self.instruction = instruction
-
-    @property
-    def model(self) -> str:
-        """
-        The model's name.
-
-        A hub name, the absolute path of a folder, "demo", or the model's name on the server.
-        """
-        return self._scorer.model
 
     def rerank(
         self,
@@ -283,84 +274,6 @@ class Reranker(RanksStreams, ClosesAtExit):
         ScoringJob([document])  # validates the document
         return self._scorer.prompt(query, document, self._instruction(instruction))
 
-    def describe(self) -> str:
-        """
-        Describe the active backend, for people to read.
-
-        For a server this includes the detected dialect, who writes the template, and the result of
-        the probe; detection runs if it has not yet. For an embedded engine it includes the
-        checkpoint and `max_length`, and whether the engine is running.
-
-        Raises:
-            ServerError: The server cannot be reached or detected.
-            CheckpointError: The embedded model is not a Qwen3 reranker.
-        """
-        return event_loop.run(self._scorer.describe())
-
-    async def adescribe(self) -> str:
-        """
-        Describe the active backend, for people to read; the async version of `describe()`.
-
-        Returns the same text and raises the same errors. Canceling the awaiting task stops a
-        detection that it began.
-        """
-        return await event_loop.arun(self._scorer.describe())
-
-    def warm_up(self, *, progress: bool = False) -> Self:
-        """
-        Start the engine, or detect the server, so that the first score does not have to wait.
-
-        Args:
-            progress: Whether to print the stages of an engine's start on standard error: import,
-                load, compile, ready.
-
-        Returns:
-            This reranker.
-
-        Raises:
-            EngineError: The engine did not start.
-            CheckpointError: The embedded model is not a Qwen3 reranker.
-            ServerError: The server cannot be reached or detected.
-        """
-        event_loop.run(self._start(progress=progress))
-        return self
-
-    async def awarm_up(self, *, progress: bool = False) -> Self:
-        """
-        Start the engine, or detect the server; the async version of `warm_up()`.
-
-        `progress` prints the stages of an engine's start. Returns this reranker, and raises the errors
-        of `warm_up()`. Canceling the awaiting task leaves the start to later calls.
-        """
-        await event_loop.arun(self._start(progress=progress))
-        return self
-
-    def close(self) -> None:
-        """
-        Release the engine, and shut it down if no other reranker uses it.
-
-        Pending calls raise `ClosedError`. Closing twice is allowed. Returns when everything has
-        been released, except in a `__del__` method that the garbage collector runs on one of the
-        package's own threads, where the release is only scheduled.
-        """
-        self._closed = True
-        event_loop.close(self._scorer.aclose())
-
-    async def aclose(self) -> None:
-        """
-        Release the engine, and shut it down if no other reranker uses it.
-
-        The async version of `close()`: pending calls raise `ClosedError`, closing twice is
-        allowed, and it returns when everything has been released.
-        """
-        self._closed = True
-        await event_loop.arun(self._scorer.aclose())
-
-    def __repr__(self) -> str:
-        # A traceback with local variables shows one whose construction failed, too.
-        model = self.model if hasattr(self, "_scorer") else "not constructed"
-        return f"{type(self).__name__}({model!r})"
-
     def _instruction(self, instruction: str | None) -> str | None:
         """Return the instruction of a call: its own, or the reranker's."""
         chosen = self.instruction if instruction is None else instruction
@@ -371,19 +284,6 @@ class Reranker(RanksStreams, ClosesAtExit):
         validate_query(query)
         self._check_open()
         return ScoringJob(documents)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(f"{self!r} is closed: make a new one")
-
-    async def _start(self, *, progress: bool) -> None:
-        self._check_open()
-        if not progress:
-            await self._scorer.start()
-            return
-        from qwen3_reranker.embedded.progress import show_stage
-
-        await self._scorer.start(on_stage=show_stage)
 
     async def _score(
         self, query: str, job: ScoringJob, instruction: str | None
