@@ -123,16 +123,7 @@ class RemoteScorer(Scorer):
         async with self._call():
             check_unicode("query", query)
             check_unicode("instruction", instruction or "")
-            budget = self._budget()
-            route = await self._resolve(budget)
-            batches = [texts[r.start : r.stop] for r in split(query, texts, route.dialect.limits)]
-            if len(batches) == 1:
-                return await self._score_batch(query, texts, instruction, budget)
-            return joined(
-                await event_loop.gather(
-                    self._score_batch(query, batch, instruction, budget.copy()) for batch in batches
-                )
-            )
+            return await self._score_texts(query, texts, instruction, self._budget())
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """
@@ -296,7 +287,13 @@ class RemoteScorer(Scorer):
     async def _detected(self) -> Route:
         """Return the route of one of the servers, within a time budget of its own."""
         async with self._call():
-            return await self._resolve(self._budget())
+            route = self._current_route()
+            if route is None:
+                async for attempt in self._attempts(self._budget()):
+                    async with attempt as endpoint:
+                        return await endpoint.resolve()
+            assert route is not None  # the attempts end with a return or an error
+            return route
 
     def _budget(self) -> Budget:
         return Budget(self._settings.timeout, len(self.endpoints))
@@ -304,51 +301,61 @@ class RemoteScorer(Scorer):
     def _attempts(self, budget: Budget) -> Attempts:
         return Attempts(self.endpoints, retries=self._options["max_retries"], budget=budget)
 
-    async def _resolve(self, budget: Budget) -> Route:
-        """Return the route of one of the servers, detecting one if none is known."""
-        route = self._current_route()
-        if route is None:
-            async for attempt in self._attempts(budget):
-                async with attempt as endpoint:
-                    return await endpoint.resolve()
-        assert route is not None  # the attempts end with a return or an error
-        return route
-
     def _current_route(self) -> Route | None:
         """Return the route of one of the servers; None if none is known."""
         return next((route for e in self.endpoints if (route := e.current)), None)
 
-    async def _score_batch(
+    async def _score_texts(
         self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
     ) -> Scores:
         """
-        Score one batch in one request. If the server refuses its size, split it in two and repeat.
+        Score texts in one request if the server that takes it allows that, otherwise in several.
 
-        The two parts are sent one after the other, with the concurrency slot and the time budget of
-        the whole batch, so that a server that refuses everything gets few requests.
+        What exceeds the limits of that server is split by them. These requests are sent
+        concurrently, each with the full time. What a server refuses as too large is split in two.
+        The halves are sent one after the other and share the time of the whole, so that a server
+        that refuses everything gets few requests.
         """
-        pending, scores = [texts], []
-        async with self._slots:
-            while pending:
-                batch = pending.pop()
-                try:
-                    async for attempt in self._attempts(budget):
-                        async with attempt as endpoint:
-                            route = await endpoint.resolve()
-                            await endpoint.check_support(route, batch, instruction)
-                            result = await endpoint.score(route, query, batch, instruction)
-                            current = endpoint.route
-                            if current and current is not route:  # the server has changed
-                                await endpoint.check_support(current, batch, instruction)
-                            scores.append(result)
-                            break
-                except TooLargeError as error:
-                    if len(batch) == 1:
-                        raise
-                    budget.halve(error)
-                    middle = len(batch) // 2
-                    pending += [batch[middle:], batch[:middle]]
-        return joined(scores)
+        try:
+            async with self._slots:
+                batches = await self._attempt(query, texts, instruction, budget)
+        except TooLargeError as error:
+            if len(texts) == 1:
+                raise
+            budget.halve(error)
+        else:
+            if isinstance(batches, Scores):
+                return batches
+            return joined(
+                await event_loop.gather(
+                    self._score_texts(query, batch, instruction, budget.copy()) for batch in batches
+                )
+            )
+        middle = len(texts) // 2
+        return joined(
+            [
+                await self._score_texts(query, half, instruction, budget)
+                for half in (texts[:middle], texts[middle:])
+            ]
+        )
+
+    async def _attempt(
+        self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
+    ) -> Scores | list[Sequence[str]]:
+        """Score texts in one request, or return the batches that the server's limits ask for."""
+        async for attempt in self._attempts(budget):
+            async with attempt as endpoint:
+                route = await endpoint.resolve()
+                batches = split(query, texts, route.dialect.limits)
+                if len(batches) > 1:
+                    return [texts[batch.start : batch.stop] for batch in batches]
+                await endpoint.check_support(route, texts, instruction)
+                scores = await endpoint.score(route, query, texts, instruction)
+                current = endpoint.route
+                if current and current is not route:  # the server has changed
+                    await endpoint.check_support(current, texts, instruction)
+                return scores
+        raise AssertionError("the attempts end with a return or an error")
 
 
 def _dialect(dialect: str | Dialect) -> Dialect | None:
