@@ -7,6 +7,8 @@ Every message says what went wrong, with the value, and what to do. All errors d
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "SCORING_FAILURES",
     "AnswerError",
@@ -84,8 +86,8 @@ class ServerError(RerankerError):
         super().__init__(message)
         self.status = status
 
-    def __reduce__(self) -> tuple[type[ServerError], tuple[str, int | None]]:
-        return type(self), (str(self), self.status)
+    def __reduce__(self) -> tuple[type[ServerError], tuple[str, int | None], dict[str, Any]]:
+        return type(self), (str(self), self.status), vars(self)
 
 
 class ServerUnavailableError(ServerError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from time import monotonic
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect
-from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
+from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.model.probability import is_probability, sigmoid
 from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
 from qwen3_reranker.redaction import Secret
@@ -97,7 +98,7 @@ class Endpoint:
         self._refuses_instruction = False
         # The number of detections that have ended, and the error of the last one.
         self._detections = 0
-        self._detection_error: DetectionError | RetryableError | None = None
+        self._detection_error: RerankerError | None = None
         # The server may have changed since it was detected; if in doubt, it is probed in any case.
         self._outdated = self._in_doubt = False
         # Until when the route is trusted in spite of an answer, by the kind of the answer.
@@ -118,6 +119,7 @@ class Endpoint:
             DetectionError: No endpoint of the server scores like a Qwen3 reranker.
             RetryableError: The server cannot be reached, or is overloaded.
             ServerError: The server refused the API key.
+            UnfitServerError: A setting does not fit the server.
         """
         if (route := self.current) is not None:
             return route
@@ -231,7 +233,7 @@ class Endpoint:
         )
         try:
             self.route = await detector.run()
-        except (DetectionError, RetryableError) as error:
+        except RerankerError as error:
             self._detection_error = _copy(error)
             self._detections += 1
             raise
@@ -319,11 +321,9 @@ def _check_size(route: Route, query: str, texts: Sequence[str]) -> None:
         raise TooLargeError(f"{len(texts)} documents are too many for {route.dialect.name}")
 
 
-def _copy(error: DetectionError | RetryableError) -> DetectionError | RetryableError:
-    """Return an equal error without the traceback."""
-    if isinstance(error, RetryableError):
-        return RetryableError(str(error), error.status, after=error.after, here=error.here)
-    return DetectionError(str(error), error.status)
+def _copy(error: RerankerError) -> RerankerError:
+    """Return an equal error without the traceback, for another call to raise."""
+    return copy.copy(error).with_traceback(None)
 
 
 def _is_missing(error: ServerError) -> bool:
