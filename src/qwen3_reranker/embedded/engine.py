@@ -72,6 +72,8 @@ class Engine:
         self._model: EngineModel | None = None
         self.pid: int | None = None
         self._starting: asyncio.Task[Running] | None = None
+        # Canceled starts whose processes have not ended yet.
+        self._abandoned: set[asyncio.Task[Running]] = set()
         self._announcement = Announcement("")
         self._waiting = 0
         self._closed = False
@@ -178,17 +180,23 @@ class Engine:
     def abandon_start(self) -> None:
         """Cancel a start that no caller waits for."""
         if self._starting is not None and not self._waiting:
-            self._starting.cancel()
-            self._starting = None
+            starting, self._starting = self._starting, None
+            if not starting.done():
+                self._abandoned.add(starting)
+                starting.add_done_callback(self._abandoned.discard)
+                starting.cancel()
 
     async def aclose(self) -> None:
-        """End the backend. Pending calls raise `ClosedError`."""
+        """End the backend, and wait until it has ended. Pending calls raise `ClosedError`."""
         self._closed = True
         if self.pid != os.getpid():
             return
+        starts = set(self._abandoned)
         if self._starting is not None:
             self._starting.cancel()
-            await asyncio.wait([self._starting])
+            starts.add(self._starting)
+        if starts:
+            await asyncio.wait(starts)
         running, self.running = self.running, None
         if running is not None:
             await running.client.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,30 @@ def test_closing_during_the_start(make_reranker: MakeReranker) -> None:
         reranker.close()
         assert isinstance(call.exception(30), ClosedError)
     wait_until(lambda: not children())
+
+
+def test_closing_waits_for_the_end_of_a_start_that_was_interrupted(
+    make_reranker: MakeReranker,
+) -> None:
+    reranker = make_reranker(variables={"FAKE_VLLM_IMPORT_SECONDS": "600"})
+    engine = engine_of(reranker)
+    call = event_loop.submit(reranker.awarm_up())
+    wait_until(children)
+    [process] = children()
+    wait_until(lambda: len(process.cmdline()) > 3)
+    folder = Path(process.cmdline()[3])
+    assert folder.exists()
+    call.cancel()
+
+    async def abandon() -> None:
+        for _ in range(20):  # turns of the loop, in which the call ends
+            engine.abandon_start()
+            await asyncio.sleep(0)
+
+    event_loop.run(abandon())
+    reranker.close()
+    assert not process.is_running()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("turns", range(6))
