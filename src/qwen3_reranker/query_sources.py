@@ -53,7 +53,7 @@ class ListSource(Generic[F]):
 
     def __init__(self, future: Callable[[], F], items: Iterable[T], prepare: Prepare[T]) -> None:
         self._future = future
-        self._items = map(prepare, items)
+        self._items = _prepared(items, prepare)
 
     def pull(self) -> F:
         """Prepare the next query. The future's result is None after the last."""
@@ -133,7 +133,12 @@ def _iterate(
 
 
 def _prepared(items: Iterable[T], prepare: Prepare[T]) -> Iterator[PreparedQuery]:
-    """Yield the prepared items. Unlike with map(), an error of iter() is the first item's."""
+    """
+    Yield the prepared items, each error in its turn.
+
+    Unlike with map(), an error of iter() is that of the first item, and a StopIteration from
+    `prepare` is a RuntimeError instead of the end (PEP 479).
+    """
     for item in items:
         yield prepare(item)
 
@@ -141,15 +146,11 @@ def _prepared(items: Iterable[T], prepare: Prepare[T]) -> Iterator[PreparedQuery
 async def _aiterate(
     items: AsyncIterable[T], prepare: Prepare[T], requests: asyncio.Queue[asyncio.Future[Any]]
 ) -> None:
-    iterator: AsyncIterator[T] | None = None
+    iterator = _aprepared(items, prepare)
     while True:
         future = await requests.get()
         try:
-            if iterator is None:  # only now, so that an error of aiter() is the first item's
-                iterator = aiter(items)
-            query = prepare(await anext(iterator))
-        except StopAsyncIteration:
-            future.set_result(None)
+            query = await anext(iterator, None)
         except asyncio.CancelledError:  # of `stop`, or raised by the iterator itself
             future.cancel()
             raise
@@ -157,6 +158,12 @@ async def _aiterate(
             future.set_exception(error)
         else:
             future.set_result(query)
+
+
+async def _aprepared(items: AsyncIterable[T], prepare: Prepare[T]) -> AsyncIterator[PreparedQuery]:
+    """Yield what `_prepared()` yields."""
+    async for item in items:
+        yield prepare(item)
 
 
 def _resolve(future: Future[Any] | asyncio.Future[Any], iterator: Iterator[PreparedQuery]) -> None:
