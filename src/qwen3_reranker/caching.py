@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.ranking import validate_scores
 from qwen3_reranker.scorer import Scorer, Scores, digest, not_cacheable
+from qwen3_reranker.usage import EndpointStats, Usage
 from qwen3_reranker.version import __version__
 
 __all__ = ["CachedScorer", "ScoreCache"]
@@ -85,6 +86,7 @@ class CachedScorer(Scorer):
         keys = [digest([*fixed, text]) for text in texts]
         known = {key: found for key in keys if (found := self._cache.get(key)) is not None}
         missing = [index for index, key in enumerate(keys) if key not in known]
+        usage = Usage(cached=len(keys) - len(missing))
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
             values = validate_scores(scores.values, len(missing))
@@ -95,8 +97,9 @@ class CachedScorer(Scorer):
                 for key, score in new.items():
                     self._cache[key] = score
             known |= new
+            usage += scores.usage
         columns = zip(*(known[key] for key in keys), strict=True)
-        return Scores(*map(list, columns)) if keys else Scores([], [])
+        return Scores(*map(list, columns), usage=usage) if keys else Scores([], [])
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the other scorer's prompt for one document."""
@@ -113,6 +116,10 @@ class CachedScorer(Scorer):
     async def describe(self) -> str:
         """Describe the other scorer and the cache, for people to read."""
         return f"{await self._scorer.describe()}, scores cached in a {_kind(self._cache)}"
+
+    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
+        """Return what each of the other scorer's servers did so far, and its state."""
+        return self._scorer.endpoint_stats()
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
         """Start the other scorer."""

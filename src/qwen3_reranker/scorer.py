@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.probability import logit
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.redaction import Secret
+from qwen3_reranker.usage import EndpointStats, Usage
 
 __all__ = ["Passage", "Scorer", "Scores", "digest", "joined", "not_cacheable"]
 
@@ -46,12 +47,16 @@ class Scores:
         logits: The log-odds of each text, which tell scores apart that are rounded to 0.0 or 1.0.
             None derives them from `values`, see `log_odds`.
         passages: The best passage of each text. None if texts were scored whole.
+        usage: What the scores cost, as far as the scorer knows: all of `Usage` except `queries`,
+            `failures`, `documents`, `passages`, `truncated` and `seconds`, which a `Reranker` adds.
+            It plays no part in comparisons.
     """
 
     values: list[float]
     truncated: list[bool]
     logits: list[float] | None = None
     passages: list[Passage] | None = None
+    usage: Usage = field(default=Usage(), compare=False)  # noqa: RUF009  # it is immutable
 
     @property
     def log_odds(self) -> list[float]:
@@ -59,12 +64,19 @@ class Scores:
         return [logit(value) for value in self.values] if self.logits is None else self.logits
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
-    """Concatenate the scores of the parts of a list of texts, which were scored whole."""
+def joined(parts: Sequence[Scores], usage: Usage = Usage()) -> Scores:  # noqa: B008
+    """
+    Concatenate the scores of the parts of a list of texts, which were scored whole.
+
+    Args:
+        parts: The scores of each part.
+        usage: What the call cost besides its parts, whose usage is added.
+    """
     return Scores(
         [value for part in parts for value in part.values],
         [cut for part in parts for cut in part.truncated],
         [value for part in parts for value in part.log_odds],
+        usage=sum((part.usage for part in parts), usage),
     )
 
 
@@ -164,6 +176,10 @@ class Scorer(ABC):
     async def describe(self) -> str:
         """Describe the backend, for people to read."""
         return f"{type(self).__name__} with {self.model}"
+
+    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
+        """Return what each server did so far and its state, by URL. Callable from any thread."""
+        return {}
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         """
