@@ -21,10 +21,11 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
-from qwen3_reranker.ranking import Hit
+from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 from qwen3_reranker.scorer import Passage, Scorer, Scores
+from qwen3_reranker.usage import EndpointStats, EndpointUsage, Stats, Usage
 from qwen3_reranker.version import __version__
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "DetectionError",
+    "EndpointStats",
+    "EndpointUsage",
     "EngineError",
     "EventLoopError",
     "ForkError",
@@ -43,6 +46,7 @@ __all__ = [
     "Passage",
     "Prompt",
     "PromptTooLongError",
+    "Ranking",
     "Reranker",
     "RerankerError",
     "RerankerWarning",
@@ -52,7 +56,9 @@ __all__ = [
     "ServerError",
     "ServerOptions",
     "ServerUnavailableError",
+    "Stats",
     "UnsupportedFeatureError",
     "UnsupportedVersionError",
+    "Usage",
     "__version__",
 ]

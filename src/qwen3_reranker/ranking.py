@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
 from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.scorer import Passage, Scores
+from qwen3_reranker.usage import Usage
 
 __all__ = [
     "Hit",
+    "Ranking",
     "ScoringJob",
     "fallback_hits",
     "hits_of",
@@ -52,6 +54,19 @@ class Hit:
     error: str | None = None
     logit: float = math.nan
     passage: Passage | None = None
+
+
+class Ranking(list[Hit]):
+    """
+    The hits of one query, best first: a list with one more attribute.
+
+    Attributes:
+        usage: What the call cost: tokens, documents and seconds.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), usage: Usage | None = None) -> None:
+        super().__init__(hits)
+        self.usage = Usage() if usage is None else usage
 
 
 def validate_query(query: object) -> str:
@@ -220,7 +235,7 @@ def fallback_hits(job: ScoringJob, error: Exception, top_n: int | None) -> list[
 
 def hits_of(
     job: ScoringJob, scores: Scores | Exception, *, top_n: int | None, min_score: float | None
-) -> list[Hit]:
+) -> Ranking:
     """
     Rank the documents. If scoring failed, issue a warning and keep their order.
 
@@ -235,13 +250,14 @@ def hits_of(
         ScoreError: There is not exactly one probability per text.
     """
     if isinstance(scores, Scores):
-        return rank(job, scores, top_n=top_n, min_score=min_score)
+        return Ranking(rank(job, scores, top_n=top_n, min_score=min_score), scores.usage)
     warnings.warn(
         f"kept the order of {len(job.documents)} documents, unscored: {scores}",
         RerankerWarning,
         stacklevel=3,
     )
-    return fallback_hits(job, scores, top_n)
+    usage = Usage(queries=1, failures=1, documents=len(job.documents))
+    return Ranking(fallback_hits(job, scores, top_n), usage)
 
 
 def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:
@@ -262,7 +278,7 @@ def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:
 
 def ranking_within(
     top_n: int | None, min_score: float | None
-) -> Callable[[ScoringJob, Scores | Exception], list[Hit]]:
+) -> Callable[[ScoringJob, Scores | Exception], Ranking]:
     """
     Return `hits_of` with these limits.
 

@@ -11,7 +11,7 @@ from qwen3_reranker.errors import SCORING_FAILURES, InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.options import document_options
 from qwen3_reranker.ranking import (
-    Hit,
+    Ranking,
     ScoringJob,
     ranking_within,
     scores_of,
@@ -24,6 +24,7 @@ from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.scorer_factory import DEFAULT_MODEL, make_scorer
 from qwen3_reranker.scorer_owner import OwnsScorer
 from qwen3_reranker.streaming import RanksStreams
+from qwen3_reranker.usage import Tally
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
@@ -131,6 +132,7 @@ class Reranker(RanksStreams, OwnsScorer):
         settings |= {"engine": engine, "engine_python": engine_python}
         self._scorer = make_scorer(scorer, cache, check=check, quiet=quiet, **settings)
         self._on_error = on_error
+        self._tally = Tally()
         self._closed = False
         self.instruction = instruction
 
@@ -142,7 +144,7 @@ class Reranker(RanksStreams, OwnsScorer):
         top_n: int | None = None,
         instruction: str | None = None,
         min_score: float | None = None,
-    ) -> list[Hit]:
+    ) -> Ranking:
         """
         Return the documents that match the query, best first.
 
@@ -155,8 +157,8 @@ class Reranker(RanksStreams, OwnsScorer):
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
 
         Returns:
-            One `Hit` per document kept, by descending score. Ties keep the input order. An empty
-            list of documents gives an empty list and starts nothing.
+            A list with one `Hit` per document kept, by descending score. Ties keep the input order.
+            Its `usage` says what the call cost. No documents give an empty list and start nothing.
 
         Raises:
             InputError: An argument cannot be used.
@@ -178,7 +180,7 @@ class Reranker(RanksStreams, OwnsScorer):
         top_n: int | None = None,
         instruction: str | None = None,
         min_score: float | None = None,
-    ) -> list[Hit]:
+    ) -> Ranking:
         """
         Return the documents that match the query, best first; the async version of `rerank()`.
 
@@ -192,7 +194,8 @@ class Reranker(RanksStreams, OwnsScorer):
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
 
         Returns:
-            One `Hit` per document kept, by descending score. Ties keep the input order.
+            A list with one `Hit` per document kept, by descending score, and the call's `usage`.
+            Ties keep the input order.
 
         Raises:
             RerankerError: An argument cannot be used, or scoring failed, as in `rerank()`.
@@ -290,10 +293,11 @@ class Reranker(RanksStreams, OwnsScorer):
     ) -> Scores | Exception:
         """Return the scores of a job, or the error that `on_error` prevents from being raised."""
         instruction = self._instruction(instruction)
-        if not job.texts:  # do not start an engine for this
-            return Scores([], [])
         try:
-            return await self._scorer.score(query, job.texts, instruction)
+            with self._tally.call(len(job.documents)) as complete:
+                if not job.texts:  # do not start an engine for this
+                    return complete(Scores([], []))
+                return complete(await self._scorer.score(query, job.texts, instruction))
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise

@@ -8,14 +8,16 @@ from qwen3_reranker import event_loop
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.errors import ClosedError
 from qwen3_reranker.scorer import Scorer
+from qwen3_reranker.usage import Stats, Tally
 
 __all__ = ["OwnsScorer"]
 
 
 class OwnsScorer(ClosesAtExit):
-    """The methods of `Reranker` that describe its scorer, start it and close it."""
+    """The methods of `Reranker` that describe its scorer and its use, start it and close it."""
 
     _scorer: Scorer
+    _tally: Tally
     _closed: bool
 
     @property
@@ -49,6 +51,19 @@ class OwnsScorer(ClosesAtExit):
         detection that it began.
         """
         return await event_loop.arun(self._scorer.describe())
+
+    def stats(self) -> Stats:
+        """
+        Return what all calls of this reranker cost so far, and the state of its servers.
+
+        The numbers only ever grow. Another reranker that shares the engine has its own. This can be
+        called from any thread and at any time, also after `close()`; it waits for nothing.
+
+        Returns:
+            A snapshot: the queries, documents, tokens, failures and seconds of the calls that have
+            ended, and for each server the same with its back-off.
+        """
+        return self._tally.stats(self._scorer.endpoint_stats())
 
     def warm_up(self, *, progress: bool = False) -> Self:
         """

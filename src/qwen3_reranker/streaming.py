@@ -28,7 +28,7 @@ from qwen3_reranker.query_sources import (
     TaskSource,
     ThreadSource,
 )
-from qwen3_reranker.ranking import Hit, ScoringJob, ranking_within
+from qwen3_reranker.ranking import Ranking, ScoringJob, ranking_within
 from qwen3_reranker.scorer import Scores
 
 __all__ = ["WINDOW", "Pair", "RanksStreams"]
@@ -40,7 +40,7 @@ Pair = tuple[str, Sequence[str]]
 """A query with its documents."""
 
 _Begin = Callable[[str, ScoringJob], Future[Scores | Exception]]
-_Finish = Callable[[ScoringJob, Scores | Exception], list[Hit]]
+_Finish = Callable[[ScoringJob, Scores | Exception], Ranking]
 
 WINDOW = 2048
 """
@@ -70,7 +70,7 @@ class RanksStreams(ABC):
         top_n: int | None = None,
         instruction: str | None = None,
         min_score: float | None = None,
-    ) -> Iterator[list[Hit]]:
+    ) -> Iterator[Ranking]:
         """
         Rerank a stream of (query, documents) pairs concurrently, in order, with bounded memory.
 
@@ -86,7 +86,7 @@ class RanksStreams(ABC):
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
 
         Yields:
-            One list of hits per pair, in the order of the pairs.
+            One `Ranking`, a list of hits, per pair, in the order of the pairs.
 
         Raises:
             InputError: A pair cannot be used. Like every error of `rerank()` and of `pairs`
@@ -103,7 +103,7 @@ class RanksStreams(ABC):
         top_n: int | None = None,
         instruction: str | None = None,
         min_score: float | None = None,
-    ) -> AsyncIterator[list[Hit]]:
+    ) -> AsyncIterator[Ranking]:
         """
         Rerank a stream of (query, documents) pairs; the async version of `rerank_iter()`.
 
@@ -119,7 +119,7 @@ class RanksStreams(ABC):
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
 
         Returns:
-            An async iterator of one list of hits per pair, in the order of the pairs.
+            An async iterator of one `Ranking`, a list of hits, per pair, in the order of the pairs.
 
         Raises:
             InputError: A pair cannot be used. Like every error of `rerank()` and of `pairs`
@@ -137,7 +137,7 @@ class RanksStreams(ABC):
         instruction: str | None = None,
         min_score: float | None = None,
         progress: bool = False,
-    ) -> list[list[Hit]]:
+    ) -> list[Ranking]:
         """
         Rerank a list of (query, documents) pairs concurrently.
 
@@ -151,7 +151,7 @@ class RanksStreams(ABC):
             progress: Whether to show a progress bar that counts documents, on standard error.
 
         Returns:
-            One list of hits per pair, in the order of the pairs.
+            One `Ranking`, a list of hits, per pair, in the order of the pairs.
 
         Raises:
             InputError: A pair cannot be used. Nothing has been scored then.
@@ -170,7 +170,7 @@ class RanksStreams(ABC):
         instruction: str | None = None,
         min_score: float | None = None,
         progress: bool = False,
-    ) -> list[list[Hit]]:
+    ) -> list[Ranking]:
         """
         Rerank a list of (query, documents) pairs; the async version of `rerank_many()`.
 
@@ -185,7 +185,7 @@ class RanksStreams(ABC):
             progress: Whether to show a progress bar that counts documents, on standard error.
 
         Returns:
-            One list of hits per pair, in the order of the pairs.
+            One `Ranking`, a list of hits, per pair, in the order of the pairs.
 
         Raises:
             InputError: A pair cannot be used. Nothing has been scored then.
@@ -207,7 +207,7 @@ class RanksStreams(ABC):
 
 def _in_order(
     items: Iterable[T], prepare: Prepare[T], begin: _Begin, finish: _Finish
-) -> Iterator[list[Hit]]:
+) -> Iterator[Ranking]:
     """
     Yield the hits of every item, in order, each as soon as it is ready.
 
@@ -243,7 +243,7 @@ def _in_order(
 
 async def _ain_order(
     items: Iterable[T] | AsyncIterable[T], prepare: Prepare[T], begin: _Begin, finish: _Finish
-) -> AsyncIterator[list[Hit]]:
+) -> AsyncIterator[Ranking]:
     """Yield what `_in_order()` yields; an async iterable is iterated in a task of its own."""
 
     def abegin(query: str, job: ScoringJob) -> asyncio.Future[Scores | Exception]:
@@ -284,7 +284,7 @@ def _counting(
 
     with tqdm(total=sum(len(job.documents) for _, job in queries), unit="doc") as bar:
 
-        def counting(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
+        def counting(job: ScoringJob, scores: Scores | Exception) -> Ranking:
             bar.update(len(job.documents))
             return finish(job, scores)
 
@@ -318,7 +318,7 @@ class _Window(Generic[F]):
         """Whether there are more results."""
         return self._next is not None or bool(self._queue)
 
-    def advance(self) -> list[Hit] | None:
+    def advance(self) -> Ranking | None:
         """Admit the next query if it fits. Return the hits of the oldest one if they are ready."""
         if self._next is not None and self._next.done() and self._fits(self._next):
             query = self._next.result()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-__all__ = ["EndpointStats", "EndpointUsage", "Stats", "Stopwatch", "Usage"]
+if TYPE_CHECKING:
+    from qwen3_reranker.scorer import Scores
+
+__all__ = ["EndpointStats", "EndpointUsage", "Stats", "Stopwatch", "Tally", "Usage"]
 
 
 class _Summable:
@@ -30,8 +34,9 @@ class _Summable:
 
 
 def _add(a: Any, b: Any) -> Any:
-    if isinstance(a, Mapping):
-        return {key: a[key] + b[key] if key in a and key in b else (a | b)[key] for key in a | b}
+    if isinstance(a, dict):
+        both = {**a, **b}
+        return {key: a[key] + b[key] if key in a and key in b else both[key] for key in both}
     return a + b
 
 
@@ -91,7 +96,8 @@ class Usage(_Summable):
 
     Attributes:
         queries: The number of calls: 1, unless usage was added up.
-        failures: The calls whose scoring failed. What they cost until then is not known.
+        failures: The calls that failed while their documents were scored, including those whose
+            order `on_error="keep_order"` kept. What they cost until then is not counted.
         documents: The documents that the caller gave, including blank and repeated ones.
         passages: The passages that documents were divided into. 0 if they were scored whole.
         scored: The texts that the engine or the servers scored. A text is a document or a passage;
@@ -156,3 +162,57 @@ class Stopwatch:
         """Return the seconds since the last lap, or since the stopwatch was made."""
         before, self._started = self._started, perf_counter()
         return self._started - before
+
+
+class Tally:
+    """
+    Add up the usage of a reranker's calls.
+
+    It is written on the package's event loop only, and `total` may be read from any thread.
+
+    Attributes:
+        total: The usage of all calls that have ended.
+    """
+
+    def __init__(self) -> None:
+        self.total = Usage()
+
+    def stats(self, endpoints: Mapping[str, EndpointStats]) -> Stats:
+        """Return the total, with what the scorer says of its servers."""
+        total = self.total
+        numbers = {name: getattr(total, name) for name in total.__dataclass_fields__}
+        return Stats(**{**numbers, "endpoints": endpoints})
+
+    @contextmanager
+    def call(self, documents: int) -> Iterator[Callable[[Scores], Scores]]:
+        """
+        Count a call, which ends with the block. A call that is canceled is not counted.
+
+        Args:
+            documents: The number of documents that the caller gave.
+
+        Yields:
+            A function that adds to a scorer's scores what the scorer does not know of their usage.
+            Call it at the end.
+        """
+        watch = Stopwatch()
+        usage = Usage(queries=1, failures=1, documents=documents)
+
+        def complete(scores: Scores) -> Scores:
+            nonlocal usage
+            usage = replace(
+                scores.usage,
+                queries=1,
+                documents=documents,
+                passages=sum(passage.count for passage in scores.passages or ()),
+                truncated=sum(scores.truncated),
+                seconds=watch.lap(),
+            )
+            return replace(scores, usage=usage)
+
+        try:
+            yield complete
+        except Exception:
+            self.total += replace(usage, failures=1, seconds=watch.lap())
+            raise
+        self.total += usage

@@ -13,7 +13,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnablePassthrough
 from llama_index.core.schema import NodeWithScore
 
-from qwen3_reranker import Hit, Prompt, Reranker, ServerOptions
+from qwen3_reranker import Hit, Prompt, Ranking, Reranker, ServerOptions, Usage
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -24,12 +24,16 @@ def rerank() -> None:
     with Reranker(base_url=["http://a", "http://b"], on_error="keep_order", **options) as reranker:
         assert_type(reranker, Reranker)
         hits = reranker.rerank("query", ("a", "b"), top_n=1, min_score=0.5)
-        assert_type(hits, list[Hit])
+        assert_type(hits, Ranking)
+        assert_type(hits[:1], list[Hit])
+        assert_type(hits.usage, Usage)
+        same: list[Hit] = hits
+        assert_type((same[0].logit, hits.usage.tokens), tuple[float, int])
         assert_type((hits[0].index, hits[0].score, hits[0].text), tuple[int, float, str])
         assert_type(hits[0].error, str | None)
         assert_type(reranker.score("query", ["a"]), list[float])
-        assert_type(reranker.rerank_many([("query", ["a"])]), list[list[Hit]])
-        assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[list[Hit]])
+        assert_type(reranker.rerank_many([("query", ["a"])]), list[Ranking])
+        assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[Ranking])
         assert_type(reranker.prompt("query", "a"), Prompt)
         assert_type(reranker.warm_up(), Reranker)
 
@@ -38,10 +42,10 @@ async def arerank() -> None:
     async with Reranker(
         "demo", engine="transformers", engine_args={"dtype": "float32"}
     ) as reranker:
-        assert_type(await reranker.arerank("query", ["a"]), list[Hit])
+        assert_type(await reranker.arerank("query", ["a"]), Ranking)
         assert_type(await reranker.ascore("query", ["a"]), list[float])
-        assert_type(await reranker.arerank_many([("query", ["a"])]), list[list[Hit]])
-        assert_type(reranker.arerank_iter([("query", ["a"])]), AsyncIterator[list[Hit]])
+        assert_type(await reranker.arerank_many([("query", ["a"])]), list[Ranking])
+        assert_type(reranker.arerank_iter([("query", ["a"])]), AsyncIterator[Ranking])
 
 
 async def langchain(documents: list[Document]) -> None:

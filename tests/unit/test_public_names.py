@@ -9,10 +9,10 @@ import pytest
 PUBLIC = {
     "qwen3_reranker": """
         DEFAULT_INSTRUCTION DEFAULT_MODEL AnswerError CheckpointError ClosedError DetectionError
-        EngineError EventLoopError ForkError Hit InputError MissingDependencyError Passage Prompt
-        PromptTooLongError Reranker RerankerError RerankerWarning ScoreError Scorer Scores
-        ServerError ServerOptions ServerUnavailableError UnsupportedFeatureError
-        UnsupportedVersionError __version__
+        EndpointStats EndpointUsage EngineError EventLoopError ForkError Hit InputError MissingDependencyError Passage Prompt
+        PromptTooLongError Ranking Reranker RerankerError RerankerWarning ScoreError Scorer Scores
+        ServerError ServerOptions ServerUnavailableError Stats UnsupportedFeatureError
+        UnsupportedVersionError Usage __version__
     """,
     "qwen3_reranker.langchain": "Qwen3Rerank RerankInput",
     "qwen3_reranker.llama_index": "Qwen3Rerank",

@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
+from qwen3_reranker.usage import Stopwatch, Usage
 
 __all__ = ["EmbeddedScorer"]
 
@@ -112,34 +114,54 @@ class EmbeddedScorer(Scorer):
         """
         if not texts:
             return Scores([], [])
+        watch = Stopwatch()
         running = await self._engine.start(quiet=self._quiet)
+        started = Usage(waiting_seconds=watch.lap())
         if len(texts) <= _DOCUMENTS_PER_PART:
-            return await self._score_part(running, query, texts, instruction)
+            return await self._score_part(running, query, texts, instruction, started)
         slots = asyncio.Semaphore(_CONCURRENT_PARTS)
 
         async def score_part(part: Sequence[str]) -> Scores:
+            watch = Stopwatch()
             async with slots:
-                return await self._score_part(running, query, part, instruction)
+                usage = Usage(waiting_seconds=watch.lap())
+                return await self._score_part(running, query, part, instruction, usage)
 
         starts = range(0, len(texts), _DOCUMENTS_PER_PART)
         parts = (score_part(texts[start : start + _DOCUMENTS_PER_PART]) for start in starts)
-        return joined(await event_loop.gather(parts))
+        return joined(await event_loop.gather(parts), started)
 
     async def _score_part(
-        self, running: Running, query: str, texts: Sequence[str], instruction: str | None
+        self,
+        running: Running,
+        query: str,
+        texts: Sequence[str],
+        instruction: str | None,
+        usage: Usage,
     ) -> Scores:
+        """Score texts with a running engine; `usage` is what they cost so far."""
         model = running.model
+        watch = Stopwatch()
         encode = partial(model.prompts.encode, query, texts, instruction)
         prompts = await event_loop.tokenize(encode, texts)
+        tokenizing = watch.lap()
         try:
             logits = await running.client.encode([prompt.ids for prompt in prompts])
         except EngineError as error:
             self._engine.record_failure(running, error)
             raise
+        scoring = watch.lap()
         self._engine.record_success()
         log_odds = [model.logit(row) for row in logits]
         values = [sigmoid(value) for value in log_odds]
-        return Scores(values, [prompt.truncated for prompt in prompts], log_odds)
+        usage = replace(
+            usage,
+            scored=len(prompts),
+            tokens=sum(len(prompt.ids) for prompt in prompts),
+            tokenizing_seconds=tokenizing,
+            scoring_seconds=scoring,
+        )
+        return Scores(values, [prompt.truncated for prompt in prompts], log_odds, usage=usage)
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """
