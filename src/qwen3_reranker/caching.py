@@ -98,8 +98,13 @@ class CachedScorer(Scorer):
                     self._cache[key] = score
             known |= new
             usage += scores.usage
-        columns = zip(*(known[key] for key in keys), strict=True)
-        return Scores(*map(list, columns), usage=usage) if keys else Scores([], [])
+        entries = [known[key] for key in keys]
+        return Scores(
+            [score for score, _, _ in entries],
+            [truncated for _, truncated, _ in entries],
+            [log_odds for _, _, log_odds in entries],
+            usage=usage,
+        )
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the other scorer's prompt for one document."""

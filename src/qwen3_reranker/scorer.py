@@ -56,7 +56,7 @@ class Scores:
     truncated: list[bool]
     logits: list[float] | None = None
     passages: list[Passage] | None = None
-    usage: Usage = field(default=Usage(), compare=False)  # noqa: RUF009  # it is immutable
+    usage: Usage = field(default=Usage(), compare=False)  # it is immutable
 
     @property
     def log_odds(self) -> list[float]:
