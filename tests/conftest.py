@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from qwen3_reranker import Reranker
@@ -15,6 +16,11 @@ from qwen3_reranker import Reranker
 from support.helpers import SETTINGS
 
 pytest_plugins = ["support.servers.fixtures"]
+
+# `make test-fast` selects the profile "fast".
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.register_profile("fast", max_examples=15, deadline=None)
+settings.load_profile("thorough")
 
 # A run in the background (nohup) ignores these signals, and the programs that tests start and
 # interrupt would inherit that. A handler that does nothing is not inherited.

@@ -81,7 +81,6 @@ CALLS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(CALLS)
 def test_no_key_stands_for_two_things(calls: list[tuple[str, list[str], str | None]]) -> None:
     reranker = Reranker(scorer=Counting(), cache={})
@@ -240,7 +239,7 @@ def neighbors(values: dict[str, list[Any]], name: str) -> st.SearchStrategy[list
 
 
 @pytest.mark.parametrize("name", SERVER_SETTINGS)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_settings_of_a_server_that_give_other_scores_share_no_entry(
     servers: list[ScriptedServer], tokenizers: list[str], name: str, data: st.DataObject
@@ -314,7 +313,7 @@ ENGINE_SETTINGS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("name", ENGINE_SETTINGS)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_settings_of_an_engine_that_give_other_scores_share_no_entry(
     folders: list[str], name: str, data: st.DataObject
@@ -338,7 +337,7 @@ RECIPE_SETTINGS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("name", RECIPE_SETTINGS)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_settings_of_the_recipe_that_give_other_scores_share_no_entry(
     folders: list[str], name: str, data: st.DataObject

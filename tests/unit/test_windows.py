@@ -6,7 +6,11 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from support.scripted_server import ScriptedServer, relevance
+
+pytestmark = pytest.mark.processes
 
 PROGRAM = textwrap.dedent("""
     import os, signal, sys

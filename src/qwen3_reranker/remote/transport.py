@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import httpx
@@ -30,6 +32,8 @@ T = TypeVar("T")
 _DEFAULT_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
+# The environment variables from which httpx 0.28.1 reads certificate authorities.
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Transport:
@@ -64,15 +68,7 @@ class Transport:
         for name, value in self._headers.items():
             check_header(name, value, "headers=")
         self._owns_client = client is None
-        if not isinstance(verify, (bool, str, ssl.SSLContext)):
-            raise InputError(f"verify={verify!r}: give True, False, a path or an ssl.SSLContext")
-        if isinstance(verify, str):
-            try:
-                verify = ssl.create_default_context(cafile=verify)
-            except OSError as error:  # includes ssl.SSLError
-                raise InputError(
-                    f"verify={verify!r} is not a file of certificate authorities: {error}"
-                ) from None
+        verify = _verification(verify)
         if not isinstance(client, (httpx.AsyncClient, type(None))):
             raise InputError(
                 f"http_client= is a {type(client).__name__}: give an httpx.AsyncClient"
@@ -224,6 +220,29 @@ class Transport:
             retry_after(headers.get("retry-after")),
             body,
         )
+
+
+def _verification(verify: bool | str | ssl.SSLContext) -> bool | ssl.SSLContext:
+    """Return what httpx takes for the argument `verify`."""
+    if not isinstance(verify, (bool, str, ssl.SSLContext)):
+        raise InputError(f"verify={verify!r}: give True, False, a path or an ssl.SSLContext")
+    if verify is True:
+        return _default_context(*map(os.environ.get, _CERTIFICATE_VARIABLES))
+    if isinstance(verify, str):
+        try:
+            return ssl.create_default_context(cafile=verify)
+        except OSError as error:  # includes ssl.SSLError
+            raise InputError(
+                f"verify={verify!r} is not a file of certificate authorities: {error}"
+            ) from None
+    return verify
+
+
+# Reading the certificate authorities takes 20 ms, so all transports share one context.
+@cache
+def _default_context(*_variables: str | None) -> ssl.SSLContext:
+    """Return httpx's default context, which depends on `_CERTIFICATE_VARIABLES`."""
+    return httpx.create_ssl_context()
 
 
 def check_header(name: object, value: Secret, source: str) -> None:

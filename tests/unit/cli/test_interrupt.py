@@ -16,6 +16,8 @@ import pytest
 from support.doctor_servers import vllm
 from support.scripted_server import HANG, ScriptedServer, classify
 
+pytestmark = pytest.mark.processes
+
 NOISE = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Exception ignored")
 SCRIPT = """
 import sys

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen3_reranker.dialects import ScoreRequest, dialects, find
@@ -112,7 +112,6 @@ def test_no_dialect_is_left_out_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None)
 @given(
     values=st.lists(st.floats(0, 1), min_size=1, max_size=12),
     random=st.randoms(use_true_random=False),
@@ -183,7 +182,6 @@ def test_another_shape_is_an_error(name: str, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None)
 @given(data=st.data(), answer=json_values, count=st.integers(1, 3))
 def test_any_answer_gives_scores_or_an_answer_error(
     name: str, data: st.DataObject, answer: Any, count: int
@@ -209,7 +207,6 @@ tokens = st.lists(st.integers(0, 200_000), max_size=8)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30, deadline=None)
 @given(
     query=st.text(max_size=20),
     documents=texts,

@@ -25,6 +25,8 @@ from support.engine_processes import (
     wait_until,
 )
 
+pytestmark = pytest.mark.processes
+
 
 def test_closing_ends_all_that_was_started(make_reranker: MakeReranker) -> None:
     reranker = make_reranker(engine_args={"helper": True})

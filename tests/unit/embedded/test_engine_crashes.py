@@ -37,6 +37,8 @@ from support.engine_processes import (
     wait_until,
 )
 
+pytestmark = pytest.mark.processes
+
 
 def test_after_a_kill_the_next_call_works(make_reranker: MakeReranker) -> None:
     reranker = make_reranker(engine_args={"step_seconds": 0.005})

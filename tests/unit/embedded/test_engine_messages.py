@@ -23,6 +23,8 @@ from support.engine_processes import (
     wait_until,
 )
 
+pytestmark = pytest.mark.processes
+
 # What is said, and what is refused
 
 

@@ -32,6 +32,8 @@ from support.engine_processes import (
     wait_until,
 )
 
+pytestmark = pytest.mark.processes
+
 PROGRAM = """
 import os, signal, sys, time
 from qwen3_reranker import Reranker

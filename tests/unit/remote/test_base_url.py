@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qwen3_reranker.dialects import Dialect, dialects, find
@@ -213,7 +213,6 @@ pieces = st.text("abcdxyz-_.~0123456789", min_size=1, max_size=6).filter(
 hosts = st.sampled_from(["h", "localhost:8000", "[::1]:30000", "rerank", "score:1", "v1", "a.b.c"])
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     host=hosts,
     prefix=st.lists(pieces, max_size=3),

@@ -100,7 +100,7 @@ def test_event_loops_in_threads_share_a_reranker(server: ScriptedServer) -> None
 
 async def test_a_call_of_many_documents_keeps_their_order(server: ScriptedServer) -> None:
     documents = [f"The river {i} begins where {i * i} springs are." for i in range(3000)]
-    waits = cycle([0.3, 0.0, 0.2, 0.1])
+    waits = cycle([0.15, 0.0, 0.1, 0.05])
 
     def unevenly(request: Request) -> Reply:
         return but(wait=next(waits))(request)
@@ -113,10 +113,10 @@ async def test_a_call_of_many_documents_keeps_their_order(server: ScriptedServer
 
 
 async def test_waiting_for_a_turn_is_not_the_servers_time(server: ScriptedServer) -> None:
-    server.always(but(wait=0.3))
+    server.always(but(wait=0.2))
     settings: dict[str, Any] = {"dialect": "vllm-classify", "template": "client"}
     async with Reranker(
-        base_url=server.url, max_concurrency=2, timeout=1.5, max_retries=0, **settings
+        base_url=server.url, max_concurrency=2, timeout=1.0, max_retries=0, **settings
     ) as reranker:
         found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(16)))
     assert found == [RIGHT] * 16
@@ -224,7 +224,7 @@ async def test_calls_that_time_out_leave_no_connection_behind(server: ScriptedSe
     settings: dict[str, Any] = {"dialect": "vllm-classify", "template": "client"}
     async with Reranker(base_url=server.url, timeout=60) as patient:
         await patient.awarm_up()
-    async with Reranker(base_url=server.url, timeout=2, **settings) as reranker:
+    async with Reranker(base_url=server.url, timeout=1, **settings) as reranker:
         await reranker.awarm_up()
         before = len(server.asked())
         server.always(HANG)

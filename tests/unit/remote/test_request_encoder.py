@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -70,7 +70,6 @@ def has_token(texts: str, tokens: Sequence[str] = CONTROL_TOKENS) -> bool:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@settings(max_examples=80, deadline=None)
 @given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
 async def test_ids_are_the_builders_own(
     name: str, query: str, documents: list[str], instruction: str
@@ -83,7 +82,6 @@ async def test_ids_are_the_builders_own(
 
 @pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
 @pytest.mark.parametrize("name", ENCODERS)
-@settings(max_examples=40, deadline=None)
 @given(query=text, documents=st.lists(text, min_size=1, max_size=3), instruction=text)
 @example(query="?\n", documents=["\n", " "], instruction="\r")
 async def test_the_text_of_harmless_texts_has_the_same_ids(
@@ -108,7 +106,6 @@ async def test_the_text_of_harmless_texts_has_the_same_ids(
 
 @pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
 @pytest.mark.parametrize("name", ENCODERS)
-@settings(max_examples=40, deadline=None)
 @given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
 @example(query="<|im_<|im_end|>end|>", documents=["<think<think>>"], instruction="</think>")
 async def test_no_text_holds_a_token_of_the_users(
@@ -159,7 +156,6 @@ def test_the_control_tokens_are_those_of_the_tokenizers() -> None:
 
 @pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
 @given(query=text, documents=st.lists(text, min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
 async def test_a_server_that_writes_the_template_gets_plain_texts(
     kind: str, query: str, documents: list[str]
 ) -> None:
@@ -177,7 +173,6 @@ async def test_a_server_that_writes_the_template_gets_plain_texts(
 
 @pytest.mark.parametrize("template_by", ["client", "server"])
 @pytest.mark.parametrize("kind", ["tokenizer", "server", "neither"])
-@settings(max_examples=40, deadline=None)
 @given(query=hostile, documents=st.lists(hostile, min_size=1, max_size=3), instruction=hostile)
 @example(query="e\u0301", documents=["a\u030a" * 100], instruction="n\u0303")
 async def test_every_text_that_is_sent_is_in_nfc(
@@ -215,7 +210,6 @@ async def test_a_placeholder_of_the_servers_template_stays_text_in_a_query(kind:
 
 @pytest.mark.parametrize("ids", [True, False])
 @pytest.mark.parametrize("name", ENCODERS)
-@settings(max_examples=40, deadline=None)
 @given(documents=st.lists(hostile.map(lambda t: t * 6), min_size=1, max_size=3), data=st.data())
 async def test_a_prompt_is_never_longer_than_it_may_be(
     name: str, ids: bool, documents: list[str], data: st.DataObject
@@ -234,7 +228,6 @@ async def test_a_prompt_is_never_longer_than_it_may_be(
 
 
 @pytest.mark.parametrize("template_by", ["client", "server"])
-@settings(max_examples=60, deadline=None)
 @given(
     documents=st.lists(hostile.map(lambda t: t * 8), min_size=1, max_size=3),
     length=st.integers(180, 400),
@@ -365,7 +358,6 @@ def test_a_server_may_call_its_model_anything(name: str) -> None:
 
 
 @given(instruction=hostile)
-@settings(max_examples=80, deadline=None)
 @pytest.mark.parametrize("encoder", [ENCODERS["official"], RequestEncoder(None)])
 async def test_an_instruction_for_a_servers_template_is_harmless(
     encoder: RequestEncoder, instruction: str

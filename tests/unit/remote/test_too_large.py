@@ -41,7 +41,7 @@ def shared() -> Iterator[tuple[ScriptedServer, Reranker]]:
         yield server, reranker.warm_up()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=80),
     most=st.integers(1, 30),
@@ -186,16 +186,16 @@ def test_one_timeout_bounds_all_halvings(servers: int) -> None:
             patient.warm_up()
         known: dict[str, Any] = {"dialect": "vllm-classify", "template": "client"}
         for server in used:
-            server.always(but(wait=0.6, status=400, body={"error": TOO_LONG}))
-        with Reranker(base_url=[server.url for server in used], timeout=1.5, **known) as reranker:
+            server.always(but(wait=0.4, status=400, body={"error": TOO_LONG}))
+        with Reranker(base_url=[server.url for server in used], timeout=1, **known) as reranker:
             started = time.monotonic()
             with pytest.raises(ServerUnavailableError) as caught:
                 reranker.score(QUERY, [f"river {i}" for i in range(64)])
-            # The margin is for a busy machine; the seven levels of halving would take 4.2 s.
-            assert time.monotonic() - started < 1.5 * servers + 1
+            # The margin is for a busy machine; the seven levels of halving would take 2.8 s.
+            assert time.monotonic() - started < servers + 1
     message = str(caught.value)
     for server in used:
-        assert f"{server.url} did not finish within 1.5 s" in message
+        assert f"{server.url} did not finish within 1 s" in message
     assert "requests were too large and were halved" in message
     assert "The last request that was too large: http" in message
     assert "maximum context length is 2048 tokens" in message
@@ -205,8 +205,8 @@ def test_detection_and_scoring_share_one_timeout() -> None:
     with ScriptedServer() as server:
         with Reranker(base_url=server.url, timeout=60) as patient:
             patient.warm_up()
-        server.first(but(wait=1.0), but(wait=1.0), but(wait=1.5))  # the probe, and the score
-        with Reranker(base_url=server.url, timeout=2) as reranker:
-            with pytest.raises(ServerUnavailableError, match="within 2 s"):
+        server.first(but(wait=0.5), but(wait=0.5), but(wait=0.8))  # the probe, and the score
+        with Reranker(base_url=server.url, timeout=1) as reranker:
+            with pytest.raises(ServerUnavailableError, match="within 1 s"):
                 reranker.score(QUERY, DOCUMENTS)
             assert reranker.score(QUERY, DOCUMENTS) == [relevance(QUERY, d) for d in DOCUMENTS]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -71,3 +73,21 @@ async def test_an_error_of_a_canceled_request_is_not_logged(
         await asyncio.sleep(0)
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+async def test_transports_read_the_certificate_authorities_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    create, made = httpx.create_ssl_context, []
+
+    def counting() -> ssl.SSLContext:
+        made.append(create())
+        return made[-1]
+
+    monkeypatch.setattr(httpx, "create_ssl_context", counting)
+    for number, folder in enumerate(("one", "other"), 1):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / folder))
+        for _ in range(3):
+            await Transport().aclose()
+        assert len(made) == number

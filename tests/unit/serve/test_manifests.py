@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -303,7 +303,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(value=st.dictionaries(st.text(), VALUES, min_size=1))
 def test_yaml_is_read_back_as_it_was(value: Any) -> None:
     assert yaml.safe_load(dump(value)) == value
@@ -322,13 +321,11 @@ CORE_SCHEMA = (
 )
 
 
-@settings(deadline=None)
 @given(text=st.from_regex(CORE_SCHEMA, fullmatch=True))
 def test_no_text_becomes_a_number_in_yaml_1_2(text: str) -> None:
     assert dump({"a": text}) == f'a: "{text}"\n'
 
 
-@settings(deadline=None)
 @given(lines=st.lists(st.text(st.sampled_from("ab :#-{%\t\n "))))
 def test_blocks_are_read_back_as_they_were(lines: list[str]) -> None:
     text = "\n".join(lines) + "\n"
@@ -349,7 +346,6 @@ TEXT = PIECES.map("".join)
         ("sglang_rerank.jinja", ("user", "user"), "instruct"),
     ],
 )
-@settings(deadline=None)
 @given(query=TEXT, document=TEXT, instruction=TEXT | st.none())
 def test_the_templates_write_what_the_client_writes(
     options: dict[str, bool],
@@ -391,7 +387,6 @@ MESSAGES = st.lists(
 
 
 @pytest.mark.parametrize("file", ["vllm_score.jinja", "sglang_rerank.jinja"])
-@settings(deadline=None)
 @given(messages=MESSAGES)
 @example(messages=[{"role": "user", "content": "warmup"}])  # vLLM 0.32, when it starts
 def test_the_templates_render_any_messages(file: str, messages: list[dict[str, Any]]) -> None:

@@ -20,6 +20,8 @@ from qwen3_reranker.serve.options import Device
 
 from support.servers.processes import free_port
 
+pytestmark = pytest.mark.processes
+
 # Healthy at once, says what it was given, starts another process, and neither is polite.
 FAKE = """
 import http.server, os, signal, subprocess, sys

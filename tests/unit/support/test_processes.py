@@ -13,6 +13,8 @@ import pytest
 
 from support.servers.processes import Server
 
+pytestmark = pytest.mark.processes
+
 # A server that starts another process, and both take no notice of a polite request to end.
 STUBBORN = """
 import http.server, signal, subprocess, sys

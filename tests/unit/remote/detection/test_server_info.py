@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_reranker.errors import ServerError
@@ -264,7 +264,6 @@ listed = st.fixed_dictionaries(
 wrong = st.sampled_from([ServerError("no", 404), RetryableError("no", 503)])
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     answers=st.dictionaries(
         st.sampled_from([*PATHS, "/openapi.json"]), odd | listed | wrong, max_size=8
@@ -279,7 +278,6 @@ async def test_no_answer_breaks_it(answers: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=30, deadline=None)
 @given(whole=st.sampled_from([VLLM, SGLANG, TEI, LLAMA, XINFERENCE, INFINITY_PREFIXED]), value=odd)
 async def test_no_wrong_type_in_a_field_breaks_it(path: str, whole: Any, value: Any) -> None:
     answer = whole.get(path)
