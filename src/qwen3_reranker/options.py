@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from qwen3_reranker.errors import InputError
 
-__all__ = ["Option", "declared", "document_options", "resolve_options"]
+__all__ = ["Option", "declared", "document_options", "entries", "resolve_options"]
 
 D = TypeVar("D")
 
@@ -78,14 +78,20 @@ def document_options(*options: type) -> Callable[[D], D]:
 
     def document(documented: D) -> D:
         if documented.__doc__ is not None:  # it is in `python -OO`
-            entries = "\n".join(map(_attributes, options))
+            shown = "\n".join(map(_attributes, options))
             entry = re.compile(r"^( +)\*\*\w+: .*\n(?:\1 +\S.*\n)*", re.MULTILINE)
             documented.__doc__ = entry.sub(
-                lambda found: _indent(entries, found[1]), documented.__doc__
+                lambda found: _indent(shown, found[1]), documented.__doc__
             )
         return documented
 
     return document
+
+
+def entries(options: type) -> dict[str, str]:
+    """Return the entry of each option in a TypedDict's own docstring, on one line, by its name."""
+    found = re.findall(r"^(\w+): (.*(?:\n +.*)*)", _attributes(options), re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def _attributes(options: type) -> str:

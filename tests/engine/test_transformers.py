@@ -185,7 +185,7 @@ def test_it_is_the_default_where_vllm_has_no_wheels(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "onnx"}, "engine='onnx': give 'auto', 'vllm' or 'transformers'"),
+        ({"engine": "onnx"}, "engine='onnx': give one of 'auto', 'vllm', 'transformers'"),
         ({"engine_args": {"block_size": 32}}, "engine_args has block_size, but engine='tr"),
         ({"engine_python": "python"}, "engine_python= is for vLLM"),
         ({"base_url": "http://localhost"}, "only an embedded engine can use engine="),

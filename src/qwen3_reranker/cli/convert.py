@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from qwen3_reranker.cli.console import err, say
+from qwen3_reranker.convert.conversion import Engine
 
 __all__ = ["convert"]
 
@@ -33,7 +34,7 @@ def convert(
         ),
     ] = None,
     engine: Annotated[
-        Literal["vllm", "sglang", "transformers"] | None,
+        Engine | None,
         typer.Option("--for", help="The program that will run the converted model."),
     ] = None,
     verify: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,20 +12,9 @@ from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, print_json
 from qwen3_reranker.cli.flags import flags_of, with_flags
-from qwen3_reranker.cli.options import (
-    ApiKey,
-    AsJson,
-    DialectName,
-    Eager,
-    EnginePython,
-    Headers,
-    TemplateBy,
-    Timeout,
-    Tokenizer,
-    engine_args,
-    given,
-    parse_headers,
-)
+from qwen3_reranker.cli.options import AsJson, Eager, EnginePython, engine_args
+from qwen3_reranker.cli.server_options import with_server_options
+from qwen3_reranker.remote.options import ConnectionOptions
 from qwen3_reranker.terminal import escape_control
 
 if TYPE_CHECKING:
@@ -36,6 +25,7 @@ __all__ = ["doctor"]
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "dim"}
 
 
+@with_server_options(ConnectionOptions)
 def doctor(
     context: typer.Context,
     target: Annotated[
@@ -46,16 +36,11 @@ def doctor(
         ),
     ] = None,
     *,
-    api_key: ApiKey = None,
     model: Annotated[str | None, typer.Option(help="The model's name on the server.")] = None,
-    dialect: DialectName = None,
-    template: TemplateBy = None,
-    tokenizer: Tokenizer = None,
-    timeout: Timeout = None,
-    headers: Headers = None,
     engine_python: EnginePython = None,
     eager: Eager = False,
     as_json: AsJson = False,
+    **server: Any,
 ) -> None:
     """Diagnose a server, a model or this environment, and suggest fixes."""
     from qwen3_reranker.doctor import diagnose
@@ -67,14 +52,7 @@ def doctor(
             engine_args=engine_args(eager=eager),
             engine_python=engine_python,
             on_progress=show,
-            **given(
-                api_key=api_key,
-                dialect=dialect,
-                template=template,
-                tokenizer=tokenizer,
-                timeout=timeout,
-                headers=parse_headers(headers),
-            ),
+            **server,
         )
     if as_json:
         print_json(report.as_dict(), indent=2)

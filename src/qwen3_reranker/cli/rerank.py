@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,22 +13,10 @@ from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, print_json, say
 from qwen3_reranker.cli.document_files import Kind, Line, read_file, rerank_lines
-from qwen3_reranker.cli.options import (
-    ApiKey,
-    AsJson,
-    BaseUrl,
-    DialectName,
-    Eager,
-    EnginePython,
-    Headers,
-    Model,
-    TemplateBy,
-    Timeout,
-    Tokenizer,
-    engine_args,
-    given,
-    parse_headers,
-)
+from qwen3_reranker.cli.options import AsJson, BaseUrl, Eager, EnginePython, Model, engine_args
+from qwen3_reranker.cli.server_options import with_server_options
+from qwen3_reranker.embedded.engine_settings import EngineChoice
+from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
 
 if TYPE_CHECKING:
@@ -40,6 +28,7 @@ __all__ = ["rerank"]
 _SHOWN = 300
 
 
+@with_server_options(ConnectionOptions, ServerOptions)
 def rerank(
     query: Annotated[str, typer.Argument(help="The question or search text.")],
     file: Annotated[
@@ -52,7 +41,6 @@ def rerank(
     *,
     model: Model = None,
     base_url: BaseUrl = None,
-    api_key: ApiKey = None,
     top_n: Annotated[
         int, typer.Option(min=0, help="Show at most this many documents; 0 shows all.")
     ] = 10,
@@ -77,13 +65,8 @@ def rerank(
     field: Annotated[
         str | None, typer.Option(help="The JSON key that holds a document's text.")
     ] = None,
-    dialect: DialectName = None,
-    template: TemplateBy = None,
-    tokenizer: Tokenizer = None,
-    timeout: Timeout = None,
-    headers: Headers = None,
     engine: Annotated[
-        Literal["auto", "vllm", "transformers"],
+        EngineChoice,
         typer.Option(
             help="What runs the model here. auto: vLLM on Linux, transformers on macOS and Windows."
         ),
@@ -99,10 +82,13 @@ def rerank(
     ] = True,
     eager: Eager = False,
     as_json: AsJson = False,
+    **server: Any,
 ) -> None:
     """Rerank the documents in a file, and show those that match a query best."""
     from qwen3_reranker.reranker import Reranker
 
+    if not base_url:  # a key in the environment is not for this call
+        server.pop("api_key", None)
     reranker = Reranker(
         model,
         base_url=base_url,
@@ -112,15 +98,7 @@ def rerank(
         engine_args=engine_args(eager=eager),
         engine_python=engine_python,
         check=check,
-        **given(
-            dialect=dialect,
-            template=template,
-            tokenizer=tokenizer,
-            timeout=timeout,
-            headers=parse_headers(headers),
-            # Without a server, a key in the environment is not for this call.
-            api_key=api_key if base_url else None,
-        ),
+        **server,
     )
     with _closing(reranker), _progress() as advance:
         kept = rerank_lines(

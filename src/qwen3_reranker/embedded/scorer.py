@@ -9,12 +9,12 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, get_args
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.embedded.engine import Running, acquire, release
 from qwen3_reranker.embedded.engine_args import validate_engine_args
-from qwen3_reranker.embedded.engine_settings import Backend, EngineSettings
+from qwen3_reranker.embedded.engine_settings import Backend, EngineChoice, EngineSettings
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments
@@ -59,7 +59,7 @@ class EmbeddedScorer(Scorer):
         model: str,
         *,
         max_length: int | None = None,
-        engine: Literal["auto", "vllm", "transformers"] = "auto",
+        engine: EngineChoice = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
         check: bool = True,
@@ -68,8 +68,9 @@ class EmbeddedScorer(Scorer):
     ) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 1:
             raise InputError(f"timeout={timeout!r}: give a number of seconds, 1 or more")
-        if engine not in ("auto", "vllm", "transformers"):
-            raise InputError(f"engine={engine!r}: give 'auto', 'vllm' or 'transformers'")
+        if engine not in get_args(EngineChoice):
+            choices = ", ".join(map(repr, get_args(EngineChoice)))
+            raise InputError(f"engine={engine!r}: give one of {choices}")
         backend = _default_backend(quiet=quiet) if engine == "auto" else engine
         if backend == "transformers":
             validate_arguments(engine_args or {})

@@ -23,13 +23,13 @@ class ConnectionOptions(TypedDict, total=False):
     How a server is reached, and how requests to it are written.
 
     Attributes:
-        api_key: Sent as a bearer token. None reads the environment variable that is usual for
+        api_key: The server's API key, sent as a bearer token. None reads the environment variable that is usual for
             the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...), unless `headers` or
             `http_client` have an Authorization header. The key of a hosted service is sent only
             to its own hosts and over https, any other key only to this machine and to private
             networks.
-        dialect: The server's protocol: "auto" (the default) detects it; otherwise a name, such as
-            "vllm-classify", or a `Dialect`.
+        dialect: The server's protocol, by its name, such as "vllm-classify"; "auto" (the default)
+            detects it. It may also be a `Dialect`.
         template: Who writes the Qwen3 prompt template: "client", "server", or "auto" (the default)
             to detect it. If both `dialect` and `template` are given, the server is not probed
             unless the tokens that it counts contradict `template`, which raises `DetectionError`.
@@ -41,8 +41,8 @@ class ConnectionOptions(TypedDict, total=False):
             the wait for a free connection. Each of several servers has the full time, and so has
             each of the requests that a large call is divided into.
         headers: HTTP headers to send with every request.
-        verify: Whether to verify TLS certificates (default True), the path of a file with
-            certificate authorities, or an `ssl.SSLContext`.
+        verify: Whether to verify TLS certificates (default True), or the path of a file with
+            certificate authorities. It may also be an `ssl.SSLContext`.
         proxy: The URL of a proxy. None uses the proxy that the environment names.
     """
 

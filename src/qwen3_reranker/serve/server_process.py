@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
-import httpx
-
 from qwen3_reranker.embedded.engine_args import check_version
 from qwen3_reranker.errors import (
     EngineError,
@@ -201,6 +199,8 @@ class Server:
             EngineError: The server exited by itself, or was not ready in time; the message ends
                 with the last lines of its output.
         """
+        import httpx
+
         # Without the environment's proxy, because the server is on this machine.
         with httpx.Client(trust_env=False, timeout=5.0) as client:
             while not end():

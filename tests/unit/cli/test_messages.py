@@ -21,6 +21,7 @@ from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.convert.conversion import Engine
 from qwen3_reranker.doctor.findings import CLIENT_WRITES
 from qwen3_reranker.doctor.problems import PROBLEMS
+from qwen3_reranker.embedded.engine_settings import EngineChoice
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.options import Device, Kind, Template
@@ -93,6 +94,7 @@ def test_help_and_version(call: Call) -> None:
     ("command", "option", "choices"),
     [
         ("convert", "engine", Engine),
+        ("rerank", "engine", EngineChoice),
         ("serve", "engine", EngineName),
         ("serve", "device", Device),
         ("serve", "kind", Kind),
