@@ -6,7 +6,7 @@ import asyncio
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import monotonic
 
 from qwen3_reranker import event_loop
@@ -18,11 +18,13 @@ from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Answer, Detector, Route, Template
+from qwen3_reranker.remote.request_encoder import EncodedRequest
 from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.support import SupportReporter
 from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.scorer import Scores
+from qwen3_reranker.usage import EndpointStats, EndpointUsage, Stopwatch, Usage
 
 __all__ = ["Endpoint", "Settings", "backoff_seconds"]
 
@@ -79,6 +81,9 @@ class Endpoint:
     Attributes:
         address: Its address.
         route: The last route that was detected; None before the first detection.
+        usage: What the server did for the calls that succeeded.
+        failures: The number of attempts that failed.
+        retries: The number of attempts for a request that had failed before, here or elsewhere.
         in_flight: The number of attempts in progress.
         backoff_until: When the back-off ends, in seconds of `time.monotonic()`. Until then, other
             servers are preferred.
@@ -87,11 +92,13 @@ class Endpoint:
     def __init__(self, address: Address, settings: Settings, transport: Transport) -> None:
         self.address = address
         self.route: Route | None = None
+        self.usage = EndpointUsage()
+        self.failures = self.retries = 0
         self.in_flight = 0
         self.backoff_until = 0.0
         self._settings = settings
         self._client = ServerClient(address, transport, settings.api_key, settings.timeout)
-        self._failures = 0
+        self._failures_in_a_row = 0
         self._resolving = asyncio.Lock()
         self._measuring = asyncio.Lock()
         self._honors: bool | None = None
@@ -180,7 +187,9 @@ class Endpoint:
         _check_size(route, query, texts)
         instruction = None if self._refuses_instruction else instruction
         try:
+            watch = Stopwatch()
             encoded = await route.encode(query, texts, instruction)
+            tokenizing = watch.lap()
             answer = await route.ask(self._client, encoded)
         except RetryableError as error:
             if error.disconnected and self.route is route:
@@ -200,8 +209,10 @@ class Endpoint:
         if isinstance(answer, ServerError):
             raise answer
         values = self._probabilities(route, answer.values)
-        self._failures, self.backoff_until = 0, 0.0
-        return Scores(values, answer.truncated, answer.values if route.logits else None)
+        self._failures_in_a_row, self.backoff_until = 0, 0.0
+        usage = self._usage(route, encoded, answer, tokenizing)
+        logits = answer.values if route.logits else None
+        return Scores(values, answer.truncated, logits, usage=usage)
 
     def fail(self, error: RetryableError) -> None:
         """
@@ -213,12 +224,40 @@ class Endpoint:
         Args:
             error: The failure.
         """
+        self.failures += 1
         now = monotonic()
         if now >= self.backoff_until:  # failures of concurrent requests count as one
-            self._failures += 1
-        seconds = backoff_seconds(self._failures) if error.after is None else error.after
+            self._failures_in_a_row += 1
+        in_a_row = self._failures_in_a_row
+        seconds = backoff_seconds(in_a_row) if error.after is None else error.after
         until = now + seconds
         self.backoff_until = max(self.backoff_until, until)
+
+    def stats(self) -> EndpointStats:
+        """Return what the server did so far, and its back-off."""
+        left = max(0.0, self.backoff_until - monotonic())
+        return EndpointStats(
+            **asdict(self.usage), failures=self.failures, retries=self.retries, backoff_seconds=left
+        )
+
+    def _usage(
+        self, route: Route, encoded: EncodedRequest, answer: Answer, tokenizing: float
+    ) -> Usage:
+        """Return what a request cost."""
+        count = len(encoded.documents)
+        # What a dialect without `counts` reports may be characters, or the documents alone.
+        tokens = answer.tokens if route.dialect.counts else None
+        if tokens is None:
+            tokens = encoded.tokens
+        here = EndpointUsage(1, count, tokens or 0, answer.seconds)
+        return Usage(
+            scored=count,
+            tokens=here.tokens,
+            uncounted=count if tokens is None else 0,
+            tokenizing_seconds=tokenizing,
+            scoring_seconds=answer.seconds,
+            endpoints={self.address.url: here},
+        )
 
     async def _detect(self) -> Route:
         settings = self._settings

@@ -155,6 +155,7 @@ class Attempts:
         budget, endpoint = self._budget, self._next()
         self._tried[endpoint] += 1
         budget.attempts += 1
+        endpoint.retries += bool(self._errors)
         endpoint.in_flight += 1
         started = monotonic()
         try:
@@ -172,6 +173,7 @@ class Attempts:
         except (ServerError, AnswerError, UnfitServerError) as caught:
             refused = not isinstance(caught, ServerError) or caught.status in (401, 403)
             if len(self._endpoints) == 1 or not refused:
+                endpoint.failures += not isinstance(caught, TooLargeError)
                 raise
             error = _UnfitError(endpoint, caught)
         finally:

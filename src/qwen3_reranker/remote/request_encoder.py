@@ -45,6 +45,13 @@ class EncodedRequest:
     truncated: list[bool]
     instruction: str | None = None
 
+    @property
+    def tokens(self) -> int | None:
+        """The number of tokens of all prompts together; None if they are sent as text."""
+        if isinstance(self.query, str):
+            return None
+        return len(self.query) * len(self.documents) + sum(map(len, self.documents))
+
 
 class RequestEncoder:
     """
@@ -150,9 +157,9 @@ class RequestEncoder:
             template_by: Whether the client or the server writes the template.
         """
         count = len(encoded.documents)
-        if isinstance(encoded.query, list):
-            tokens = count * len(encoded.query) + sum(map(len, encoded.documents))
+        if (tokens := encoded.tokens) is not None:
             return tokens, tokens
+        assert isinstance(encoded.query, str)
         tails = [str(document) for document in encoded.documents]
         if self.builder is not None:
             tokens = sum(self.builder.count(tails))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Unpack
 
 from qwen3_reranker import event_loop
@@ -27,6 +28,7 @@ from qwen3_reranker.remote.support import SupportReporter
 from qwen3_reranker.remote.tokenizers import load_tokenizer
 from qwen3_reranker.remote.transport import Transport
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
+from qwen3_reranker.usage import EndpointStats, Stopwatch, Usage
 
 __all__ = ["RemoteScorer"]
 
@@ -205,6 +207,10 @@ class RemoteScorer(Scorer):
             sent += [client.headers.multi_items(), str(client.params), cookies]
         return digest(["remote", *sent, *routes])
 
+    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
+        """Return what each server did so far and its back-off, by URL. Callable from any thread."""
+        return {endpoint.address.url: endpoint.stats() for endpoint in self.endpoints}
+
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         """
         Detect a server, so that the first call does not have to.
@@ -316,6 +322,8 @@ class RemoteScorer(Scorer):
         The halves are sent one after the other and share the time of the whole, so that a server
         that refuses everything gets few requests.
         """
+        watch, attempts = Stopwatch(), budget.attempts
+        batches = None
         try:
             async with self._slots:
                 batches = await self._attempt(query, texts, instruction, budget)
@@ -323,21 +331,25 @@ class RemoteScorer(Scorer):
             if len(texts) == 1:
                 raise
             budget.halve(error)
-        else:
-            if isinstance(batches, Scores):
-                return batches
+        spent = Usage(retries=budget.attempts - attempts - 1, waiting_seconds=watch.lap())
+        if isinstance(batches, Scores):
+            used = batches.usage
+            busy = used.tokenizing_seconds + used.scoring_seconds
+            spent = replace(spent, waiting_seconds=max(0.0, spent.waiting_seconds - busy))
+            return replace(batches, usage=used + spent)
+        if batches is not None:
             return joined(
                 await event_loop.gather(
                     self._score_texts(query, batch, instruction, budget.copy()) for batch in batches
-                )
+                ),
+                spent,
             )
         middle = len(texts) // 2
-        return joined(
-            [
-                await self._score_texts(query, half, instruction, budget)
-                for half in (texts[:middle], texts[middle:])
-            ]
-        )
+        halves = [
+            await self._score_texts(query, half, instruction, budget)
+            for half in (texts[:middle], texts[middle:])
+        ]
+        return joined(halves, replace(spent, splits=1))
 
     async def _attempt(
         self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
@@ -351,6 +363,7 @@ class RemoteScorer(Scorer):
                     return [texts[batch.start : batch.stop] for batch in batches]
                 await endpoint.check_support(route, texts, instruction)
                 scores = await endpoint.score(route, query, texts, instruction)
+                endpoint.usage += scores.usage.endpoints[endpoint.address.url]
                 current = endpoint.route
                 if current and current is not route:  # the server has changed
                     await endpoint.check_support(current, texts, instruction)
