@@ -38,7 +38,7 @@ demo: engine ## Ask Python's standard library through both frameworks
 test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
 
-test-fast: .venv/ready ## Run the tests that start neither an engine nor a server nor another program
+test-fast: .venv/ready ## Run the tests that start no engine, server or other program
 	$(BIN)/python -m pytest $(TWO) --hypothesis-profile fast -m "not engine and not servers and not processes" tests/unit
 
 check: .venv/ready docs ## Run ruff and mypy, and build the documentation

@@ -276,6 +276,7 @@ def test_the_device_is_the_installed_engines_unless_it_is_said(
     assert (launch(MODEL).devices, launch(MODEL, device="cpu").devices) == (1, 0)
 
 
+@pytest.mark.engine
 def test_the_installed_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     python = find_engine_python(None)
     here = find("vllm", python)
