@@ -24,8 +24,8 @@ class LengthScorer(Scorer):
     """
     Scores a text by its length.
 
-    A query that begins with "wait" is not answered until told; one that begins with "fail" fails,
-    once a "wait" is under way.
+    A query that begins with "wait" is not scored until told; one that begins with "fail" fails once
+    a "wait" is in progress; and "after 3" is scored once three queries have begun, itself included.
     """
 
     model = "length"
@@ -47,7 +47,9 @@ class LengthScorer(Scorer):
             while not any(other.startswith("wait") for other in self.begun):
                 await asyncio.sleep(0.001)
             raise EngineError(query)
-        for _ in range(hash(query) % 5):
+        while query.startswith("after") and len(self.begun) < int(query.split()[1]):
+            await asyncio.sleep(0.001)
+        for _ in range(1 + hash(query) % 5):
             await asyncio.sleep(0)
         return Scores([len(text) / 100 for text in texts], [False] * len(texts))
 
@@ -148,11 +150,11 @@ async def test_results_before_a_failure_are_kept(scorer: LengthScorer) -> None:
 
 async def test_a_consumer_that_stops_cancels_the_rest(scorer: LengthScorer) -> None:
     reranker = Reranker(scorer=scorer)
-    stream: Any = reranker.rerank_iter([("a", ["x"]), ("wait 1", ["x"]), ("wait 2", ["x"])])
+    stream: Any = reranker.rerank_iter([("after 3", ["x"]), ("wait 1", ["x"]), ("wait 2", ["x"])])
     next(stream)
     stream.close()
     await cancelled(scorer, "wait 1", "wait 2")
-    astream: Any = reranker.arerank_iter([("a", ["x"]), ("wait 3", ["x"])])
+    astream: Any = reranker.arerank_iter([("after 5", ["x"]), ("wait 3", ["x"])])
     await anext(astream)
     await astream.aclose()
     await cancelled(scorer, "wait 1", "wait 2", "wait 3")
