@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from qwen3_reranker.doctor.findings import Finding, Status, problem, run_all
+from qwen3_reranker.doctor.findings import Finding, Status, ok, problem, run_all
 from qwen3_reranker.embedded.engine_args import check_version
 from qwen3_reranker.embedded.environment import InstalledEngine, installed_engine
 from qwen3_reranker.embedded.interpreter import find_engine_python
@@ -129,14 +129,14 @@ def _other_interpreter(
 
 
 def _package(_environment: Environment) -> Finding:
-    return _ok("qwen3-reranker", __version__)
+    return ok("environment", "qwen3-reranker", __version__)
 
 
 def _python(environment: Environment) -> Finding:
     version = ".".join(map(str, environment.python))
     if environment.python < _OLDEST_PYTHON:
         return problem("environment", "Python", "python-too-old", version)
-    return _ok("Python", version)
+    return ok("environment", "Python", version)
 
 
 def _langchain(environment: Environment) -> Finding:
@@ -149,18 +149,18 @@ def _llama_index(environment: Environment) -> Finding:
 
 def _framework(environment: Environment, package: str, adapter: str) -> Finding:
     absent = f"not installed; only qwen3_reranker.{adapter} needs it"
-    return _ok(package, environment.version(package) or absent)
+    return ok("environment", package, environment.version(package) or absent)
 
 
 def _transformers(environment: Environment) -> Finding:
     version = environment.version("transformers")
     if version is None:
         absent = "not installed; only engine='transformers' and the reference scorer need it"
-        return _ok("transformers", absent)
+        return ok("environment", "transformers", absent)
     if _minor(version) < _OLDEST_TRANSFORMERS:
         message = f"{version} does not know Qwen3 (KeyError: 'qwen3')"
         return problem("environment", "transformers", "transformers-too-old", message)
-    return _ok("transformers", version)
+    return ok("environment", "transformers", version)
 
 
 def _vllm(environment: Environment) -> Finding:
@@ -168,7 +168,9 @@ def _vllm(environment: Environment) -> Finding:
     version = environment.vllm
     if version is None:
         if not needed:
-            return _ok("vllm", "not installed; only the embedded vLLM engine needs it")
+            return ok(
+                "environment", "vllm", "not installed; only the embedded vLLM engine needs it"
+            )
         message = "not installed, so the embedded vLLM engine cannot start"
         return problem("environment", "vllm", "vllm-missing", message, status="warning")
     return _supported("vllm", version, version, "problem" if needed else "warning")
@@ -179,7 +181,7 @@ def _private_engine(environment: Environment) -> Finding | None:
     if engine is None:
         return None
     message = f"vLLM {engine.version} ({engine.device}): {engine.python}"
-    return _ok("private engine environment", message)
+    return ok("environment", "private engine environment", message)
 
 
 def _engine_python(environment: Environment) -> Finding | None:
@@ -214,12 +216,12 @@ def _supported(
     except UnsupportedVersionError as error:
         reason = f"{prefix}{error}"
         return problem("environment", check, "vllm-unsupported", reason, status=status)
-    return _ok(check, message)
+    return ok("environment", check, message)
 
 
 def _torch(environment: Environment) -> Finding:
     version = environment.version("torch")
-    return _ok("torch", version or "not installed; only embedded engines need it")
+    return ok("environment", "torch", version or "not installed; only embedded engines need it")
 
 
 def _torchvision(environment: Environment) -> Finding | None:
@@ -247,7 +249,7 @@ def _extension_of_torch(environment: Environment, name: str) -> Finding | None:
     if required is not None and required != torch.partition("+")[0]:
         message = f"{name} {version} was built for torch {required}, but {torch} is installed"
         return problem("environment", name, "torchvision-mismatch", message)
-    return _ok(name, version)
+    return ok("environment", name, version)
 
 
 def _required_torch(name: str) -> str | None:
@@ -262,12 +264,14 @@ def _required_torch(name: str) -> str | None:
 
 def _gpu(environment: Environment) -> Finding:
     if not environment.gpus:
-        return _ok("GPU", "nvidia-smi shows none; the embedded engine would run on the CPU")
+        return ok(
+            "environment", "GPU", "nvidia-smi shows none; the embedded engine would run on the CPU"
+        )
     message = "; ".join(environment.gpus)
     # The packages in this environment say nothing about an engine in another one.
     build = None if environment.engine_elsewhere else _cpu_build(environment)
     if build is None:
-        return _ok("GPU", message)
+        return ok("environment", "GPU", message)
     message = f"{message}, but {build} is for the CPU"
     return problem("environment", "GPU", "gpu-unused", message, status="warning")
 
@@ -284,10 +288,6 @@ def _cpu_build(environment: Environment) -> str | None:
 def _minor(version: str) -> tuple[int, ...]:
     match = re.match(r"(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if match else (0,)
-
-
-def _ok(check: str, message: str) -> Finding:
-    return Finding("environment", check, "ok", message)
 
 
 CHECKS: tuple[Callable[[Environment], Finding | None], ...] = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_reranker.doctor.findings import Finding, problem, run_all
+from qwen3_reranker.doctor.findings import Finding, ok, problem, run_all
 from qwen3_reranker.errors import CheckpointError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.layout import EMBEDDING, SCORE_BIAS, SCORE_WEIGHT
@@ -93,12 +93,12 @@ def _find_tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor] | Exception | 
 def _kind(model: Model) -> Finding:
     checkpoint = model.checkpoint
     message = f"{checkpoint.kind}, accepts {checkpoint.limit} tokens: {checkpoint.model}"
-    return Finding("model", "checkpoint", "ok", message)
+    return ok("model", "checkpoint", message)
 
 
 def _tokenizer(model: Model) -> Finding:
     message = f"present; the id of yes is {model.prompts.yes}, that of no is {model.prompts.no}"
-    return Finding("environment", "tokenizer", "ok", message)
+    return ok("environment", "tokenizer", message)
 
 
 def _weights(model: Model) -> Finding | None:
@@ -127,7 +127,7 @@ def _head_rows(model: Model) -> Finding | None:
     embedding = model.tensors.get(EMBEDDING)
     tied = model.checkpoint.config.get("tie_word_embeddings")
     if embedding is None or not tied or not {embedding.dtype, head.dtype} <= FLOATS.keys():
-        return Finding("model", "head", "ok", f"{model.labels} label(s)")
+        return ok("model", "head", f"{model.labels} label(s)")
     cosine = _head_direction(model, head, embedding)
     if cosine < _OPPOSITE_DIRECTION:
         message = f"the head is no - yes (cosine {cosine:.3f})"
@@ -138,7 +138,7 @@ def _head_rows(model: Model) -> Finding | None:
             "fine-tuned, or never converted"
         )
         return Finding("model", "head", "warning", message)
-    return Finding("model", "head", "ok", f"yes - no in {model.labels} label(s)")
+    return ok("model", "head", f"yes - no in {model.labels} label(s)")
 
 
 def _head_direction(model: Model, head: Tensor, embedding: Tensor) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qwen3_reranker.doctor.evidence import Evidence, client_can_write
-from qwen3_reranker.doctor.findings import Finding, Status, first, problem
+from qwen3_reranker.doctor.findings import Finding, Status, first, ok, problem
 from qwen3_reranker.doctor.prompt_variants import Variant, nearest
 from qwen3_reranker.doctor.score_patterns import HEAD_CHECKS, ORDER_CHECKS
 from qwen3_reranker.remote.detection import Route
@@ -66,7 +66,11 @@ def _by_whole_prompts(evidence: Evidence) -> Finding | None:
 def _of_variant(evidence: Evidence, variant: Variant, because: str) -> Finding:
     where = _endpoint(evidence)
     if variant.code is None:
-        return _ok(f"written by {_writer(evidence)} ({where}), {variant.description}: {because}")
+        return ok(
+            "scores",
+            "template",
+            f"written by {_writer(evidence)} ({where}), {variant.description}: {because}",
+        )
     tokens, expected = evidence.outcome.tokens, evidence.expected_tokens
     counted = ""
     if tokens is not None and expected is not None:
@@ -93,7 +97,7 @@ def _by_missing_tokens(evidence: Evidence) -> Finding | None:
     missing = (expected - tokens) / len(evidence.scores)
     if missing == 0:
         as_many = f"{counted}, as many as the model card's prompts have"
-        return _ok(f"written by {_writer(evidence)} ({as_many})")
+        return ok("scores", "template", f"written by {_writer(evidence)} ({as_many})")
     for code, least, most in _MISSING_TOKENS:
         if least <= missing <= most:
             fewer = f"{counted}, {missing:.3g} per pair fewer than the model card's prompts have"
@@ -121,7 +125,7 @@ def _by_scores(evidence: Evidence) -> Finding | None:
     if not evidence.outcome.passed:
         return None
     message = f"written by {_writer(evidence)} ({_endpoint(evidence)}), judging by the scores"
-    return _ok(message)
+    return ok("scores", "template", message)
 
 
 def _route(evidence: Evidence) -> Route:
@@ -147,10 +151,6 @@ def _problem(evidence: Evidence, code: str, message: str, status: Status = "prob
 def _counted(evidence: Evidence) -> str:
     tokens, pairs = evidence.outcome.tokens, len(evidence.scores)
     return f"{_endpoint(evidence)} counted {tokens} tokens for {pairs} pairs"
-
-
-def _ok(message: str) -> Finding:
-    return Finding("scores", "template", "ok", message)
 
 
 TEMPLATE_CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (

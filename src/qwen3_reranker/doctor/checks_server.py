@@ -7,13 +7,14 @@ from statistics import median
 
 from qwen3_reranker.doctor.diagnostic_client import Answer, DiagnosticClient, Probed
 from qwen3_reranker.doctor.evidence import client_can_write
-from qwen3_reranker.doctor.findings import Finding, problem
+from qwen3_reranker.doctor.findings import SHOWN, Finding, ok, problem
 from qwen3_reranker.errors import RerankerError, ServerError
 from qwen3_reranker.model.probability import logit, sigmoid
-from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
+from qwen3_reranker.model.probe import PROBES, InstructionEffect
 from qwen3_reranker.model.template import SUFFIX, TextWriter
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
+from qwen3_reranker.remote.instruction import measure_instruction
 from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 
 __all__ = ["CHECKS", "Behavior", "check_determinism"]
@@ -31,8 +32,6 @@ _LONGEST = 16384  # tokens; truncation at a higher limit is not checked
 # " <|im_end|>" has one or two tokens if it is read as a control token, six or more as text.
 _SPELLED_OUT = 4.0
 _CONTROL_TOKENS = 8
-# Characters of an error in a finding.
-_SHOWN = 300
 
 
 class Behavior:
@@ -119,28 +118,26 @@ async def check_determinism(behavior: Behavior) -> tuple[Finding, float]:
     )
     noise = max(over_repeats, over_batches)
     if noise <= _MOVED or _visible_difference([*together, alone, in_crowd]) <= _MOVED_VISIBLY:
-        return _ok("determinism", message), noise
+        return ok("server", "determinism", message), noise
     return _warning("determinism", "not-deterministic", message), noise
 
 
 async def _check_instruction(behavior: Behavior) -> Finding:
     """Check whether an instruction changes scores."""
-    dialect = behavior.route.dialect
-    if behavior.route.template_by == "server" and not dialect.instruction:
-        return _ignored(behavior, f"{dialect.name} has no field for one")
-    query, texts = PROBES[1]
-    plain, repeat = [await behavior.probabilities(query, texts) for _ in range(2)]
-    try:
-        other = await behavior.probabilities(query, texts, NEGATION)
-    except ServerError as error:
-        if isinstance(error, RetryableError) and error.transient:
-            raise
-        return _ignored(behavior, f"a request with one is rejected: {error}"[:_SHOWN])
-    effect = InstructionEffect.measure(plain, repeat, other)
+    route = behavior.route
+    if not route.sends_instruction:
+        return _ignored(behavior, f"{route.dialect.name} has no field for one")
+    effect = await measure_instruction(behavior.probabilities)
+    if not isinstance(effect, InstructionEffect):
+        return _ignored(behavior, f"a request with one is rejected: {effect}"[:SHOWN])
     moved = (
         f"its opposite changes log-odds by up to {effect.moved:.2g}, a repeat by {effect.noise:.1g}"
     )
-    return _ok("instruction", f"used: {moved}") if effect.honored else _ignored(behavior, moved)
+    return (
+        ok("server", "instruction", f"used: {moved}")
+        if effect.honored
+        else _ignored(behavior, moved)
+    )
 
 
 async def _check_control_tokens(behavior: Behavior) -> Finding:
@@ -154,10 +151,12 @@ async def _check_control_tokens(behavior: Behavior) -> Finding:
         return _unknown("control tokens", "the answers contain no token count")
     each = (loaded.tokens - plain.tokens) / _CONTROL_TOKENS
     if each > _SPELLED_OUT:
-        return _ok("control tokens", f"read as text: {each:.2g} tokens for each")
+        return ok("server", "control tokens", f"read as text: {each:.2g} tokens for each")
     message = f"<|im_end|> in a document is read as the control token ({each:.2g} tokens)"
     if route.dialect.ids and route.encoder.builder is not None:
-        return _ok("control tokens", f"{message}, but this client sends token ids without any")
+        return ok(
+            "server", "control tokens", f"{message}, but this client sends token ids without any"
+        )
     return _warning("control tokens", "control-tokens", message)
 
 
@@ -190,7 +189,9 @@ async def _compare_suffixes(behavior: Behavior, log_odds: float, limit: int) -> 
     if abs(log_odds - lost) < abs(log_odds - kept) / 2:
         return _suffix_cut(behavior, scores)
     if abs(log_odds - kept) < abs(log_odds - lost) / 2:
-        return _ok("truncation", f"a long document is cut, and the suffix is kept ({scores})")
+        return ok(
+            "server", "truncation", f"a long document is cut, and the suffix is kept ({scores})"
+        )
     return None
 
 
@@ -207,7 +208,7 @@ async def _compare_passages(behavior: Behavior, log_odds: float, limit: int) -> 
     if apart_short > 2 and apart < apart_short / 10:
         return _suffix_cut(behavior, scores)
     if apart > apart_short / 4 > 0:
-        return _ok("truncation", f"a long document is cut, and still judged ({scores})")
+        return ok("server", "truncation", f"a long document is cut, and still judged ({scores})")
     return _unknown("truncation", f"a long document is cut, but it is not known where ({scores})")
 
 
@@ -216,7 +217,7 @@ async def _check_latency(behavior: Behavior) -> Finding:
     one = median([(await behavior.ask(_QUERY, [_RELEVANT])).seconds for _ in range(3)])
     _, many = await behavior.ask_in_batches(_QUERY, _many_texts(_MANY, start=1000))
     message = f"{1000 * one:.0f} ms for one pair, {1000 * many:.0f} ms for {_MANY}"
-    return _warning("latency", "slow", message) if one > _SLOW else _ok("latency", message)
+    return _warning("latency", "slow", message) if one > _SLOW else ok("server", "latency", message)
 
 
 def _suffix_cut(behavior: Behavior, scores: str) -> Finding:
@@ -230,7 +231,9 @@ def _suffix_cut(behavior: Behavior, scores: str) -> Finding:
 def _rejected(behavior: Behavior, error: str) -> Finding:
     message = f"a prompt that is too long is rejected: {error[:200]}"
     if behavior.route.encoder.can_truncate:
-        return _ok("truncation", f"{message}; this client cuts documents before that happens")
+        return ok(
+            "server", "truncation", f"{message}; this client cuts documents before that happens"
+        )
     return _warning("truncation", "too-long", message)
 
 
@@ -271,10 +274,6 @@ def _visible_difference(rows: Sequence[Sequence[float]]) -> float:
     """Return the largest difference between probabilities, given log-odds."""
     first, *others = [[sigmoid(x) for x in row] for row in rows]
     return max(_largest_difference(first, other) for other in others)
-
-
-def _ok(check: str, message: str) -> Finding:
-    return Finding("server", check, "ok", message)
 
 
 def _warning(check: str, code: str, message: str) -> Finding:

@@ -19,9 +19,9 @@ from qwen3_reranker.remote.detection import (
     Route,
     ServerInfo,
     Template,
-    read_server_info,
 )
-from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_kind
+from qwen3_reranker.remote.detection.candidates import candidates, hosted
+from qwen3_reranker.remote.detection.identification import identify
 from qwen3_reranker.remote.detection.route import total_tokens
 from qwen3_reranker.remote.request_encoder import EncodedRequest
 from qwen3_reranker.remote.server_client import ServerClient
@@ -104,12 +104,7 @@ class DiagnosticClient:
         Raises:
             RetryableError: The server cannot be reached.
         """
-        self._client.adopt_key(self.hosted())
-        if self.hosted():
-            return
-        self.server_info = await read_server_info(self._client.get, self._model)
-        if self._client.adopt_key(of_kind(self.server_info)):
-            self.server_info = await read_server_info(self._client.get, self._model)
+        self.server_info = await identify(self._client, self.address, self._model)
         if self.server_info.kind == "SGLang":
             self.info = await self._get("/model_info")
             version = (await self._get("/server_info")).get("version")
@@ -122,7 +117,7 @@ class DiagnosticClient:
 
     def candidates(self) -> list[Dialect]:
         """Return the dialects that the server may speak, the likeliest first."""
-        return self.hosted() or candidates(self.address, self.server_info)
+        return candidates(self.address, self.server_info)
 
     async def detect(self, dialect: Dialect | None, template: Template) -> Route:
         """

@@ -15,7 +15,7 @@ from qwen3_reranker.doctor.checks_scores import check_scores, check_template
 from qwen3_reranker.doctor.checks_server import Behavior, check_determinism
 from qwen3_reranker.doctor.diagnostic_client import DiagnosticClient, Probed
 from qwen3_reranker.doctor.evidence import Evidence, is_embedding
-from qwen3_reranker.doctor.findings import Finding, Status, problem
+from qwen3_reranker.doctor.findings import SHOWN, Finding, Status, ok, problem
 from qwen3_reranker.doctor.golden import compare, golden_of, no_golden
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Rows, distance
 from qwen3_reranker.errors import RerankerError, ServerError
@@ -36,8 +36,6 @@ _VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
 _NO_KEY = re.compile(r"500: Internal Server Error|no_db_connection|No connected db")
 # Scores that differ by less, in log-odds, are those of the same prompt.
 _SAME = 1e-3
-# Characters of an error in a finding.
-_SHOWN = 300
 
 
 class Examination:
@@ -93,10 +91,10 @@ class Examination:
             self._add(problem("server", "reachable", "unreachable", str(error)))
             return False
         if hosted := client.hosted():
-            self._add(_ok("kind", f"the hosted service {hosted[0].kind}"))
+            self._add(ok("server", "kind", f"the hosted service {hosted[0].kind}"))
             return True
         seconds = perf_counter() - started
-        self._add(_ok("reachable", f"responds within {1000 * seconds:.0f} ms"))
+        self._add(ok("server", "reachable", f"responds within {1000 * seconds:.0f} ms"))
         status: Status = "unknown" if client.server_info.kind is None else "ok"
         self._add(Finding("server", "kind", status, str(client.server_info)))
         return True
@@ -141,7 +139,7 @@ class Examination:
         """Add the findings about a route: its endpoint, its model, its tokenizer, its warnings."""
         route = probed.route
         info = route.server_info
-        self._add(_ok("endpoint", f"{route.dialect.name} at {route.path}"))
+        self._add(ok("server", "endpoint", f"{route.dialect.name} at {route.path}"))
         limit = f"accepts {info.max_length} tokens" if info.max_length else "its limit is unknown"
         known: Status = "ok" if route.model is not None or info.models else "unknown"
         self._add(Finding("server", "model", known, f"{route.model or 'unknown name'}, {limit}"))
@@ -170,7 +168,7 @@ class Examination:
             try:
                 self._add(await check(behavior))
             except RerankerError as error:
-                self._add(Finding("server", name, "unknown", str(error)[:_SHOWN]))
+                self._add(Finding("server", name, "unknown", str(error)[:SHOWN]))
         self._add(*[finding for finding in scores if finding.check != "template"])
         self._show("golden pairs")
         if not any(finding.status == "problem" for finding in scores):
@@ -225,7 +223,7 @@ class Examination:
         path = other.route.path
         if other.outcome.templated is False:
             message = f"{path} writes no template: other programs must send complete prompts there"
-            return [_ok("other endpoints", message)]
+            return [ok("server", "other endpoints", message)]
         finding = check_template(await self._gather(other, raw, noise))
         if finding.status == "problem":
             more = f"This client does not use {path}, but other programs may."
@@ -270,7 +268,7 @@ class Examination:
                 "otherwise SGLang's is random"
             )
             return Finding("scores", "head's bias", "unknown", message)
-        return Finding("scores", "head's bias", "ok", "no bias that changes the scores")
+        return ok("scores", "head's bias", "no bias that changes the scores")
 
 
 def _likeliest(probes: Sequence[Probed]) -> Probed:
@@ -299,13 +297,9 @@ def _expected_tokens(route: Route) -> int | None:
 def _tokenizer(route: Route) -> Finding:
     if route.encoder.builder is not None:
         message = "found here; it tokenizes text as the server does"
-        return Finding("environment", "tokenizer", "ok", message)
+        return ok("environment", "tokenizer", message)
     if route.encoder.can_truncate:
         message = "not found here; the server counts tokens instead"
-        return Finding("environment", "tokenizer", "ok", message)
+        return ok("environment", "tokenizer", message)
     message = "not found here, and the server cannot count tokens: long documents are not cut"
     return problem("environment", "tokenizer", "tokenizer-missing", message, status="warning")
-
-
-def _ok(check: str, message: str) -> Finding:
-    return Finding("server", check, "ok", message)

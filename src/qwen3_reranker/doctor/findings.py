@@ -9,7 +9,18 @@ from typing import Any, Literal, TypeVar
 from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.terminal import escape_control
 
-__all__ = ["CLIENT_WRITES", "Area", "Finding", "Report", "Status", "first", "problem", "run_all"]
+__all__ = [
+    "CLIENT_WRITES",
+    "SHOWN",
+    "Area",
+    "Finding",
+    "Report",
+    "Status",
+    "first",
+    "ok",
+    "problem",
+    "run_all",
+]
 
 _Evidence = TypeVar("_Evidence")
 
@@ -21,6 +32,9 @@ Status = Literal["ok", "warning", "problem", "unknown"]
 
 CLIENT_WRITES = "Or let this client write the template (template='client')."
 """Advice for a server that also accepts complete prompts."""
+
+SHOWN = 300
+"""The maximum number of characters of an error in a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,11 @@ class Report:
             head = f"{finding.status:>7}  {finding.area}: {finding.check}{code}"
             lines.append(escape_control(f"{head}: {finding.message}{advice}"))
         return "\n".join(lines)
+
+
+def ok(area: Area, check: str, message: str) -> Finding:
+    """Return the finding of a check that found no problem."""
+    return Finding(area, check, "ok", message)
 
 
 def problem(

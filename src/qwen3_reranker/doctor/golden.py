@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_reranker.doctor.findings import Finding, Status, problem
+from qwen3_reranker.doctor.findings import Finding, Status, ok, problem
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
-from qwen3_reranker.model.probability import logit
+from qwen3_reranker.model.probability import LOG_ODDS_BOUND, log_odds_distance, logit
 from qwen3_reranker.model.probe import PROBES
 
 __all__ = ["Golden", "compare", "golden_of", "no_golden"]
@@ -66,8 +66,6 @@ _BY_NAME: Mapping[str, Sequence[Golden]] = {
 # Log-odds. bf16 moves those of the real models by 0.1 to 0.2. A difference above the first is a
 # warning, above the second another model.
 _FINE, _OTHER_MODEL = 0.5, 2.0
-# Log-odds beyond this depend on the last digits of a float.
-_EDGE = 10.0
 # A bias moves all log-odds by the same amount, give or take this.
 _EQUAL_SHIFT = 0.2
 
@@ -103,11 +101,11 @@ def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float
     expected = [x for known in golden for x in known.logits]
     actual = [logit(p) for row in scores for p in row]
     pairs = list(zip(actual, expected, strict=True))
-    largest = max(abs(_bounded(a) - _bounded(b)) for a, b in pairs)
+    largest = max(log_odds_distance(a, b) for a, b in pairs)
     message = f"{len(pairs)} pairs of {name}: log-odds differ by at most {largest:.2g}"
     if largest <= _FINE:
-        return Finding("scores", "golden pairs", "ok", message)
-    shifts = [a - b for a, b in pairs if max(abs(a), abs(b)) < _EDGE]
+        return ok("scores", "golden pairs", message)
+    shifts = [a - b for a, b in pairs if max(abs(a), abs(b)) < LOG_ODDS_BOUND]
     mean = sum(shifts) / len(shifts) if shifts else 0.0
     if len(shifts) > 2 and max(abs(shift - mean) for shift in shifts) <= _EQUAL_SHIFT:
         message = f"the log-odds of {len(shifts)} pairs of {name} are all shifted by {mean:+.2f}"
@@ -119,7 +117,3 @@ def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float
 def no_golden(name: str | None) -> Finding:
     """Return the finding for a model without known scores."""
     return Finding("scores", "golden pairs", "unknown", f"no scores of {name} are published")
-
-
-def _bounded(x: float) -> float:
-    return min(max(x, -_EDGE), _EDGE)

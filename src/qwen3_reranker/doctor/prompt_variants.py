@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qwen3_reranker.model.probability import logit
+from qwen3_reranker.model.probability import log_odds_distance, logit
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TextWriter, head_text
 
 __all__ = ["RIGHT", "VARIANTS", "Rows", "Variant", "distance", "nearest"]
@@ -109,8 +109,6 @@ VARIANTS: tuple[Variant, ...] = (
 )
 """The correct prompt first, then the wrong ones."""
 
-# Log-odds beyond this depend on the last digits of a float.
-_EDGE = 8.0
 # Log-odds by which the scores of the same prompt may differ, and those of any variant.
 _CLOSE, _FAR = 1e-3, 0.25
 
@@ -119,7 +117,7 @@ def distance(first: Rows, second: Rows) -> float:
     """Return the largest difference between two lists of probabilities, in log-odds."""
     rows = zip(first, second, strict=True)
     pairs = ((a, b) for one, other in rows for a, b in zip(one, other, strict=True))
-    return max(abs(_bounded_logit(a) - _bounded_logit(b)) for a, b in pairs)
+    return max(log_odds_distance(logit(a), logit(b)) for a, b in pairs)
 
 
 def nearest(scores: Rows, variants: Mapping[int, Rows], noise: float) -> Variant | None:
@@ -141,7 +139,3 @@ def nearest(scores: Rows, variants: Mapping[int, Rows], noise: float) -> Variant
     # The correct prompt need not be nearer than all others; a wrong one must be.
     correct = distances[0] <= max(_CLOSE, 3 * noise) or distances[0] < 3 * distances[best]
     return VARIANTS[0 if correct else best]
-
-
-def _bounded_logit(p: float) -> float:
-    return min(max(logit(p), -_EDGE), _EDGE)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qwen3_reranker.doctor.evidence import Evidence, is_embedding
-from qwen3_reranker.doctor.findings import Finding, first, problem
+from qwen3_reranker.doctor.findings import Finding, first, ok, problem
 from qwen3_reranker.doctor.prompt_variants import distance
 from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.probe import NEXT_TO_ZERO, Outcome
@@ -143,7 +143,7 @@ def _inverted(evidence: Evidence) -> Finding | None:
 def _separation(evidence: Evidence) -> Finding:
     message = f"relevant and irrelevant passages: {evidence.outcome}"
     if evidence.outcome.passed:
-        return Finding("scores", "order", "ok", message)
+        return ok("scores", "order", message)
     return problem("scores", "order", "no-separation", message)
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["is_probability", "logit", "sigmoid"]
+__all__ = ["LOG_ODDS_BOUND", "is_probability", "log_odds_distance", "logit", "sigmoid"]
+
+LOG_ODDS_BOUND = 8.0
+"""
+Up to this size, in either direction, log-odds can be compared.
+
+Near 1, the last digit of a probability in float32 changes log-odds of 8 by 0.0002 and those of 12 by
+0.01.
+"""
 
 # How far outside of [0, 1] the rounding of its last digit can put a probability.
 _ROUNDING = 1e-6
@@ -39,6 +47,12 @@ def logit(p: float) -> float:
     """
     p = min(max(p, _NEAREST), 1 - _NEAREST)
     return math.log(p / (1 - p))
+
+
+def log_odds_distance(first: float, second: float) -> float:
+    """Return the difference between two log-odds, in which those beyond ±8 count as ±8."""
+    a, b = (min(max(x, -LOG_ODDS_BOUND), LOG_ODDS_BOUND) for x in (first, second))
+    return abs(a - b)
 
 
 def is_probability(x: float) -> bool:

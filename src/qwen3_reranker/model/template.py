@@ -14,6 +14,7 @@ __all__ = [
     "DOCUMENT",
     "PREFIX",
     "SUFFIX",
+    "TEMPLATE_TOKENS",
     "TextWriter",
     "check_unicode",
     "default_instruction",
@@ -48,6 +49,12 @@ CONTROL_TOKENS = (
     ),
 )
 DOCUMENT = "<Document>: "
+TEMPLATE_TOKENS = 73
+"""
+The number of tokens of a prompt with the default instruction, without query and document.
+
+It is the count of the Qwen3 tokenizer, for estimates where the tokenizer is not available.
+"""
 
 
 class TextWriter:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qwen3_reranker.dialects import Limits
+from qwen3_reranker.model.template import TEMPLATE_TOKENS
 
 __all__ = ["split"]
 
 # The longest UTF-8 encoding of a character, in bytes.
 _CHARACTER_BYTES = 4
-# An estimate of the tokens of a prompt that needs no tokenizer and is rarely too low: a token is
-# about four bytes of English text, and fewer of other languages.
+# Bytes per token, for an estimate that needs no tokenizer and is rarely too low. English and Chinese
+# text has four to five.
 _TOKEN_BYTES = 3
-_TEMPLATE_TOKENS = 100
 
 
 def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:
@@ -38,7 +38,7 @@ def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:
     start = size = tokens = 0
     for index, text in enumerate(texts):
         text_size = len(text.encode())
-        text_tokens = (query_size + text_size) // _TOKEN_BYTES + _TEMPLATE_TOKENS
+        text_tokens = (query_size + text_size) // _TOKEN_BYTES + TEMPLATE_TOKENS
         full = (
             index - start >= limits.documents
             or size + text_size > limits.size

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 
-from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.model.probability import is_probability, sigmoid
-from qwen3_reranker.model.probe import NEGATION, PROBES, InstructionEffect
+from qwen3_reranker.model.probe import InstructionEffect
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Answer, Detector, Route, Template
+from qwen3_reranker.remote.instruction import measure_instruction
 from qwen3_reranker.remote.request_encoder import EncodedRequest
 from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 from qwen3_reranker.remote.server_client import ServerClient
@@ -308,7 +308,7 @@ class Endpoint:
         """
         if route.template_by == "client":
             return True
-        if not route.dialect.instruction:
+        if not route.sends_instruction:
             return False
         async with self._measuring:
             if self._honors is None:
@@ -316,18 +316,12 @@ class Endpoint:
             return self._honors
 
     async def _measure_instruction(self, route: Route) -> bool:
-        query, texts = PROBES[1]
-        plain, repeat = await event_loop.gather(
-            self.score(route, query, texts, None) for _ in range(2)
-        )
-        for _ in range(2):  # a single failure may be an accident
-            try:
-                other = await self.score(route, query, texts, NEGATION)
-            except (ServerError, AnswerError) as error:
-                if isinstance(error, RetryableError) and error.transient:
-                    raise
-            else:
-                return InstructionEffect.measure(plain.values, repeat.values, other.values).honored
+        async def score(query: str, texts: Sequence[str], instruction: str | None) -> list[float]:
+            return (await self.score(route, query, texts, instruction)).values
+
+        effect = await measure_instruction(score)
+        if isinstance(effect, InstructionEffect):
+            return effect.honored
         self._refuses_instruction = True
         return False
 

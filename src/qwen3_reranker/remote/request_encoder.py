@@ -11,7 +11,7 @@ from qwen3_reranker.dialects import TemplateBy
 from qwen3_reranker.dialects.base import Text
 from qwen3_reranker.errors import PromptTooLongError
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, MAX_TOKENS_PER_BYTE, PromptBuilder
-from qwen3_reranker.model.template import TextWriter, check_unicode
+from qwen3_reranker.model.template import TEMPLATE_TOKENS, TextWriter, check_unicode
 from qwen3_reranker.remote.tokenizers import ServerTokenizer
 from qwen3_reranker.scorer import digest
 
@@ -20,8 +20,6 @@ __all__ = ["EncodedRequest", "RequestEncoder"]
 # Tokens that are left free for a template written by the server, which may be longer than the
 # model card's.
 _SPARE = 64
-# Tokens of a prompt with the default instruction, an empty query and an empty document.
-_TEMPLATE_TOKENS = 73
 # English and Chinese text has four to five bytes per token, numbers fewer, and spaces more.
 _MIN_TOKEN_BYTES, _MAX_TOKEN_BYTES = 3, 8
 
@@ -169,7 +167,7 @@ class RequestEncoder:
         size += sum(len(tail.encode()) for tail in tails)
         if template_by == "server":
             return size // _MAX_TOKEN_BYTES, size // _MIN_TOKEN_BYTES
-        fixed = count * _TEMPLATE_TOKENS
+        fixed = count * TEMPLATE_TOKENS
         size -= count * len((self._text.head("") + self._text.tail("")).encode())
         return fixed + size // _MAX_TOKEN_BYTES, fixed + size // _MIN_TOKEN_BYTES
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker.model.probability import logit, sigmoid
+from qwen3_reranker.model.probability import log_odds_distance, logit, sigmoid
 
 probabilities = st.floats(1e-9, 1 - 1e-9)
 
@@ -28,3 +28,9 @@ def test_both_are_bounded_whatever_comes(x: float) -> None:
     assert 0 <= sigmoid(x) <= 1
     assert abs(logit(x)) < 28
     assert math.isclose(sigmoid(x) + sigmoid(-x), 1)
+
+
+def test_log_odds_are_compared_up_to_a_bound() -> None:
+    assert log_odds_distance(1.5, -2.0) == 3.5
+    assert log_odds_distance(9.0, 27.6) == 0.0
+    assert log_odds_distance(-27.6, -7.0) == 1.0

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import PromptBuilder
-from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TEMPLATE_TOKENS
 
 from support.prompts import ADDED, BUILDERS, FULL, OFFICIAL, hostile, text
 from support.scripted_server import demo_tokenizer
@@ -261,3 +261,8 @@ GOLDEN = [
     151668,
     271,
 ]
+
+
+def test_the_tokens_of_the_template_are_those_that_qwen3s_tokenizer_counts() -> None:
+    [prompt] = BUILDERS["official"].encode("", [""])
+    assert len(prompt.ids) == TEMPLATE_TOKENS

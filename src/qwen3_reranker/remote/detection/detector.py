@@ -32,9 +32,10 @@ from qwen3_reranker.remote.detection.advice import (
     template_error,
     unlisted,
 )
-from qwen3_reranker.remote.detection.candidates import candidates, hosted, of_kind
+from qwen3_reranker.remote.detection.candidates import candidates
+from qwen3_reranker.remote.detection.identification import identify
 from qwen3_reranker.remote.detection.route import Route, Template, total_tokens
-from qwen3_reranker.remote.detection.server_info import ServerInfo, read_server_info
+from qwen3_reranker.remote.detection.server_info import ServerInfo
 from qwen3_reranker.remote.request_encoder import RequestEncoder
 from qwen3_reranker.remote.responses import RetryableError
 from qwen3_reranker.remote.server_client import ServerClient
@@ -100,15 +101,8 @@ class Detector:
             UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
                 of its model.
         """
-        client = self._client
-        service = hosted(self._address)
-        chosen = [self._dialect] if self._dialect else service
-        client.adopt_key(chosen)
-        server_info = ServerInfo() if service else await self._read_server_info()
-        if not chosen:
-            if client.adopt_key(of_kind(server_info)):  # with the key, more can be read
-                server_info = await self._read_server_info()
-            chosen = candidates(self._address, server_info)
+        server_info = await self._identify()
+        chosen = [self._dialect] if self._dialect else candidates(self._address, server_info)
         encoder = await self._encoder(server_info)
         rejected: list[Rejection] = []
         for dialect in chosen:
@@ -128,10 +122,12 @@ class Detector:
     def _ambiguity(self, server_info: ServerInfo) -> str | None:
         return None if self._model is not None else ambiguity(server_info)
 
-    async def _read_server_info(self) -> ServerInfo:
+    async def _identify(self) -> ServerInfo:
         chosen = self._dialect is not None or self._address.endpoint is not None
         try:
-            return await read_server_info(self._client.get, self._model, pages=not chosen)
+            return await identify(
+                self._client, self._address, self._model, self._dialect, pages=not chosen
+            )
         except RetryableError:
             if not chosen:
                 raise

@@ -84,6 +84,11 @@ class Route:
     outcome: Outcome | None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def sends_instruction(self) -> bool:
+        """Whether a request can carry an instruction: in the prompt, or in a field of its own."""
+        return self.template_by == "client" or self.dialect.instruction
+
     async def encode(
         self, query: str, texts: Sequence[str], instruction: str | None = None
     ) -> EncodedRequest:
