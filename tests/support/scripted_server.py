@@ -220,6 +220,9 @@ class ScriptedServer:
             raise ConnectionError
 
 
+Pair = tuple[ScriptedServer, ScriptedServer]
+
+
 async def _read(reader: asyncio.StreamReader) -> Request:
     head, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}

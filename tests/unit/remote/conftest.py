@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from qwen3_reranker.remote import endpoint as endpoints
 from qwen3_reranker.remote import failover
 
-from support.scripted_server import ScriptedServer
+from support.scripted_server import Pair, ScriptedServer
 
 SOON = 20  # seconds
 
@@ -33,3 +34,27 @@ def soon() -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < SOON
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two servers that answer like vLLM."""
+    with ScriptedServer() as first, ScriptedServer() as second:
+        yield first, second
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let seconds pass on the clock that decides which servers are backing off."""
+    shift = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + shift
+
+    def advance(seconds: float) -> None:
+        nonlocal shift
+        shift += seconds
+
+    monkeypatch.setattr(failover, "monotonic", clock)
+    monkeypatch.setattr(endpoints, "monotonic", clock)
+    return advance

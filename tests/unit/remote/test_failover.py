@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,15 +14,11 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import (
     AnswerError,
-    DetectionError,
-    InputError,
     Reranker,
     ServerError,
     ServerUnavailableError,
     event_loop,
 )
-from qwen3_reranker.remote import endpoint as endpoints
-from qwen3_reranker.remote import failover
 from qwen3_reranker.remote.endpoint import backoff_seconds
 from qwen3_reranker.remote.responses import RetryableError
 from qwen3_reranker.remote.scorer import RemoteScorer
@@ -32,6 +28,7 @@ from support.scripted_server import (
     HANG,
     QUERY,
     RIGHT,
+    Pair,
     Reply,
     ScriptedServer,
     but,
@@ -41,13 +38,6 @@ from support.scripted_server import (
 pytestmark = pytest.mark.usefixtures("soon")
 
 SOON = 20
-Pair = tuple[ScriptedServer, ScriptedServer]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with ScriptedServer() as first, ScriptedServer() as second:
-        yield first, second
 
 
 def detected(*servers: ScriptedServer, **options: Any) -> RemoteScorer:
@@ -64,23 +54,6 @@ def detected(*servers: ScriptedServer, **options: Any) -> RemoteScorer:
 def over(*servers: ScriptedServer, **options: Any) -> Reranker:
     """Return a reranker that has detected all of the servers."""
     return Reranker(scorer=detected(*servers, **options))
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let seconds pass on the clock that decides which servers are backing off."""
-    shift = 0.0
-
-    def clock() -> float:
-        return time.monotonic() + shift
-
-    def advance(seconds: float) -> None:
-        nonlocal shift
-        shift += seconds
-
-    monkeypatch.setattr(failover, "monotonic", clock)
-    monkeypatch.setattr(endpoints, "monotonic", clock)
-    return advance
 
 
 def shares(*servers: ScriptedServer) -> list[int]:
@@ -257,92 +230,6 @@ async def test_no_retry_after_keeps_a_server_out_for_ever(
     assert len(broken.asked()) == 2
 
 
-# Servers that are not detected yet
-
-
-def break_down(server: ScriptedServer, reply: Reply) -> None:
-    """Let a server answer everything with the same reply."""
-    server.script = dict.fromkeys(server.script, lambda _: reply)
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        Reply({"detail": "CUDA error: out of memory"}, 500),
-        Reply({"detail": "no such model"}, 400),
-        Reply({"data": []}),
-        Reply(b"<html>It works!</html>"),
-    ],
-    ids=["500", "400", "no scores", "a page"],
-)
-async def test_the_work_of_a_server_that_cannot_be_detected_moves_on(
-    pair: Pair, later: Callable[[float], None], failure: Reply
-) -> None:
-    broken, other = pair
-    script = broken.script
-    break_down(broken, failure)
-    urls = [server.url for server in pair]
-    async with Reranker(base_url=urls, timeout=SOON) as reranker:
-        first = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(10)))
-        assert first == [RIGHT] * 10
-        tried = len(broken.requests)
-        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
-        assert len(broken.requests) == tried  # it rests
-        broken.script = script
-        later(1.5)
-        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
-        assert DOCUMENTS[0] in str(broken.requests[-1].body)
-
-
-async def test_calls_that_wait_for_one_detection_share_its_failure(pair: Pair) -> None:
-    broken, other = pair
-    break_down(broken, Reply({"detail": "broken"}, 500))
-    async with Reranker(base_url=broken.url) as reranker:
-        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(20))
-        found = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(error) for error in found} == {DetectionError}
-    assert len(broken.asked("/version")) == 1
-
-
-def test_when_no_server_can_be_detected_each_is_named(pair: Pair) -> None:
-    for server, why in zip(pair, ["no such model", "out of memory"], strict=True):
-        break_down(server, Reply({"detail": why}, 500))
-    with (
-        Reranker(base_url=[server.url for server in pair]) as reranker,
-        pytest.raises(DetectionError) as caught,
-    ):
-        reranker.score(QUERY, DOCUMENTS)
-    message = str(caught.value)
-    assert message.startswith("no server can be used (2 attempts in ")
-    lines = message.splitlines()
-    for server, why in zip(pair, ["no such model", "out of memory"], strict=True):
-        assert any(line.startswith(f"- nothing at {server.url}") for line in lines)
-        assert why in message
-
-
-@pytest.mark.usefixtures("at_once")
-def test_an_undetectable_server_is_named_beside_one_that_is_down(pair: Pair) -> None:
-    broken, gone = pair
-    break_down(broken, Reply({"detail": "broken"}, 500))
-    gone.__exit__()
-    with (
-        Reranker(base_url=[server.url for server in pair]) as reranker,
-        pytest.raises(ServerUnavailableError) as caught,
-    ):
-        reranker.score(QUERY, DOCUMENTS)
-    gone.__enter__()
-    assert f"- nothing at {broken.url}" in str(caught.value)
-    assert f"- no connection to {gone.url}" in str(caught.value)
-
-
-def test_one_server_that_cannot_be_detected_is_explained_as_it_is(pair: Pair) -> None:
-    broken, _ = pair
-    break_down(broken, Reply({"detail": "broken"}, 500))
-    with Reranker(base_url=broken.url) as reranker, pytest.raises(DetectionError) as caught:
-        reranker.score(QUERY, DOCUMENTS)
-    assert str(caught.value).startswith(f"nothing at {broken.url}")
-
-
 # When all fail
 
 
@@ -427,42 +314,6 @@ def test_a_server_that_refuses_the_key_or_answers_no_scores_is_left_for_another(
         with pytest.raises((ServerError, AnswerError)) as alone:
             reranker.score(QUERY, DOCUMENTS)
         assert not isinstance(alone.value, ServerUnavailableError)
-
-
-def limited(server: ScriptedServer, length: int) -> None:
-    model = {"id": "m", "object": "model", "owned_by": "vllm", "max_model_len": length}
-    server.script["GET", "/v1/models"] = lambda _: Reply({"object": "list", "data": [model]})
-
-
-def test_a_server_with_a_smaller_limit_than_max_length_is_left_for_another(pair: Pair) -> None:
-    limited(pair[0], 512)
-    urls = [server.url for server in pair]
-    with Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker:
-        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
-        limited(pair[1], 256)
-    with (
-        Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker,
-        pytest.raises(ServerUnavailableError) as caught,
-    ):
-        reranker.score(QUERY, DOCUMENTS)
-    for url, limit in zip(urls, (512, 256), strict=True):
-        assert f"{url} takes ({limit} tokens)" in str(caught.value)
-    with (
-        Reranker(base_url=urls[0], max_length=1024, tokenizer="demo") as reranker,
-        pytest.raises(InputError, match="give 512 or less"),
-    ):
-        reranker.score(QUERY, DOCUMENTS)
-
-
-async def test_calls_that_wait_for_one_detection_share_its_silence(pair: Pair) -> None:
-    silent, _ = pair
-    silent.script = dict.fromkeys(silent.script, lambda _: HANG)
-    async with Reranker(base_url=silent.url, timeout=1.5, max_retries=0) as reranker:
-        calls = (reranker.ascore(QUERY, DOCUMENTS) for _ in range(10))
-        found = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(error) for error in found} == {ServerUnavailableError}
-    # A call whose deadline is a moment after the first one's may have begun a detection of its own.
-    assert len(silent.asked("/version")) <= 2
 
 
 def test_one_url_twice_is_one_server(pair: Pair) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -15,11 +12,8 @@ import httpx
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
-from rich.traceback import Traceback
 
-import qwen3_reranker
-from qwen3_reranker import InputError, Reranker, RerankerError, ServerError
+from qwen3_reranker import InputError, Reranker, RerankerError
 from qwen3_reranker.doctor import diagnose
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -38,171 +32,7 @@ from support.scripted_server import (
     Request,
     ScriptedServer,
 )
-
-KEY = "sk-5f0e8c1d2b7a"
-OTHER = "another-token-91c4"
-PACKAGE = str(Path(qwen3_reranker.__file__).parent)
-
-
-def sent(server: ScriptedServer) -> set[str | None]:
-    """Return the Authorization headers of all requests."""
-    return {request.headers.get("authorization") for request in server.requests}
-
-
-# Which key is sent
-
-
-@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
-@pytest.mark.parametrize("place", ["headers", "http_client"])
-def test_a_users_authorization_is_not_replaced_by_the_environments(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, name: str, place: str
-) -> None:
-    monkeypatch.setenv("VLLM_API_KEY", KEY)
-    headers = {name: f"Basic {OTHER}"}
-    given: dict[str, Any] = {"headers": headers}
-    if place == "http_client":
-        given = {"http_client": httpx.AsyncClient(headers=headers)}
-    with Reranker(base_url=server.url, **given) as reranker:
-        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
-    assert sent(server) == {f"Basic {OTHER}"}
-
-
-def test_a_clients_own_login_is_not_replaced_by_the_environments(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_API_KEY", KEY)
-    client = httpx.AsyncClient(auth=("me", OTHER))
-    with Reranker(base_url=server.url, http_client=client) as reranker:
-        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
-    (found,) = sent(server)
-    assert found and found.startswith("Basic ")
-
-
-@pytest.mark.parametrize("name", ["Authorization", "authorization"])
-def test_a_key_and_an_authorization_are_one_too_many(name: str) -> None:
-    given: dict[str, Any] = {"api_key": KEY, "headers": {name: f"Basic {OTHER}"}}
-    with pytest.raises(InputError, match="give one of them") as caught:
-        Reranker(base_url="http://h", **given)
-    assert_unseen(caught.value)
-
-
-def behind_a_proxy(server: ScriptedServer, url: str, reply: Reply | None = None) -> dict[str, Any]:
-    """Let the server stand for any host: as a proxy that answers itself."""
-    server.script = {
-        (method, url + path): (answer if reply is None else lambda _: reply)
-        for (method, path), answer in VLLM.items()
-    }
-    return {"base_url": url, "proxy": server.url}
-
-
-@pytest.mark.parametrize(
-    ("url", "variable"),
-    [
-        ("http://vllm.example.com", "VLLM_API_KEY"),
-        ("http://8.8.8.8:8000", "VLLM_API_KEY"),
-        ("http://api.jina.ai", "JINA_API_KEY"),
-    ],
-)
-def test_a_key_of_the_environment_is_withheld(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, url: str, variable: str
-) -> None:
-    monkeypatch.setenv(variable, KEY)
-    refusal = Reply({"error": "Unauthorized"}, 401)
-    given = behind_a_proxy(server, url, refusal)
-    server.script["GET", url + "/version"] = VLLM["GET", "/version"]
-    with (
-        Reranker(**given, dialect="vllm-classify" if "jina" not in url else "jina") as reranker,
-        pytest.raises(ServerError, match=f"401: Unauthorized.*{variable} is set, but it is sent"),
-    ):
-        reranker.score(QUERY, DOCUMENTS)
-    assert sent(server) == {None}
-
-
-def test_a_withheld_key_is_named_beside_litellms_500(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LITELLM_API_KEY", KEY)
-    given = behind_a_proxy(server, "http://llm.example.com", Reply({"error": "No key"}, 500))
-    with (
-        Reranker(**given, dialect="litellm") as reranker,
-        pytest.raises(ServerError, match="500: No key.*LITELLM_API_KEY is set, but it is sent"),
-    ):
-        reranker.score(QUERY, DOCUMENTS)
-    assert sent(server) == {None}
-
-
-def test_a_key_that_is_given_goes_anywhere(server: ScriptedServer) -> None:
-    with Reranker(**behind_a_proxy(server, "http://vllm.example.com"), api_key=KEY) as reranker:
-        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
-    assert sent(server) == {f"Bearer {KEY}"}
-
-
-def test_a_key_of_the_environment_goes_to_a_private_host(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_API_KEY", KEY)
-    url = "http://reranker.ml.svc.cluster.local"
-    with Reranker(**behind_a_proxy(server, url)) as reranker:
-        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
-    assert f"Bearer {KEY}" in sent(server)
-
-
-def test_the_variable_of_a_key_that_no_header_can_carry_is_named(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_API_KEY", f"{KEY}\n")
-    with Reranker(base_url=server.url) as reranker, pytest.raises(InputError) as caught:
-        reranker.score(QUERY, DOCUMENTS)
-    assert "'Authorization' cannot be sent" in str(caught.value)
-    assert "in VLLM_API_KEY" in str(caught.value)
-    assert_unseen(caught.value)
-
-
-# Tracebacks with local variables
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those that a report shows beneath it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def of_the_package(trace: TracebackType | None) -> Iterator[dict[str, Any]]:
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
-            yield trace.tb_frame.f_locals
-        trace = trace.tb_next
-
-
-def _repr(value: object) -> str:
-    """Return a repr, also of an object that is not made yet."""
-    try:
-        return repr(value)
-    except AttributeError:
-        return "?"
-
-
-def assert_unseen(error: BaseException, *secrets: str) -> None:
-    """Assert that no report of an error shows a secret: neither its text nor the locals."""
-    shown = [*traceback.format_exception(error), repr(error)]
-    for one in chain(error):
-        for variables in of_the_package(one.__traceback__):
-            shown += [f"{name} = {_repr(value)}" for name, value in variables.items()]
-        if isinstance(one, ValidationError):  # what a validator raised
-            for found in one.errors(include_input=False):
-                assert_unseen(found["ctx"]["error"], *secrets)
-    # Longer than what rich would cut off by itself.
-    extracted = Traceback.extract(
-        type(error), error, error.__traceback__,
-        show_locals=True, locals_max_length=10**6, locals_max_string=10**6,
-    )  # fmt: skip
-    for stack in extracted.stacks:
-        for frame in stack.frames:
-            if frame.filename.startswith(PACKAGE):
-                shown += [f"{name} = {node!s}" for name, node in (frame.locals or {}).items()]
-    for secret in secrets or (KEY, OTHER):
-        assert not [text for text in shown if secret in text]
+from support.secrets import KEY, OTHER, assert_unseen, sent
 
 
 def echo(request: Request) -> Any:

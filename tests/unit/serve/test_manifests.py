@@ -14,24 +14,17 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given
-from hypothesis import strategies as st
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from qwen3_reranker import InputError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.template import (
-    CONTROL_TOKENS,
-    DEFAULT_INSTRUCTION,
     PREFIX,
     SUFFIX,
-    TextWriter,
 )
 from qwen3_reranker.serve import Server, compose, launch, shell, usage
 from qwen3_reranker.serve.command import TEMPLATES
 from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.options import Device
-from qwen3_reranker.serve.yaml_text import dump
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 TEMPLATE = PREFIX + SUFFIX
@@ -290,129 +283,6 @@ def test_no_name_ends_a_comment() -> None:
     made = launch("acme/x\nrm -rf /", version="0.26.0", kind="causal", device="gpu")
     title = "# acme/x rm -rf / (causal) on vllm 0.26.0"
     assert shell(made).splitlines()[1] == compose(made).splitlines()[0] == title
-
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.text()
-    | st.sampled_from(["y", "No", "1e3", "~"]),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-
-
-@given(value=st.dictionaries(st.text(), VALUES, min_size=1))
-def test_yaml_is_read_back_as_it_was(value: Any) -> None:
-    assert yaml.safe_load(dump(value)) == value
-
-
-def test_no_text_becomes_a_number() -> None:
-    # In YAML 1.1, 1.2 or both.
-    for text in ("1e3", "0o17", "017", "1_000", "12:30", "2026-01-01", ".inf", "yes", "~", "="):
-        assert dump({"a": text}) == f'a: "{text}"\n'
-
-
-# What is no text in the core schema of YAML 1.2, which compose reads; PyYAML reads YAML 1.1.
-CORE_SCHEMA = (
-    r"|~|null|Null|NULL|true|True|TRUE|false|False|FALSE|[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
-    r"|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-
-
-@given(text=st.from_regex(CORE_SCHEMA, fullmatch=True))
-def test_no_text_becomes_a_number_in_yaml_1_2(text: str) -> None:
-    assert dump({"a": text}) == f'a: "{text}"\n'
-
-
-@given(lines=st.lists(st.text(st.sampled_from("ab :#-{%\t\n "))))
-def test_blocks_are_read_back_as_they_were(lines: list[str]) -> None:
-    text = "\n".join(lines) + "\n"
-    assert yaml.safe_load(dump({"text": text})) == {"text": text}
-
-
-PIECES = st.lists(
-    st.sampled_from([*CONTROL_TOKENS, "<", "<|", "|>", "im_end", "a", " ", "\n", "{{"])
-)
-TEXT = PIECES.map("".join)
-
-
-@pytest.mark.parametrize("options", [{}, {"trim_blocks": True, "lstrip_blocks": True}])
-@pytest.mark.parametrize(
-    ("file", "roles", "name"),
-    [
-        ("vllm_score.jinja", ("query", "document"), "instruction"),
-        ("sglang_rerank.jinja", ("user", "user"), "instruct"),
-    ],
-)
-@given(query=TEXT, document=TEXT, instruction=TEXT | st.none())
-def test_the_templates_write_what_the_client_writes(
-    options: dict[str, bool],
-    file: str,
-    roles: tuple[str, str],
-    name: str,
-    query: str,
-    document: str,
-    instruction: str | None,
-) -> None:
-    template = compiled(file, **options)
-    messages = [{"role": r, "content": c} for r, c in zip(roles, (query, document), strict=True)]
-    writer = TextWriter()
-    asked = DEFAULT_INSTRUCTION if instruction is None else instruction
-    expected = writer.head(query, asked) + writer.tail(writer.escape_control_tokens(document))
-    assert template.render({"messages": messages, name: instruction}) == expected
-    assert expected.endswith("</think>\n\n")
-    if instruction is None:
-        assert template.render({"messages": messages}) == expected
-
-
-CONTENT = (
-    TEXT
-    | st.none()
-    | st.integers()
-    | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), max_size=2)
-)
-MESSAGES = st.lists(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "role": st.sampled_from(["system", "user", "assistant", "tool", "query", "document"]),
-            "content": CONTENT,
-            "name": TEXT,
-        },
-    ),
-    max_size=4,
-)
-
-
-@pytest.mark.parametrize("file", ["vllm_score.jinja", "sglang_rerank.jinja"])
-@given(messages=MESSAGES)
-@example(messages=[{"role": "user", "content": "warmup"}])  # vLLM 0.32, when it starts
-def test_the_templates_render_any_messages(file: str, messages: list[dict[str, Any]]) -> None:
-    prompt = compiled(file, trim_blocks=True, lstrip_blocks=True).render({"messages": messages})
-    assert prompt.startswith(PREFIX) and prompt.endswith(SUFFIX)
-    # Whatever they hold, no message ends its turn or opens another.
-    assert sum(map(prompt.count, CONTROL_TOKENS)) == sum(map(TEMPLATE.count, CONTROL_TOKENS))
-
-
-_compiled: dict[Any, Any] = {}
-
-
-def compiled(file: str, **options: bool) -> Any:
-    key = (file, *options)
-    if key not in _compiled:
-        environment = ImmutableSandboxedEnvironment(**options)
-        _compiled[key] = environment.from_string((TEMPLATES / file).read_text())
-    return _compiled[key]
-
-
-def test_sglang_takes_its_template_for_the_right_models() -> None:
-    text = (TEMPLATES / "sglang_rerank.jinja").read_text()
-    assert 'answer can only be "yes" or "no"' in text
-    # One with these is taken for a template of Qwen3-VL.
-    assert "<|vision_start|>" not in text
-    assert "<|image_pad|>" not in text
 
 
 @pytest.mark.parametrize("line", [0, 1])
