@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tokenizers import Tokenizer
 
@@ -237,6 +238,53 @@ class PromptBuilder(TextWriter):
             + len(self.suffix_ids) * text.endswith(SUFFIX)
             for text, ids in zip(texts, self._plain.encode(pieces), strict=True)
         ]
+
+    def room(self, query: str, instruction: str | None = None) -> int:
+        """
+        Return how many tokens a document may have, as `document_lengths()` counts them.
+
+        Longer ones are truncated. The number holds for prompts as token ids and as text.
+
+        Args:
+            query: The question or search text.
+            instruction: None uses the default instruction.
+
+        Raises:
+            PromptTooLongError: Instruction and query leave no room for a document.
+            InputError: A text contains a lone surrogate, so it is not Unicode text.
+        """
+        texts = query, default_instruction(instruction)
+        escaped = self.escape_control_tokens(texts[0]), self.escape_control_tokens(texts[1])
+        rooms = (self._room(self._head(*head), *head) for head in {texts, escaped})
+        return min(rooms) - self._document_length
+
+    def document_lengths(self, documents: Sequence[str]) -> list[int]:
+        """
+        Return how many tokens each document takes up in a prompt.
+
+        Escaped control tokens take up more than others, so that for a document that contains one it
+        is the number in a prompt as text, if that is larger.
+
+        Args:
+            documents: The texts.
+        """
+        lengths = [
+            len(ids) - self._document_length
+            for ids in self._plain.encode([DOCUMENT + document for document in documents])
+        ]
+        for index, document in enumerate(documents):
+            if self.has_control_token(document):
+                escaped = DOCUMENT + self.escape_control_tokens(document)
+                length = len(self._encode(escaped)) - self._document_length
+                lengths[index] = max(lengths[index], length)
+        return lengths
+
+    def token_starts(self, document: str) -> list[int]:
+        """Return the position in a document at which each of its tokens begins, in a prompt."""
+        offsets = self._plain.offsets(DOCUMENT + document)[self._document_length :]
+        starts = (max(0, start - len(DOCUMENT)) for start, _ in offsets)
+        # The tokenizer's normalization may reorder accents.
+        return list(accumulate(starts, max))
 
     def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
         """Return the offsets of the tokens of `<Document>: text`, or [] if they certainly fit."""

@@ -75,6 +75,10 @@ class TextWriter:
         """Return the text in NFC, with a space after the first character of each control token."""
         return self._control.sub(" ", unicodedata.normalize("NFC", text))
 
+    def has_control_token(self, text: str) -> bool:
+        """Return whether the text contains a control token, which `escape_control_tokens` breaks up."""
+        return self._control.search(text) is not None
+
     def head(self, query: str, instruction: str | None = None) -> str:
         """
         Return the part of the prompt before the document, including the prefix.

@@ -1,0 +1,1 @@
+"""Long documents: divide them into passages, score these, and combine their scores."""
