@@ -21,6 +21,7 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
+from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
@@ -42,6 +43,7 @@ __all__ = [
     "ForkError",
     "Hit",
     "InputError",
+    "LongDocumentOptions",
     "MissingDependencyError",
     "Passage",
     "Prompt",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -27,20 +26,17 @@ from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.options import Option, declared
-from qwen3_reranker.ranking import Hit, validate_limits
+from qwen3_reranker.ranking import validate_limits
 from qwen3_reranker.redaction import Secret, conceal
-from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.scorer_factory import RerankerOptions
 
-__all__ = ["ERROR_KEY", "Adapter", "AdapterOptions", "score_of"]
-
-ERROR_KEY = "rerank_error"
-"""The metadata key of documents that `on_error="keep_order"` returned without a score."""
+__all__ = ["Adapter", "AdapterOptions"]
 
 _REASSIGNABLE = frozenset({"instruction", "top_n", "min_score"})
 
 
-class AdapterOptions(ServerOptions, total=False):
+class AdapterOptions(RerankerOptions, total=False):
     """The settings that both adapters have: how to make a `Reranker`, and what to keep."""
 
     model: Annotated[str | None, Option()]
@@ -55,6 +51,7 @@ class AdapterOptions(ServerOptions, total=False):
     engine_python: Annotated[str | None, Option()]
     check: Annotated[bool, Option(default=True)]
     quiet: Annotated[bool, Option(default=False)]
+    returns: Annotated[Literal["document", "passage"], Option("document")]
     cache: Annotated[ScoreCache | None, Option(hidden=True, opaque=True)]
     reranker: Annotated[Reranker | None, Option(hidden=True, opaque=True)]
 
@@ -64,8 +61,9 @@ _SETTINGS = declared(AdapterOptions)
 
 def _field(name: str, hint: Any, option: Option) -> tuple[Any, Any]:
     """Return the pydantic field of a setting, in the form that `create_model` takes."""
-    # LangChain's convention for keys; and the reranker itself checks the cache.
-    kind = {"api_key": SecretStr | None, "cache": Any}.get(name, hint.__origin__)
+    # LangChain's convention for keys; and the reranker itself checks the others.
+    kinds = {"api_key": SecretStr | None, "cache": Any, "aggregate": Any}
+    kind = kinds.get(name, hint.__origin__)
     metadata = [part for part in hint.__metadata__ if part is not option]
     if option.opaque:
         metadata.append(SkipJsonSchema())  # type: ignore[type-arg]  # generic in its stub alone
@@ -101,10 +99,10 @@ else:
             hide_input_in_errors=True,
             validate_assignment=True,
         ),
-        # Those that concern a server come last.
+        # Those that only some users need come last.
         **{
             name: _field(name, *_SETTINGS[name])
-            for name in sorted(_SETTINGS, key=ServerOptions.__annotations__.__contains__)
+            for name in sorted(_SETTINGS, key=RerankerOptions.__annotations__.__contains__)
         },
     )
 
@@ -190,7 +188,7 @@ class Adapter(_Settings, ClosesAtExit):
             {
                 name: value
                 for name, (_, option) in _SETTINGS.items()
-                if name not in _REASSIGNABLE | {"reranker"}
+                if name not in _REASSIGNABLE | {"reranker", "returns"}
                 and (value := getattr(self, name)) != option.default
             }
         )
@@ -205,6 +203,11 @@ class Adapter(_Settings, ClosesAtExit):
             )
         else:
             self._reranker = self.reranker
+        if self.returns == "passage" and self._reranker.long_documents != "passages":
+            raise InputError(
+                "returns='passage' is possible only where documents are divided into passages: "
+                "give long_documents='passages' too, to the reranker if one is given"
+            )
         if self.base_url is None:
             # For traces and dumps, though the field is frozen and the caller did not set it.
             self.__dict__["model"] = self._reranker.model
@@ -335,8 +338,3 @@ def _without_inputs(error: ValidationError) -> ValidationError:
         for detail in error.errors(include_url=False)
     ]
     return ValidationError.from_exception_data(error.title, details, hide_input=True)
-
-
-def score_of(hit: Hit) -> float | None:
-    """Return the hit's score, or None if scoring failed."""
-    return None if math.isnan(hit.score) else hit.score

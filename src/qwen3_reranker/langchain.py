@@ -27,8 +27,10 @@ try:
     from pydantic import Field, field_validator
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
-    from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions, score_of
+    from qwen3_reranker.integration import Adapter, AdapterOptions
+    from qwen3_reranker.marks import ERROR_KEY, PASSAGE_KEY, handed_on, passage_mark, score_of
     from qwen3_reranker.options import document_options
+    from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 except ImportError as error:
     raise MissingDependencyError(
@@ -52,7 +54,7 @@ class RerankInput(TypedDict):
     documents: Sequence[Document]
 
 
-@document_options(ConnectionOptions, ServerOptions)
+@document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
 class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     r"""
     Keep the documents that a Qwen3 reranker scores best for the query, best first.
@@ -102,11 +104,14 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         cache: A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache` or any other
             object that has `get` and supports item assignment. Copies of this object share it,
             pickles leave it out.
+        returns: What to return: each "document", or its best "passage" in place of it, which
+            requires `long_documents="passages"`. Such a copy keeps id and metadata, and its
+            `metadata["rerank_passage"]` says where in the document the passage is.
         reranker: A `Reranker` to score with, which several adapters may share. It stays open when
             this object is closed. Arguments that would configure a new one (`model`, `base_url`,
             ...) must then be left out.
-        **server: The options for `base_url`, see `ServerOptions`. `timeout` also applies without
-            a server.
+        **options: The options for long documents, see `LongDocumentOptions`, and those for
+            `base_url`, see `ServerOptions`. `timeout` also applies without a server.
 
     Raises:
         pydantic.ValidationError: An argument is unknown or cannot be used. This is a `ValueError`.
@@ -150,8 +155,10 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         """
         Return scored copies of the documents that match the query, best first.
 
-        The copies keep id and metadata, and gain P(yes) in [0, 1] under `metadata_key`. The
-        documents given are not changed. Ties keep the order given. Documents without text come
+        The copies keep id and metadata, and gain P(yes) in [0, 1] under `metadata_key`. With
+        `long_documents="passages"` they also gain `metadata["rerank_passage"]`, a dictionary with
+        the `start` and `end` of the best passage (in characters of the page content), its `score`
+        and the `count` of the document's passages. The documents given are not changed. Ties keep the order given. Documents without text come
         last, with 0.0. An empty list gives an empty list and starts nothing. The call is traced
         as a run named "Qwen3Rerank".
 
@@ -284,12 +291,14 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
     def _scored(self, document: Document, hit: Hit) -> Document:
         """Return a copy of a document with its score, or with the reason why it has none."""
-        # Documents from an earlier call may carry its score or its error: neither is this call's.
-        ours = (ERROR_KEY, self.metadata_key)
+        hit = handed_on(hit, document.page_content, self.returns)
+        # Documents from an earlier call may carry its marks, which are not this call's.
+        ours = (ERROR_KEY, PASSAGE_KEY, self.metadata_key)
         metadata = {key: value for key, value in document.metadata.items() if key not in ours}
         score = score_of(hit)
         mark = {ERROR_KEY: hit.error} if score is None else {self.metadata_key: score}
-        return document.model_copy(update={"metadata": metadata | mark})
+        metadata |= mark | passage_mark(hit)
+        return document.model_copy(update={"page_content": hit.text, "metadata": metadata})
 
 
 def _unpack(inputs: Mapping[str, Any]) -> tuple[list[Document], str]:

@@ -24,10 +24,18 @@ try:
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
-    from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+    from llama_index.core.schema import (
+        BaseNode,
+        MetadataMode,
+        NodeWithScore,
+        QueryBundle,
+        TextNode,
+    )
 
-    from qwen3_reranker.integration import ERROR_KEY, Adapter, AdapterOptions
+    from qwen3_reranker.integration import Adapter, AdapterOptions
+    from qwen3_reranker.marks import ERROR_KEY, PASSAGE_KEY, handed_on, passage_mark
     from qwen3_reranker.options import document_options
+    from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 except ImportError as error:
     raise MissingDependencyError(
@@ -39,9 +47,11 @@ __all__ = ["Qwen3Rerank"]
 
 _dispatcher = get_dispatcher(__name__)
 _RETRIEVAL_SCORE = "retrieval_score"
+# What a call writes into the metadata of its nodes, and removes if an earlier call wrote it.
+_MARKS = frozenset({ERROR_KEY, PASSAGE_KEY})
 
 
-@document_options(ConnectionOptions, ServerOptions)
+@document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
 class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     """
     Keep the nodes that a Qwen3 reranker scores best for the query, best first.
@@ -50,6 +60,11 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     are not changed. The sync and the async method do the same, and send a start and an end event
     for every call to the dispatcher and to the callback manager. On empty input and on errors,
     the end event carries the nodes as they were given.
+
+    With `long_documents="passages"` the nodes are copies with `metadata["rerank_passage"]`, hidden
+    from embedding models and LLMs: a dictionary with the `start` and `end` of the best passage (in
+    characters of the node's text without metadata), its `score` and the `count` of the node's
+    passages.
 
     A node without text of its own (an image, a blank text) is not scored, whatever its metadata
     contains. It comes last, with a score of 0.0, and is dropped only by `top_n` and `min_score`.
@@ -98,13 +113,17 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         cache: A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache` or any other
             object that has `get` and supports item assignment. Copies of this object share it,
             pickles leave it out.
+        returns: What to return: each node as a "document", or its best "passage" in place of it,
+            which requires `long_documents="passages"`. Such a copy keeps id, metadata and
+            relationships, and its `metadata["rerank_passage"]` says where in the node's text the
+            passage is.
         reranker: A `Reranker` to score with, which several adapters may share. It stays open when
             this object is closed. Arguments that would configure a new one (`model`, `base_url`,
             ...) must then be left out.
         callback_manager: LlamaIndex's `CallbackManager`. Copies of this object share it, pickles
             leave it out.
-        **server: The options for `base_url`, see `ServerOptions`. `timeout` also applies without
-            a server.
+        **options: The options for long documents, see `LongDocumentOptions`, and those for
+            `base_url`, see `ServerOptions`. `timeout` also applies without a server.
 
     Raises:
         pydantic.ValidationError: An argument is unknown or cannot be used. This is a `ValueError`.
@@ -185,9 +204,14 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             )
             if hit.error:
                 marks[ERROR_KEY] = hit.error
-            # Nodes from an earlier call may still carry the error of that call.
-            changed = marks or ERROR_KEY in item.node.metadata
+            content = item.node.get_content(metadata_mode=MetadataMode.NONE)
+            returned = handed_on(hit, content, self.returns)
+            marks |= passage_mark(returned)
+            # Nodes from an earlier call may still carry the marks of that call.
+            changed = marks or not _MARKS.isdisjoint(item.node.metadata)
             node = _with_marks(item.node, marks) if changed else item.node
+            if returned.text != content:
+                _set_passage(node, returned)
             score = item.score if hit.error else hit.score
             kept.append(item.model_copy(update={"node": node, "score": score}))
         return kept
@@ -228,13 +252,23 @@ def _require(query_bundle: QueryBundle | None) -> QueryBundle:
     return query_bundle
 
 
+def _set_passage(node: BaseNode, hit: Hit) -> None:
+    """Replace the text of a copied node by the best passage of it."""
+    assert hit.passage is not None  # the text is that of a passage
+    if isinstance(node, TextNode) and node.start_char_idx is not None:
+        start = node.start_char_idx
+        node.start_char_idx = start + hit.passage.start
+        node.end_char_idx = start + hit.passage.end
+    node.set_content(hit.text)
+
+
 def _with_marks(node: BaseNode, marks: dict[str, Any]) -> BaseNode:
     """
-    Return a copy of a node whose metadata has the marks, and no error of an earlier call.
+    Return a copy of a node whose metadata has the marks, and no others of an earlier call.
 
     Embedding models and LLMs do not read the marks.
     """
-    stale = {ERROR_KEY} & node.metadata.keys()
+    stale = _MARKS & node.metadata.keys()
     kept = {key: value for key, value in node.metadata.items() if key not in stale}
 
     def exclude(keys: list[str]) -> list[str]:

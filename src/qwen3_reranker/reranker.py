@@ -10,6 +10,7 @@ from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.errors import SCORING_FAILURES, InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.options import document_options
+from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.ranking import (
     Ranking,
     ScoringJob,
@@ -21,7 +22,7 @@ from qwen3_reranker.ranking import (
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.scorer import Scorer, Scores
-from qwen3_reranker.scorer_factory import DEFAULT_MODEL, make_scorer
+from qwen3_reranker.scorer_factory import DEFAULT_MODEL, RerankerOptions, make_scorer
 from qwen3_reranker.scorer_owner import OwnsScorer
 from qwen3_reranker.streaming import RanksStreams
 from qwen3_reranker.usage import Tally
@@ -29,7 +30,7 @@ from qwen3_reranker.usage import Tally
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 
 
-@document_options(ConnectionOptions, ServerOptions)
+@document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
 class Reranker(RanksStreams, OwnsScorer):
     """
     Score documents for a query with a Qwen3 reranker, and rank them.
@@ -80,8 +81,8 @@ class Reranker(RanksStreams, OwnsScorer):
             for remote models are keyed by URL, model name and request settings, and are not
             invalidated when the weights behind the name change. Servers that differ, for example
             in `max_length`, are not cached. A `scorer` must override `fingerprint`.
-        **server: The options for `base_url`, see `ServerOptions`. `timeout` also applies without
-            a server.
+        **options: The options for long documents, see `LongDocumentOptions`, and those for
+            `base_url`, see `ServerOptions`. `timeout` also applies without a server.
 
     Without `base_url`, `timeout` is the number of seconds (default 60, at least 1) without a sign
     of life after which a busy engine process is ended; a start always has at least 60. An engine
@@ -120,11 +121,11 @@ class Reranker(RanksStreams, OwnsScorer):
         quiet: bool = False,
         scorer: Scorer | None = None,
         cache: ScoreCache | None = None,
-        **server: Unpack[ServerOptions],
+        **options: Unpack[RerankerOptions],
     ) -> None:
         # First of all, so that no traceback of what follows shows a key.
-        settings = conceal({"engine_args": engine_args, **server})
-        del engine_args, server
+        settings = conceal({"engine_args": engine_args, **options})
+        del engine_args, options
         validate_instruction(instruction)
         if on_error not in ("raise", "keep_order"):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")

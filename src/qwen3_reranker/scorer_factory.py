@@ -7,9 +7,13 @@ from typing import Any
 
 from qwen3_reranker.caching import CachedScorer, ScoreCache
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.options import declared
+from qwen3_reranker.passages.options import LongDocumentOptions, passage_options
+from qwen3_reranker.passages.scorer import PassageScorer
+from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.scorer import Scorer
 
-__all__ = ["DEFAULT_MODEL", "make_scorer"]
+__all__ = ["DEFAULT_MODEL", "RerankerOptions", "make_scorer"]
 
 DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 """The model that an embedded engine runs if none is given."""
@@ -19,6 +23,10 @@ _EMBEDDED = ("engine", "engine_args", "engine_python", "check", "quiet")
 _DEFAULTS = {"engine": "auto", "check": True, "quiet": False}
 
 
+class RerankerOptions(LongDocumentOptions, ServerOptions, total=False):
+    """The options of `Reranker` that are declared elsewhere."""
+
+
 def make_scorer(
     scorer: Scorer | None = None, cache: ScoreCache | None = None, **settings: Any
 ) -> Scorer:
@@ -26,7 +34,7 @@ def make_scorer(
     Return the scorer of a `Reranker`: the one that was given, or one made from settings.
 
     Args:
-        scorer: The scorer to use. It excludes settings.
+        scorer: The scorer to use. It excludes settings, except for those of long documents.
         cache: A store for scores. None computes them each time.
         **settings: The arguments of `Reranker` that make a scorer. An argument that is None or has
             its default counts as not given.
@@ -35,6 +43,10 @@ def make_scorer(
         InputError: An argument cannot be used, or not together with another one.
         TypeError: An argument has an unknown name.
     """
+    long_documents = {
+        name: settings.pop(name) for name in declared(LongDocumentOptions) if name in settings
+    }
+    passages = passage_options(long_documents)
     for name, default in _DEFAULTS.items():
         if settings.get(name) == default:
             settings[name] = None
@@ -42,7 +54,9 @@ def make_scorer(
         scorer = _from_settings(**settings)
     elif given := [name for name, value in settings.items() if value is not None]:
         raise InputError(f"scorer= is given, and {', '.join(given)} too: it has its own")
-    return scorer if cache is None else CachedScorer(scorer, cache)
+    if cache is not None:
+        scorer = CachedScorer(scorer, cache)
+    return scorer if passages is None else PassageScorer(scorer, **passages)
 
 
 def _from_settings(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.errors import ClosedError
+from qwen3_reranker.passages.scorer import PassageScorer
 from qwen3_reranker.scorer import Scorer
 from qwen3_reranker.usage import Stats, Tally
 
@@ -28,6 +29,11 @@ class OwnsScorer(ClosesAtExit):
         A hub name, the absolute path of a folder, "demo", or the model's name on the server.
         """
         return self._scorer.model
+
+    @property
+    def long_documents(self) -> Literal["cut", "passages"]:
+        """How documents are scored that are too long for one prompt: "cut" or in "passages"."""
+        return "passages" if isinstance(self._scorer, PassageScorer) else "cut"
 
     def describe(self) -> str:
         """

@@ -13,7 +13,16 @@ from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnablePassthrough
 from llama_index.core.schema import NodeWithScore
 
-from qwen3_reranker import Hit, Prompt, Ranking, Reranker, ServerOptions, Usage
+from qwen3_reranker import (
+    Hit,
+    LongDocumentOptions,
+    Passage,
+    Prompt,
+    Ranking,
+    Reranker,
+    ServerOptions,
+    Usage,
+)
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -31,11 +40,21 @@ def rerank() -> None:
         assert_type((same[0].logit, hits.usage.tokens), tuple[float, int])
         assert_type((hits[0].index, hits[0].score, hits[0].text), tuple[int, float, str])
         assert_type(hits[0].error, str | None)
+        assert_type(hits[0].passage, Passage | None)
         assert_type(reranker.score("query", ["a"]), list[float])
         assert_type(reranker.rerank_many([("query", ["a"])]), list[Ranking])
         assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[Ranking])
         assert_type(reranker.prompt("query", "a"), Prompt)
         assert_type(reranker.warm_up(), Reranker)
+
+
+def long_documents() -> None:
+    options: LongDocumentOptions = {"long_documents": "passages", "passage_tokens": 256}
+    Reranker("demo", **options)
+    Reranker("demo", long_documents="passages", aggregate="mean_top_3", max_passages=8)
+    Reranker("demo", long_documents="passages", aggregate=max, passage_overlap=32)
+    LangChainRerank(long_documents="passages", aggregate=lambda s: s[0], returns="passage")
+    LlamaIndexRerank(model="demo", **options, returns="passage")
 
 
 async def arerank() -> None:

@@ -9,7 +9,8 @@ import pytest
 PUBLIC = {
     "qwen3_reranker": """
         DEFAULT_INSTRUCTION DEFAULT_MODEL AnswerError CheckpointError ClosedError DetectionError
-        EndpointStats EndpointUsage EngineError EventLoopError ForkError Hit InputError MissingDependencyError Passage Prompt
+        EndpointStats EndpointUsage EngineError EventLoopError ForkError Hit InputError LongDocumentOptions
+        MissingDependencyError Passage Prompt
         PromptTooLongError Ranking Reranker RerankerError RerankerWarning ScoreError Scorer Scores
         ServerError ServerOptions ServerUnavailableError Stats UnsupportedFeatureError
         UnsupportedVersionError Usage __version__

@@ -13,7 +13,6 @@ __all__ = ["Aggregate", "AggregateName", "LongDocumentOptions", "passage_options
 AggregateName = Literal["max", "mean_top_3", "mean", "first"]
 Aggregate = AggregateName | Callable[[Sequence[float]], float]
 
-_DEFAULT_TOKENS = 512
 _MIN_TOKENS = 16
 
 
@@ -30,7 +29,7 @@ class LongDocumentOptions(TypedDict, total=False):
             Passages are shorter if `max_length` leaves less room beside the instruction and the
             query.
         passage_overlap: The number of tokens, about, that two consecutive passages share, from 0 up
-            to less than `passage_tokens` (default 64).
+            to less than `passage_tokens`. None (the default) is an eighth of `passage_tokens`.
         aggregate: How the scores of a document's passages make its score: "max" (the default),
             "mean_top_3" (the mean of the best three), "mean", "first" (only the first passage is
             scored), or a function of the scores, in the order of the text, that returns a number in
@@ -41,8 +40,8 @@ class LongDocumentOptions(TypedDict, total=False):
     """
 
     long_documents: Annotated[Literal["cut", "passages"], Option("cut")]
-    passage_tokens: Annotated[int, Option(_DEFAULT_TOKENS, above=_MIN_TOKENS - 1)]
-    passage_overlap: Annotated[int, Option(64, above=-1)]
+    passage_tokens: Annotated[int, Option(512, above=_MIN_TOKENS - 1)]
+    passage_overlap: Annotated[int | None, Option(above=-1)]
     aggregate: Annotated[Aggregate, Option("max", opaque=True)]
     max_passages: Annotated[int | None, Option(above=0)]
 
@@ -74,7 +73,9 @@ def passage_options(given: Mapping[str, Any]) -> dict[str, Any] | None:
     tokens, overlap, aggregate = (
         options[name] for name in ("passage_tokens", "passage_overlap", "aggregate")
     )
-    if overlap >= tokens:
+    if overlap is None:
+        options["passage_overlap"] = tokens // 8
+    elif overlap >= tokens:
         raise InputError(
             f"passage_overlap={overlap!r}: give less than passage_tokens={tokens!r}, or passages "
             "would not advance"

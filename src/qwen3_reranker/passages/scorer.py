@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from heapq import nlargest
@@ -19,6 +19,7 @@ from qwen3_reranker.passages.preselection import preselect
 from qwen3_reranker.passages.windows import Span, divide
 from qwen3_reranker.ranking import validate_scores
 from qwen3_reranker.scorer import Passage, Scorer, Scores
+from qwen3_reranker.usage import EndpointStats, Stopwatch, Usage
 
 __all__ = ["PassageScorer"]
 
@@ -93,9 +94,12 @@ class PassageScorer(Scorer):
             ScoreError: The other scorer did not return one probability per passage, or `aggregate`
                 did not return a probability.
         """
+        watch = Stopwatch()
         builder = await self._scorer.prompt_builder()
+        usage = Usage(waiting_seconds=watch.lap())
         choose = partial(self._choose, builder, query, texts, instruction)
         chosen = await event_loop.tokenize(choose, texts)
+        usage += Usage(tokenizing_seconds=watch.lap())
         slots: dict[str, int] = {}
         for text, spans in zip(texts, chosen, strict=True):
             for start, end in spans:
@@ -118,6 +122,7 @@ class PassageScorer(Scorer):
             truncated=[scored.truncated for scored, _ in combined],
             logits=[scored.logit for scored, _ in combined],
             passages=[passage for _, passage in combined],
+            usage=usage + scores.usage,
         )
 
     def _choose(
@@ -179,6 +184,10 @@ class PassageScorer(Scorer):
             f"{described}\ndocuments are scored in passages of up to {self._tokens} tokens that "
             f"overlap by about {self._overlap}"
         )
+
+    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
+        """Return what each of the other scorer's servers did so far, and its state."""
+        return self._scorer.endpoint_stats()
 
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
         """Start the other scorer."""

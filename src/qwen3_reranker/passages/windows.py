@@ -24,10 +24,13 @@ _ENDS = (
 # How far beyond the end of a match the patterns above need to look.
 _LOOKAHEAD = 64
 _NOT_SPACE = re.compile(r"\S")
-_SPACE = re.compile(r"\s")
+# Where a window preferably begins, as far as half of the overlap allows.
+_STARTS = (re.compile(rf"\n|{_ENDS[2].pattern}"), re.compile(r"\s"))
 # A text with more characters per token of a window is not measured before it is divided.
 _CERTAINLY_LONG = 16
-_ZERO_WIDTH_JOINER = "\u200d"
+_JOINER = "\u200d"
+# The joiners, the vowel signs AM of Thai and Lao, and the voiced sound marks of halfwidth kana.
+_EXTENDING = f"\u200c{_JOINER}\u0e33\u0eb3\uff9e\uff9f"
 
 
 def divide(
@@ -87,16 +90,16 @@ class _Windows:
             yield whole
             return
         end = 0
-        window = self._window(0)
+        window = self._window(0, end)
         while window is not None:
             if window[1] > end:
                 yield window
                 start, end = window
-                window = self._window(self._overlapping(start, end))
+                window = self._window(self._overlapping(start, end), end)
             else:  # beside the overlap, the window has room for nothing
-                window = self._window(end)
+                window = self._window(end, end)
 
-    def _window(self, start: int) -> Span | None:
+    def _window(self, start: int, previous: int) -> Span | None:
         """Return the window that begins with the next word; None if there is none."""
         word = _NOT_SPACE.search(self._text, start)
         if word is None:
@@ -108,7 +111,7 @@ class _Windows:
             end = len(self._text)
         else:
             fifth = self._starts[last - self._tokens // 5]
-            end = self._preferred_end(start, fifth, self._starts[last])
+            end = self._preferred_end(start, max(fifth, previous), self._starts[last])
         end = self._shrunk(start, max(end, start + 1))
         return start, self._stripped(start, end)
 
@@ -129,15 +132,16 @@ class _Windows:
         return end
 
     def _overlapping(self, start: int, end: int) -> int:
-        """Return where the window after this one begins: at a word, if one begins there."""
+        """Return where the window after this one begins: at a sentence, or else at a word."""
         last = bisect_left(self._starts, end)
         earliest = self._starts[max(last - self._overlap, 0)]
         if self._overlap == 0 or earliest >= end:
             return end
         middle = self._starts[last - self._overlap // 2]
         earliest = max(earliest, start + 1)
-        if space := _SPACE.search(self._text, earliest - 1, middle):
-            return space.end()
+        for pattern in _STARTS:
+            if found := pattern.search(self._text, earliest - 1, middle):
+                return found.end()
         earliest = _cluster_start(self._text, earliest, start)
         return end if earliest == start else earliest
 
@@ -181,7 +185,8 @@ def _joined(text: str, position: int, floor: int) -> bool:
         return run % 2 == 1
     return (
         unicodedata.category(after).startswith("M")  # accents, vowel signs, variation selectors
-        or _ZERO_WIDTH_JOINER in (before, after)
+        or after in _EXTENDING
+        or before == _JOINER
         or "\u1160" <= after <= "\u11ff"  # the second and third part of a Hangul syllable
         or "\U0001f3fb" <= after <= "\U0001f3ff"  # skin tones
         or "\U000e0020" <= after <= "\U000e007f"  # tags, in the flags of regions

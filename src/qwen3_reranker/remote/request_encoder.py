@@ -87,6 +87,20 @@ class RequestEncoder:
         """A digest of everything that decides how texts are tokenized and truncated."""
         return digest([self._tokenizer, self._server is not None, self.max_length])
 
+    def builder_for(self, template_by: TemplateBy) -> PromptBuilder | None:
+        """
+        Return what measures documents as `encode()` truncates them.
+
+        Args:
+            template_by: Whether the client or the server writes the template.
+
+        Returns:
+            A prompt builder. None if the tokenizer is not on this machine.
+        """
+        if self._tokenizer is None or template_by == "client":
+            return self.builder
+        return PromptBuilder(self._tokenizer, self.max_length - _SPARE)
+
     @property
     def can_truncate(self) -> bool:
         """Whether there is a tokenizer to count tokens with, on this machine or on the server."""

@@ -159,7 +159,8 @@ class RemoteScorer(Scorer):
             InputError: The tokenizer of the server's model is not on this machine.
             ServerError: The server cannot be reached or detected.
         """
-        builder = (await self._detected()).encoder.builder
+        route = await self._detected()
+        builder = route.encoder.builder_for(route.template_by)
         if builder is None:
             raise InputError(
                 "passages and token budgets are counted in tokens, and the tokenizer of the "

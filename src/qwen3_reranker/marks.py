@@ -1,0 +1,71 @@
+"""What both adapters write into the metadata of the documents and nodes that they return."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+from qwen3_reranker.ranking import Hit
+from qwen3_reranker.scorer import Passage
+
+__all__ = ["ERROR_KEY", "PASSAGE_KEY", "handed_on", "passage_mark", "score_of"]
+
+ERROR_KEY = "rerank_error"
+"""The metadata key of documents that `on_error="keep_order"` returned without a score."""
+
+PASSAGE_KEY = "rerank_passage"
+"""The metadata key of the passage that decided a long document's score."""
+
+
+def score_of(hit: Hit) -> float | None:
+    """Return the hit's score, or None if scoring failed."""
+    return None if math.isnan(hit.score) else hit.score
+
+
+def passage_mark(hit: Hit) -> dict[str, Any]:
+    """Return the metadata that says which passage decided a hit's score."""
+    return {} if hit.passage is None else {PASSAGE_KEY: asdict(hit.passage)}
+
+
+def handed_on(hit: Hit, content: str, returns: Literal["document", "passage"]) -> Hit:
+    """
+    Return a hit whose text is what an adapter hands on.
+
+    The positions of its passage become those in the document's content.
+
+    Args:
+        hit: The hit, with the text that was scored.
+        content: The document's own content.
+        returns: "document" hands on the content, and "passage" the best passage of it. If that
+            consists of metadata alone, the content is handed on.
+    """
+    passage = _content_passage(hit, content)
+    if returns == "passage" and passage is not None and passage.start < passage.end:
+        content = content[passage.start : passage.end]
+    return replace(hit, text=content, passage=passage)
+
+
+def _content_passage(hit: Hit, content: str) -> Passage | None:
+    """
+    Return the best passage of a hit, by its positions in the document's own content.
+
+    The text that was scored can be longer, because a template or a metadata mode adds metadata. A
+    passage is clamped to the content, and is empty if it consists of metadata alone.
+
+    Args:
+        hit: The hit, with the text that was scored.
+        content: The content, as it is found in that text, except for white space around it.
+    """
+    if hit.passage is None:
+        return None
+    # Templates usually put metadata first, which may repeat the content of a short document.
+    found = hit.text.rfind(content.strip())
+    if found < 0:
+        return replace(hit.passage, start=0, end=len(content))
+    offset = found - (len(content) - len(content.lstrip()))
+    start, end = (
+        min(max(position - offset, 0), len(content))
+        for position in (hit.passage.start, hit.passage.end)
+    )
+    return replace(hit.passage, start=start, end=end)
