@@ -1,5 +1,7 @@
 """Rerank documents with Qwen3-Reranker: in LangChain, in LlamaIndex, or without a framework."""
 
+import logging
+
 from qwen3_reranker.errors import (
     AnswerError,
     CheckpointError,
@@ -64,3 +66,6 @@ __all__ = [
     "Usage",
     "__version__",
 ]
+
+# A program that does not configure logging sees nothing.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

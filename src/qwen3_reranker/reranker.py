@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack
 
@@ -28,6 +29,8 @@ from qwen3_reranker.streaming import RanksStreams
 from qwen3_reranker.usage import Tally
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
+
+_logger = logging.getLogger(__name__)
 
 
 @document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
@@ -302,4 +305,6 @@ class Reranker(RanksStreams, OwnsScorer):
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
+            name, count = type(error).__name__, len(job.documents)
+            _logger.warning("scoring failed (%s), so %d documents keep their order", name, count)
             return error

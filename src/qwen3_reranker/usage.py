@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from qwen3_reranker.scorer import Scores
 
 __all__ = ["EndpointStats", "EndpointUsage", "Stats", "Stopwatch", "Tally", "Usage"]
+
+
+_logger = logging.getLogger(__name__)
 
 
 class _Summable:
@@ -216,3 +220,4 @@ class Tally:
             self.total += replace(usage, failures=1, seconds=watch.lap())
             raise
         self.total += usage
+        _logger.debug("scored: %s", usage)

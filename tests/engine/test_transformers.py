@@ -19,6 +19,7 @@ from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.embedded.transformers_client import make_batches, shared_length
 
 from support.checkpoints import convert_demo, tiny
+from support.engine_processes import BARE_LOGGER
 from support.real_pairs import real_pairs
 
 TOLERANCE = 2e-3
@@ -174,7 +175,7 @@ def test_it_is_the_default_where_vllm_has_no_wheels(
     platform: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr("logging.Logger.hasHandlers", lambda _self: False)
+    monkeypatch.setattr("qwen3_reranker.embedded.progress._logger", BARE_LOGGER)
     with Reranker("demo", engine_args=FP32) as reranker:
         assert "transformers" in reranker.describe()
     assert f"vLLM has no wheels for {platform}" in capsys.readouterr().err

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from qwen3_reranker import dialects, streaming
+
+from support.log_records import Records, recorded
 
 
 @pytest.fixture
@@ -17,3 +21,10 @@ def clean_register(monkeypatch: pytest.MonkeyPatch) -> None:
 def three(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most three documents are under way."""
     monkeypatch.setattr(streaming, "WINDOW", 3)
+
+
+@pytest.fixture
+def log() -> Iterator[Records]:
+    """The log records of the package."""
+    with recorded() as records:
+        yield records

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -26,6 +27,8 @@ from qwen3_reranker.errors import EngineError
 from qwen3_reranker.redaction import Redactor, Secret
 
 __all__ = ["PROGRAM", "EngineClient", "kill_all"]
+
+_logger = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("engine_process.py")
 """The program that runs in the engine process."""
@@ -279,6 +282,7 @@ class EngineClient:
         if not words or "root cause" in words:  # vLLM's message refers to the log
             lines = await asyncio.to_thread(engine_files.last_lines, self.log, self._redactor)
             reason += "".join(f"\n{line}" for line in lines)
+        _logger.warning("engine process %d has ended: %s", self.pid, reason.partition("\n")[0])
         # Set before the failure is visible, because the engine then closes this client at once.
         self._keep_log = True
         self._fail(f"{reason}\n(log: {self.log})")

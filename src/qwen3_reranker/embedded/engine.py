@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -25,8 +26,11 @@ from qwen3_reranker.embedded.transformers_client import TransformersClient
 from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError
 from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.redaction import reveal_token
+from qwen3_reranker.usage import Stopwatch
 
 __all__ = ["Engine", "Running", "acquire", "release"]
+
+_logger = logging.getLogger(__name__)
 
 # After the third failure in a row, and after each one that follows, calls fail at once for a while.
 # The pause is given in seconds, and doubles each time.
@@ -200,6 +204,7 @@ class Engine:
         running, self.running = self.running, None
         if running is not None:
             await running.client.aclose()
+            _logger.info("stopped %s for %s", running.description, self.settings.model)
 
     def _check(self) -> None:
         if self.pid not in (None, os.getpid()):
@@ -236,6 +241,9 @@ class Engine:
             model = self._model = await asyncio.to_thread(EngineModel.read, self.settings)
             if model.fingerprint == self._rejected[0]:
                 raise CheckpointError(self._rejected[1])
+        watch = Stopwatch()
+        backend, name = self.settings.backend, self.settings.model
+        _logger.info("starting %s for %s", backend, name)
         client = self._client(announcement)
         try:
             # Meanwhile the process imports vLLM.
@@ -244,10 +252,15 @@ class Engine:
         except BaseException as error:
             announcement.end(ready=False)
             await asyncio.shield(client.aclose())
+            if isinstance(error, Exception):
+                reason = str(error).partition("\n")[0]
+                _logger.warning("%s did not start for %s: %s", backend, name, reason)
             if isinstance(error, EngineError):
                 self._count_failure(str(error))
             raise
         announcement.end(ready=True)
+        description = self.running.description
+        _logger.info("started %s for %s in %.1f s", description, name, watch.lap())
         return self.running
 
     def _client(self, announcement: Announcement) -> EngineClient | TransformersClient:

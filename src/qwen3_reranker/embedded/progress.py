@@ -110,10 +110,19 @@ def announce(text: str, *, quiet: bool = False) -> None:
     """
     if quiet or os.environ.get(QUIET_VARIABLE):
         return
-    if _logger.hasHandlers():
+    if _is_handled(_logger):
         _logger.info(text)
     elif _logger.getEffectiveLevel() <= logging.WARNING:
         print(text, file=sys.stderr, flush=True)
+
+
+def _is_handled(logger: logging.Logger | None) -> bool:
+    """Return whether the program handles a logger's records: a `NullHandler` does not."""
+    while logger is not None:
+        if not all(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 def show_stage(stage: str) -> None:

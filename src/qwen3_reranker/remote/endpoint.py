@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,8 @@ from qwen3_reranker.scorer import Scores
 from qwen3_reranker.usage import EndpointStats, EndpointUsage, Stopwatch, Usage
 
 __all__ = ["Endpoint", "Settings", "backoff_seconds"]
+
+_logger = logging.getLogger(__name__)
 
 # The back-off after the first failure in a row, in seconds. It doubles with every further failure,
 # up to a minute. The exponent is bounded because 2.0**1024 overflows a float.
@@ -209,6 +212,8 @@ class Endpoint:
         if isinstance(answer, ServerError):
             raise answer
         values = self._probabilities(route, answer.values)
+        if self._failures_in_a_row:
+            _logger.info("%s answers again", self.address.url)
         self._failures_in_a_row, self.backoff_until = 0, 0.0
         usage = self._usage(route, encoded, answer, tokenizing)
         logits = answer.values if route.logits else None
@@ -232,6 +237,10 @@ class Endpoint:
         seconds = backoff_seconds(in_a_row) if error.after is None else error.after
         until = now + seconds
         self.backoff_until = max(self.backoff_until, until)
+        # Only DEBUG records may have a server's own words, which may repeat what it was sent.
+        url = self.address.url
+        _logger.warning("%s failed (%s) and backs off for %.1f s", url, error.cause, seconds)
+        _logger.debug("the reason why %s failed: %s", url, error)
 
     def stats(self) -> EndpointStats:
         """Return what the server did so far, and its back-off."""
@@ -260,7 +269,7 @@ class Endpoint:
         )
 
     async def _detect(self) -> Route:
-        settings = self._settings
+        settings, watch = self._settings, Stopwatch()
         detector = Detector(
             self._client,
             dialect=settings.dialect,
@@ -276,6 +285,7 @@ class Endpoint:
             self._detection_error = _copy(error)
             self._detections += 1
             raise
+        _logger.info("detected %s in %.1f s: %s", self.address.url, watch.lap(), self.route)
         self._detection_error = self._honors = None
         self._outdated = self._in_doubt = self._refuses_instruction = False
         self._detections += 1
@@ -294,6 +304,7 @@ class Endpoint:
         if self.route is route:
             if monotonic() < self._trusted_until.get(kind, 0.0):
                 return route
+            _logger.info("%s may have changed, and is detected again", self.address.url)
             self._outdated, self._in_doubt = True, self._in_doubt or refusal is None
         current = await self.resolve()
         if current.equivalent(route):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,6 +34,7 @@ from qwen3_reranker.remote.responses import RetryableError, TooLargeError
 
 __all__ = ["Attempts", "Budget"]
 
+_logger = logging.getLogger(__name__)
 _backoff = wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5)
 
 
@@ -155,7 +157,9 @@ class Attempts:
         budget, endpoint = self._budget, self._next()
         self._tried[endpoint] += 1
         budget.attempts += 1
-        endpoint.retries += bool(self._errors)
+        if self._errors:
+            endpoint.retries += 1
+            _logger.info("attempt %d, on %s", budget.attempts, endpoint.address.url)
         endpoint.in_flight += 1
         started = monotonic()
         try:
@@ -255,12 +259,16 @@ class Attempts:
 class _UndetectedError(RetryableError):
     """A server cannot be detected. Another one may still serve the request."""
 
+    cause = "cannot be detected"
+
     def __init__(self, error: DetectionError) -> None:
         super().__init__(str(error), error.status, here=False)
 
 
 class _UnfitError(RetryableError):
     """One of several servers refused the key, returned no scores, or does not fit the settings."""
+
+    cause = "cannot be used"
 
     def __init__(self, endpoint: Endpoint, error: RerankerError) -> None:
         url, message = endpoint.address.url, str(error)

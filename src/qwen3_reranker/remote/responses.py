@@ -98,6 +98,13 @@ class RetryableError(ServerError):
         self.here = here
 
     @property
+    def cause(self) -> str:
+        """What happened, without the server's own words, which may repeat what it was sent."""
+        if self.status is not None:
+            return f"status {self.status}"
+        return "no connection" if self.here else "no answer"
+
+    @property
     def transient(self) -> bool:
         """Whether the server is unavailable: it did not respond, or it asked to try again later."""
         return self.status is None or self.status in _TRANSIENT

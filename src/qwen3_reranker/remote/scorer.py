@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ from qwen3_reranker.scorer import Scorer, Scores, digest, joined
 from qwen3_reranker.usage import EndpointStats, Stopwatch, Usage
 
 __all__ = ["RemoteScorer"]
+
+_logger = logging.getLogger(__name__)
 
 
 @document_options(ConnectionOptions, ServerOptions)
@@ -332,6 +335,7 @@ class RemoteScorer(Scorer):
             if len(texts) == 1:
                 raise
             budget.halve(error)
+            _logger.info("a request with %d documents is too large and is halved", len(texts))
         spent = Usage(retries=budget.attempts - attempts - 1, waiting_seconds=watch.lap())
         if isinstance(batches, Scores):
             used = batches.usage

@@ -61,7 +61,8 @@ def test_a_slow_start_is_logged_where_logging_is_configured(
     monkeypatch.setattr("qwen3_reranker.embedded.progress.NOTICE_DELAY", 1.5)
     caplog.set_level("INFO", "qwen3_reranker")
     make_reranker(variables={"FAKE_VLLM_IMPORT_SECONDS": "3"}, quiet=False).warm_up()
-    assert [record.message[:14] for record in caplog.records] == ["starting vLLM "]
+    notices = [record.message for record in caplog.records if record.name == "qwen3_reranker"]
+    assert [notice[:14] for notice in notices] == ["starting vLLM "]
     assert capfd.readouterr().err == ""
 
 
