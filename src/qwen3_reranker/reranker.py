@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 
 @document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
-class Reranker(RanksStreams, OwnsScorer):
+class Reranker(OwnsScorer, RanksStreams):
     """
     Score documents for a query with a Qwen3 reranker, and rank them.
 
@@ -174,7 +174,8 @@ class Reranker(RanksStreams, OwnsScorer):
         """
         finish = ranking_within(top_n, min_score)
         job = self._prepare(query, documents)
-        return finish(job, event_loop.run(self._score(query, job, instruction)))
+        with self._span(query, job, top_n).ending() as span:
+            return span.record(finish(job, event_loop.run(self._score(query, job, instruction))))
 
     async def arerank(
         self,
@@ -206,7 +207,9 @@ class Reranker(RanksStreams, OwnsScorer):
         """
         finish = ranking_within(top_n, min_score)
         job = self._prepare(query, documents)
-        return finish(job, await event_loop.arun(self._score(query, job, instruction)))
+        with self._span(query, job, top_n).ending() as span:
+            scores = await event_loop.arun(self._score(query, job, instruction))
+            return span.record(finish(job, scores))
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -233,7 +236,8 @@ class Reranker(RanksStreams, OwnsScorer):
             ScoreError: The answer was not one probability per document.
         """
         job = self._prepare(query, documents)
-        return scores_of(job, event_loop.run(self._score(query, job, instruction)))
+        with self._span(query, job, name="score").ending():
+            return scores_of(job, event_loop.run(self._score(query, job, instruction)))
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -255,7 +259,8 @@ class Reranker(RanksStreams, OwnsScorer):
             RerankerError: An argument cannot be used, or scoring failed, as in `score()`.
         """
         job = self._prepare(query, documents)
-        return scores_of(job, await event_loop.arun(self._score(query, job, instruction)))
+        with self._span(query, job, name="score").ending():
+            return scores_of(job, await event_loop.arun(self._score(query, job, instruction)))
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """

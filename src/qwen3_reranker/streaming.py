@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from qwen3_reranker import event_loop
+from qwen3_reranker import event_loop, tracing
 from qwen3_reranker.query_sources import (
     AwaitedThreadSource,
     ListSource,
@@ -30,6 +30,7 @@ from qwen3_reranker.query_sources import (
 )
 from qwen3_reranker.ranking import Ranking, ScoringJob, ranking_within
 from qwen3_reranker.scorer import Scores
+from qwen3_reranker.tracing import RerankSpan
 
 __all__ = ["WINDOW", "Pair", "RanksStreams"]
 
@@ -39,7 +40,7 @@ F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
 Pair = tuple[str, Sequence[str]]
 """A query with its documents."""
 
-_Begin = Callable[[str, ScoringJob], Future[Scores | Exception]]
+_Begin = Callable[[str, ScoringJob], tuple[Future[Scores | Exception], RerankSpan]]
 _Finish = Callable[[ScoringJob, Scores | Exception], Ranking]
 
 WINDOW = 2048
@@ -52,6 +53,11 @@ It is large enough to fill an engine's batches, and bounds memory however many q
 
 class RanksStreams(ABC):
     """The methods of `Reranker` for more than one query."""
+
+    @property
+    @abstractmethod
+    def model(self) -> str:
+        """The model's name."""
 
     @abstractmethod
     def _prepare(self, query: str, documents: Sequence[str]) -> ScoringJob:
@@ -94,7 +100,7 @@ class RanksStreams(ABC):
                 being scored.
         """
         finish = ranking_within(top_n, min_score)
-        return _in_order(pairs, self._prepare_pair, self._begin(instruction), finish)
+        return _in_order(pairs, self._prepare_pair, self._begin(instruction, top_n), finish)
 
     def arerank_iter(
         self,
@@ -127,7 +133,7 @@ class RanksStreams(ABC):
                 being scored.
         """
         finish = ranking_within(top_n, min_score)
-        return _ain_order(pairs, self._prepare_pair, self._begin(instruction), finish)
+        return _ain_order(pairs, self._prepare_pair, self._begin(instruction, top_n), finish)
 
     def rerank_many(
         self,
@@ -160,7 +166,7 @@ class RanksStreams(ABC):
         ranked = ranking_within(top_n, min_score)
         queries = [self._prepare_pair(pair) for pair in pairs]
         with _counting(queries, ranked, shown=progress) as finish:
-            return list(_in_order(queries, _unchanged, self._begin(instruction), finish))
+            return list(_in_order(queries, _unchanged, self._begin(instruction, top_n), finish))
 
     async def arerank_many(
         self,
@@ -194,15 +200,29 @@ class RanksStreams(ABC):
         ranked = ranking_within(top_n, min_score)
         queries = [self._prepare_pair(pair) for pair in pairs]
         with _counting(queries, ranked, shown=progress) as finish:
-            stream = _ain_order(queries, _unchanged, self._begin(instruction), finish)
+            stream = _ain_order(queries, _unchanged, self._begin(instruction, top_n), finish)
             return [hits async for hits in stream]
 
     def _prepare_pair(self, pair: Pair) -> PreparedQuery:
         query, documents = pair
         return query, self._prepare(query, documents)
 
-    def _begin(self, instruction: str | None) -> _Begin:
-        return lambda query, job: event_loop.submit(self._score(query, job, instruction))
+    def _span(
+        self, query: str, job: ScoringJob, top_n: int | None = None, *, name: str = "rerank"
+    ) -> RerankSpan:
+        """Start the span of a query."""
+        call = tracing.Call(query, job.documents, lambda: self.model, top_n)
+        return tracing.start_span(f"qwen3_reranker.{name}", call)
+
+    def _begin(self, instruction: str | None, top_n: int | None) -> _Begin:
+        def begin(query: str, job: ScoringJob) -> tuple[Future[Scores | Exception], RerankSpan]:
+            span = self._span(query, job, top_n)
+            with span.active():
+                future = event_loop.submit(self._score(query, job, instruction))
+            future.add_done_callback(span.stop)
+            return future, span
+
+        return begin
 
 
 def _in_order(
@@ -246,8 +266,11 @@ async def _ain_order(
 ) -> AsyncIterator[Ranking]:
     """Yield what `_in_order()` yields; an async iterable is iterated in a task of its own."""
 
-    def abegin(query: str, job: ScoringJob) -> asyncio.Future[Scores | Exception]:
-        return asyncio.wrap_future(begin(query, job))
+    def abegin(
+        query: str, job: ScoringJob
+    ) -> tuple[asyncio.Future[Scores | Exception], RerankSpan]:
+        future, span = begin(query, job)
+        return asyncio.wrap_future(future), span
 
     source: QuerySource[asyncio.Future[Any]]
     if isinstance(items, AsyncIterable):
@@ -305,11 +328,14 @@ class _Window(Generic[F]):
     """
 
     def __init__(
-        self, pull: Callable[[], F], begin: Callable[[str, ScoringJob], F], finish: _Finish
+        self,
+        pull: Callable[[], F],
+        begin: Callable[[str, ScoringJob], tuple[F, RerankSpan]],
+        finish: _Finish,
     ) -> None:
         self._pull, self._begin, self._finish = pull, begin, finish
         self._size = 0
-        self._queue: deque[tuple[ScoringJob, F]] = deque()
+        self._queue: deque[tuple[ScoringJob, F, RerankSpan]] = deque()
         # The query after those in the queue; None after the last.
         self._next: F | None = pull()
 
@@ -325,31 +351,34 @@ class _Window(Generic[F]):
             self._next = None
             if query is not None:
                 text, job = query
-                self._queue.append((job, self._begin(text, job)))
+                self._queue.append((job, *self._begin(text, job)))
                 self._size += _size(job)
                 self._next = self._pull()
         if not self._queue or not self._queue[0][1].done():
             return None
-        job, scores = self._queue.popleft()
+        job, scores, span = self._queue.popleft()
         self._size -= _size(job)
-        return self._finish(job, scores.result())
+        with span.ending():
+            return span.record(self._finish(job, scores.result()))
 
     @property
     def awaited(self) -> list[F]:
         """The futures that `advance()` may be waiting for."""
-        awaited = [scores for _, scores in self._queue][:1]
+        awaited = [scores for _, scores, _ in self._queue][:1]
         if self._next is not None and (not self._next.done() or self._fits(self._next)):
             awaited.append(self._next)
         return awaited
 
     def cancel(self) -> None:
         """Cancel everything that is not done."""
-        for future in [*(scores for _, scores in self._queue), self._next]:
+        for future in [*(scores for _, scores, _ in self._queue), self._next]:
             if future is None:
                 continue
             future.cancel()
             if future.done() and not future.cancelled():
                 future.exception()  # retrieve it, or asyncio logs it
+        for _, _, span in self._queue:
+            span.cancel()
 
     def _fits(self, future: F) -> bool:
         """

@@ -9,6 +9,7 @@ import pytest
 from qwen3_reranker import dialects, streaming
 
 from support.log_records import Records, recorded
+from support.spans import Spans, collected
 
 
 @pytest.fixture
@@ -28,3 +29,10 @@ def log() -> Iterator[Records]:
     """The log records of the package."""
     with recorded() as records:
         yield records
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    """The spans that a test's code makes."""
+    with collected() as spans:
+        yield spans

@@ -23,6 +23,7 @@ from qwen3_reranker.remote.responses import (
     read_json,
     retry_after,
 )
+from qwen3_reranker.tracing import trace_headers
 
 __all__ = ["Transport", "check_header"]
 
@@ -197,13 +198,16 @@ class Transport:
     ) -> httpx.Request:
         own = {"Authorization": authorization} if authorization else {}
         headers = {"Content-Type": Secret("application/json"), **self._headers, **own}
-        return self._client.build_request(
+        request = self._client.build_request(
             method,
             url,
             content=content,
             headers={name: value.reveal() for name, value in headers.items()},
             timeout=None,  # replaces the timeout of a custom client
         )
+        for name, value in trace_headers().items():
+            request.headers.setdefault(name, value)  # the user's own headers come first
+        return request
 
     async def _exchange(self, request: httpx.Request, redactor: Redactor) -> RawResponse:
         response = await self._client.send(request, stream=True, follow_redirects=False)
