@@ -102,13 +102,21 @@ def raw_with(settings: str) -> Modes:
     from vllm.platforms import current_platform
 
     from qwen3_reranker.embedded.engine_args import engine_arguments
+    from qwen3_reranker.embedded.engine_process import can_compile
     from qwen3_reranker.model.checkpoint import Checkpoint
 
     folder, more = json.loads(settings).values()
     checkpoint = Checkpoint.load(folder)
     prompts = checkpoint.prompts(None)
     memory = None if current_platform.is_cpu() else current_platform.get_device_total_memory()
-    model: Any = LLM(**engine_arguments(checkpoint, prompts.max_length, more, device_memory=memory))
+    arguments = engine_arguments(
+        checkpoint,
+        prompts.max_length,
+        more,
+        device_memory=memory,
+        can_compile=memory is not None or can_compile(),
+    )
+    model: Any = LLM(**arguments)
     params = PoolingParams(task="classify", use_activation=False)
 
     def encode(batches: list[list[Any]]) -> int:

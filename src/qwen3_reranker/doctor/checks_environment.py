@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from qwen3_reranker.doctor.findings import Finding, Status, ok, problem, run_all
-from qwen3_reranker.embedded.engine_args import check_version
 from qwen3_reranker.embedded.environment import InstalledEngine, installed_engine
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.nvidia import query_gpus
+from qwen3_reranker.embedded.releases import check_version
 from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
 from qwen3_reranker.serve.engines import ENGINES
-from qwen3_reranker.serve.versions import find
+from qwen3_reranker.serve.versions import find, installed
 from qwen3_reranker.version import __version__
 
-__all__ = ["CHECKS", "Environment", "check_environment", "find_gpus", "installed"]
+__all__ = ["CHECKS", "Environment", "check_environment", "find_gpus"]
 
 Version = Callable[[str], str | None]
 """Returns the version of an installed package; None if it is not installed."""
@@ -27,14 +27,6 @@ _OLDEST_PYTHON = (3, 11)
 _OLDEST_TRANSFORMERS = (4, 51)
 _ENGINE_PYTHON = "engine's Python"
 _VLLM = ENGINES["vllm"]
-
-
-def installed(name: str) -> str | None:
-    """Return the version of an installed package; None if it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def find_gpus() -> list[str]:

@@ -23,6 +23,7 @@ from qwen3_reranker import event_loop
 from qwen3_reranker.embedded import engine_files, protocol
 from qwen3_reranker.embedded.engine_args import process_count
 from qwen3_reranker.embedded.interpreter import engine_environment
+from qwen3_reranker.embedded.releases import CPU_PACKAGE, PACKAGE
 from qwen3_reranker.errors import EngineError
 from qwen3_reranker.redaction import Redactor, Secret
 
@@ -33,8 +34,7 @@ _logger = logging.getLogger(__name__)
 PROGRAM = Path(__file__).with_name("engine_process.py")
 """The program that runs in the engine process."""
 
-# The number of seconds that vLLM's worker processes (tensor parallelism) have to end by themselves.
-_GRACE = 5.0
+_PACKAGES = (PACKAGE, CPU_PACKAGE)
 # The number of seconds within which a killed process ends.
 _KILLED = 10.0
 # The least number of seconds without a sign of life for a start, since an import can hold the GIL.
@@ -115,7 +115,7 @@ class EngineClient:
         try:
             with theirs, self.log.open("wb") as log:
                 return subprocess.Popen(
-                    [python, str(PROGRAM), str(theirs.fileno()), str(self._folder)],
+                    [python, str(PROGRAM), str(theirs.fileno()), str(self._folder), *_PACKAGES],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -168,7 +168,8 @@ class EngineClient:
             EngineError: The engine did not start, or the process ended.
         """
         self._processes = process_count(args)
-        answer = await self._ask({"type": "start", "args": args, "environment": environment})
+        head = {"args": args, "environment": environment, "processes": self._processes}
+        answer = await self._ask({"type": "start", **head})
         self._ready = True
         return answer.head
 
@@ -321,7 +322,7 @@ class EngineClient:
             if not self._keep_log:  # when the socket ends, the process removes its files
                 with contextlib.suppress(OSError):
                     self.socket.shutdown(socket.SHUT_RDWR)
-            deadline = time.monotonic() + (_GRACE if self._processes > 1 else 0)
+            deadline = time.monotonic() + (protocol.GRACE if self._processes > 1 else 0)
             while _signal_group(self.pid, 0) and time.monotonic() < deadline:
                 self._process.poll()
                 time.sleep(0.02)

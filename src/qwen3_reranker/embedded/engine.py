@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from qwen3_reranker import event_loop
 from qwen3_reranker.embedded.client import EngineClient
 from qwen3_reranker.embedded.engine_args import (
-    check_version,
     engine_arguments,
     engine_variables,
     one_token_more,
-    will_compile,
 )
 from qwen3_reranker.embedded.engine_settings import EngineModel, EngineSettings
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.progress import Announcement, OnStage
+from qwen3_reranker.embedded.releases import check_version
 from qwen3_reranker.embedded.transformers_client import TransformersClient
 from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError
 from qwen3_reranker.model.probe import PROBES, Outcome
@@ -274,7 +273,7 @@ class Engine:
             on_log=announcement.log,
             token=settings.user_args.get("hf_token"),
         )
-        announcement.begin(client.log, compiles=will_compile(settings.user_args))
+        announcement.begin(client.log, eager=settings.user_args.get("enforce_eager"))
         return client
 
     async def _make(self, client: EngineClient | TransformersClient, model: EngineModel) -> Running:
@@ -296,10 +295,14 @@ class Engine:
         settings = self.settings
         hello = await client.hello()
         check_version(hello["vllm"])
-        user_args = {"enforce_eager": not hello["can_compile"], **settings.user_args}
-        length = model.prompts.max_length
-        args = engine_arguments(model.checkpoint, length, user_args, device_memory=hello["memory"])
-        args |= one_token_more(model.checkpoint, args, user_args)
+        args = engine_arguments(
+            model.checkpoint,
+            model.prompts.max_length,
+            settings.user_args,
+            device_memory=hello["memory"],
+            can_compile=hello["can_compile"],
+        )
+        args |= one_token_more(model.checkpoint, args, settings.user_args)
         try:
             ready = await client.start(
                 reveal_token(args), engine_variables(cpu=hello["device"] == "cpu")

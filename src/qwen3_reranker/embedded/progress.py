@@ -49,24 +49,27 @@ class Announcement:
         self._model = model
         self._quiet = quiet or bool(os.environ.get(QUIET_VARIABLE))
         self._version = ""
+        self._can_compile = False
         self._stage = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, log: Path, *, compiles: bool) -> None:
+    def begin(self, log: Path, *, eager: bool | None) -> None:
         """
         Begin to wait for the time at which the notice is due.
 
         Args:
             log: The engine's log file, which the notice names.
-            compiles: Whether the engine compiles the model, as far as is known.
+            eager: Whether the user wants the model not to be compiled. None compiles it if the
+                engine can.
         """
         if not self._quiet:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(NOTICE_DELAY, self._announce, log, compiles)
+            self._timer = loop.call_later(NOTICE_DELAY, self._announce, log, eager)
 
     def log(self, head: Mapping[str, Any]) -> None:
         """Process the head of a log frame from the engine process."""
         self._version = head.get("vllm") or self._version
+        self._can_compile = head.get("can_compile", self._can_compile)
         if stage := head.get("stage"):
             self._enter(stage)
 
@@ -92,7 +95,8 @@ class Announcement:
                     # The start goes on, because other callers may wait for it.
                     _logger.exception("the listener for the stages of a start failed")
 
-    def _announce(self, log: Path, compiles: bool) -> None:
+    def _announce(self, log: Path, eager: bool | None) -> None:
+        compiles = self._can_compile if eager is None else not eager
         compiling = "the first start compiles for about a minute; " if compiles else ""
         engine = f"vLLM {self._version}".rstrip()  # unknown until its interpreter runs
         text = f"starting {engine} for {self._model}; {compiling}its log is {log}"

@@ -7,15 +7,15 @@ pickled.
 
 | frame | sent by | head | body |
 |---|---|---|---|
-| hello | engine | protocol, vllm, device, memory | |
-| start | package | id, args, environment | |
+| hello | engine | protocol, vllm, device, memory, can_compile | |
+| start | package | id, args, environment, processes | |
 | encode | package | id, count | the lengths of the prompts, then their token ids (uint32) |
 | abort | package | id | |
 | reset_prefix_cache, stats | package | id | |
 | ready | engine | id, max_model_len, dtype | |
 | result | engine | id; width (for encode); requests (for stats) | the logits (float64) |
 | failed | engine | id, unless the engine itself failed; error | |
-| log | engine | stage, vllm; or neither, as a sign of life | |
+| log | engine | stage, vllm, can_compile; or none, as a sign of life | |
 
 The engine process loads this file by its path, with an interpreter that need not have this package.
 So it uses only the standard library, and runs on every Python that a supported vLLM runs on.
@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
+    "GRACE",
     "VERSION",
     "Decoder",
     "Frame",
@@ -40,7 +41,9 @@ __all__ = [
     "unpack_rows",
 ]
 
-VERSION = 1
+VERSION = 2
+GRACE = 5.0
+"""The seconds that vLLM's worker processes (tensor parallelism) have to end by themselves."""
 _HEADER = struct.Struct("=4sIQ")
 _MAGIC = b"Q3R1"
 _MAX_HEAD = 2**24

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from qwen3_reranker.dialects.base import SGLANG_KEY_VARIABLE, VLLM_KEY_VARIABLE
+from qwen3_reranker.embedded import releases
 from qwen3_reranker.embedded.engine_args import CPU_VARIABLES
 
 __all__ = ["ENGINES", "Engine", "EngineName", "Program"]
@@ -99,89 +100,80 @@ class Engine:
         return self.module if cpu and self.cpu_distribution else self.program
 
 
-_VLLM_PROGRAM: Program = (("vllm", "serve"), "")
-_VLLM_MODULE: Program = (("python3", "-m", "vllm.entrypoints.openai.api_server"), "--model")
 _SGLANG_MODULE: Program = (("python3", "-m", "sglang.launch_server"), "--model-path")
-_VLLM_OLDEST = (0, 9, 2)
-_VLLM_OLDEST_BECAUSE = "older versions cannot build a score head from the rows of yes and no"
-_VLLM_TEMPLATE = "vllm_score.jinja"
-_VLLM_KEY_NOTE = (
-    "vLLM's key does not protect /classify, /score and /rerank, only /v1 and a few other paths"
+_VLLM = Engine(
+    name="vllm",
+    title="vLLM",
+    oldest=(0, 9, 2),
+    oldest_because="older versions cannot build a score head from the rows of yes and no",
+    newest=releases.NEWEST,
+    distribution=releases.PACKAGE,
+    cpu_distribution=releases.CPU_PACKAGE,
+    program=(("vllm", "serve"), ""),
+    module=(("python3", "-m", "vllm.entrypoints.openai.api_server"), "--model"),
+    template="vllm_score.jinja",
+    key_variable=VLLM_KEY_VARIABLE,
+    key_note=(
+        "vLLM's key does not protect /classify, /score and /rerank, only /v1 and a few other paths"
+    ),
+    image="vllm/vllm-openai",
+    cpu_image="public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo",
+)
+# The devices and files are those of "Setup environment using container" in the documentation.
+_VLLM_ASCEND = replace(
+    _VLLM,
+    name="vllm-ascend",
+    title="vLLM-Ascend",
+    newest="0.18.0",
+    distribution="vllm-ascend",
+    cpu_distribution=None,
+    runs_on_cpu=False,
+    accelerator="NPU",
+    image="quay.io/ascend/vllm-ascend",
+    cpu_image="",
+    reserves_nvidia_gpus=False,
+    numbered_device="/dev/davinci{}",
+    host_devices=("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"),
+    host_files=(
+        "/usr/local/dcmi",
+        "/usr/local/bin/npu-smi",
+        "/usr/local/Ascend/driver/lib64",
+        "/usr/local/Ascend/driver/version.info",
+        "/etc/ascend_install.info",
+    ),
+    compose_notes=(
+        "devices: replace /dev/davinci0 and so on by free ones (npu-smi info)",
+        (
+            "image: this one is for Atlas A2; its tag ends in -a3 for Atlas A3, in -310p for "
+            "Atlas 300I, and in -openeuler for that system"
+        ),
+    ),
+)
+_SGLANG = Engine(
+    name="sglang",
+    title="SGLang",
+    oldest=(0, 4, 10),
+    oldest_because="the source of older versions was not read",
+    newest="0.5.23",
+    distribution="sglang",
+    program=_SGLANG_MODULE,
+    module=_SGLANG_MODULE,
+    template="sglang_rerank.jinja",
+    key_variable=SGLANG_KEY_VARIABLE,
+    is_vllm=False,
+    key_option="--api-key",
+    key_note=(
+        "SGLang takes its key only on the command line, where ps shows it to all users of the "
+        "machine"
+    ),
+    cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
+    tensor_option="--tp-size",
+    data_option="--dp-size",
+    memory_option="",
+    image="lmsysorg/sglang",
 )
 
 ENGINES: dict[EngineName, Engine] = {
-    "vllm": Engine(
-        name="vllm",
-        title="vLLM",
-        oldest=_VLLM_OLDEST,
-        oldest_because=_VLLM_OLDEST_BECAUSE,
-        newest="0.33.0",
-        distribution="vllm",
-        cpu_distribution="vllm-cpu",
-        program=_VLLM_PROGRAM,
-        module=_VLLM_MODULE,
-        template=_VLLM_TEMPLATE,
-        key_variable=VLLM_KEY_VARIABLE,
-        key_note=_VLLM_KEY_NOTE,
-        image="vllm/vllm-openai",
-        cpu_image="public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo",
-    ),
-    # The devices and files are those of "Setup environment using container" in the documentation.
-    "vllm-ascend": Engine(
-        name="vllm-ascend",
-        title="vLLM-Ascend",
-        oldest=_VLLM_OLDEST,
-        oldest_because=_VLLM_OLDEST_BECAUSE,
-        newest="0.18.0",
-        distribution="vllm-ascend",
-        program=_VLLM_PROGRAM,
-        module=_VLLM_MODULE,
-        template=_VLLM_TEMPLATE,
-        key_variable=VLLM_KEY_VARIABLE,
-        key_note=_VLLM_KEY_NOTE,
-        runs_on_cpu=False,
-        accelerator="NPU",
-        image="quay.io/ascend/vllm-ascend",
-        reserves_nvidia_gpus=False,
-        numbered_device="/dev/davinci{}",
-        host_devices=("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"),
-        host_files=(
-            "/usr/local/dcmi",
-            "/usr/local/bin/npu-smi",
-            "/usr/local/Ascend/driver/lib64",
-            "/usr/local/Ascend/driver/version.info",
-            "/etc/ascend_install.info",
-        ),
-        compose_notes=(
-            "devices: replace /dev/davinci0 and so on by free ones (npu-smi info)",
-            (
-                "image: this one is for Atlas A2; its tag ends in -a3 for Atlas A3, in -310p for "
-                "Atlas 300I, and in -openeuler for that system"
-            ),
-        ),
-    ),
-    "sglang": Engine(
-        name="sglang",
-        title="SGLang",
-        oldest=(0, 4, 10),
-        oldest_because="the source of older versions was not read",
-        newest="0.5.23",
-        distribution="sglang",
-        program=_SGLANG_MODULE,
-        module=_SGLANG_MODULE,
-        template="sglang_rerank.jinja",
-        key_variable=SGLANG_KEY_VARIABLE,
-        is_vllm=False,
-        key_option="--api-key",
-        key_note=(
-            "SGLang takes its key only on the command line, where ps shows it to all users of the "
-            "machine"
-        ),
-        cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
-        tensor_option="--tp-size",
-        data_option="--dp-size",
-        memory_option="",
-        image="lmsysorg/sglang",
-    ),
+    engine.name: engine for engine in (_VLLM, _VLLM_ASCEND, _SGLANG)
 }
 """All engines by name."""

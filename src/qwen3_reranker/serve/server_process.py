@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
-from qwen3_reranker.embedded.engine_args import check_version
+from qwen3_reranker.embedded.releases import check_version
 from qwen3_reranker.errors import (
     EngineError,
     InputError,

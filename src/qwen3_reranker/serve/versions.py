@@ -15,7 +15,7 @@ from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
 from qwen3_reranker.serve.engines import ENGINES, EngineName
 
-__all__ = ["Installed", "check", "default_interpreter", "find", "is_newer", "parse"]
+__all__ = ["Installed", "check", "default_interpreter", "find", "installed", "is_newer", "parse"]
 
 # Runs in another interpreter, which may not have this package.
 _LIST_VERSIONS = """
@@ -59,8 +59,19 @@ def find(engine: EngineName, python: str) -> Installed | None:
         MissingDependencyError: `python` cannot be run.
     """
     names = ENGINES[engine].distributions
-    versions = _own(names) if python == sys.executable else _of_interpreter(python, names)
+    if python == sys.executable:
+        versions = {name: version for name in names if (version := installed(name)) is not None}
+    else:
+        versions = _of_interpreter(python, names)
     return next((Installed(name, versions[name]) for name in names if name in versions), None)
+
+
+def installed(package: str) -> str | None:
+    """Return the version of a package in this environment; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def default_interpreter(engine: EngineName) -> str:
@@ -114,14 +125,6 @@ def check(engine: EngineName, version: str) -> tuple[int, int, int]:
 def is_newer(engine: EngineName, version: str) -> bool:
     """Return whether the minor version is newer than the newest that this package knows."""
     return parse(version)[:2] > parse(ENGINES[engine].newest)[:2]
-
-
-def _own(names: Sequence[str]) -> dict[str, str]:
-    versions = {}
-    for name in names:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
 
 
 def _of_interpreter(python: str, names: Sequence[str]) -> dict[str, str]:

@@ -6,16 +6,13 @@ import json
 import shutil
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qwen3_reranker import CheckpointError, InputError, Reranker, UnsupportedVersionError
-from qwen3_reranker.embedded.engine_args import (
-    SUPPORTED,
-    check_version,
-    engine_arguments,
-    one_token_more,
-)
+from qwen3_reranker import CheckpointError, InputError, Reranker
+from qwen3_reranker.embedded.engine_args import engine_arguments, one_token_more
+from qwen3_reranker.embedded.engine_process import can_compile
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 
 from support.checkpoints import cache_on_hub, convert_demo, copy_demo
@@ -112,21 +109,9 @@ def test_max_length_is_never_above_the_models(tmp_path: Path) -> None:
             Reranker("demo", max_length=wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("version", ["0.9.2", "0.26.0", "0.34.0", "1.0.0", "unknown"])
-def test_other_vllm_versions_are_refused_by_name_and_version(version: str) -> None:
-    with pytest.raises(UnsupportedVersionError, match=f"vllm {version} is installed"):
-        check_version(version)
-
-
-def test_supported_vllm_versions_pass() -> None:
-    for minor in range(SUPPORTED[0][1], SUPPORTED[1][1] + 1):
-        check_version(f"0.{minor}.0")
-        check_version(f"0.{minor}.1rc1+cpu")
-
-
 def test_engine_arguments() -> None:
     checkpoint = Checkpoint.load("demo")
-    cpu = engine_arguments(checkpoint, 8192, {}, device_memory=None)
+    cpu = engine_arguments(checkpoint, 8192, {}, device_memory=None, can_compile=True)
     assert cpu["model"] == str(DEMO_MODEL)
     assert cpu["hf_overrides"]["classifier_from_token"] == ["no", "yes"]
     assert (cpu["max_model_len"], cpu["block_size"], cpu["enable_prefix_caching"]) == (
@@ -135,23 +120,25 @@ def test_engine_arguments() -> None:
         True,
     )
     assert cpu["max_num_batched_tokens"] == 2048
-    short = engine_arguments(checkpoint, 512, {}, device_memory=None)
+    short = engine_arguments(checkpoint, 512, {}, device_memory=None, can_compile=True)
     assert short["max_num_batched_tokens"] == 2048  # many short prompts a step
-    gpu = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30)
+    gpu = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30, can_compile=True)
     assert gpu["max_num_batched_tokens"] == 8192
     assert "enforce_eager" not in gpu
     mine = {"block_size": 64, "hf_overrides": {"x": 1}, "kv_cache_memory_bytes": 5}
-    args = engine_arguments(checkpoint, 8192, mine, device_memory=None)
+    args = engine_arguments(checkpoint, 8192, mine, device_memory=None, can_compile=True)
     assert (args["block_size"], args["kv_cache_memory_bytes"]) == (64, 5)
     assert args["hf_overrides"] == {**cpu["hf_overrides"], "x": 1}
     with pytest.raises(InputError, match="max_model_len=100"):
-        engine_arguments(checkpoint, 8192, {"max_model_len": 100}, device_memory=None)
+        engine_arguments(
+            checkpoint, 8192, {"max_model_len": 100}, device_memory=None, can_compile=True
+        )
 
 
 def test_an_engine_has_room_for_a_token_more_than_a_prompt() -> None:
     checkpoint = Checkpoint.load("demo")
     for longest, positions in ((512, 8192), (8192, 8193)):
-        args = engine_arguments(checkpoint, longest, {}, device_memory=None)
+        args = engine_arguments(checkpoint, longest, {}, device_memory=None, can_compile=True)
         more = one_token_more(checkpoint, args, {})
         assert more["max_model_len"] == longest + 1
         assert more["hf_overrides"] == args["hf_overrides"] | {"max_position_embeddings": positions}
@@ -160,18 +147,25 @@ def test_an_engine_has_room_for_a_token_more_than_a_prompt() -> None:
 
 
 def test_a_cpu_compiles_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = Checkpoint.load("demo")
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(DEMO_MODEL)})
     monkeypatch.setattr(Path, "is_file", lambda path: path == DEMO_MODEL / "Python.h")
-    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is False
+    assert can_compile()
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": "/nowhere"})
-    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is True
+    assert not can_compile()
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert engine_arguments(checkpoint, 100, {}, device_memory=None)["enforce_eager"] is True
-    mine = {"enforce_eager": False}
-    assert engine_arguments(checkpoint, 100, mine, device_memory=None)["enforce_eager"] is False
+    assert not can_compile()
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_the_user_decides_about_compiling(compiler: bool) -> None:
+    checkpoint = Checkpoint.load("demo")
+    cpu: dict[str, Any] = {"device_memory": None, "can_compile": compiler}
+    assert engine_arguments(checkpoint, 100, {}, **cpu)["enforce_eager"] is not compiler
+    for eager in (True, False):
+        mine = {"enforce_eager": eager}
+        assert engine_arguments(checkpoint, 100, mine, **cpu)["enforce_eager"] is eager
 
 
 def test_a_gpu_keeps_room_for_the_users_llm(tmp_path: Path) -> None:
@@ -188,11 +182,15 @@ def test_a_gpu_keeps_room_for_the_users_llm(tmp_path: Path) -> None:
         "max_position_embeddings": 40960,
     }
     checkpoint = Checkpoint.load(str(copy_demo(tmp_path / "x", **shape)))
-    args = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30)
+    args = engine_arguments(checkpoint, 8192, {}, device_memory=80 * 2**30, can_compile=True)
     assert args["kv_cache_memory_bytes"] == 2 * 28 * 8 * 128 * 2 * 3 * 8192
     assert 0.05 < args["gpu_memory_utilization"] < 0.1
     own = engine_arguments(
-        checkpoint, 8192, {"gpu_memory_utilization": 0.5}, device_memory=80 * 2**30
+        checkpoint,
+        8192,
+        {"gpu_memory_utilization": 0.5},
+        device_memory=80 * 2**30,
+        can_compile=True,
     )
     assert own["gpu_memory_utilization"] == 0.5 and "kv_cache_memory_bytes" not in own
 

