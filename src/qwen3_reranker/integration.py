@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -26,10 +28,11 @@ from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.options import Option, declared
-from qwen3_reranker.ranking import validate_limits
+from qwen3_reranker.ranking import Ranking, validate_limits
 from qwen3_reranker.redaction import Secret, conceal
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorer_factory import RerankerOptions
+from qwen3_reranker.tracing import Call, Framework, RerankSpan, traced
 
 __all__ = ["Adapter", "AdapterOptions"]
 
@@ -117,6 +120,8 @@ class Adapter(_Settings, ClosesAtExit):
 
     # Settings that belong to this process: copies share them, pickles leave them out.
     _of_this_process: ClassVar[frozenset[str]] = frozenset({"cache"})
+
+    _framework: ClassVar[Framework]
 
     _reranker: Reranker = PrivateAttr()
 
@@ -316,6 +321,39 @@ class Adapter(_Settings, ClosesAtExit):
         for name in self._of_this_process:
             settings.pop(name, None)
         return partial(type(self), **settings), ()
+
+    @abstractmethod
+    def _id(self, item: Any) -> str | None:
+        """Return the identifier of a document or node."""
+
+    def _rerank(self, items: Sequence[Any], query: str, texts: Sequence[str]) -> Ranking:
+        """
+        Rank documents or nodes, in a span.
+
+        Args:
+            items: The documents or nodes.
+            query: The question or search text.
+            texts: The text to score of each of them.
+        """
+        with self._span(items, query, texts) as span:
+            return span.record(self._reranker.rerank(query, texts, **self._limits()))
+
+    async def _arerank(self, items: Sequence[Any], query: str, texts: Sequence[str]) -> Ranking:
+        """Rank documents or nodes, in a span; the async version of `_rerank()`."""
+        with self._span(items, query, texts) as span:
+            return span.record(await self._reranker.arerank(query, texts, **self._limits()))
+
+    def _span(
+        self, items: Sequence[Any], query: str, texts: Sequence[str]
+    ) -> AbstractContextManager[RerankSpan]:
+        call = Call(
+            query,
+            texts,
+            lambda: self._reranker.model,
+            self.top_n,
+            lambda index: self._id(items[index]),
+        )
+        return traced(self._framework, call)
 
     def _limits(self) -> dict[str, Any]:
         """Return the keyword arguments of `Reranker.rerank`."""

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.ranking import Hit
+from qwen3_reranker.tracing import Framework
 
 try:
     from langchain_core.callbacks import Callbacks
@@ -129,6 +130,8 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         0.8 shutil.copytree(src, dst): Recursively copy a directory tree.
     """
 
+    _framework: ClassVar[Framework] = "langchain"
+
     document_template: str | None = None
     metadata_key: str = Field(default="relevance_score", min_length=1)
 
@@ -237,12 +240,12 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
         def rerank(inputs: Mapping[str, Any]) -> list[Document]:
             documents, query = _unpack(inputs)
-            hits = self._reranker.rerank(query, self._texts(documents), **self._limits())
+            hits = self._rerank(documents, query, self._texts(documents))
             return self._materialize(documents, hits)
 
         async def arerank(inputs: Mapping[str, Any]) -> list[Document]:
             documents, query = _unpack(inputs)
-            hits = await self._reranker.arerank(query, self._texts(documents), **self._limits())
+            hits = await self._arerank(documents, query, self._texts(documents))
             return self._materialize(documents, hits)
 
         step = RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
@@ -253,20 +256,27 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     ) -> tuple[RunnableLambda[dict[str, Any], dict[str, Any]], dict[str, Any], list[Hit]]:
         """Return a run to be traced, the inputs that it shows, and the list that it fills."""
         texts = self._texts(documents)
-        limits = self._limits()
         hits: list[Hit] = []
 
         def rerank(_: dict[str, Any]) -> dict[str, Any]:
-            hits.extend(self._reranker.rerank(query, texts, **limits))
+            hits.extend(self._rerank(documents, query, texts))
             return _summary(hits)
 
         async def arerank(_: dict[str, Any]) -> dict[str, Any]:
-            hits.extend(await self._reranker.arerank(query, texts, **limits))
+            hits.extend(await self._arerank(documents, query, texts))
             return _summary(hits)
 
         # Counts instead of texts: a tracer would store them all once more.
-        inputs = {"query": query, "model": self._reranker.model, "documents": len(texts), **limits}
+        inputs = {
+            "query": query,
+            "model": self._reranker.model,
+            "documents": len(texts),
+            **self._limits(),
+        }
         return RunnableLambda(rerank, afunc=arerank, name=type(self).__name__), inputs, hits
+
+    def _id(self, item: Document) -> str | None:
+        return item.id
 
     def _texts(self, documents: Sequence[Document]) -> list[str]:
         for index, document in enumerate(documents):

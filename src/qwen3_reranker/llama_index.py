@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.ranking import Hit
+from qwen3_reranker.tracing import Framework
 
 try:
     from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
@@ -142,6 +143,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         0.8 shutil.copytree(src, dst): Recursively copy a directory tree.
     """
 
+    _framework: ClassVar[Framework] = "llama_index"
     # A callback manager's handlers hold the caller's queries and open files.
     _of_this_process: ClassVar[frozenset[str]] = frozenset({"cache", "callback_manager"})
 
@@ -169,7 +171,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         query = _require(query_bundle)
         with self._events(nodes, query) as kept:
-            hits = self._reranker.rerank(query.query_str, self._texts(kept), **self._limits())
+            hits = self._rerank(kept, query.query_str, self._texts(kept))
             kept[:] = self._materialize(kept, hits)
         return kept
 
@@ -179,11 +181,12 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         query = _require(query_bundle)
         with self._events(nodes, query) as kept:
-            hits = await self._reranker.arerank(
-                query.query_str, self._texts(kept), **self._limits()
-            )
+            hits = await self._arerank(kept, query.query_str, self._texts(kept))
             kept[:] = self._materialize(kept, hits)
         return kept
+
+    def _id(self, item: NodeWithScore) -> str | None:
+        return item.node_id
 
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
         """Return the text to score of each node; "" for a node without text of its own."""

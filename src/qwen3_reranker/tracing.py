@@ -61,15 +61,15 @@ class Call:
         documents: The texts that are scored.
         model: Returns the model's name. A server's detection may find it only during the call.
         top_n: The maximum number of documents to keep. None keeps all.
-        ids: The identifiers of the documents. A document without one is identified by its
-            position.
+        id_of: Returns the identifier of the document at a position. A document without one is
+            identified by its position.
     """
 
     query: str
     documents: Sequence[str]
     model: Callable[[], str]
     top_n: int | None = None
-    ids: Sequence[str | None] | None = None
+    id_of: Callable[[int], str | None] | None = None
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes that do not describe a document."""
@@ -87,7 +87,7 @@ class Call:
     def inputs(self) -> Iterator[dict[str, Any]]:
         """Yield what is said of each document given: nothing, if there is only its position."""
         texts = _shows_texts("INPUTS")
-        if texts or self.ids is not None:
+        if texts or self.id_of is not None:
             for index, text in enumerate(self.documents):
                 yield {"id": self._id(index)} | ({"content": text} if texts else {})
 
@@ -103,7 +103,7 @@ class Call:
             yield document
 
     def _id(self, index: int) -> str:
-        return (self.ids[index] if self.ids else None) or str(index)
+        return (self.id_of(index) if self.id_of else None) or str(index)
 
 
 class RerankSpan:
