@@ -28,6 +28,7 @@ from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 from qwen3_reranker.scorer import Passage, Scorer, Scores
+from qwen3_reranker.selection import SelectionOptions
 from qwen3_reranker.usage import EndpointStats, EndpointUsage, Stats, Usage
 from qwen3_reranker.version import __version__
 
@@ -57,6 +58,7 @@ __all__ = [
     "ScoreError",
     "Scorer",
     "Scores",
+    "SelectionOptions",
     "ServerError",
     "ServerOptions",
     "ServerUnavailableError",

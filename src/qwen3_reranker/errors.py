@@ -7,6 +7,8 @@ Every message says what went wrong, with the value, and what to do. All errors d
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from typing import Any
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "ServerUnavailableError",
     "UnsupportedFeatureError",
     "UnsupportedVersionError",
+    "warn_caller",
 ]
 
 
@@ -120,3 +123,11 @@ class ForkError(RerankerError):
 
 SCORING_FAILURES = (EngineError, PromptTooLongError, ScoreError, ServerError)
 """The errors that `on_error="keep_order"` handles. Arguments that cannot be used always raise."""
+
+
+def warn_caller(message: str) -> None:
+    """Issue a `RerankerWarning` that points to the line outside of the package that called it."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("qwen3_reranker."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, RerankerWarning, stacklevel=level)

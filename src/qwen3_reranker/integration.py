@@ -16,6 +16,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
 )
@@ -26,20 +27,23 @@ from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.marks import handed_on
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.options import Option, declared
-from qwen3_reranker.ranking import Ranking, validate_limits
+from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.redaction import Secret, conceal
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorer_factory import RerankerOptions
+from qwen3_reranker.selection import Selection, SelectionOptions, TokenCounter
 from qwen3_reranker.tracing import Call, Framework, RerankSpan, traced
 
 __all__ = ["Adapter", "AdapterOptions"]
 
-_REASSIGNABLE = frozenset({"instruction", "top_n", "min_score"})
+_SELECTION = ("top_n", "min_score", *declared(SelectionOptions))
+_REASSIGNABLE = frozenset({"instruction", *_SELECTION})
 
 
-class AdapterOptions(RerankerOptions, total=False):
+class AdapterOptions(SelectionOptions, RerankerOptions, total=False):
     """The settings that both adapters have: how to make a `Reranker`, and what to keep."""
 
     model: Annotated[str | None, Option()]
@@ -87,6 +91,11 @@ if TYPE_CHECKING:
         instruction: str | None
         top_n: int | None
         min_score: float | None
+        drop_duplicates: bool | float
+        token_budget: int | None
+        token_counter: TokenCounter | None
+        cut_last: bool
+        returns: Literal["document", "passage"]
         api_key: SecretStr | None
         reranker: Reranker | None
 
@@ -115,7 +124,7 @@ class Adapter(_Settings, ClosesAtExit):
     The settings, a reranker that is made from them or handed in, and its lifetime.
 
     A copy or an unpickled adapter is created from the settings and, in the same process, shares
-    the engine. `instruction`, `top_n` and `min_score` can be reassigned.
+    the engine. `instruction` and the settings that select documents can be reassigned.
     """
 
     # Settings that belong to this process: copies share them, pickles leave them out.
@@ -159,6 +168,13 @@ class Adapter(_Settings, ClosesAtExit):
             for name, value in settings.items()
         }
 
+    @field_validator(*_SELECTION, mode="before")
+    @classmethod
+    def _check_selection(cls, value: Any, info: ValidationInfo) -> Any:
+        Selection(**{str(info.field_name): value})
+        return value
+
+    # Pydantic runs this validator first, since it is defined after the one above.
     @field_validator("*", mode="before")
     @classmethod
     def _reveal(cls, value: Any) -> Any:
@@ -174,18 +190,6 @@ class Adapter(_Settings, ClosesAtExit):
     @classmethod
     def _locate_interpreter(cls, engine_python: str | None) -> str | None:
         return None if engine_python is None else locate_interpreter(engine_python)
-
-    @field_validator("top_n", mode="before")
-    @classmethod
-    def _check_top_n(cls, top_n: Any) -> Any:
-        validate_limits(top_n, None)
-        return top_n
-
-    @field_validator("min_score", mode="before")
-    @classmethod
-    def _check_min_score(cls, min_score: Any) -> Any:
-        validate_limits(None, min_score)
-        return min_score
 
     def model_post_init(self, _context: Any, /) -> None:
         """Make the reranker, or use the one that was handed in."""
@@ -326,6 +330,14 @@ class Adapter(_Settings, ClosesAtExit):
     def _id(self, item: Any) -> str | None:
         """Return the identifier of a document or node."""
 
+    @abstractmethod
+    def _content(self, item: Any) -> str:
+        """Return the text of a document or node, without its metadata."""
+
+    def _shown(self, item: Any, hit: Hit) -> str:  # noqa: ARG002
+        """Return what a language model reads of a document or node that has the hit's text."""
+        return hit.text
+
     def _rerank(self, items: Sequence[Any], query: str, texts: Sequence[str]) -> Ranking:
         """
         Rank documents or nodes, in a span.
@@ -336,12 +348,12 @@ class Adapter(_Settings, ClosesAtExit):
             texts: The text to score of each of them.
         """
         with self._span(items, query, texts) as span:
-            return span.record(self._reranker.rerank(query, texts, **self._limits()))
+            return span.record(self._reranker.rerank(query, texts, **self._arguments(items)))
 
     async def _arerank(self, items: Sequence[Any], query: str, texts: Sequence[str]) -> Ranking:
         """Rank documents or nodes, in a span; the async version of `_rerank()`."""
         with self._span(items, query, texts) as span:
-            return span.record(await self._reranker.arerank(query, texts, **self._limits()))
+            return span.record(await self._reranker.arerank(query, texts, **self._arguments(items)))
 
     def _span(
         self, items: Sequence[Any], query: str, texts: Sequence[str]
@@ -355,12 +367,16 @@ class Adapter(_Settings, ClosesAtExit):
         )
         return traced(self._framework, call)
 
-    def _limits(self) -> dict[str, Any]:
-        """Return the keyword arguments of `Reranker.rerank`."""
+    def _arguments(self, items: Sequence[Any]) -> dict[str, Any]:
+        """Return the keyword arguments of `Reranker.rerank` for documents or nodes."""
+        returns = self.returns
         return {
-            "top_n": self.top_n,
-            "min_score": self.min_score,
+            **{name: getattr(self, name) for name in _SELECTION},
             "instruction": self.instruction,
+            # There, part of a document is what is wanted.
+            "cut_last": self.cut_last or returns == "passage",
+            "handed_on": lambda hit: handed_on(hit, self._content(items[hit.index]), returns),
+            "shown": lambda hit: self._shown(items[hit.index], hit),
         }
 
     def _settings(self, also: frozenset[str] = frozenset()) -> dict[str, Any]:

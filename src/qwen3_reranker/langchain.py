@@ -29,7 +29,7 @@ try:
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
     from qwen3_reranker.integration import Adapter, AdapterOptions
-    from qwen3_reranker.marks import ERROR_KEY, PASSAGE_KEY, handed_on, passage_mark, score_of
+    from qwen3_reranker.marks import CUT_KEY, ERROR_KEY, PASSAGE_KEY, passage_mark, score_of
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -271,8 +271,13 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             "query": query,
             "model": self._reranker.model,
             "documents": len(texts),
-            **self._limits(),
+            "top_n": self.top_n,
+            "min_score": self.min_score,
+            "instruction": self.instruction,
         }
+        for name in ("drop_duplicates", "token_budget", "cut_last"):
+            if value := getattr(self, name):
+                inputs[name] = value
         return RunnableLambda(rerank, afunc=arerank, name=type(self).__name__), inputs, hits
 
     def _id(self, item: Document) -> str | None:
@@ -295,19 +300,21 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         values["page_content"] = document.page_content
         return self.document_template.format_map(values)
 
+    def _content(self, item: Document) -> str:
+        return item.page_content
+
     def _materialize(self, documents: Sequence[Document], hits: Sequence[Hit]) -> list[Document]:
         """Return copies of the documents of the hits, in the order of the hits."""
         return [self._scored(documents[hit.index], hit) for hit in hits]
 
     def _scored(self, document: Document, hit: Hit) -> Document:
         """Return a copy of a document with its score, or with the reason why it has none."""
-        hit = handed_on(hit, document.page_content, self.returns)
         # Documents from an earlier call may carry its marks, which are not this call's.
         ours = (ERROR_KEY, PASSAGE_KEY, self.metadata_key)
         metadata = {key: value for key, value in document.metadata.items() if key not in ours}
         score = score_of(hit)
         mark = {ERROR_KEY: hit.error} if score is None else {self.metadata_key: score}
-        metadata |= mark | passage_mark(hit)
+        metadata |= mark | passage_mark(hit) | ({CUT_KEY: True} if hit.cut else {})
         return document.model_copy(update={"page_content": hit.text, "metadata": metadata})
 
 

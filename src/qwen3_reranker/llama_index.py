@@ -34,7 +34,7 @@ try:
     )
 
     from qwen3_reranker.integration import Adapter, AdapterOptions
-    from qwen3_reranker.marks import ERROR_KEY, PASSAGE_KEY, handed_on, passage_mark
+    from qwen3_reranker.marks import CUT_KEY, ERROR_KEY, PASSAGE_KEY, passage_mark
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -197,6 +197,16 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             for item in nodes
         ]
 
+    def _content(self, item: NodeWithScore) -> str:
+        return item.node.get_content(metadata_mode=MetadataMode.NONE)
+
+    def _shown(self, item: NodeWithScore, hit: Hit) -> str:
+        node = item.node
+        if hit.text != self._content(item):
+            node = node.model_copy()
+            node.set_content(hit.text)
+        return node.get_content(metadata_mode=MetadataMode.LLM)
+
     def _materialize(self, nodes: list[NodeWithScore], hits: list[Hit]) -> list[NodeWithScore]:
         """Return new objects for the nodes of the hits, in the order of the hits."""
         kept = []
@@ -207,17 +217,26 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             )
             if hit.error:
                 marks[ERROR_KEY] = hit.error
-            content = item.node.get_content(metadata_mode=MetadataMode.NONE)
-            returned = handed_on(hit, content, self.returns)
-            marks |= passage_mark(returned)
+            if hit.cut:
+                marks[CUT_KEY] = True
+            marks |= passage_mark(hit)
             # Nodes from an earlier call may still carry the marks of that call.
             changed = marks or not _MARKS.isdisjoint(item.node.metadata)
             node = _with_marks(item.node, marks) if changed else item.node
-            if returned.text != content:
-                _set_passage(node, returned)
+            if hit.text != self._content(item):
+                self._set_text(node, hit)
             score = item.score if hit.error else hit.score
             kept.append(item.model_copy(update={"node": node, "score": score}))
         return kept
+
+    def _set_text(self, node: BaseNode, hit: Hit) -> None:
+        """Replace the text of a copied node by a part of it: the best passage, or what fits."""
+        node.set_content(hit.text)
+        if isinstance(node, TextNode) and node.start_char_idx is not None:
+            passage = hit.passage if self.returns == "passage" else None
+            if passage is not None and passage.start < passage.end:
+                node.start_char_idx += passage.start
+            node.end_char_idx = node.start_char_idx + len(hit.text)
 
     @contextmanager
     def _events(
@@ -253,16 +272,6 @@ def _require(query_bundle: QueryBundle | None) -> QueryBundle:
     if query_bundle is None:
         raise InputError("Missing query bundle in extra info. Give query_bundle= or query_str=")
     return query_bundle
-
-
-def _set_passage(node: BaseNode, hit: Hit) -> None:
-    """Replace the text of a copied node by the best passage of it."""
-    assert hit.passage is not None  # the text is that of a passage
-    if isinstance(node, TextNode) and node.start_char_idx is not None:
-        start = node.start_char_idx
-        node.start_char_idx = start + hit.passage.start
-        node.end_char_idx = start + hit.passage.end
-    node.set_content(hit.text)
 
 
 def _with_marks(node: BaseNode, marks: dict[str, Any]) -> BaseNode:

@@ -9,7 +9,10 @@ from typing import Any, Literal
 from qwen3_reranker.ranking import Hit
 from qwen3_reranker.scorer import Passage
 
-__all__ = ["ERROR_KEY", "PASSAGE_KEY", "handed_on", "passage_mark", "score_of"]
+__all__ = ["CUT_KEY", "ERROR_KEY", "PASSAGE_KEY", "handed_on", "passage_mark", "score_of"]
+
+CUT_KEY = "rerank_cut"
+"""The metadata key of documents whose text was cut to fit `token_budget`."""
 
 ERROR_KEY = "rerank_error"
 """The metadata key of documents that `on_error="keep_order"` returned without a score."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-from qwen3_reranker.errors import InputError, RerankerWarning, ScoreError
+from qwen3_reranker.errors import InputError, ScoreError, warn_caller
 from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.scorer import Passage, Scores
 from qwen3_reranker.usage import Usage
@@ -20,10 +18,8 @@ __all__ = [
     "fallback_hits",
     "hits_of",
     "rank",
-    "ranking_within",
     "scores_of",
     "validate_instruction",
-    "validate_limits",
     "validate_query",
     "validate_scores",
 ]
@@ -38,13 +34,14 @@ class Hit:
         index: Its position in the caller's list, from 0.
         score: P(yes), the probability in [0, 1] that the document answers the query as the
             instruction asks. NaN if scoring failed and `on_error="keep_order"` was set.
-        text: The document, as given.
+        text: The document, as given, unless it is cut.
         truncated: Whether the document's end was cut off to fit `max_length`.
         error: Why the document has no score. None if it has one.
         logit: The log-odds of the score in double precision, which tell documents apart whose
             score is rounded to 0.0 or 1.0. Those of a server that returns probabilities are
             derived from them, and are within ±27.6. -inf for a blank document, NaN without a score.
         passage: The passage that decided the score. None unless `long_documents="passages"`.
+        cut: Whether the end of `text` was cut off to fit `token_budget`.
     """
 
     index: int
@@ -54,6 +51,7 @@ class Hit:
     error: str | None = None
     logit: float = math.nan
     passage: Passage | None = None
+    cut: bool = False
 
 
 class Ranking(list[Hit]):
@@ -92,26 +90,6 @@ def validate_instruction(instruction: object) -> None:
     """
     if instruction is not None and not isinstance(instruction, str):
         raise InputError(f"instruction={instruction!r}: give a str, or None for the default")
-
-
-def validate_limits(top_n: object, min_score: object) -> None:
-    """
-    Check the limits of a ranking.
-
-    Raises:
-        InputError: `top_n` is neither None nor an int of at least 1, or `min_score` is neither None
-            nor a number in [0, 1].
-    """
-    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
-        raise InputError(f"top_n={top_n!r}: give a whole number of at least 1, or None to keep all")
-    if min_score is None:
-        return
-    if isinstance(min_score, bool) or not isinstance(min_score, (int, float)):
-        raise InputError(f"min_score={min_score!r}: give a number in [0, 1], or None")
-    if not 0 <= min_score <= 1:  # true for NaN, too
-        raise InputError(
-            f"min_score={min_score!r}: scores are probabilities, so give one in [0, 1]"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +165,7 @@ def validate_scores(scores: Sequence[float], wanted: int) -> list[float]:
     return [float(score) for score in scores]
 
 
-def rank(
-    job: ScoringJob, scores: Scores, *, top_n: int | None, min_score: float | None
-) -> list[Hit]:
+def rank(job: ScoringJob, scores: Scores) -> list[Hit]:
     """
     Return the documents by descending score, and by descending log-odds where scores are equal.
 
@@ -199,8 +175,6 @@ def rank(
     Args:
         job: The documents.
         scores: The scores of `job.texts`.
-        top_n: Keep at most this many documents. None keeps all.
-        min_score: Keep only documents with at least this score. None keeps all.
 
     Raises:
         ScoreError: There is not exactly one probability per text.
@@ -220,44 +194,32 @@ def rank(
 
     hits = [hit(index, slot) for index, slot in enumerate(job.slots)]
     hits.sort(key=lambda hit: (job.slots[hit.index] is None, -hit.score, -hit.logit))
-    if min_score is not None:
-        hits = [hit for hit in hits if hit.score >= min_score]
-    return hits[:top_n]
+    return hits
 
 
-def fallback_hits(job: ScoringJob, error: Exception, top_n: int | None) -> list[Hit]:
-    """Return the first `top_n` documents in the order given, each with the error and no score."""
+def fallback_hits(job: ScoringJob, error: Exception) -> list[Hit]:
+    """Return the documents in the order given, each with the error and no score."""
     return [
-        Hit(index, math.nan, text, error=str(error))
-        for index, text in enumerate(job.documents[:top_n])
+        Hit(index, math.nan, text, error=str(error)) for index, text in enumerate(job.documents)
     ]
 
 
-def hits_of(
-    job: ScoringJob, scores: Scores | Exception, *, top_n: int | None, min_score: float | None
-) -> Ranking:
+def hits_of(job: ScoringJob, scores: Scores | Exception) -> Ranking:
     """
     Rank the documents. If scoring failed, issue a warning and keep their order.
 
     Args:
         job: The documents.
         scores: The scores of `job.texts`, or the error that prevented scoring.
-        top_n: Keep at most this many documents. None keeps all.
-        min_score: Keep only documents with at least this score. None keeps all. It does not apply
-            if scoring failed.
 
     Raises:
         ScoreError: There is not exactly one probability per text.
     """
     if isinstance(scores, Scores):
-        return Ranking(rank(job, scores, top_n=top_n, min_score=min_score), scores.usage)
-    warnings.warn(
-        f"kept the order of {len(job.documents)} documents, unscored: {scores}",
-        RerankerWarning,
-        stacklevel=3,
-    )
+        return Ranking(rank(job, scores), scores.usage)
+    warn_caller(f"kept the order of {len(job.documents)} documents, unscored: {scores}")
     usage = Usage(queries=1, failures=1, documents=len(job.documents))
-    return Ranking(fallback_hits(job, scores, top_n), usage)
+    return Ranking(fallback_hits(job, scores), usage)
 
 
 def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:
@@ -274,16 +236,3 @@ def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:
     if isinstance(scores, Exception):
         raise scores
     return job.scatter(scores.values)
-
-
-def ranking_within(
-    top_n: int | None, min_score: float | None
-) -> Callable[[ScoringJob, Scores | Exception], Ranking]:
-    """
-    Return `hits_of` with these limits.
-
-    Raises:
-        InputError: A limit cannot be used.
-    """
-    validate_limits(top_n, min_score)
-    return partial(hits_of, top_n=top_n, min_score=min_score)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Unpack
 
 from qwen3_reranker import event_loop
+from qwen3_reranker.answer import Answer, select
 from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.errors import SCORING_FAILURES, InputError
 from qwen3_reranker.model.prompt import Prompt
@@ -15,7 +17,6 @@ from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.ranking import (
     Ranking,
     ScoringJob,
-    ranking_within,
     scores_of,
     validate_instruction,
     validate_query,
@@ -25,6 +26,7 @@ from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.scorer_factory import DEFAULT_MODEL, RerankerOptions, make_scorer
 from qwen3_reranker.scorer_owner import OwnsScorer
+from qwen3_reranker.selection import Selection, SelectionOptions
 from qwen3_reranker.streaming import RanksStreams
 from qwen3_reranker.usage import Tally
 
@@ -57,8 +59,8 @@ class Reranker(OwnsScorer, RanksStreams):
             documents are truncated at the end. None uses 8192, or the model's limit if that is
             lower.
         on_error: How the rerank methods handle scoring failures: "raise", or "keep_order", which
-            issues a `RerankerWarning` and returns the first `top_n` documents in the order given,
-            without scores and with the reason in each hit's `error`. Arguments that cannot be used
+            issues a `RerankerWarning` and returns the documents in the order given, limited only by
+            `top_n` and `token_budget`, without scores and with the reason in each hit's `error`. Arguments that cannot be used
             always raise.
         engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
             this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
@@ -140,6 +142,7 @@ class Reranker(OwnsScorer, RanksStreams):
         self._closed = False
         self.instruction = instruction
 
+    @document_options(SelectionOptions)
     def rerank(
         self,
         query: str,
@@ -148,6 +151,7 @@ class Reranker(OwnsScorer, RanksStreams):
         top_n: int | None = None,
         instruction: str | None = None,
         min_score: float | None = None,
+        **selection: Unpack[SelectionOptions],
     ) -> Ranking:
         """
         Return the documents that match the query, best first.
@@ -159,6 +163,7 @@ class Reranker(OwnsScorer, RanksStreams):
             top_n: Keep at most this many documents, 1 or more. None keeps all.
             instruction: Replaces the reranker's own instruction for this call.
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+            **selection: Which documents to keep besides, see `SelectionOptions`.
 
         Returns:
             A list with one `Hit` per document kept, by descending score. Ties keep the input order.
@@ -172,11 +177,13 @@ class Reranker(OwnsScorer, RanksStreams):
             ServerError: The server failed, or does not serve a model that can be used.
             ScoreError: The answer was not one probability per document.
         """
-        finish = ranking_within(top_n, min_score)
+        kept = Selection(top_n=top_n, min_score=min_score, **selection)
         job = self._prepare(query, documents)
         with self._span(query, job, top_n).ending() as span:
-            return span.record(finish(job, event_loop.run(self._score(query, job, instruction))))
+            answer = event_loop.run(self._score(query, job, instruction, kept))
+            return span.record(select(job, answer))
 
+    @document_options(SelectionOptions)
     async def arerank(
         self,
         query: str,
@@ -185,6 +192,7 @@ class Reranker(OwnsScorer, RanksStreams):
         top_n: int | None = None,
         instruction: str | None = None,
         min_score: float | None = None,
+        **selection: Unpack[SelectionOptions],
     ) -> Ranking:
         """
         Return the documents that match the query, best first; the async version of `rerank()`.
@@ -197,6 +205,7 @@ class Reranker(OwnsScorer, RanksStreams):
             top_n: Keep at most this many documents, 1 or more. None keeps all.
             instruction: Replaces the reranker's own instruction for this call.
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
+            **selection: Which documents to keep besides, see `SelectionOptions`.
 
         Returns:
             A list with one `Hit` per document kept, by descending score, and the call's `usage`.
@@ -205,11 +214,11 @@ class Reranker(OwnsScorer, RanksStreams):
         Raises:
             RerankerError: An argument cannot be used, or scoring failed, as in `rerank()`.
         """
-        finish = ranking_within(top_n, min_score)
+        kept = Selection(top_n=top_n, min_score=min_score, **selection)
         job = self._prepare(query, documents)
         with self._span(query, job, top_n).ending() as span:
-            scores = await event_loop.arun(self._score(query, job, instruction))
-            return span.record(finish(job, scores))
+            answer = await event_loop.arun(self._score(query, job, instruction, kept))
+            return span.record(select(job, answer))
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -237,7 +246,8 @@ class Reranker(OwnsScorer, RanksStreams):
         """
         job = self._prepare(query, documents)
         with self._span(query, job, name="score").ending():
-            return scores_of(job, event_loop.run(self._score(query, job, instruction)))
+            scores, _ = event_loop.run(self._score(query, job, instruction, Selection()))
+            return scores_of(job, scores)
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -260,7 +270,8 @@ class Reranker(OwnsScorer, RanksStreams):
         """
         job = self._prepare(query, documents)
         with self._span(query, job, name="score").ending():
-            return scores_of(job, await event_loop.arun(self._score(query, job, instruction)))
+            scores, _ = await event_loop.arun(self._score(query, job, instruction, Selection()))
+            return scores_of(job, scores)
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """
@@ -298,18 +309,25 @@ class Reranker(OwnsScorer, RanksStreams):
         return ScoringJob(documents)
 
     async def _score(
-        self, query: str, job: ScoringJob, instruction: str | None
-    ) -> Scores | Exception:
-        """Return the scores of a job, or the error that `on_error` prevents from being raised."""
+        self, query: str, job: ScoringJob, instruction: str | None, selection: Selection
+    ) -> Answer:
+        """
+        Return the scores of a job, or the error that `on_error` prevents from being raised.
+
+        Also return the selection, with a function that counts tokens if it needs one.
+        """
         instruction = self._instruction(instruction)
         try:
             with self._tally.call(len(job.documents)) as complete:
+                if selection.lacks_counter and job.documents:
+                    selection = replace(selection, token_counter=await self._token_counter())
                 if not job.texts:  # do not start an engine for this
-                    return complete(Scores([], []))
-                return complete(await self._scorer.score(query, job.texts, instruction))
+                    return complete(Scores([], [])), selection
+                scores = await self._scorer.score(query, job.texts, instruction)
+                return complete(scores), selection
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
             name, count = type(error).__name__, len(job.documents)
             _logger.warning("scoring failed (%s), so %d documents keep their order", name, count)
-            return error
+            return error, selection

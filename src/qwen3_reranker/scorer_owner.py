@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Literal, Self
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.closing import ClosesAtExit
-from qwen3_reranker.errors import ClosedError
+from qwen3_reranker.errors import SCORING_FAILURES, ClosedError
 from qwen3_reranker.passages.scorer import PassageScorer
 from qwen3_reranker.scorer import Scorer
+from qwen3_reranker.selection import TokenCounter
 from qwen3_reranker.usage import Stats, Tally
 
 __all__ = ["OwnsScorer"]
@@ -20,6 +22,8 @@ class OwnsScorer(ClosesAtExit):
     _scorer: Scorer
     _tally: Tally
     _closed: bool
+    _on_error: Literal["raise", "keep_order"]
+    _counter: TokenCounter | None = None
 
     @property
     def model(self) -> str:
@@ -70,6 +74,36 @@ class OwnsScorer(ClosesAtExit):
             ended, and for each server the same with its back-off.
         """
         return self._tally.stats(self._scorer.endpoint_stats())
+
+    def token_counter(self) -> TokenCounter:
+        """
+        Return a function that counts the tokens of a text with the model's tokenizer.
+
+        `token_budget` is counted with it unless a `token_counter` is given. Control tokens such as
+        `<|im_end|>` count as the ordinary characters that they are in a document. An embedded
+        engine is not started. A server is detected if it has not been yet.
+
+        Returns:
+            A function from a str to an int, which any thread can call. If the tokenizer cannot be
+            had because the server failed, and `on_error="keep_order"` is set, it returns an upper
+            bound instead: the number of UTF-8 bytes of the text in NFC.
+
+        Raises:
+            InputError: The tokenizer of the server's model is not on this machine.
+            ClosedError: The reranker is closed.
+            CheckpointError: The embedded model is not a Qwen3 reranker.
+            ServerError: The server cannot be reached or detected.
+        """
+        return event_loop.run(self._token_counter())
+
+    async def atoken_counter(self) -> TokenCounter:
+        """
+        Return a function that counts the tokens of a text; the async version of `token_counter()`.
+
+        Returns the same function and raises the same errors. Canceling the awaiting task stops a
+        detection that it began.
+        """
+        return await event_loop.arun(self._token_counter())
 
     def warm_up(self, *, progress: bool = False) -> Self:
         """
@@ -130,6 +164,19 @@ class OwnsScorer(ClosesAtExit):
         if self._closed:
             raise ClosedError(f"{self!r} is closed: make a new one")
 
+    async def _token_counter(self) -> TokenCounter:
+        self._check_open()
+        # Kept, so that tokens are also counted while a server does not answer.
+        if self._counter is None:
+            try:
+                builder = await self._scorer.prompt_builder()
+            except SCORING_FAILURES:
+                if self._on_error == "raise":
+                    raise
+                return _max_tokens
+            self._counter = lambda text: builder.count([text])[0]
+        return self._counter
+
     async def _start(self, *, progress: bool) -> None:
         self._check_open()
         if not progress:
@@ -138,3 +185,12 @@ class OwnsScorer(ClosesAtExit):
         from qwen3_reranker.embedded.progress import show_stage
 
         await self._scorer.start(on_stage=show_stage)
+
+
+def _max_tokens(text: str) -> int:
+    """
+    Return a number that the tokens of a text cannot exceed, for when there is no tokenizer.
+
+    No token is shorter than a byte of the text in NFC, which is what a model's tokenizer reads.
+    """
+    return len(unicodedata.normalize("NFC", text).encode())

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_reranker import Prompt, Scorer, Scores
+from qwen3_reranker.errors import EngineError
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import PromptBuilder
 
 INSTRUCTION = "Given a question about Python, retrieve the documentation that answers it"
 # The arguments of the `reranker` fixture, whose engine an adapter with the same arguments shares.
@@ -79,3 +82,23 @@ class AnsweringScorer(Scorer):
 
     async def fingerprint(self) -> str:
         return f"answering {self.values}"
+
+
+class DescendingScorer(Scorer):
+    """Scores texts in the order given, and has the demo model's tokenizer."""
+
+    model = "descending"
+    broken = False
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if self.broken:
+            raise EngineError("out of memory")
+        return Scores([1 / (2 + place) for place in range(len(texts))], [False] * len(texts))
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        raise NotImplementedError
+
+    async def prompt_builder(self) -> PromptBuilder:
+        if self.broken:
+            raise EngineError("out of memory")
+        return PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))

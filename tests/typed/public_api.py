@@ -20,12 +20,14 @@ from qwen3_reranker import (
     Prompt,
     Ranking,
     Reranker,
+    SelectionOptions,
     ServerOptions,
     Usage,
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+from qwen3_reranker.selection import Selection, within_budget, without_duplicates
 
 
 def rerank() -> None:
@@ -41,6 +43,13 @@ def rerank() -> None:
         assert_type((hits[0].index, hits[0].score, hits[0].text), tuple[int, float, str])
         assert_type(hits[0].error, str | None)
         assert_type(hits[0].passage, Passage | None)
+        kept: SelectionOptions = {"drop_duplicates": 0.9, "cut_last": True}
+        count = reranker.token_counter()
+        assert_type(count("text"), int)
+        reranker.rerank("query", ["a"], **kept)
+        reranker.rerank_many([("query", ["a"])], token_budget=100, token_counter=count)
+        assert_type(Selection(token_budget=9, token_counter=len).of(hits), list[Hit])
+        assert_type(without_duplicates(within_budget(hits, 9, count)), list[Hit])
         assert_type(reranker.score("query", ["a"]), list[float])
         assert_type(reranker.rerank_many([("query", ["a"])]), list[Ranking])
         assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[Ranking])
@@ -84,10 +93,13 @@ async def llama_index(nodes: list[NodeWithScore]) -> None:
     assert_type(adapter.postprocess_nodes(nodes, query_str="query"), list[NodeWithScore])
     assert_type(await adapter.apostprocess_nodes(nodes, query_str="query"), list[NodeWithScore])
     adapter.top_n = 2
+    adapter.token_budget = 100
+    adapter.drop_duplicates = True
 
 
 def mistakes() -> None:
     """Each of these is an error to a type checker: an unused `ignore` would be one, too."""
     Reranker(on_error="ignore")  # type: ignore[arg-type]
+    Reranker("demo").rerank("query", ["a"], token_counter=str)  # type: ignore[arg-type]
     Reranker("demo").rerank("query", [1])  # type: ignore[list-item]
     LangChainRerank(model="demo").compress_documents(["text"], "query")  # type: ignore[list-item]

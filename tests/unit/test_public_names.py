@@ -12,11 +12,14 @@ PUBLIC = {
         EndpointStats EndpointUsage EngineError EventLoopError ForkError Hit InputError LongDocumentOptions
         MissingDependencyError Passage Prompt
         PromptTooLongError Ranking Reranker RerankerError RerankerWarning ScoreError Scorer Scores
-        ServerError ServerOptions ServerUnavailableError Stats UnsupportedFeatureError
+        SelectionOptions ServerError ServerOptions ServerUnavailableError Stats UnsupportedFeatureError
         UnsupportedVersionError Usage __version__
     """,
     "qwen3_reranker.langchain": "Qwen3Rerank RerankInput",
     "qwen3_reranker.llama_index": "Qwen3Rerank",
+    "qwen3_reranker.selection": """
+        Selection SelectionOptions TokenCounter at_least within_budget without_duplicates
+    """,
     "qwen3_reranker.dialects": """
         Dialect HttpRequest Limits RerankDialect ScoreRequest TemplateBy dialects find register
         require_list scores_by_index

@@ -1,4 +1,4 @@
-"""From scores to hits: order, ties, blanks, limits, and what a scorer may not answer."""
+"""From scores to hits: order, ties, blanks, and what a scorer may not answer."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from hypothesis import strategies as st
 
 from qwen3_reranker.errors import InputError, ScoreError
 from qwen3_reranker.model.probability import logit, sigmoid
-from qwen3_reranker.ranking import ScoringJob, rank, validate_limits, validate_query
+from qwen3_reranker.ranking import ScoringJob, rank, validate_query
 from qwen3_reranker.scorer import Scores
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "d e", "", " ", "\n\t"]) | st.text(max_size=3))
 scores = st.floats(0, 1)
 
 
-@given(texts, st.data(), st.none() | st.integers(1, 5), st.none() | scores)
-def test_ranking(
-    documents: list[str], data: st.DataObject, top_n: int | None, min_score: float | None
-) -> None:
+@given(texts, st.data())
+def test_ranking(documents: list[str], data: st.DataObject) -> None:
     job = ScoringJob(documents)
     values = [data.draw(scores) for _ in job.texts]
     flags = [data.draw(st.booleans()) for _ in job.texts]
     by_text = dict(zip(job.texts, zip(values, flags, strict=True), strict=True))
-    everything = rank(job, Scores(values, flags), top_n=None, min_score=None)
+    everything = rank(job, Scores(values, flags))
 
     assert sorted(hit.index for hit in everything) == list(range(len(documents)))
     for hit in everything:
@@ -35,8 +33,6 @@ def test_ranking(
     keys = [(not hit.text.strip(), -hit.score, hit.index) for hit in everything]
     assert keys == sorted(keys)
 
-    kept = [hit for hit in everything if min_score is None or hit.score >= min_score][:top_n]
-    assert rank(job, Scores(values, flags), top_n=top_n, min_score=min_score) == kept
     assert job.scatter(values) == [hit.score for hit in sorted(everything, key=lambda h: h.index)]
 
 
@@ -44,14 +40,14 @@ def test_ranking(
 def test_log_odds_order_the_scores_that_are_rounded_to_the_same_number(logits: list[float]) -> None:
     job = ScoringJob([f"document {n}" for n in range(len(logits))])
     values = [sigmoid(value) for value in logits]
-    hits = rank(job, Scores(values, [False] * len(logits), logits), top_n=None, min_score=None)
+    hits = rank(job, Scores(values, [False] * len(logits), logits))
     assert [hit.logit for hit in hits] == sorted(logits, reverse=True)
     assert [hit.score for hit in hits] == sorted(values, reverse=True)
 
 
 def test_log_odds_are_derived_from_probabilities_where_a_scorer_gives_none() -> None:
     scores = Scores([1.0, 0.25], [False, False])
-    hits = rank(ScoringJob(["a", "b", " "]), scores, top_n=None, min_score=None)
+    hits = rank(ScoringJob(["a", "b", " "]), scores)
     assert [hit.logit for hit in hits] == [logit(1.0), logit(0.25), -math.inf]
 
 
@@ -59,7 +55,7 @@ def test_log_odds_are_derived_from_probabilities_where_a_scorer_gives_none() -> 
 def test_log_odds_that_do_not_fit_the_scores_raise(logits: list[float]) -> None:
     scores = Scores([0.5, 0.5], [False, False], logits)
     with pytest.raises(ScoreError, match="log-odds of 2 documents"):
-        rank(ScoringJob(["a", "b"]), scores, top_n=None, min_score=None)
+        rank(ScoringJob(["a", "b"]), scores)
 
 
 @given(texts)
@@ -79,19 +75,7 @@ def test_what_is_no_probability_raises(wrong: object) -> None:
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
 def test_a_wrong_number_of_scores_raises(values: list[float]) -> None:
     with pytest.raises(ScoreError, match=f"scores of 2 documents, got {len(values)}"):
-        rank(ScoringJob(["a", "b"]), Scores(values, [False] * 2), top_n=None, min_score=None)
-
-
-@pytest.mark.parametrize("top_n", [0, -1, 1.5, "3", True])
-def test_top_n_is_checked(top_n: object) -> None:
-    with pytest.raises(InputError, match="top_n="):
-        validate_limits(top_n, None)
-
-
-@pytest.mark.parametrize("min_score", [-0.1, 1.1, math.nan, "0.5", True])
-def test_min_score_is_checked(min_score: object) -> None:
-    with pytest.raises(InputError, match="min_score="):
-        validate_limits(None, min_score)
+        rank(ScoringJob(["a", "b"]), Scores(values, [False] * 2))
 
 
 @pytest.mark.parametrize("query", ["", " \n", None, 3, ["q"]])

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.ranking import validate_limits
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.selection import Selection
 
 __all__ = ["Kind", "Line", "parse_lines", "read_file", "rerank_lines"]
 
@@ -164,7 +164,7 @@ def rerank_lines(
         InputError: An argument is not valid.
         RerankerError: Scoring failed, and the reranker has `on_error="raise"`.
     """
-    validate_limits(top_n, min_score)
+    Selection(top_n=top_n, min_score=min_score)  # checks them, also for an empty file
     best: list[Line] = []
     source = iter(lines)
     while chunk := list(islice(source, _CHUNK)):
