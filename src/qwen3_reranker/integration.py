@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -326,13 +325,15 @@ class Adapter(_Settings, ClosesAtExit):
             settings.pop(name, None)
         return partial(type(self), **settings), ()
 
-    @abstractmethod
+    # These are not abstract, or LlamaIndex would make each call of them a span.
+
     def _id(self, item: Any) -> str | None:
         """Return the identifier of a document or node."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _content(self, item: Any) -> str:
         """Return the text of a document or node, without its metadata."""
+        raise NotImplementedError
 
     def _shown(self, item: Any, hit: Hit) -> str:  # noqa: ARG002
         """Return what a language model reads of a document or node that has the hit's text."""
