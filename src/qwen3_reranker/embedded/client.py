@@ -26,6 +26,7 @@ from qwen3_reranker.embedded.interpreter import engine_environment
 from qwen3_reranker.embedded.releases import CPU_PACKAGE, PACKAGE
 from qwen3_reranker.errors import EngineError
 from qwen3_reranker.redaction import Redactor, Secret
+from qwen3_reranker.tracing import trace_headers
 
 __all__ = ["PROGRAM", "EngineClient", "kill_all"]
 
@@ -80,6 +81,7 @@ class EngineClient:
         self._hello: asyncio.Future[protocol.Frame] = asyncio.get_running_loop().create_future()
         self._heard = True
         self._processes = 1
+        self._traces = False
         self._ready = False
         self._keep_log = False
         self._reaping = threading.Lock()
@@ -168,6 +170,7 @@ class EngineClient:
             EngineError: The engine did not start, or the process ended.
         """
         self._processes = process_count(args)
+        self._traces = args.get("otlp_traces_endpoint") is not None
         head = {"args": args, "environment": environment, "processes": self._processes}
         answer = await self._ask({"type": "start", **head})
         self._ready = True
@@ -185,8 +188,10 @@ class EngineClient:
         Raises:
             EngineError: The engine rejected a prompt or failed on it, or the process ended.
         """
-        body = protocol.pack_prompts(prompts)
-        answer = await self._ask({"type": "encode", "count": len(prompts)}, body)
+        head: dict[str, Any] = {"type": "encode", "count": len(prompts)}
+        if self._traces:
+            head["trace_headers"] = trace_headers()
+        answer = await self._ask(head, protocol.pack_prompts(prompts))
         return protocol.unpack_rows(answer.body, answer.head["width"])
 
     async def count_requests(self) -> int:

@@ -139,7 +139,8 @@ def engine_arguments(
         "max_model_len": max_length,
         "max_num_batched_tokens": step_tokens(max_length, cpu=device_memory is None),
         "enable_prefix_caching": True,
-        "disable_log_stats": True,
+        # vLLM's spans contain its statistics, and without them its engine would fail.
+        "disable_log_stats": user.get("otlp_traces_endpoint") is None,
         "use_tqdm_on_load": False,
     }
     if device_memory is None:

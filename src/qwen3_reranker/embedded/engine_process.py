@@ -250,7 +250,8 @@ class Engine:
     def _handle(self, frame: protocol.Frame) -> None:
         kind, number = frame.head["type"], frame.head["id"]
         if kind == "encode":
-            self._add(number, protocol.unpack_prompts(frame.body, frame.head["count"]))
+            prompts = protocol.unpack_prompts(frame.body, frame.head["count"])
+            self._add(number, prompts, frame.head.get("trace_headers"))
         elif kind == "abort":
             self._abort(number)
         elif kind == "reset_prefix_cache":
@@ -260,12 +261,15 @@ class Engine:
             requests = self._llm.get_num_unfinished_requests()
             self._connection.send({"type": "result", "id": number, "requests": requests})
 
-    def _add(self, number: int, prompts: list[list[int]]) -> None:
+    def _add(
+        self, number: int, prompts: list[list[int]], trace_headers: dict[str, str] | None
+    ) -> None:
+        options = {} if trace_headers is None else {"trace_headers": trace_headers}
         query = self._queries[number] = Query(len(prompts))
         for index, ids in enumerate(prompts):
             try:
                 name = f"{number}-{index}"
-                self._llm.add_request(name, self._tokens_input(ids), self._params)
+                self._llm.add_request(name, self._tokens_input(ids), self._params, **options)
             except Exception as error:  # noqa: BLE001  # vLLM raises many types
                 self._fail(number, f"{type(error).__name__}: {error}")
                 return

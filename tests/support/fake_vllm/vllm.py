@@ -15,6 +15,7 @@ import sys
 import time
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 __version__ = os.environ.get("FAKE_VLLM_VERSION", "0.32.0")
@@ -78,7 +79,17 @@ class LLMEngine:
     def reset_prefix_cache(self) -> None:
         pass
 
-    def add_request(self, name: str, ids: list[int], params: PoolingParams) -> None:
+    def add_request(
+        self,
+        name: str,
+        ids: list[int],
+        params: PoolingParams,
+        *,
+        trace_headers: dict[str, str] | None = None,
+    ) -> None:
+        if "otlp_traces_endpoint" in self.args:
+            with Path(self.args["otlp_traces_endpoint"]).open("a") as file:
+                file.write(f"{trace_headers}\n")
         if len(ids) >= self.args["max_model_len"]:
             raise ValueError(f"a prompt of {len(ids)} tokens is too long")
         self.requests[name] = ids
