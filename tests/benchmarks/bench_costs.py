@@ -69,7 +69,7 @@ STARTS = {
         query=_QUERY, arguments=', engine_args={"enforce_eager": True}'
     ),
     "vLLM's LLM": f"""from vllm import LLM
-    from qwen3_reranker.embedded.engine_args import ORIGINAL
+    from qwen3_reranker.model.layout import ORIGINAL
     LLM(folder, runner="pooling", hf_overrides=ORIGINAL).score({_QUERY}, use_tqdm=False)""",
 }
 # vLLM's own choice of threads and memory is left as it is.

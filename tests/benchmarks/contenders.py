@@ -79,7 +79,7 @@ def llm_score(folder: str) -> Modes:
     """vLLM's LLM.score with the text split as in its documentation, default engine arguments."""
     from vllm import LLM
 
-    from qwen3_reranker.embedded.engine_args import ORIGINAL
+    from qwen3_reranker.model.layout import ORIGINAL
     from qwen3_reranker.model.template import TextWriter
 
     model: Any = LLM(folder, runner="pooling", hf_overrides=ORIGINAL)

@@ -125,15 +125,18 @@ def test_a_tokenizer_that_is_named_makes_it_ids(
         check(reranker, reference)
 
 
+WRONG = r"do not score clearly higher|P\(no\) is returned"
+
+
 @pytest.mark.parametrize(
     ("server", "dialect", "template", "message"),
     [
-        ("vllm_template", "auto", "client", "counted .* give template='server'"),
-        ("vllm_original", "auto", "server", "counted .* give template='client'"),
-        ("vllm_one_label", "auto", "server", "counted .* give template='client'"),
-        ("sglang_causal", "auto", "client", "hardly stands out|upside down"),
-        ("sglang_two_label", "rerank", "auto", "upside down|hardly stands out"),
-        ("sglang_two_label", "sglang-score", "auto", "upside down"),
+        ("vllm_template", "auto", "client", "(?s)counted .* template='server'"),
+        ("vllm_original", "auto", "server", "(?s)counted .* template='client'"),
+        ("vllm_one_label", "auto", "server", "(?s)counted .* template='client'"),
+        ("sglang_causal", "auto", "client", WRONG),
+        ("sglang_two_label", "rerank", "auto", WRONG),
+        ("sglang_two_label", "sglang-score", "auto", WRONG),
         ("vllm_generate", "vllm-score", "auto", "404"),
     ],
     indirect=["server"],

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from qwen3_reranker.cli.app import app
-from qwen3_reranker.doctor.problems import PROBLEMS
+from qwen3_reranker.problems import PROBLEMS
 
 from support.docs_pages import DOCS
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from qwen3_reranker.doctor import Finding, Report, diagnose
-from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.doctor.prompt_variants import VARIANTS
 from qwen3_reranker.model.template import SUFFIX
+from qwen3_reranker.problems import PROBLEMS
 
 from support.scripted_server import Paths, Reply, Request, ScriptedServer, demo_tokenizer, relevance
 

@@ -2,6 +2,6 @@
 
 from qwen3_reranker.doctor.diagnosis import adiagnose, diagnose
 from qwen3_reranker.doctor.findings import Finding, Report
-from qwen3_reranker.doctor.problems import PROBLEMS, Problem
+from qwen3_reranker.problems import PROBLEMS, Problem
 
 __all__ = ["PROBLEMS", "Finding", "Problem", "Report", "adiagnose", "diagnose"]

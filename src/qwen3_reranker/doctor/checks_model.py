@@ -10,11 +10,12 @@ from pathlib import Path
 from qwen3_reranker.doctor.findings import Finding, ok, problem, run_all
 from qwen3_reranker.errors import CheckpointError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.head import lacks_bias
 from qwen3_reranker.model.layout import EMBEDDING, SCORE_BIAS, SCORE_WEIGHT
 from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.model.safetensors import FLOATS, Tensor, decode, read_tensors
 
-__all__ = ["CHECKS", "Model", "check_model", "lacks_bias"]
+__all__ = ["CHECKS", "Model", "check_model"]
 
 # Cosines of the head with the difference of the rows of yes and no: above the first the head is
 # right, below the second it is inverted.
@@ -69,15 +70,6 @@ def check_model(model: str) -> tuple[list[Finding], Checkpoint | None]:
         message = str(error) or repr(error)
         return [problem("model", "checkpoint", "checkpoint-unusable", message)], None
     return run_all(CHECKS, Model(checkpoint, prompts, _find_tensors(checkpoint))), checkpoint
-
-
-def lacks_bias(folder: Path) -> bool | None:
-    """Return whether a checkpoint has a head without a bias; None if that cannot be read."""
-    try:
-        tensors = read_tensors(folder)
-    except (CheckpointError, OSError):
-        return None
-    return SCORE_BIAS not in tensors if SCORE_WEIGHT in tensors else None
 
 
 def _find_tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor] | Exception | None:
@@ -156,12 +148,9 @@ def _head_direction(model: Model, head: Tensor, embedding: Tensor) -> float:
 def _bias(model: Model) -> Finding | None:
     if model.labels != 2 or model.head is None or not isinstance(model.tensors, Mapping):
         return None
-    if SCORE_BIAS in model.tensors:
+    if not lacks_bias(model.tensors):
         return None
-    message = (
-        f"two labels and no {SCORE_BIAS}: vLLM needs none, but SGLang's head has one, which it "
-        "leaves uninitialized"
-    )
+    message = f"two labels and no {SCORE_BIAS}, which vLLM does not need, but SGLang does"
     return problem("model", "head's bias", "random-head-bias", message, status="warning")
 
 

@@ -10,7 +10,6 @@ from time import perf_counter
 
 from qwen3_reranker.dialects import Dialect, TemplateBy, find
 from qwen3_reranker.doctor import checks_server
-from qwen3_reranker.doctor.checks_model import lacks_bias
 from qwen3_reranker.doctor.checks_scores import check_scores, check_template
 from qwen3_reranker.doctor.checks_server import Behavior, check_determinism
 from qwen3_reranker.doctor.diagnostic_client import DiagnosticClient, Probed
@@ -19,9 +18,11 @@ from qwen3_reranker.doctor.findings import SHOWN, Finding, Status, ok, problem
 from qwen3_reranker.doctor.golden import compare, golden_of, no_golden
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Rows, distance
 from qwen3_reranker.errors import RerankerError, ServerError
+from qwen3_reranker.model.head import folder_lacks_bias
 from qwen3_reranker.model.layout import SCORE_BIAS
 from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.probe import PROBES, Outcome
+from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.remote.detection import Route, Template
 from qwen3_reranker.remote.responses import RetryableError
 
@@ -36,6 +37,9 @@ _VECTOR = re.compile(r"float_type.*input_type=list|without --is-embedding")
 _NO_KEY = re.compile(r"500: Internal Server Error|no_db_connection|No connected db")
 # Scores that differ by less, in log-odds, are those of the same prompt.
 _SAME = 1e-3
+
+
+_BIAS = PROBLEMS["random-head-bias"]
 
 
 class Examination:
@@ -254,7 +258,7 @@ class Examination:
     def _check_bias(self) -> Finding:
         """Check whether the checkpoint has the bias that SGLang's head needs."""
         folder = Path(str(self._client.info.get("model_path", "")))
-        lacks = lacks_bias(folder) if folder.is_dir() else None
+        lacks = folder_lacks_bias(folder) if folder.is_dir() else None
         matches = any(f.check == "golden pairs" and f.status == "ok" for f in self._findings)
         if lacks:
             message = f"{folder} has no {SCORE_BIAS}"
@@ -263,11 +267,8 @@ class Examination:
                 message, status = f"{message}, but the scores of this start are right", "warning"
             return problem("scores", "head's bias", "random-head-bias", message, status=status)
         if lacks is None and not matches:
-            message = (
-                f"the checkpoint cannot be read here: check that it has a {SCORE_BIAS}, because "
-                "otherwise SGLang's is random"
-            )
-            return Finding("scores", "head's bias", "unknown", message)
+            message = f"the checkpoint cannot be read here: check that it has a {SCORE_BIAS}"
+            return Finding("scores", "head's bias", "unknown", f"{message}. {_BIAS.advice}")
         return ok("scores", "head's bias", "no bias that changes the scores")
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
-from qwen3_reranker.doctor.problems import PROBLEMS
+from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.terminal import escape_control
 
 __all__ = [
-    "CLIENT_WRITES",
     "SHOWN",
     "Area",
     "Finding",
@@ -29,9 +28,6 @@ Area = Literal["environment", "model", "server", "scores"]
 
 Status = Literal["ok", "warning", "problem", "unknown"]
 """The result of a check; "unknown" if it could not be carried out here."""
-
-CLIENT_WRITES = "Or let this client write the template (template='client')."
-"""Advice for a server that also accepts complete prompts."""
 
 SHOWN = 300
 """The maximum number of characters of an error in a finding."""
@@ -128,10 +124,8 @@ def problem(
         more: Advice for this case alone, which comes first.
         client_can_write: Whether the server also accepts complete prompts, which the client wrote.
     """
-    known = PROBLEMS[code]
-    instead = CLIENT_WRITES if client_can_write and known.of_server_template else ""
-    advice = " ".join(part for part in (more, known.advice, instead) if part)
-    return Finding(area, check, status, message, advice, code)
+    advice = PROBLEMS[code].advise(client_can_write=client_can_write)
+    return Finding(area, check, status, message, f"{more} {advice}".strip(), code)
 
 
 def run_all(

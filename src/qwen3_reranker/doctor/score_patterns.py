@@ -9,7 +9,7 @@ from qwen3_reranker.doctor.evidence import Evidence, is_embedding
 from qwen3_reranker.doctor.findings import Finding, first, ok, problem
 from qwen3_reranker.doctor.prompt_variants import distance
 from qwen3_reranker.model.probability import logit, sigmoid
-from qwen3_reranker.model.probe import NEXT_TO_ZERO, Outcome
+from qwen3_reranker.model.probe import Outcome
 
 __all__ = ["HEAD_CHECKS", "ORDER_CHECKS", "judge"]
 
@@ -42,15 +42,17 @@ def _served_as_embedding(evidence: Evidence) -> Finding | None:
 
 
 def _all_half(evidence: Evidence) -> Finding | None:
-    if all(abs(score - 0.5) < 1e-6 for score in evidence.scores):
+    if evidence.outcome.all_half:
         return _head("all-half", "all scores are 0.5")
     return None
 
 
 def _next_to_zero(evidence: Evidence) -> Finding | None:
-    numbers = evidence.numbers
-    if min(numbers) >= 0 and max(numbers) < NEXT_TO_ZERO and not evidence.outcome.passed:
-        return _head("next-to-zero", f"all scores are next to 0 (at most {max(numbers):.1e})")
+    outcome = evidence.outcome
+    if outcome.next_to_zero and not outcome.passed:
+        return _head(
+            "next-to-zero", f"all scores are almost 0 (at most {max(evidence.scores):.1e})"
+        )
     return None
 
 
@@ -59,7 +61,7 @@ def _identical_scores(evidence: Evidence) -> Finding | None:
     scores, rows = evidence.scores, evidence.outcome.scores
     message = ""
     (a, b, c), (d, e, f) = rows  # the same three passages, the first two swapped
-    if max(scores) - min(scores) < _SAME:
+    if evidence.outcome.identical:
         message = f"all scores are {scores[0]:.3g}: the model sees neither query nor document"
     elif all(max(row) - min(row) < _SAME for row in rows):
         message = "all documents of a query get one score: the model does not see the document"
@@ -133,11 +135,10 @@ def _is_swapped(item: Any) -> bool:
 
 
 def _inverted(evidence: Evidence) -> Finding | None:
-    outcome = evidence.outcome
-    inverted = Outcome(tuple(tuple(1 - p for p in row) for row in outcome.scores))
-    if outcome.passed or not inverted.passed:
+    if not evidence.outcome.inverted:
         return None
-    return problem("scores", "order", "labels-inverted", f"the order is inverted: {outcome}")
+    message = f"the order is inverted: {evidence.outcome}"
+    return problem("scores", "order", "labels-inverted", message)
 
 
 def _separation(evidence: Evidence) -> Finding:

@@ -16,13 +16,12 @@ from typing import Any
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import Checkpoint
-from qwen3_reranker.model.layout import CLASSIFIER
+from qwen3_reranker.model.layout import ORIGINAL
 from qwen3_reranker.redaction import Secret, conceal_token
 
 __all__ = [
     "CPU_BLOCK",
     "CPU_VARIABLES",
-    "ORIGINAL",
     "MemoryNeeds",
     "cpu_environment",
     "engine_arguments",
@@ -33,17 +32,6 @@ __all__ = [
     "step_tokens",
     "validate_engine_args",
 ]
-
-ORIGINAL = {
-    "architectures": [CLASSIFIER],
-    "classifier_from_token": ["no", "yes"],
-    "is_original_qwen3_reranker": True,
-}
-"""
-The `hf_overrides` for a causal checkpoint.
-
-With them vLLM (0.9.2 and later) builds a score head of one row, lm_head[yes] - lm_head[no].
-"""
 
 # The number of tokens in a step on a GPU. Longer prompts are not split into several steps, which
 # would help only if other requests were generating text at the same time.

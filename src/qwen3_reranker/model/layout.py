@@ -10,6 +10,7 @@ __all__ = [
     "CONFIG",
     "EMBEDDING",
     "LM_HEAD",
+    "ORIGINAL",
     "SCORE_BIAS",
     "SCORE_WEIGHT",
     "TOKENIZER",
@@ -21,6 +22,17 @@ CAUSAL: Final = "Qwen3ForCausalLM"
 
 CLASSIFIER: Final = "Qwen3ForSequenceClassification"
 """The architecture of a converted checkpoint."""
+
+ORIGINAL: Final[dict[str, object]] = {
+    "architectures": [CLASSIFIER],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
+"""
+What vLLM's `hf_overrides` must have for an original checkpoint.
+
+With it vLLM (0.9.2 and later) builds a score head of one row, lm_head[yes] - lm_head[no].
+"""
 
 CONFIG: Final = "config.json"
 """The file with the model's architecture and sizes."""

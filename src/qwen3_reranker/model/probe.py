@@ -14,7 +14,6 @@ from qwen3_reranker.model.probability import is_probability, logit, sigmoid
 
 __all__ = [
     "NEGATION",
-    "NEXT_TO_ZERO",
     "PROBES",
     "InstructionEffect",
     "Outcome",
@@ -49,12 +48,12 @@ NEGATION = (
 # without it. One of the two differences is enough, because a service may compress its scores.
 _LOGIT = 1.5
 _PROBABILITY = 0.3
-NEXT_TO_ZERO = 1e-3
-"""
-A right passage always scores above this, unless the model's head is missing.
-
-Without a head, llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in b11549.
-"""
+# A relevant passage always scores above this, unless the model's head is missing. Without a head,
+# llama.cpp's scores are about 1e-20 in builds of 2025 and 1e-4 in b11549.
+_NEXT_TO_ZERO = 1e-3
+# Scores that differ from 0.5 by less are 0.5, and scores that differ by less are the same number.
+_SAME = 1e-6
+_IDENTICAL = 1e-9
 # Tokens per pair. A pair has 22 tokens on average, and the template adds 60 to 80.
 _TEMPLATED = 60
 _DOUBLED = 130
@@ -167,18 +166,38 @@ class Outcome:
         rows = (f"{row[0]:.3g} against {row[1]:.3g} and {row[2]:.3g}" for row in self.scores)
         return "; ".join(rows)
 
-    def diagnosis(self) -> str:
-        """Describe scores that did not pass, and their likely cause."""
+    @property
+    def all_half(self) -> bool:
+        """Whether all scores are 0.5, as without a classifier's head."""
+        return all(abs(score - 0.5) < _SAME for row in self.scores for score in row)
+
+    @property
+    def next_to_zero(self) -> bool:
+        """Whether all scores are almost 0, as with a GGUF file that has no head."""
+        return max(score for row in self.scores for score in row) < _NEXT_TO_ZERO
+
+    @property
+    def identical(self) -> bool:
+        """Whether all scores are the same number, so that the model sees no text."""
         flat = [score for row in self.scores for score in row]
-        if all(score == 0.5 for score in flat):
-            return "all scores are 0.5: the classifier's head was not loaded (hf_overrides?)"
-        if max(flat) < NEXT_TO_ZERO:
-            return "all scores are next to 0: a GGUF file without its head or its template"
-        if max(flat) - min(flat) < 1e-9:
-            return f"all scores are {flat[0]:.3g}: the server does not see query and document"
-        if all(row[0] < min(row[1:]) for row in self.scores):
-            return f"the order is upside down ({self}): the labels are swapped, or the numbers are not scores"
-        return f"the right passage hardly stands out ({self}): the template is missing or written twice"
+        return max(flat) - min(flat) < _IDENTICAL
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the scores would pass as P(no) instead of P(yes)."""
+        other = Outcome(tuple(tuple(1 - p for p in row) for row in self.scores))
+        return other.passed and not self.passed
+
+    @property
+    def problem(self) -> str:
+        """The code in `PROBLEMS` of what scores that did not pass look like."""
+        if self.all_half:
+            return "all-half"
+        if self.next_to_zero:
+            return "next-to-zero"
+        if self.identical:
+            return "identical-scores"
+        return "labels-inverted" if self.inverted else "no-separation"
 
 
 def alike(a: float, b: float) -> bool:

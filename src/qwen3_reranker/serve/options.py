@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from qwen3_reranker.embedded.engine_args import (
     CPU_BLOCK,
-    ORIGINAL,
     MemoryNeeds,
     memory_needs,
     step_tokens,
 )
 from qwen3_reranker.errors import UnsupportedVersionError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.layout import ORIGINAL
 from qwen3_reranker.serve.engines import Engine
 
 __all__ = ["Device", "Kind", "Option", "Options", "Request", "Template", "options"]

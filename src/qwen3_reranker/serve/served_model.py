@@ -8,10 +8,11 @@ from pathlib import Path
 
 from qwen3_reranker.errors import CheckpointError, InputError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.head import folder_lacks_bias
 from qwen3_reranker.model.layout import SCORE_BIAS
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.model.published import POSITIONS, published
-from qwen3_reranker.model.safetensors import read_tensors
+from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.serve.options import Kind
 
 __all__ = ["ServedModel", "check_bias"]
@@ -115,21 +116,12 @@ def check_bias(name: str) -> list[str]:
     Raises:
         CheckpointError: There is no bias, so SGLang would fill it with random numbers.
     """
+    advice = PROBLEMS["random-head-bias"].advice
     folder = Path(name)
-    if not folder.is_dir() or not any(folder.glob("*.safetensors")):
-        return [
-            (
-                f"the checkpoint must have a {SCORE_BIAS} (of zeros): SGLang's head has one, and "
-                "fills it with random numbers if it is missing"
-            )
-        ]
-    if SCORE_BIAS not in read_tensors(folder):
-        raise CheckpointError(
-            f"{name} has no {SCORE_BIAS}, and SGLang would fill it with random numbers at every "
-            "start: convert the original with `qwen3-reranker convert --for sglang`, which writes a "
-            "bias of zeros"
-        )
-    return []
+    lacks = folder_lacks_bias(folder) if folder.is_dir() else None
+    if lacks:
+        raise CheckpointError(f"{name} has no {SCORE_BIAS}. {advice}")
+    return [f"make sure that the checkpoint has a {SCORE_BIAS}. {advice}"] if lacks is None else []
 
 
 def _reject_gguf(name: str, folder: Path) -> None:

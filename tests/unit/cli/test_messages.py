@@ -19,10 +19,9 @@ from qwen3_reranker.cli.app import Command, app, run
 from qwen3_reranker.cli.console import err, out
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.convert.conversion import Engine
-from qwen3_reranker.doctor.findings import CLIENT_WRITES
-from qwen3_reranker.doctor.problems import PROBLEMS
 from qwen3_reranker.embedded.engine_settings import EngineChoice
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.problems import CLIENT_WRITES, PROBLEMS
 from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.options import Device, Kind, Template
 from qwen3_reranker.terminal import escape_control, escape_json

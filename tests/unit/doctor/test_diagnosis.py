@@ -65,8 +65,8 @@ def test_scores_of_a_head_that_is_wrong(score: Judge, code: str, dialect: str) -
 @pytest.mark.parametrize(
     ("numbers", "code", "says"),
     [
-        (lambda q, d: 1e-20 * len(d), "next-to-zero", "next to 0"),
-        (lambda q, d: 1e-6 * len(d), "next-to-zero", "next to 0"),
+        (lambda q, d: 1e-20 * len(d), "next-to-zero", "almost 0"),
+        (lambda q, d: 1e-6 * len(d), "next-to-zero", "almost 0"),
         (lambda q, d: 0.4, "identical-scores", "neither query nor document"),
         (lambda q, d: len(q) / 99, "identical-scores", "not see the document"),
         (lambda q, d: len(d) / 999, "identical-scores", "not see the query"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_reranker.doctor import examination
-from qwen3_reranker.doctor.problems import PROBLEMS
+from qwen3_reranker.problems import PROBLEMS
 
 from support import docs_generated
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from qwen3_reranker.doctor.findings import CLIENT_WRITES
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Variant
 from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.template import SUFFIX
+from qwen3_reranker.problems import CLIENT_WRITES
 
 from support.doctor_servers import (
     RIGHT,
@@ -92,7 +92,7 @@ def test_what_llama_cpp_lacks_is_not_advised() -> None:
     missing, ignored = named(report, "template-missing"), named(report, "instruction-ignored")
     # There this client cannot write the template.
     assert "template='client'" not in missing.advice + ignored.advice
-    assert "GGUF file that has the right template named rerank" in missing.advice
+    assert "GGUF file that has the head and the template named rerank" in missing.advice
     assert "None" not in str(report)
 
 

@@ -137,8 +137,8 @@ def test_a_server_that_counts_otherwise_is_detected_again_once(
 @pytest.mark.parametrize(
     ("write", "given", "way_out"),
     [
-        (TEMPLATE, "client", "writes the template around a written prompt: give template='server'"),
-        (plain, "server", "writes no template: give template='client'"),
+        (TEMPLATE, "client", "Let only one side write the template: template='server'"),
+        (plain, "server", "Or let this client write the template (template='client')"),
     ],
 )
 def test_a_template_that_is_given_wrongly_is_an_error_at_the_first_answer(

@@ -7,39 +7,44 @@ from collections.abc import Sequence
 
 from qwen3_reranker.errors import AnswerError, DetectionError, ServerError
 from qwen3_reranker.model.probe import Outcome
+from qwen3_reranker.problems import PROBLEMS, start_advice
 from qwen3_reranker.remote.detection.route import Route
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 
-__all__ = ["Rejection", "TemplateError", "ambiguity", "rejection", "template_error", "unlisted"]
+__all__ = ["Rejection", "ambiguity", "probe_error", "rejection", "template_error", "unlisted"]
+
+_MISSING, _TWICE = "template-missing", "template-twice"
 
 Rejection = tuple[str, ServerError | AnswerError]
 """The name of a dialect, and why it was rejected."""
 
-# What to change, by the kind of server.
-_ADVICE = {
-    "vLLM": (
-        'Start it with --runner pooling and --hf-overrides \'{"architectures": '
-        '["Qwen3ForSequenceClassification"], "classifier_from_token": ["no", "yes"], '
-        '"is_original_qwen3_reranker": true}\' for an original checkpoint, without them for a '
-        "converted one."
-    ),
-    "SGLang": (
-        "Start it with the original checkpoint and without --is-embedding, or with a checkpoint "
-        "converted to two labels [no, yes] and --is-embedding."
-    ),
-    "llama.cpp": (
-        "Start it with --rerank and a GGUF file that holds the head and the template named rerank; "
-        "llama.cpp's converter writes them if the model folder's name contains qwen3-reranker."
-    ),
-    "Infinity": "Give it a checkpoint with one label: qwen3-reranker convert MODEL FOLDER --labels 1.",
-    "LiteLLM": "Give the proxy's key, without which it answers 500, and a rerank model's name.",
-    "": "Give dialect= and template= if you know them; docs/how-to/servers.md says how to start a "
-    "server.",
-}
+
+class ProbeError(DetectionError):
+    """
+    The answers to the probe show a known problem.
+
+    Attributes:
+        code: Its code in `PROBLEMS`.
+        advice: What to do.
+    """
+
+    code: str
+    advice: str
 
 
-class TemplateError(DetectionError):
-    """The prompt has the template twice or not at all. The message says how to change that."""
+def probe_error(code: str, seen: str, *, client_can_write: bool = False) -> ProbeError:
+    """
+    Return the error for a known problem.
+
+    Args:
+        code: Its code in `PROBLEMS`.
+        seen: What the answers were.
+        client_can_write: Whether the server also accepts prompts that the client has written.
+    """
+    problem = PROBLEMS[code]
+    error = ProbeError(f"{problem.meaning} ({seen})")
+    error.code, error.advice = code, problem.advise(client_can_write=client_can_write)
+    return error
 
 
 def rejection(
@@ -57,6 +62,8 @@ def rejection(
     for _, error in rejected:
         if isinstance(error, ServerError) and error.status in (401, 403):
             return error
+    known = [error for _, error in rejected if isinstance(error, ProbeError)]
+    advice = list(dict.fromkeys(error.advice for error in known))
     if len(rejected) == 1 and isinstance(rejected[0][1], ServerError):
         name, error = rejected[0]
         message = f"{url} ({server_info}), dialect {name}: {error}"
@@ -67,9 +74,11 @@ def rejection(
         if absent:
             lines.append(f"not there: {', '.join(absent)}")
         message = "\n- ".join(lines)
-        if not any(isinstance(error, TemplateError) for _, error in rejected):
-            message += "\n" + _ADVICE.get(server_info.kind or "", _ADVICE[""])
-    return DetectionError(f"{message}\nNote: {ambiguous}" if ambiguous else message)
+        start = start_advice(server_info.kind)
+        if start not in advice and not any(error.code in (_MISSING, _TWICE) for error in known):
+            advice.append(start)
+    notes = [f"Note: {ambiguous}"] if ambiguous else []
+    return DetectionError("\n".join([message, *advice, *notes]))
 
 
 def ambiguity(server_info: ServerInfo) -> str | None:
@@ -107,7 +116,7 @@ def unlisted(
     return f"the list of models was refused, {effect} ({server_info.refusal})"
 
 
-def template_error(route: Route, outcome: Outcome) -> TemplateError | None:
+def template_error(route: Route, outcome: Outcome) -> ProbeError | None:
     """
     Return an error if the tokens counted show that the template is missing or written twice.
 
@@ -115,17 +124,14 @@ def template_error(route: Route, outcome: Outcome) -> TemplateError | None:
         route: The route, with the template mode that is assumed.
         outcome: The result of the probe.
     """
-    if route.template_by == "client" and route.dialect.counts and outcome.doubled:
-        return TemplateError(
-            f"the server counted {outcome.tokens} tokens for the probe, so it writes the template "
-            "around a written prompt: give template='server', or start it without its own"
-        )
-    if route.template_by == "server" and route.dialect.counts and outcome.templated is False:
-        instead = "give template='client', or " if "client" in route.dialect.template_modes else ""
-        return TemplateError(
-            f"the server counted {outcome.tokens} tokens for the probe, so it writes no template: "
-            f"{instead}start it with a Qwen3 reranker's"
-        )
+    seen = f"the server counted {outcome.tokens} tokens for the probe"
+    if not route.dialect.counts:
+        return None
+    if route.template_by == "client" and outcome.doubled:
+        return probe_error(_TWICE, seen)
+    if route.template_by == "server" and outcome.templated is False:
+        can_write = "client" in route.dialect.template_modes
+        return probe_error(_MISSING, seen, client_can_write=can_write)
     return None
 
 

@@ -28,6 +28,7 @@ from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection.advice import (
     Rejection,
     ambiguity,
+    probe_error,
     rejection,
     template_error,
     unlisted,
@@ -271,7 +272,7 @@ class Detector:
         if len(routes) == 1 and (doubt := template_error(route, outcome)):
             raise doubt
         if not outcome.passed:
-            raise DetectionError(outcome.diagnosis())
+            raise probe_error(outcome.problem, str(outcome))
         if outcome.may_be_cosines and await self._symmetric(route, outcome):
             raise DetectionError(
                 f"the scores ({outcome}) stay the same when query and document are exchanged, as "

@@ -26,14 +26,20 @@ async def problem(server: FakeReranker, base_url: str = "http://h", **settings: 
     [
         (
             lambda right, _: 0.1 if right else 0.9,
-            "the order is upside down (0.1 against 0.9 and 0.9; ",
+            "P(no) is returned instead of P(yes) (0.1 against 0.9 and 0.9; ",
         ),
-        (lambda right, _: 0.5, "all scores are 0.5: the classifier's head was not loaded"),
-        (lambda right, _: 1.0, "all scores are 1: the server does not see query and document"),
-        (lambda right, _: 1e-20, "all scores are next to 0: a GGUF file"),
+        (
+            lambda right, _: 0.5,
+            "all scores are 0.5, because the classifier's head was not loaded (0.5 against",
+        ),
+        (
+            lambda right, _: 1.0,
+            "the scores do not depend on the query or on the document (1 against 1",
+        ),
+        (lambda right, _: 1e-20, "all scores are almost 0 (about 1e-20"),
         (
             lambda right, _: 0.52 if right else 0.48,
-            "the right passage hardly stands out (0.52 against 0.48 and 0.48; ",
+            "relevant passages do not score clearly higher than irrelevant ones (0.52 against",
         ),
     ],
     ids=["inverted", "no head", "equal", "no gguf head", "squeezed"],
@@ -44,7 +50,7 @@ async def test_scores_of_no_reranker_are_named(scores: Any, text: str) -> None:
     assert message.startswith("nothing at http://h (vLLM 0.32.0) scores as a Qwen3 reranker does")
     assert f"- vllm-classify: {text}" in message
     assert "not there: vllm-generative, vllm-score, vllm-rerank" in message
-    assert "Start it with --runner pooling and --hf-overrides" in message
+    assert '\nStart vLLM with --runner pooling and --hf-overrides \'{"architectures": ' in message
 
 
 async def test_the_advice_is_the_kinds_own() -> None:
@@ -54,14 +60,16 @@ async def test_the_advice_is_the_kinds_own() -> None:
     sglang = await problem(FakeReranker({"/v1/rerank": "bare"}, SGLANG, scores=half))
     assert "(SGLang)" in sglang and "without --is-embedding" in sglang
     llama = await problem(FakeReranker({"/v1/rerank": "rerank"}, LLAMA, template=True, scores=half))
-    assert "(llama.cpp)" in llama and "GGUF file that holds the head" in llama
+    assert "(llama.cpp)" in llama and "GGUF file that has the head" in llama
     owned = {"/v1/models": {"data": [{"id": "m", "owned_by": "infinity"}]}}
     infinity = await problem(FakeReranker({"/rerank": "rerank"}, owned, scores=half))
     assert "(Infinity)" in infinity and "one label" in infinity and "--labels 1" in infinity
     bare = await problem(FakeReranker({"/v1/rerank": "rerank"}, LLAMA, scores=half))
-    assert "llama.cpp: the server counted" in bare and "so it writes no template: start it" in bare
+    assert "llama.cpp: neither the client nor the server writes the template (the serv" in bare
+    assert bare.count("Start llama.cpp with") == bare.count("Start the server with") == 1
     unknown = await problem(FakeReranker({"/v1/rerank": "rerank"}, scores=half))
-    assert "(an unknown kind)" in unknown and "docs/how-to/servers.md" in unknown
+    assert "(an unknown kind)" in unknown and "qwen3-reranker serve MODEL --print shell" in unknown
+    assert unknown.count("Check --hf-overrides") == 1
 
 
 async def test_where_nothing_is_there_all_that_was_tried_is_listed() -> None:
@@ -134,8 +142,8 @@ async def test_an_error_that_is_the_dialects_own_moves_on() -> None:
 @pytest.mark.parametrize(
     ("template", "forced", "text"),
     [
-        (True, "client", "writes the template around a written prompt: give template='server'"),
-        (False, "server", "so it writes no template: give template='client'"),
+        (True, "client", "both the client and the server write the template"),
+        (False, "server", "neither the client nor the server writes the template"),
     ],
 )
 async def test_a_template_forced_on_the_wrong_side_is_said(
@@ -144,10 +152,12 @@ async def test_a_template_forced_on_the_wrong_side_is_said(
     server = FakeReranker({"/v1/rerank": "rerank"}, VLLM, template=template)
     message = await problem(server, template=forced)
     assert text in message and "the server counted" in message
+    other = "client" if forced == "server" else "server"
+    assert f"template='{other}'" in message
     assert "--hf-overrides" not in message  # the server is right, the argument is not
     silent = FakeReranker({"/v1/rerank": "rerank"}, VLLM, template=template, usage=False)
     message = await problem(silent, template=forced)
-    assert ("hardly stands out" in message) or ("upside down" in message)
+    assert "do not score clearly higher" in message or "P(no) is returned" in message
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,49 @@
-"""The table of all problems that the doctor recognizes: code, meaning and advice."""
+"""
+The table of known problems: code, meaning and advice.
+
+The doctor and the detection of servers take their advice from it, and the documentation shows it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PROBLEMS", "Problem"]
+from qwen3_reranker.model.layout import ORIGINAL
+
+__all__ = ["CLIENT_WRITES", "PROBLEMS", "Problem", "start_advice"]
+
+CLIENT_WRITES = "Or let this client write the template (template='client')."
+"""Advice for a server that also accepts complete prompts."""
+
+_SGLANG = (
+    "Start SGLang with the original checkpoint and without --is-embedding, or with a checkpoint "
+    "converted to two labels [no, yes] and --is-embedding."
+)
+_LLAMA_CPP = (
+    "Start llama.cpp with --rerank and a GGUF file that has the head and the template named rerank: "
+    "a current llama.cpp writes both when it converts a folder whose name contains qwen3-reranker."
+)
+_LITELLM = (
+    "A LiteLLM without a database answers 500 to a request without a key, and 400 to a wrong key."
+)
+_START = {
+    "vLLM": (
+        f"Start vLLM with --runner pooling and --hf-overrides '{json.dumps(ORIGINAL)}' for an "
+        "original checkpoint, without the overrides for a converted one."
+    ),
+    "SGLang": _SGLANG,
+    "llama.cpp": _LLAMA_CPP,
+    "Infinity": (
+        "Give Infinity a checkpoint with one label: qwen3-reranker convert MODEL FOLDER --labels 1."
+    ),
+    "LiteLLM": f"Give the proxy's key, and the name of a rerank model. {_LITELLM}",
+}
+_START_ANY = (
+    "Start a server that can score: qwen3-reranker serve MODEL --print shell writes the command for "
+    "vLLM or SGLang. If it can score already, give dialect= and template=."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +63,24 @@ class Problem:
     advice: str
     of_server_template: bool = False
 
+    def advise(self, *, client_can_write: bool) -> str:
+        """
+        Return the advice for a server.
+
+        Args:
+            client_can_write: Whether the server also accepts prompts that the client has written.
+        """
+        instead = client_can_write and self.of_server_template
+        return f"{self.advice} {CLIENT_WRITES}" if instead else self.advice
+
 
 _ALL = (
     # The prompt.
     Problem(
         "template-missing",
         "neither the client nor the server writes the template",
-        "Start the server with a Qwen3 reranker's template: vLLM with --chat-template, llama.cpp "
-        "with a GGUF file that has the right template named rerank (a current llama.cpp writes it "
-        "when it converts a folder whose name contains qwen3-reranker).",
+        "Start the server with a Qwen3 reranker's template: vLLM with --chat-template. "
+        + _LLAMA_CPP,
         of_server_template=True,
     ),
     Problem(
@@ -88,9 +135,7 @@ _ALL = (
     Problem(
         "next-to-zero",
         "all scores are almost 0 (about 1e-20, or up to 1e-4 in llama.cpp builds of 2026)",
-        "The GGUF file lacks the head or the template named rerank: convert it with a current "
-        "llama.cpp from a folder whose name contains qwen3-reranker, and start llama.cpp with "
-        "--rerank.",
+        _LLAMA_CPP,
     ),
     Problem(
         "labels-inverted",
@@ -106,19 +151,18 @@ _ALL = (
     ),
     Problem(
         "embedding-component",
-        "a component of an embedding is returned as the score",
-        "The original checkpoint is served as an embedding model: start SGLang without "
-        "--is-embedding.",
+        "a component of an embedding is returned as the score, not a probability",
+        _SGLANG,
     ),
     Problem(
         "random-head-bias",
         "SGLang fills in a bias that the checkpoint lacks with random numbers",
         "SGLang's head has a bias, which is random at every start if the checkpoint has none: add a "
-        "score.bias of two zeros (qwen3-reranker convert does).",
+        "score.bias of two zeros, as `qwen3-reranker convert --for sglang` does.",
     ),
     Problem(
         "no-separation",
-        "relevant passages do not score higher than irrelevant ones",
+        "relevant passages do not score clearly higher than irrelevant ones",
         "Check that a Qwen3-Reranker is served, that its quantization is not too coarse, and who "
         "writes the template.",
     ),
@@ -141,13 +185,12 @@ _ALL = (
     Problem(
         "key-refused",
         "the server requires another API key",
-        "Give the right key: api_key=, or the server's environment variable. A LiteLLM without a "
-        "database answers 500 to a request without a key, and 400 to a wrong key.",
+        "Give the right key: api_key=, or the server's environment variable. " + _LITELLM,
     ),
     Problem(
         "nothing-scores",
         "the server has no endpoint that can score",
-        "See docs/how-to/servers.md for how to start a server of each kind.",
+        _START_ANY,
     ),
     Problem(
         "instruction-ignored",
@@ -236,3 +279,8 @@ _ALL = (
 
 PROBLEMS: Mapping[str, Problem] = {problem.code: problem for problem in _ALL}
 """All problems by code."""
+
+
+def start_advice(kind: str | None) -> str:
+    """Return how to start a server of a kind so that it can score; None stands for an unknown kind."""
+    return _START.get(kind or "", _START_ANY)
