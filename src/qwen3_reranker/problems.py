@@ -228,8 +228,8 @@ _ALL = (
     ),
     Problem(
         "transformers-too-old",
-        "this transformers does not know Qwen3",
-        "pip install -U 'transformers>=4.51'",
+        "this transformers does not know Qwen3 (KeyError: 'qwen3')",
+        "Run pip install -U 'transformers>=4.51' where the model runs.",
     ),
     Problem(
         "vllm-missing",

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker import CheckpointError
-from qwen3_reranker.doctor.checks_model import check_model, lacks_bias
+from qwen3_reranker.doctor.checks_model import check_model
+from qwen3_reranker.model.head import folder_lacks_bias
 from qwen3_reranker.model.safetensors import INDEX, decode, read_tensors, read_weight_map
 
 from support.checkpoints import convert_demo, tiny
@@ -66,7 +67,7 @@ def test_no_reader_leaves_the_folder(tmp_path: Path, shard: Any) -> None:
     for read in (read_weight_map, read_tensors):
         with pytest.raises(CheckpointError, match="names the shard"):
             read(folder)
-    assert lacks_bias(folder) is None
+    assert folder_lacks_bias(folder) is None
     [finding] = check_model(str(folder))[0]
     assert finding.code == "checkpoint-unusable" and "names the shard" in finding.message
 
