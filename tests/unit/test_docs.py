@@ -108,5 +108,5 @@ def test_the_documented_calls_lead_to_a_server(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documented = documented_calls("remote")
-    assert len(documented) <= 12
+    assert len(documented) <= 13
     assert actual_calls(monkeypatch, Transport, "request", base_url=server.url) == documented
