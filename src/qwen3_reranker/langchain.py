@@ -33,6 +33,7 @@ try:
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
+    from qwen3_reranker.selection import SelectionOptions
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.langchain needs langchain-core: "
@@ -55,16 +56,21 @@ class RerankInput(TypedDict):
     documents: Sequence[Document]
 
 
-@document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
+@document_options(SelectionOptions, LongDocumentOptions, ConnectionOptions, ServerOptions)
 class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     r"""
     Keep the documents that a Qwen3 reranker scores best for the query, best first.
 
     The engine starts at the first query. Any number of threads and event loops can use one object
     at the same time. A copy or an unpickled object is created from the settings; in the same
-    process it shares the engine. `instruction`, `top_n`, `min_score`, `document_template` and
-    `metadata_key` can be reassigned. Settings that may hold a secret (`api_key`, `headers`,
-    `proxy`, `verify`, `http_client` and `engine_args`) do not appear in `repr()`, `str()` or dumps.
+    process it shares the engine. `instruction`, `document_template`, `metadata_key`, `top_n`,
+    `min_score`, `drop_duplicates`, `token_budget`, `token_counter` and `cut_last` can be
+    reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`, `verify`,
+    `http_client` and `engine_args`) and `token_counter` do not appear in `repr()`, `str()` or
+    dumps.
+
+    Duplicates and tokens are those of the page contents that are returned, not of the texts that
+    `document_template` makes for scoring.
 
     Args:
         model: A hub name, a folder, or "demo" (a small model that is part of this package). None
@@ -85,9 +91,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         metadata_key: The metadata key to write P(yes) to. A value that is already there is
             replaced, or removed if scoring failed.
         on_error: How to handle scoring failures: "raise", or "keep_order", which issues a
-            `RerankerWarning` and returns the first `top_n` documents in the order given, without
-            scores and with the reason as `metadata["rerank_error"]`. A later call that succeeds
-            removes that key.
+            `RerankerWarning` and returns the documents in the order given, limited only by `top_n`
+            and `token_budget`, without scores and with the reason as `metadata["rerank_error"]`. A
+            later call that succeeds removes that key.
         engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
             this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
             transformers on macOS and Windows.
@@ -107,12 +113,14 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             pickles leave it out.
         returns: What to return: each "document", or its best "passage" in place of it, which
             requires `long_documents="passages"`. Such a copy keeps id and metadata, and its
-            `metadata["rerank_passage"]` says where in the document the passage is.
+            `metadata["rerank_passage"]` says where in the document the passage is. The first
+            passage that does not fit into `token_budget` is cut, whatever `cut_last` says.
         reranker: A `Reranker` to score with, which several adapters may share. It stays open when
             this object is closed. Arguments that would configure a new one (`model`, `base_url`,
             ...) must then be left out.
-        **options: The options for long documents, see `LongDocumentOptions`, and those for
-            `base_url`, see `ServerOptions`. `timeout` also applies without a server.
+        **options: What to keep besides, see `SelectionOptions`; the options for long documents, see
+            `LongDocumentOptions`; and those for `base_url`, see `ServerOptions`. `timeout` also
+            applies without a server.
 
     Raises:
         pydantic.ValidationError: An argument is unknown or cannot be used. This is a `ValueError`.
@@ -161,9 +169,10 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         The copies keep id and metadata, and gain P(yes) in [0, 1] under `metadata_key`. With
         `long_documents="passages"` they also gain `metadata["rerank_passage"]`, a dictionary with
         the `start` and `end` of the best passage (in characters of the page content), its `score`
-        and the `count` of the document's passages. The documents given are not changed. Ties keep the order given. Documents without text come
-        last, with 0.0. An empty list gives an empty list and starts nothing. The call is traced
-        as a run named "Qwen3Rerank".
+        and the `count` of the document's passages. One that was cut to fit `token_budget` gains
+        `metadata["rerank_cut"]`, which is True. The documents given are not changed. Ties keep the
+        order given. Documents without text come last, with 0.0. An empty list gives an empty list
+        and starts nothing. The call is traced as a run named "Qwen3Rerank".
 
         Args:
             documents: The documents that a retriever found.

@@ -38,6 +38,7 @@ try:
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
+    from qwen3_reranker.selection import SelectionOptions
 except ImportError as error:
     raise MissingDependencyError(
         "qwen3_reranker.llama_index needs llama-index-core: "
@@ -52,7 +53,7 @@ _RETRIEVAL_SCORE = "retrieval_score"
 _MARKS = frozenset({ERROR_KEY, PASSAGE_KEY})
 
 
-@document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
+@document_options(SelectionOptions, LongDocumentOptions, ConnectionOptions, ServerOptions)
 class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     """
     Keep the nodes that a Qwen3 reranker scores best for the query, best first.
@@ -68,14 +69,21 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     passages.
 
     A node without text of its own (an image, a blank text) is not scored, whatever its metadata
-    contains. It comes last, with a score of 0.0, and is dropped only by `top_n` and `min_score`.
+    contains. It comes last, with a score of 0.0, and is dropped only by `top_n`, `min_score`
+    and `token_budget`.
 
     The engine starts at the first query. Any number of threads and event loops can use one object
     at the same time. A copy or an unpickled object is created from the settings; in the same
     process it shares the engine. An object with a ready `reranker` cannot be pickled.
-    `instruction`, `top_n`, `min_score`, `metadata_mode` and `keep_retrieval_score` can be
-    reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`, `verify`,
-    `http_client` and `engine_args`) do not appear in `repr()` or `to_dict()`.
+    `instruction`, `metadata_mode`, `keep_retrieval_score`, `top_n`, `min_score`,
+    `drop_duplicates`, `token_budget`, `token_counter` and `cut_last` can be reassigned. Settings
+    that may hold a secret (`api_key`, `headers`, `proxy`, `verify`, `http_client` and
+    `engine_args`) and `token_counter` do not appear in `repr()` or `to_dict()`.
+
+    Duplicates are found by the nodes' own texts. Tokens are those that a language model reads of a
+    node: its text with the metadata of `MetadataMode.LLM`. A node that was cut to fit
+    `token_budget` is a copy with `metadata["rerank_cut"]`, which is True, and is hidden from
+    embedding models and LLMs.
 
     Args:
         model: A hub name, a folder, or "demo" (a small model that is part of this package). None
@@ -94,8 +102,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             as `metadata["retrieval_score"]`, hidden from embedding models and LLMs (only
             `MetadataMode.ALL` shows it). Otherwise the new objects share the nodes given.
         on_error: How to handle scoring failures: "raise", or "keep_order", which issues a
-            `RerankerWarning` and returns the first `top_n` nodes in the order given, with their
-            previous scores, as copies of the nodes that hold the reason as
+            `RerankerWarning` and returns the nodes in the order given, limited only by `top_n` and
+            `token_budget`, with their previous scores, as copies of the nodes that hold the reason as
             `metadata["rerank_error"]`. A later call that succeeds removes that key.
         engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
             this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
@@ -117,14 +125,16 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         returns: What to return: each node as a "document", or its best "passage" in place of it,
             which requires `long_documents="passages"`. Such a copy keeps id, metadata and
             relationships, and its `metadata["rerank_passage"]` says where in the node's text the
-            passage is.
+            passage is. The first passage that does not fit into `token_budget` is cut, whatever
+            `cut_last` says.
         reranker: A `Reranker` to score with, which several adapters may share. It stays open when
             this object is closed. Arguments that would configure a new one (`model`, `base_url`,
             ...) must then be left out.
         callback_manager: LlamaIndex's `CallbackManager`. Copies of this object share it, pickles
             leave it out.
-        **options: The options for long documents, see `LongDocumentOptions`, and those for
-            `base_url`, see `ServerOptions`. `timeout` also applies without a server.
+        **options: What to keep besides, see `SelectionOptions`; the options for long documents, see
+            `LongDocumentOptions`; and those for `base_url`, see `ServerOptions`. `timeout` also
+            applies without a server.
 
     Raises:
         pydantic.ValidationError: An argument is unknown or cannot be used. This is a `ValueError`.

@@ -176,6 +176,35 @@ async def test_tokens_are_counted_with_the_models_tokenizer(call: Any) -> None:
         assert await call(adapter, [], QUERY) == []
 
 
+LONG = " ".join(f"word{n}" for n in range(60)) + "."
+
+
+@pytest.mark.parametrize("adapter_class", ADAPTERS)
+async def test_the_last_passage_is_cut(adapter_class: Any) -> None:
+    reranker = Reranker(
+        scorer=DescendingScorer(), long_documents="passages", passage_tokens=40, passage_overlap=5
+    )
+    adapter = adapter_class(
+        reranker=reranker, returns="passage", token_budget=7, token_counter=count_words
+    )
+    if isinstance(adapter, LangChainRerank):
+        [document] = await adapter.acompress_documents([Document(LONG)], QUERY)
+        text, metadata = document.page_content, document.metadata
+    else:
+        node = TextNode(text=LONG, start_char_idx=1000, end_char_idx=1000 + len(LONG))
+        [item] = await adapter.apostprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+        text, metadata = item.node.text, item.node.metadata
+        assert node.text == LONG
+        start = 1000 + metadata["rerank_passage"]["start"]
+        assert (item.node.start_char_idx, item.node.end_char_idx) == (start, start + len(text))
+        assert item.node.get_content(metadata_mode=MetadataMode.LLM) == text
+    passage = metadata["rerank_passage"]
+    assert count_words(LONG[passage["start"] : passage["end"]]) > 7
+    assert count_words(text) == 7
+    assert LONG[passage["start"] :].startswith(text)
+    assert metadata["rerank_cut"] is True
+
+
 @pytest.mark.parametrize("call", compress)
 async def test_the_budget_holds_where_scoring_fails(call: Any) -> None:
     scorer = DescendingScorer()

@@ -16,6 +16,7 @@ from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.options import declared
 from qwen3_reranker.remote.options import ConnectionOptions
 from qwen3_reranker.scorer_factory import RerankerOptions
+from qwen3_reranker.selection import SelectionOptions
 
 ADAPTERS: list[Any] = [LangChainRerank, LlamaIndexRerank]
 URL = "http://localhost:8000"
@@ -37,6 +38,24 @@ def test_every_option_has_an_entry_of_its_own(documented: Any, options: type) ->
     assert [name for name in entries if name in declared(RerankerOptions)] == [*declared(options)]
     assert len(entries) == len(set(entries))
     assert not re.search(r"^ *\*\*\w+:", documented.__doc__, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "documented",
+    [
+        *ADAPTERS,
+        *(
+            getattr(Reranker, f"{a}rerank{kind}")
+            for a in ("", "a")
+            for kind in ("", "_many", "_iter")
+        ),
+    ],
+)
+def test_every_option_of_a_selection_has_an_entry_of_its_own(documented: Any) -> None:
+    arguments = inspect.cleandoc(documented.__doc__).partition("Args:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w+): [A-Z]", arguments, re.MULTILINE)
+    options = declared(SelectionOptions)
+    assert [name for name in entries if name in options] == [*options]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
