@@ -136,14 +136,15 @@ def measure_caches(root: Path) -> dict[str, float]:
     """Return the milliseconds of 64 documents with the demo model, scored and remembered."""
     [work] = make_work(make_queries(), 0, 64, 1)
     found = {}
-    with Reranker("demo", engine_args={"enforce_eager": True}) as reranker, Cache(root) as disk:
+    settings: dict[str, Any] = {"engine_args": {"enforce_eager": True}}
+    with Reranker("demo", **settings) as reranker, Cache(root) as disk:
         reranker.score("warm up", work[1])
         caches: list[tuple[str, Any]] = [("a dict", {}), ("diskcache", disk)]
         found["scored"] = milliseconds(partial(reranker.rerank, *work))
         for name, cache in caches:
-            cached = Reranker(scorer=reranker._scorer, cache=cache)
-            cached.rerank(*work)
-            found[f"remembered in {name}"] = milliseconds(partial(cached.rerank, *work))
+            with Reranker("demo", cache=cache, **settings) as cached:  # shares the engine
+                cached.rerank(*work)
+                found[f"remembered in {name}"] = milliseconds(partial(cached.rerank, *work))
     print(found)
     return found
 

@@ -13,6 +13,7 @@ from qwen3_reranker.embedded.engine_args import cpu_environment
 
 from benchmarks.work import Work
 from benchmarks.workers import Modes
+from support.engine_processes import engine_of
 
 CHAINS = 32
 
@@ -194,7 +195,7 @@ def ours(folder: str) -> Modes:
         "chains": chains,
         "rerank_many": lambda work: lambda: sum(map(len, reranker.rerank_many(work))),
     }
-    engine: Any = reranker._scorer._engine  # type: ignore[attr-defined]
+    engine = engine_of(reranker)
 
     def reset() -> None:
         event_loop.run(engine.running.client.reset_prefix_cache())

@@ -77,13 +77,6 @@ async def test_instruction_reaches_the_model(
     assert scores != close_to(sorted(plain, reverse=True))
 
 
-def test_max_length_reaches_the_prompt() -> None:
-    with Qwen3Rerank(model="demo", max_length=150) as adapter:
-        prompt = adapter._reranker.prompt(QUERY, "shuffle " * 1000)
-    assert prompt.truncated
-    assert len(prompt.ids) == 150
-
-
 async def test_id_metadata_and_class_are_kept(
     reranker: Reranker, documents: list[Document], compress: Compress
 ) -> None:

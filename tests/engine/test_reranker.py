@@ -32,12 +32,8 @@ from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
+from support.engine_processes import engine_of
 from support.helpers import EAGER, SETTINGS, AnsweringScorer
-
-
-def engine_of(reranker: Reranker) -> Any:
-    return reranker._scorer._engine  # type: ignore[attr-defined]
-
 
 QUERY = "How do I join two paths?"
 DOCUMENTS = [

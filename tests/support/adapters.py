@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.load import dumpd, dumps
+from llama_index.core.schema import NodeWithScore, TextNode
 
 from qwen3_reranker.integration import Adapter
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
@@ -13,7 +15,7 @@ from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
 from support import langchain_helpers, llama_index_helpers
 
-__all__ = ["ADAPTERS", "arerank", "rerank", "shown"]
+__all__ = ["ADAPTERS", "arerank", "rerank", "rerank_texts", "shown"]
 
 ADAPTERS: tuple[Any, ...] = (LangChainRerank, LlamaIndexRerank)
 
@@ -36,6 +38,16 @@ async def arerank(adapter: Adapter) -> Sequence[Any]:
     assert isinstance(adapter, LlamaIndexRerank)
     nodes = llama_index_helpers.make_nodes()
     return await adapter.apostprocess_nodes(nodes, query_str=llama_index_helpers.QUERY)
+
+
+def rerank_texts(adapter: Adapter, query: str, texts: Sequence[str]) -> list[str]:
+    """Rerank texts, as documents or nodes, with the sync method; return them, best first."""
+    if isinstance(adapter, LangChainRerank):
+        documents = [Document(text) for text in texts]
+        return [kept.page_content for kept in adapter.compress_documents(documents, query)]
+    assert isinstance(adapter, LlamaIndexRerank)
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+    return [kept.text for kept in adapter.postprocess_nodes(nodes, query_str=query)]
 
 
 def shown(adapter: Adapter) -> list[str]:

@@ -11,8 +11,7 @@ from typing import Any
 import psutil
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.embedded import engine as engine_module
-from qwen3_reranker.embedded.engine import Engine
+from qwen3_reranker.embedded.engine import Engine, active_engines
 from qwen3_reranker.model.probability import sigmoid
 
 from support.fake_vllm.vllm import logit_of
@@ -28,6 +27,7 @@ MakeReranker = Callable[..., Reranker]
 
 
 def engine_of(reranker: Reranker) -> Any:
+    """Return the engine of a reranker, to which there is no public way."""
     return reranker._scorer._engine  # type: ignore[attr-defined]
 
 
@@ -60,7 +60,7 @@ def children() -> list[psutil.Process]:
 
 def engines() -> set[Engine]:
     """Return the engines that this test has made and not released."""
-    return set(engine_module._engines.values()) - other_engines
+    return set(active_engines()) - other_engines
 
 
 other_processes: set[psutil.Process] = set()

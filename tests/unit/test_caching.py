@@ -30,11 +30,14 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.dialects.vllm import VllmClassify
 from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.embedded.scorer import EmbeddedScorer
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
+from qwen3_reranker.remote.scorer import RemoteScorer
 
-from support.helpers import SECRET, AnsweringScorer, FaultyScorer, either
+from support.adapters import rerank_texts
+from support.helpers import SECRET, SETTINGS, AnsweringScorer, FaultyScorer, either
 from support.scripted_server import Reply, Request, ScriptedServer, relevance
 
 DOCUMENTS = ["a river", "the sea", "", "a river", "a spring in the hills"]
@@ -132,11 +135,11 @@ def test_adapters_share_a_cache_with_their_copies_and_leave_it_out_of_pickles() 
         for adapter in (LangChainRerank, LlamaIndexRerank):
             cache: dict[str, Any] = {}
             first: Any = adapter(base_url=server.url, cache=cache)
-            scores = first._reranker.score("where?", DOCUMENTS)
+            ranked = rerank_texts(first, "where?", DOCUMENTS)
             assert len(cache) == 3
             copied = first.model_copy()
             server.requests.clear()  # the copy finds out anew what the server is
-            assert copied._reranker.score("where?", DOCUMENTS) == scores
+            assert rerank_texts(copied, "where?", DOCUMENTS) == ranked
             assert not [request for request in server.asked() if "where?" in str(request.body)]
             assert "cache" not in repr(first) and "cache" not in first.model_dump()
             assert pickle.loads(pickle.dumps(first)).cache is None
@@ -319,8 +322,8 @@ def test_settings_of_an_engine_that_give_other_scores_share_no_entry(
     folders: list[str], name: str, data: st.DataObject
 ) -> None:
     def fingerprint(model: int, max_length: int | None, **engine_args: Any) -> str | None:
-        with Reranker(folders[model], max_length=max_length, engine_args=engine_args) as reranker:
-            return event_loop.run(reranker._scorer.fingerprint())
+        scorer = EmbeddedScorer(folders[model], max_length=max_length, engine_args=engine_args)
+        return event_loop.run(scorer.fingerprint())
 
     one, other = data.draw(neighbors(ENGINE_SETTINGS, name))
     assert fingerprint(**one) == fingerprint(**one)
@@ -352,14 +355,14 @@ def test_settings_of_the_recipe_that_give_other_scores_share_no_entry(
 
 def test_no_key_material_is_in_a_fingerprint() -> None:
     with ScriptedServer() as server:
-        for reranker in (
-            Reranker("demo", engine_args={"hf_token": SECRET}),
-            Reranker(base_url=server.url, api_key=SECRET, headers={"x-key": SECRET}),
+        for scorer in (
+            EmbeddedScorer("demo", engine_args={"hf_token": SECRET}),
+            RemoteScorer(server.url, api_key=SECRET, headers={"x-key": SECRET}),
         ):
-            fingerprint = event_loop.run(reranker._scorer.fingerprint())
+            fingerprint = event_loop.run(scorer.fingerprint())
             assert fingerprint is not None
             assert SECRET not in fingerprint
-            reranker.close()
+            event_loop.run(scorer.aclose())
 
 
 async def test_what_changes_during_a_call_is_not_remembered() -> None:
@@ -391,7 +394,7 @@ def test_other_weights_in_the_same_folder_are_another_model(tmp_path: Path) -> N
 
 @pytest.mark.engine
 def test_on_the_real_engine(reranker: Reranker) -> None:
-    cached = Reranker(scorer=reranker._scorer, cache={})
+    cached = Reranker(**SETTINGS, cache={})  # shares the engine
     first = cached.rerank("Where does a river begin?", DOCUMENTS)
     assert cached.rerank("Where does a river begin?", DOCUMENTS) == first
     computed = {h.index: h.score for h in reranker.rerank("Where does a river begin?", DOCUMENTS)}

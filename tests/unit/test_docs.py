@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_reranker import dialects
 from qwen3_reranker.embedded.engine import Engine
 from qwen3_reranker.remote.transport import Transport
 
@@ -28,13 +27,12 @@ def server() -> Iterator[ScriptedServer]:
         yield server
 
 
+@pytest.mark.usefixtures("clean_register")  # a page may register a dialect
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ENGINE_PAGES])
 def test_blocks_run_without_an_engine(
     page: str, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # A page may register a dialect.
-    monkeypatch.setattr(dialects, "_register", {**dialects._register})
     monkeypatch.setattr(Engine, "start", None)  # a page whose blocks call it is an `ENGINE_PAGES`
     run_page(page, server.url)
 

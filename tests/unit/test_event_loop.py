@@ -157,7 +157,7 @@ def test_a_close_by_a_collection_in_the_midst_of_making_an_engine() -> None:
         engine.Engine.__init__ = collecting
         Reranker("demo", max_length=100).close()
         old.close()
-        print(len(engine._engines))
+        print(len(engine.active_engines()))
     """)
     assert out == "0\n"
 

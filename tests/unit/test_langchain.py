@@ -12,6 +12,7 @@ from qwen3_reranker import Reranker
 from qwen3_reranker.langchain import Qwen3Rerank
 
 from support.helpers import AnsweringScorer, either
+from support.scripted_server import ScriptedServer
 
 DOCUMENTS = [Document("a"), Document("b"), Document("c")]
 
@@ -32,3 +33,11 @@ async def test_a_handler_that_changes_the_trace_does_not_change_the_result(metho
     kept = await either(method)(compressor, DOCUMENTS, "q", callbacks=[Meddler()])
     assert [document.page_content for document in kept] == ["b", "c"]
     assert [document.metadata["relevance_score"] for document in kept] == [0.9, 0.5]
+
+
+def test_max_length_reaches_the_prompt() -> None:
+    settings: dict[str, Any] = {"tokenizer": "demo", "max_length": 150}
+    with ScriptedServer() as server, Qwen3Rerank(base_url=server.url, **settings) as adapter:
+        adapter.compress_documents([Document("shuffle " * 1000)], "How do I shuffle a list?")
+        [ids] = server.asked()[-1].body["input"]
+    assert len(ids) == 150

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from qwen3_reranker import Reranker, RerankerError
-from qwen3_reranker.embedded import engine
+from qwen3_reranker.embedded.engine import active_engines
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
@@ -122,8 +122,9 @@ def test_a_hub_that_refuses_shows_no_token() -> None:
 
 def test_the_registry_of_engines_holds_no_token() -> None:
     with Reranker("demo", engine_args={"hf_token": SECRET}):
-        assert engine._engines
-        assert SECRET not in repr(engine._engines)
+        assert active_engines()
+        for engine in active_engines():
+            assert SECRET not in f"{engine!r} {engine.settings!r} {engine.settings.key!r}"
 
 
 @pytest.fixture

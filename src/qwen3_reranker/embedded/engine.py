@@ -370,10 +370,15 @@ def release(engine: Engine, user: object) -> Future[None] | None:
     return None if sys.is_finalizing() else event_loop.submit(engine.aclose())
 
 
+def active_engines() -> list[Engine]:
+    """Return the engines that have users, whether or not their processes run."""
+    return list(_engines.values())
+
+
 async def _abandon_starts() -> None:
     """Cancel the starts that only calls interrupted by the user waited for."""
     await asyncio.sleep(0.1)  # until these calls have been canceled
-    for engine in list(_engines.values()):
+    for engine in active_engines():
         engine.abandon_start()
 
 

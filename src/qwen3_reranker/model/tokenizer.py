@@ -72,6 +72,11 @@ class PlainTokenizer:
         self._exact = _tokenizer(data)
         self._fast = _tiktoken(data) if _of_qwens_kind(data) else None
 
+    @property
+    def uses_tiktoken(self) -> bool:
+        """Whether tiktoken encodes the texts for which its result is certain to be the same."""
+        return self._fast is not None
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, in order."""
         if self._fast is None:

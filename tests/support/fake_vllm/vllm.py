@@ -2,13 +2,14 @@
 Stands for vLLM in the engine process, without a model: for faults that vLLM has not on demand.
 
 A prompt's logit is that of `logit_of`. Engine arguments that vLLM does not have tell what goes
-wrong: `step_seconds`, `refuse` (at the start), `die_at` and `fail_at` (on a prompt that has this
+wrong: `step_seconds`, `step_file` (created when scoring begins), `refuse` (at the start), `die_at` and `fail_at` (on a prompt that has this
 id), `same_logit`, `logit_is_step_size`, `helper` (a process that the engine starts).
 """
 
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -99,6 +100,8 @@ class LLMEngine:
             self.requests.pop(name, None)
 
     def step(self) -> list[Any]:
+        if "step_file" in self.args:
+            pathlib.Path(self.args["step_file"]).touch()
         time.sleep(self.args.get("step_seconds", 0))
         names = list(self.requests)[:64]
         if "logit_is_step_size" in self.args:

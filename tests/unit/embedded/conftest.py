@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.embedded import engine as engine_module
+from qwen3_reranker.embedded.engine import active_engines
 
 from support.engine_processes import SUPPORT, MakePython, other_engines, other_processes
 
@@ -54,4 +54,4 @@ def note_others() -> None:
     other_processes.clear()
     other_processes.update(psutil.Process().children())
     other_engines.clear()
-    other_engines.update(engine_module._engines.values())
+    other_engines.update(active_engines())

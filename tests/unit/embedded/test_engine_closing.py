@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import ClosedError, Reranker, event_loop
+from qwen3_reranker.embedded.engine import active_engines
 
 from support.engine_processes import (
     TEXTS,
@@ -122,7 +123,9 @@ def test_collection_and_acquisition_race(make_python: MakePython) -> None:
 
     def make_and_drop(_: int) -> None:
         for _ in range(50):
-            assert not engine_of(Reranker("demo", **settings))._closed
+            reranker = Reranker("demo", **settings)
+            assert engine_of(reranker) in active_engines()
+            del reranker
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make_and_drop, range(8)))

@@ -247,13 +247,14 @@ def test_a_frame_that_cannot_be_used_answers_all_who_wait(
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, 40])
 def test_the_signal_that_ended_the_process_is_named(
-    make_reranker: MakeReranker, number: int
+    make_reranker: MakeReranker, tmp_path: Path, number: int
 ) -> None:
-    reranker = make_reranker(engine_args={"step_seconds": 600})
+    begun = tmp_path / "begun"
+    reranker = make_reranker(engine_args={"step_seconds": 600, "step_file": str(begun)})
     reranker.warm_up()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(reranker.score, "q", ["a"])
-        wait_until(lambda: engine_of(reranker).running.client._waiting)
+        wait_until(begun.exists)
         process_of(reranker).send_signal(number)
         words = "SIGABRT" if number == signal.SIGABRT else "signal 40"
         assert f"was ended by {words}" in str(call.exception(30))

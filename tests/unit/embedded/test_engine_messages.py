@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import CheckpointError, InputError, Reranker, event_loop
+from qwen3_reranker.embedded.scorer import EmbeddedScorer
 from qwen3_reranker.model.probability import sigmoid
 
 from support.engine_processes import (
@@ -155,15 +156,16 @@ def test_a_new_start_reads_the_files_anew(make_python: MakePython, tmp_path: Pat
 
     folder = copy_demo(tmp_path / "model")
     settings: dict[str, Any] = {"check": False, "engine_python": make_python()}
-    with Reranker(str(folder), **settings) as reranker:
-        before = event_loop.run(reranker._scorer.fingerprint())
+    scorer = EmbeddedScorer(str(folder), **settings)
+    with Reranker(scorer=scorer) as reranker:
+        before = event_loop.run(scorer.fingerprint())
         os.utime(folder / "model.safetensors", (1, 1))
-        changed = event_loop.run(reranker._scorer.fingerprint())
+        changed = event_loop.run(scorer.fingerprint())
         assert changed != before  # nothing runs yet
         reranker.warm_up()
         os.utime(folder / "model.safetensors", (2, 2))
-        assert event_loop.run(reranker._scorer.fingerprint()) == changed  # what the engine has
+        assert event_loop.run(scorer.fingerprint()) == changed  # what the engine has
         process_of(reranker).kill()
         wait_until(lambda: engine_of(reranker).running.client.reason)
         reranker.score("q", ["a"])
-        assert event_loop.run(reranker._scorer.fingerprint()) not in (before, changed)
+        assert event_loop.run(scorer.fingerprint()) not in (before, changed)

@@ -15,6 +15,7 @@ from qwen3_reranker.errors import CheckpointError, InputError, PromptTooLongErro
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX, TEMPLATE_TOKENS
+from qwen3_reranker.model.tokenizer import PlainTokenizer
 
 from support.prompts import ADDED, BUILDERS, FULL, OFFICIAL, hostile, text
 from support.scripted_server import demo_tokenizer
@@ -147,12 +148,12 @@ def test_heads_are_read_once_a_query_and_documents_in_one_batch(
     builder = BUILDERS["demo"]
     calls: list[int] = []
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
+    def encode(self: PlainTokenizer, texts: Sequence[str]) -> list[list[int]]:
         calls.append(len(texts))
-        return original(texts)
+        return original(self, texts)
 
-    original = builder._plain.encode
-    monkeypatch.setattr(builder._plain, "encode", encode)
+    original = PlainTokenizer.encode
+    monkeypatch.setattr(PlainTokenizer, "encode", encode)
     assert len(builder.encode("q", [f"document {i}" for i in range(50)])) == 50
     assert calls == [1, 50]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 import warnings
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from qwen3_reranker import DetectionError, InputError, Reranker, RerankerError, 
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
+from support.adapters import rerank_texts
 from support.scripted_server import DOCUMENTS, QUERY, RIGHT, Reply, Request, ScriptedServer, but
 
 KEY = "sk-5f0e8c1d2b7a"
@@ -114,11 +116,13 @@ def test_a_key_is_nowhere_to_be_seen(
         server.script = dict.fromkeys(server.script, ECHOES[name])
     shown: list[str] = []
     for adapter in (LangChainRerank(**settings), LlamaIndexRerank(**settings)):
-        reranker = adapter._reranker
+        reranker = Reranker(**settings)
+        calls = (reranker.score, reranker.rerank, partial(rerank_texts, adapter))
         if when == "later":
             assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+            assert rerank_texts(adapter, QUERY, DOCUMENTS)
             server.always(ECHOES[name])
-        for call in (reranker.score, reranker.rerank):
+        for call in calls:
             with pytest.raises(RerankerError) as caught:
                 call(QUERY, DOCUMENTS)
             shown += [repr(caught.value), *traceback.format_exception(caught.value)]
@@ -132,6 +136,7 @@ def test_a_key_is_nowhere_to_be_seen(
             server.script = ScriptedServer().script
             shown.append(reranker.describe())
         adapter.close()
+        reranker.close()
     assert server.requests[-1].headers["authorization"] == f"Bearer {KEY}"
     assert {"httpx", "httpcore.http11"} <= {record.name for record in caplog.records}
     if name not in ("a redirect", "a broken header"):  # httpcore logs the headers of answers
