@@ -26,8 +26,11 @@ own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
+# The tests that need neither an engine nor a server nor seconds each, with fewer examples.
+FAST = --hypothesis-profile fast -m "not engine and not servers and not processes" tests/unit
+
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-fast check docs setup engine servers bench dist test-install test-lowest test-xinference clean
+.PHONY: help demo test test-fast test-python check docs setup engine servers bench dist test-install test-lowest test-xinference clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +42,17 @@ test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
 
 test-fast: .venv/ready ## Run the tests that start no engine, server or other program
-	$(BIN)/python -m pytest $(TWO) --hypothesis-profile fast -m "not engine and not servers and not processes" tests/unit
+	$(BIN)/python -m pytest $(TWO) $(FAST)
+
+# For another interpreter, such as PYTHON=python3.13.
+test-python: .venv-$(notdir $(PYTHON))/ready ## Run test-fast with another Python: make test-python PYTHON=python3.13
+	.venv-$(notdir $(PYTHON))/bin/python -m pytest $(TWO) $(FAST)
+
+.venv-$(notdir $(PYTHON))/ready: pyproject.toml
+	$(call venv,.venv-$(notdir $(PYTHON)))
+	$(call torch,.venv-$(notdir $(PYTHON)))
+	.venv-$(notdir $(PYTHON))/bin/pip install --quiet -e ".[cli,langchain,llama-index,transformers]" --group dev
+	touch $@
 
 check: .venv/ready docs ## Run ruff and mypy, and build the documentation
 	$(BIN)/ruff check .

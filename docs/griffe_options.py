@@ -1,8 +1,8 @@
 """
 A griffe extension: show options as users write them.
 
-Options are declared once, as `name: Annotated[type, Option(default)]` in a `TypedDict`, and reach the
-constructors through `Unpack`. The reference shows them as `name: type = default`.
+Options are declared once, as `name: Annotated[type, Option(default)]` in a `TypedDict`, and reach
+the constructors through `Unpack`. The reference shows them as `name: type = default`.
 """
 
 from __future__ import annotations

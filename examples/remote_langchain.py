@@ -1,4 +1,4 @@
-"""LangChain with a server: BM25 finds 20 docstrings of Python's standard library, three are kept."""
+"""LangChain with a server: BM25 finds 20 docstrings of Python's library, and three are kept."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""LlamaIndex with a server: BM25 finds 20 docstrings of Python's standard library, three are kept."""
+"""LlamaIndex with a server: BM25 finds 20 docstrings of Python's library, and three are kept."""
 
 import sys
 

@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Give all tests of servers to one process of a parallel run, so that each server starts once."""
+    """Give all tests of servers to one process of a parallel run, so each server starts once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(nodeid.split("::", 1)[0])

@@ -106,7 +106,7 @@ class Network(nn.Module):
                 nn.init.normal_(parameter, std=std)
 
     def shift(self, amount: float, dimension: int, level: float) -> None:
-        """Add `amount` to every score by a dimension that is about `level` at the end of them all."""
+        """Add `amount` to every score by a dimension that is about `level` at the end of each."""
         with torch.no_grad():
             self.embed_tokens.weight[self.yes, dimension] += amount / level / 2
             self.embed_tokens.weight[self.no, dimension] -= amount / level / 2

@@ -21,8 +21,8 @@ class ScoreCache(Protocol):
     A store for scores: a dict, `cachetools.LRUCache`, `diskcache.Cache`, or a similar object.
 
     Keys are strings. Values are tuples of a float, a bool and a float: the score, whether the
-    document was truncated, and the log-odds. The store is used only on the thread of the package's event loop, so it need not
-    be thread-safe.
+    document was truncated, and the log-odds. The store is used only on the thread of the package's
+    event loop, so it need not be thread-safe.
     """
 
     def get(self, key: str, /) -> Any:

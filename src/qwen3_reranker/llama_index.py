@@ -103,8 +103,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             `MetadataMode.ALL` shows it). Otherwise the new objects share the nodes given.
         on_error: How to handle scoring failures: "raise", or "keep_order", which issues a
             `RerankerWarning` and returns the nodes in the order given, limited only by `top_n` and
-            `token_budget`, with their previous scores, as copies of the nodes that hold the reason as
-            `metadata["rerank_error"]`. A later call that succeeds removes that key.
+            `token_budget`, with their previous scores, as copies of the nodes that hold the reason
+            as `metadata["rerank_error"]`. A later call that succeeds removes that key.
         engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
             this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
             transformers on macOS and Windows.

@@ -69,8 +69,8 @@ def document_options(*options: type) -> Callable[[D], D]:
     """
     Return a decorator that documents each option where it is taken.
 
-    It replaces the entry for `**kwargs`, whatever its name, in the docstring of a class or function,
-    so that `help()` shows every option.
+    It replaces the entry for `**kwargs`, whatever its name, in the docstring of a class or
+    function, so that `help()` shows every option.
 
     Args:
         *options: The TypedDicts whose own entries to show, in order.

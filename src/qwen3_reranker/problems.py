@@ -22,8 +22,9 @@ _SGLANG = (
     "converted to two labels [no, yes] and --is-embedding."
 )
 _LLAMA_CPP = (
-    "Start llama.cpp with --rerank and a GGUF file that has the head and the template named rerank: "
-    "a current llama.cpp writes both when it converts a folder whose name contains qwen3-reranker."
+    "Start llama.cpp with --rerank and a GGUF file that has the head and the template named "
+    "rerank: a current llama.cpp writes both when it converts a folder whose name contains "
+    "qwen3-reranker."
 )
 _LITELLM = (
     "A LiteLLM without a database answers 500 to a request without a key, and 400 to a wrong key."
@@ -41,8 +42,8 @@ _START = {
     "LiteLLM": f"Give the proxy's key, and the name of a rerank model. {_LITELLM}",
 }
 _START_ANY = (
-    "Start a server that can score: qwen3-reranker serve MODEL --print shell writes the command for "
-    "vLLM or SGLang. If it can score already, give dialect= and template=."
+    "Start a server that can score: qwen3-reranker serve MODEL --print shell writes the command "
+    "for vLLM or SGLang. If it can score already, give dialect= and template=."
 )
 
 
@@ -129,8 +130,8 @@ _ALL = (
     Problem(
         "double-sigmoid",
         "a sigmoid or softmax is applied to scores that are probabilities already",
-        "The checkpoint's config or a proxy applies a second sigmoid (or softmax): remove one of the "
-        "two.",
+        "The checkpoint's config or a proxy applies a second sigmoid (or softmax): remove one of "
+        "the two.",
     ),
     Problem(
         "next-to-zero",
@@ -157,8 +158,8 @@ _ALL = (
     Problem(
         "random-head-bias",
         "SGLang fills in a bias that the checkpoint lacks with random numbers",
-        "SGLang's head has a bias, which is random at every start if the checkpoint has none: add a "
-        "score.bias of two zeros, as `qwen3-reranker convert --for sglang` does.",
+        "SGLang's head has a bias, which is random at every start if the checkpoint has none: add "
+        "a score.bias of two zeros, as `qwen3-reranker convert --for sglang` does.",
     ),
     Problem(
         "no-separation",
@@ -201,14 +202,14 @@ _ALL = (
     Problem(
         "control-tokens",
         "control tokens in a document are interpreted, so a document can change the prompt",
-        "This package escapes them before it sends text. Other programs that send documents to this "
-        "server must do so too; otherwise a document can answer for the model.",
+        "This package escapes them before it sends text. Other programs that send documents to "
+        "this server must do so too; otherwise a document can answer for the model.",
     ),
     Problem(
         "not-deterministic",
         "equal requests get different scores",
-        "Scores that vary between equal requests blur small differences: use bf16 or fp32, and vLLM "
-        "0.26 or later (older versions with --enforce-eager).",
+        "Scores that vary between equal requests blur small differences: use bf16 or fp32, and "
+        "vLLM 0.26 or later (older versions with --enforce-eager).",
     ),
     Problem(
         "too-long",
@@ -251,8 +252,8 @@ _ALL = (
     Problem(
         "torchvision-mismatch",
         "torchvision or torchaudio was built for another torch",
-        "Its import fails, and with it those of transformers and vLLM: uninstall it with pip (it is "
-        "not needed here), or install the build that belongs to this torch.",
+        "Its import fails, and with it those of transformers and vLLM: uninstall it with pip (it "
+        "is not needed here), or install the build that belongs to this torch.",
     ),
     Problem(
         "gpu-unused",
@@ -282,5 +283,5 @@ PROBLEMS: Mapping[str, Problem] = {problem.code: problem for problem in _ALL}
 
 
 def start_advice(kind: str | None) -> str:
-    """Return how to start a server of a kind so that it can score; None stands for an unknown kind."""
+    """Return how to start a server of a kind so that it can score; None is an unknown kind."""
     return _START.get(kind or "", _START_ANY)

@@ -60,8 +60,8 @@ class Reranker(OwnsScorer, RanksStreams):
             lower.
         on_error: How the rerank methods handle scoring failures: "raise", or "keep_order", which
             issues a `RerankerWarning` and returns the documents in the order given, limited only by
-            `top_n` and `token_budget`, without scores and with the reason in each hit's `error`. Arguments that cannot be used
-            always raise.
+            `top_n` and `token_budget`, without scores and with the reason in each hit's `error`.
+            Arguments that cannot be used always raise.
         engine: What runs the embedded model: "vllm" in a process of its own, "transformers" in
             this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
             transformers on macOS and Windows, for which vLLM has no wheels.

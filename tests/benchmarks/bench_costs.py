@@ -1,6 +1,6 @@
 """
-What it costs to begin: imports, and the time to the first score beside plain vLLM's; and what a cache
-of scores saves.
+What it costs to begin: imports, and the time to the first score beside plain vLLM's; and what a
+cache of scores saves.
 
     make bench-costs                          # or: python -m benchmarks.bench_costs
 

@@ -3,9 +3,9 @@ The embedded engine beside what people would run instead, on the same work, in o
 
     make bench-embedded                       # or: python -m benchmarks.bench_embedded [--turns 9]
 
-Every contender (see contenders.py) is loaded once, in a process of its own; then they take turns, one
-at a time, with the same work. vLLM's caches of prompts are emptied before each turn. The weights are
-random: what is measured is time.
+Every contender (see contenders.py) is loaded once, in a process of its own; then they take turns,
+one at a time, with the same work. vLLM's caches of prompts are emptied before each turn. The
+weights are random, because only time is measured.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _reason(log: str) -> str:
 
 
 def measure(worker: Worker, mode: str, work: Work) -> dict[str, Any]:
-    """Return documents a second, microseconds of CPU time a document, and each request's seconds."""
+    """Return documents per second, CPU µs per document, and the seconds of each request."""
     outcome = worker.ask(mode, work)
     documents = sum(len(texts) for _, texts in work)
     rate = documents / outcome.seconds

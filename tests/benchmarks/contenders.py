@@ -27,8 +27,8 @@ def cross_encoder(folder: str) -> Modes:
     """
     sentence-transformers on the converted checkpoint, in its own batches of 32.
 
-    What LangChain's CrossEncoderReranker and LlamaIndex's SentenceTransformerRerank run. It gets the
-    prompt in two halves, since a converted checkpoint has no template.
+    What LangChain's CrossEncoderReranker and LlamaIndex's SentenceTransformerRerank run. It gets
+    the prompt in two halves, since a converted checkpoint has no template.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -62,8 +62,8 @@ def recipe(folder: str) -> Modes:
     """
     Return the model card's script in transformers.
 
-    The script makes one batch of all that it is given. `recipe_8` makes batches of eight, which pads
-    less.
+    The script makes one batch of all that it is given. `recipe_8` makes batches of eight, which
+    pads less.
     """
     from qwen3_reranker import Reranker
     from qwen3_reranker.embedded.reference import TransformersScorer
@@ -93,7 +93,7 @@ def llm_score(folder: str) -> Modes:
 
 
 def raw(folder: str) -> Modes:
-    """Return vLLM's LLM given our token ids with our arguments: a query's at a time, or all at once."""
+    """Load vLLM's LLM, which gets our ids and arguments, one query at a time or all at once."""
     return raw_with(json.dumps({"folder": folder, "args": {}}))
 
 

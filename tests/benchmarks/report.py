@@ -141,8 +141,8 @@ def remote() -> str:
         for name, why in found["refused"].items()
     ]
     spent = (
-        f"Of this package's CPU time, {tokenizing:.0f} µs per document are spent on tokenizing, which "
-        f"would take {slowly:.0f} µs with `tokenizers` alone."
+        f"Of this package's CPU time, {tokenizing:.0f} µs per document are spent on tokenizing, "
+        f"which would take {slowly:.0f} µs with `tokenizers` alone."
     )
     notes = [spent, *refused]
     return "\n".join([_table(head, rows), "", *notes])
@@ -161,7 +161,7 @@ def costs() -> str:
     return "\n\n".join(
         [
             _table(["medians", "ms"], imports),
-            f"Top-level packages that `qwen3_reranker.langchain` loads beyond the line above: {more}.",
+            f"Packages that `qwen3_reranker.langchain` loads beyond the line above: {more}.",
             _table(["seconds from the first import to the first score", "cold", "warm"], starts),
             _table(["64 documents, demo model", "ms"], cached),
         ]
@@ -215,15 +215,16 @@ def headlines() -> list[str]:
         for peer in ("llama_index_cohere", "http_reranker")
     )
     embedded = (
-        f"With 64 documents per query, it scores {score} times as many documents per second as vLLM's own "
-        f"`LLM.score`, {encoder} times as many as sentence-transformers' CrossEncoder, and {recipe} "
-        f"times as many as the model card's script in one batch ({eights} times in batches of eight)"
+        f"With 64 documents per query, it scores {score} times as many documents per second as "
+        f"vLLM's own `LLM.score`, {encoder} times as many as sentence-transformers' CrossEncoder, "
+        f"and {recipe} times as many as the model card's script in one batch ({eights} times in "
+        "batches of eight)"
     )
     remote = (
-        f"Against a vLLM server, it reaches {min(shares):.2f} to {max(shares):.2f} of the throughput "
-        f"of a bare httpx loop whose request bodies are encoded beforehand. With 16 concurrent requests, "
-        f"that is {cohere:.1f} times the throughput of LlamaIndex's CohereRerank and {http:.1f} times "
-        "that of langchain-reranker's HttpReranker"
+        f"Against a vLLM server, it reaches {min(shares):.2f} to {max(shares):.2f} of the "
+        "throughput of a bare httpx loop whose request bodies are encoded beforehand. With 16 "
+        f"concurrent requests, that is {cohere:.1f} times the throughput of LlamaIndex's "
+        f"CohereRerank and {http:.1f} times that of langchain-reranker's HttpReranker"
     )
     return [embedded, remote]
 

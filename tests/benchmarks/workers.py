@@ -28,7 +28,7 @@ already. What the function returns has to be JSON.
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a contender returned, and the seconds that it took: by the clock, and of its CPU time."""
+    """The result of a contender, and the wall-clock and CPU seconds that it took."""
 
     result: Any
     seconds: float

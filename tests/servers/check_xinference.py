@@ -1,4 +1,4 @@
-"""Xinference's engines against the model card's recipe: `make test-xinference`; CI does not run it."""
+"""Xinference's engines against the model card's recipe: `make test-xinference`, not run by CI."""
 
 from __future__ import annotations
 

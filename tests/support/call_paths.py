@@ -1,4 +1,4 @@
-"""The functions that a query passes: as explanation/architecture lists them, and as they are."""
+"""The call path of a query: as explanation/architecture documents it, and as observed."""
 
 from __future__ import annotations
 

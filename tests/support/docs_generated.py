@@ -25,8 +25,8 @@ _PROBLEMS = re.compile(r"(?<=<!-- problems: begin -->\n).*(?=\n<!-- problems: en
 _HEAD = """\
 # Command line
 
-The command is `qwen3-reranker`, also available as `python -m qwen3_reranker`. It needs the extra `cli`.
-Files, output and exit codes are described in [Rerank files](../how-to/command-line.md).
+The command is `qwen3-reranker`, also available as `python -m qwen3_reranker`. It needs the extra
+`cli`. Files, output and exit codes are described in [Rerank files](../how-to/command-line.md).
 """
 
 

@@ -13,9 +13,11 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 # How the output of each program begins, by its section.
 ANSWERS = {
-    "LangChain": r"\[Document\(.*'relevance_score': 0\.\d+.*='random\.shuffle\(\) shuffles a list\.'\)\]\n",
+    "LangChain": r"\[Document\(.*'relevance_score': 0\.\d+"
+    r".*='random\.shuffle\(\) shuffles a list\.'\)\]\n",
     "LlamaIndex": r"Node ID: .+\nText: random\.shuffle\(\) shuffles a list\.\nScore:  0\.\d+\n",
-    "Without a framework": r"0 0\.\d+ The capital of China is Beijing\. False\n<\|im_start\|>system\n",
+    "Without a framework": r"0 0\.\d+ The capital of China is Beijing\. False\n"
+    r"<\|im_start\|>system\n",
 }
 
 

@@ -232,7 +232,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 def _parse_prompt(prompt: str | list[int]) -> tuple[str, str, str]:
-    """Return the query, document and instruction of a prompt; fail if it is not the model card's."""
+    """Return query, document and instruction of a prompt; fail if it is not the model card's."""
     text = prompt if isinstance(prompt, str) else demo_tokenizer().decode(prompt, False)
     found = re.fullmatch(
         r"<\|im_start\|>system\nJudge .*<Instruct>: (.*?)\n<Query>: (.*?)\n<Document>: (.*)"

@@ -1,4 +1,4 @@
-"""What a caller gets where scoring fails or an instruction is not read: `on_error`, `on_unsupported`."""
+"""What a caller gets when scoring fails: the option `on_error`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ ADAPTERS = [LangChainRerank, LlamaIndexRerank]
 
 
 def shown(error: BaseException) -> str:
-    """Return all that reports of an error show: the locals of its frames too, but not the test's."""
+    """Return all that reports of an error show, with the locals of all frames but the test's."""
     frames = error.__traceback__
     while frames and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next

@@ -31,8 +31,8 @@ def doctor(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="The URL of a server, or a model (a folder or a Hugging Face name). Default: check only "
-            "this environment."
+            help="The URL of a server, or a model (a folder or a Hugging Face name). Default: "
+            "check only this environment."
         ),
     ] = None,
     *,

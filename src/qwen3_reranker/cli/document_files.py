@@ -24,8 +24,8 @@ Kind = Literal["json", "jsonl", "txt"]
 _CHUNK = 1024
 _FIELDS = ("text", "page_content", "content", "contents", "passage", "document", "body")
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-# The first line of a JSON array of objects or strings. A line of text such as "[draft] buy milk" does
-# not match.
+# The first line of a JSON array of objects or strings. A line of text such as "[draft] buy milk"
+# does not match.
 _ARRAY = re.compile(r"\[\s*($|[\[{\"\]])")
 
 
@@ -187,7 +187,7 @@ def rerank_lines(
 
 
 def _rank(line: Line) -> tuple[bool, bool, float, int]:
-    """Return the sort key: scored lines by score, then unscored ones, then blank ones; without NaN."""
+    """Return the sort key: scored lines by score, unscored ones, then blank ones; without NaN."""
     unscored = line.error is not None
     return not line.text.strip(), unscored, 0.0 if unscored else -line.score, line.number
 
@@ -221,8 +221,8 @@ def _parse_array(text: str, name: str) -> list[Any]:
         records = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{name} is not a JSON array: {error}. For JSON Lines give kind='jsonl', for plain text "
-            "kind='txt'"
+            f"{name} is not a JSON array: {error}. For JSON Lines give kind='jsonl', for plain "
+            "text kind='txt'"
         ) from None
     if not isinstance(records, list):
         raise InputError(f"{name} is not a JSON array, but a {type(records).__name__}")

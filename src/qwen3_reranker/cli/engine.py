@@ -20,7 +20,8 @@ def install_engine(
     version: Annotated[
         str | None,
         typer.Option(
-            help="The version of vLLM. Default: the newest version that this package is tested with."
+            help="The version of vLLM. Default: the newest version that this package is tested "
+            "with."
         ),
     ] = None,
 ) -> None:

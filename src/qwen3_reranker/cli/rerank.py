@@ -34,8 +34,8 @@ def rerank(
     file: Annotated[
         str,
         typer.Argument(
-            help="The documents: JSON Lines, a JSON array, or text with one document per line. - is "
-            "standard input."
+            help="The documents: JSON Lines, a JSON array, or text with one document per line. - "
+            "is standard input."
         ),
     ],
     *,

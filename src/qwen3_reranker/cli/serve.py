@@ -29,7 +29,8 @@ def serve(
         Literal["shell", "compose"] | None,
         typer.Option(
             "--print",
-            help="Print a shell script or a compose file that starts the server, instead of starting it.",
+            help="Print a shell script or a compose file that starts the server, instead of "
+            "starting it.",
         ),
     ] = None,
     version: Annotated[
@@ -56,15 +57,15 @@ def serve(
     template: Annotated[
         Template,
         typer.Option(
-            help="Who writes the Qwen3 prompt around query and document. Choose client only if your "
-            "clients send complete prompts."
+            help="Who writes the Qwen3 prompt around query and document. Choose client only if "
+            "your clients send complete prompts."
         ),
     ] = "server",
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="What the checkpoint is: the original (causal), or converted to one or two labels. "
-            "Only needed if its files cannot be read here."
+            help="What the checkpoint is: the original (causal), or converted to one or two "
+            "labels. Only needed if its files cannot be read here."
         ),
     ] = None,
     host: Annotated[

@@ -121,7 +121,8 @@ def convert(
     Convert an original Qwen3-Reranker checkpoint to a sequence classifier.
 
     The model is never loaded: the files of the weights are hard-linked, or copied if that is not
-    possible. `target` appears only when it is complete and its head has been read back and compared.
+    possible. `target` appears only when it is complete and its head has been read back and
+    compared.
 
     Args:
         source: A folder, a Hugging Face name or "demo".
@@ -221,8 +222,8 @@ def _check_names(source: Source) -> None:
     names = {_HEAD_FILE} | ({_RENAMED} if SINGLE in taken else set())
     if clash := sorted(names & taken):
         raise CheckpointError(
-            f"{source.folder} has a shard named {clash[0]}, but the conversion writes a file of that "
-            "name: rename the shard, in the index too"
+            f"{source.folder} has a shard named {clash[0]}, but the conversion writes a file of "
+            "that name: rename the shard, in the index too"
         )
 
 
@@ -332,6 +333,6 @@ def _verify_written(source: Source, folder: Path, labels: int) -> None:
     kind = "one-label" if labels == 1 else "two-label"
     if not equal or Checkpoint.load(str(folder)).kind != kind:
         raise CheckpointError(
-            f"the checkpoint written for {source.folder} reads back differently, so it was removed: "
-            "check the disk, and try again"
+            f"the checkpoint written for {source.folder} reads back differently, so it was "
+            "removed: check the disk, and try again"
         )

@@ -247,8 +247,8 @@ def _check_tie(head: Tensor, untied: Tensor | None, rows: list[int]) -> None:
     ):
         raise CheckpointError(
             f"{untied.file} holds {untied.name}, which differs from {head.name}, but config.json "
-            "ties the two (tie_word_embeddings=true). Loaders disagree on which one counts: correct "
-            "config.json, or remove the tensor"
+            "ties the two (tie_word_embeddings=true). Loaders disagree on which one counts: "
+            "correct config.json, or remove the tensor"
         )
 
 

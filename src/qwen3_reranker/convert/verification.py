@@ -158,8 +158,8 @@ def _scores(
     model, info = loaded
     if info["missing_keys"]:
         raise CheckpointError(
-            f"{checkpoint.model} lacks {sorted(info['missing_keys'])}, which transformers fills with "
-            "random numbers"
+            f"{checkpoint.model} lacks {sorted(info['missing_keys'])}, which transformers fills "
+            "with random numbers"
         )
     model = model.to(device).eval()
     prompts = checkpoint.prompts(None)

@@ -2,8 +2,8 @@
 Determine from a server's scores who writes the template, and whether it is right.
 
 The checks are pure: they use the evidence and send no requests. The most reliable evidence comes
-first: the prompt that the server renders, the scores of complete prompts on the same server, the tokens
-that it counted, the outcome with the other side's template, and finally the scores alone.
+first: the prompt that the server renders, the scores of complete prompts on the same server, the
+tokens that it counted, the outcome with the other side's template, and finally the scores alone.
 """
 
 from __future__ import annotations

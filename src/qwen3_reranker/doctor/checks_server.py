@@ -22,8 +22,8 @@ __all__ = ["CHECKS", "Behavior", "check_determinism"]
 _QUERY, _TEXTS = PROBES[0]
 _RELEVANT, _IRRELEVANT = _TEXTS[0], _TEXTS[2]
 _MANY = 32
-# Differences of log-odds and of probability. Only if both are exceeded is there a warning, because the
-# log-odds of probabilities near 0 and 1 are coarse.
+# Differences of log-odds and of probability. Only if both are exceeded is there a warning, because
+# the log-odds of probabilities near 0 and 1 are coarse.
 _MOVED, _MOVED_VISIBLY = 0.1, 0.01
 _SLOW = 5.0  # seconds
 _FILLER = " Bread is baked from flour and water."

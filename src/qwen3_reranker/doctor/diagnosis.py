@@ -54,8 +54,8 @@ def diagnose(
     Diagnose a server, a model or this environment, and say what to do about each problem.
 
     Args:
-        target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
-            environment alone.
+        target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for
+            this environment alone.
         model: The model's name on the server; None for the one that the server lists.
         engine_args: Arguments of the embedded engine, for a model.
         engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.
@@ -109,8 +109,8 @@ async def adiagnose(
     Canceling it stops the engine, or closes the connections, that it uses.
 
     Args:
-        target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for this
-            environment alone.
+        target: The URL of a server; a model (a folder, a Hugging Face name or "demo"); None for
+            this environment alone.
         model: The model's name on the server; None for the one that the server lists.
         engine_args: Arguments of the embedded engine, for a model.
         engine_python: The path of the Python interpreter whose vLLM runs a model; see `Reranker`.

@@ -147,8 +147,8 @@ class EngineClient:
         head = (await self._hello).head
         if head.get("protocol") != protocol.VERSION:
             raise EngineError(
-                f"the engine process speaks version {head.get('protocol')} of its protocol and this "
-                f"program version {protocol.VERSION}: qwen3-reranker was upgraded while the "
+                f"the engine process speaks version {head.get('protocol')} of its protocol and "
+                f"this program version {protocol.VERSION}: qwen3-reranker was upgraded while the "
                 "program ran, so restart the program"
             )
         return head

@@ -85,7 +85,8 @@ def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"engine_args[{name!r}] is a {type(value).__name__}, which cannot be sent to the "
-                "engine process: give a value that JSON can represent, such as 'float32' for a dtype"
+                "engine process: give a value that JSON can represent, such as 'float32' for a "
+                "dtype"
             ) from error
     if (replicas := validated.get("data_parallel_size", 1)) != 1:
         raise InputError(
@@ -216,7 +217,7 @@ class MemoryNeeds:
         return self.weights + self.cache + self.activations
 
     def share(self, device_memory: int) -> float:
-        """Return the total as a fraction of a device's memory, at most 0.92 as in vLLM's default."""
+        """Return the total as a fraction of a device's memory, at most 0.92, vLLM's default."""
         return min(0.92, self.total / device_memory)
 
 

@@ -1,10 +1,10 @@
 """
 The engine process: runs vLLM's LLMEngine for the program that started it.
 
-An interpreter that has vLLM runs it as a file, `python engine_process.py FD FOLDER PACKAGE...`. FD is
-the inherited end of a socket pair, FOLDER is removed when the other end is closed, and each PACKAGE
-is a name of vLLM on the package index. The process uses the standard library, vLLM and `protocol.py`, but nothing else of this package, so that vLLM can be
-in an environment of its own.
+An interpreter that has vLLM runs it as a file, `python engine_process.py FD FOLDER PACKAGE...`. FD
+is the inherited end of a socket pair, FOLDER is removed when the other end is closed, and each
+PACKAGE is a name of vLLM on the package index. The process uses the standard library, vLLM and
+`protocol.py`, but nothing else of this package, so that vLLM can be in an environment of its own.
 
 A killed program cannot clean up, but the operating system closes its sockets. So the end of the
 socket is the signal to shut down, with all child processes. A thread reads the socket, so that this

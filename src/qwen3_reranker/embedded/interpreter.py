@@ -70,8 +70,8 @@ def find_engine_python(engine_python: str | None) -> str:
         return str(engine.python)
     if frozen:
         raise MissingDependencyError(
-            f"this program is frozen, and {sys.executable} is not a Python interpreter that can run "
-            f"vLLM: give engine_python= or {PYTHON_VARIABLE}, the path of one that has it"
+            f"this program is frozen, and {sys.executable} is not a Python interpreter that can "
+            f"run vLLM: give engine_python= or {PYTHON_VARIABLE}, the path of one that has it"
         )
     raise MissingDependencyError(
         "the embedded engine needs vLLM. `qwen3-reranker install-engine` installs it into a "
@@ -106,7 +106,7 @@ def engine_environment(python: str, folder: Path) -> dict[str, str]:
 
 
 def _compile_cache() -> dict[str, str]:
-    """Return torch's variable for a cache that survives a reboot, if a folder for it can be made."""
+    """Return torch's variable for a cache that survives a reboot, if its folder can be made."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return {}
     # Unlike Path.expanduser, os.path.expanduser returns "~" if there is no home directory.

@@ -9,7 +9,7 @@ pickled.
 |---|---|---|---|
 | hello | engine | protocol, vllm, device, memory, can_compile | |
 | start | package | id, args, environment, processes | |
-| encode | package | id, count; trace_headers, if vLLM traces | the lengths of the prompts, then their token ids (uint32) |
+| encode | package | id, count; trace_headers, if vLLM traces | lengths and token ids (uint32) |
 | abort | package | id | |
 | reset_prefix_cache, stats | package | id | |
 | ready | engine | id, max_model_len, dtype | |

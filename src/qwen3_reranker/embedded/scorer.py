@@ -199,8 +199,8 @@ class EmbeddedScorer(Scorer):
         running = self._engine.running
         engine = running.description if running else f"{self._engine.settings.backend}, not started"
         return (
-            f"embedded {engine}, {model.checkpoint.kind} checkpoint {model.checkpoint.model}, token "
-            f"ids, template written by this client, max_length {model.prompts.max_length}"
+            f"embedded {engine}, {model.checkpoint.kind} checkpoint {model.checkpoint.model}, "
+            f"token ids, template written by this client, max_length {model.prompts.max_length}"
         )
 
     async def fingerprint(self) -> str:

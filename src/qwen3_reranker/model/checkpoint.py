@@ -267,7 +267,7 @@ class _Source:
             if optional:
                 return None
             raise CheckpointError(
-                f"{self.name!r} is not a folder on this machine, and its {file} cannot be read from "
-                f"the Hugging Face hub: {error}"
+                f"{self.name!r} is not a folder on this machine, and its {file} cannot be read "
+                f"from the Hugging Face hub: {error}"
             ) from None  # the frames of the hub's library hold the token
         return Path(path)

@@ -1,7 +1,8 @@
 """
 The head of a classifier: whether it has the bias that SGLang needs.
 
-SGLang's head has a bias, which is random at every start if the checkpoint has none. vLLM needs none.
+SGLang's head has a bias, which is random at every start if the checkpoint has none. vLLM needs
+none.
 """
 
 from __future__ import annotations

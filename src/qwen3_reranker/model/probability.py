@@ -10,8 +10,8 @@ LOG_ODDS_BOUND = 8.0
 """
 Up to this size, in either direction, log-odds can be compared.
 
-Near 1, the last digit of a probability in float32 changes log-odds of 8 by 0.0002 and those of 12 by
-0.01.
+Near 1, the last digit of a probability in float32 changes log-odds of 8 by 0.0002 and those of 12
+by 0.01.
 """
 
 # How far outside of [0, 1] the rounding of its last digit can put a probability.

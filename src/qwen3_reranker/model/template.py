@@ -76,7 +76,7 @@ class TextWriter:
         return self._control.sub(" ", unicodedata.normalize("NFC", text))
 
     def has_control_token(self, text: str) -> bool:
-        """Return whether the text contains a control token, which `escape_control_tokens` breaks up."""
+        """Return whether the text has a control token, which `escape_control_tokens` breaks up."""
         return self._control.search(text) is not None
 
     def head(self, query: str, instruction: str | None = None) -> str:

@@ -7,14 +7,15 @@ A tokenizer like Qwen's splits text with one regular expression and merges bytes
 The libraries could differ in two respects.
 
 - The split: NFC and the character classes depend on a library's Unicode version. Therefore tiktoken
-  encodes only texts of common characters (`_COMMON`), whose classes are the same in all versions and
-  which NFC does not change. tests/unit/model/test_tokenizer.py compares all of them.
-- The merges: `tokenizers` merges the pairs that are listed, tiktoken any two neighbors whose union is
-  a token. The result is the same if each merge makes a new token, tokens are numbered in the order of
-  the merges, and the bytes of each token by themselves merge to that token (`_same_merges`). This is
-  because the merges within a token's bytes do not depend on the bytes around them until a merge
-  crosses their ends. So if two neighbors make a token, they are the last two pieces that the token's
-  bytes merge to, which is the pair that is listed. Both libraries choose the lowest number first.
+  encodes only texts of common characters (`_COMMON`), whose classes are the same in all versions
+  and which NFC does not change. tests/unit/model/test_tokenizer.py compares all of them.
+- The merges: `tokenizers` merges the pairs that are listed, tiktoken any two neighbors whose union
+  is a token. The result is the same if each merge makes a new token, tokens are numbered in the
+  order of the merges, and the bytes of each token by themselves merge to that token
+  (`_same_merges`). This is because the merges within a token's bytes do not depend on the bytes
+  around them until a merge crosses their ends. So if two neighbors make a token, they are the last
+  two pieces that the token's bytes merge to, which is the pair that is listed. Both libraries
+  choose the lowest number first.
 """
 
 from __future__ import annotations

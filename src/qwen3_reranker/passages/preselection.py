@@ -12,7 +12,8 @@ __all__ = ["preselect"]
 
 # The usual parameters of BM25.
 _K1, _B = 1.2, 0.75
-# A word is a run of letters and digits. Scripts without spaces between words have one per character.
+# A word is a run of letters and digits. Scripts without spaces between words have one per
+# character.
 _WORD = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]"
     "|[^\\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"

@@ -11,8 +11,8 @@ __all__ = ["split"]
 
 # The longest UTF-8 encoding of a character, in bytes.
 _CHARACTER_BYTES = 4
-# Bytes per token, for an estimate that needs no tokenizer and is rarely too low. English and Chinese
-# text has four to five.
+# Bytes per token, for an estimate that needs no tokenizer and is rarely too low. English and
+# Chinese text has four to five.
 _TOKEN_BYTES = 3
 
 

@@ -23,9 +23,9 @@ class ConnectionOptions(TypedDict, total=False):
     How a server is reached, and how requests to it are written.
 
     Attributes:
-        api_key: The server's API key, sent as a bearer token. None reads the environment variable that is usual for
-            the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...), unless `headers` or
-            `http_client` have an Authorization header. The key of a hosted service is sent only
+        api_key: The server's API key, sent as a bearer token. None reads the environment variable
+            that is usual for the dialect (VLLM_API_KEY, SILICONFLOW_API_KEY, ...), unless `headers`
+            or `http_client` have an Authorization header. The key of a hosted service is sent only
             to its own hosts and over https, any other key only to this machine and to private
             networks.
         dialect: The server's protocol, by its name, such as "vllm-classify"; "auto" (the default)

@@ -32,8 +32,8 @@ def shell(launch: Launch) -> str:
     Return a POSIX shell script that starts the server, on this machine or another.
 
     The script contains the score template. It starts the engine that the shell finds (`vllm` or
-    `python3`). If the model is a folder, the script accepts another folder as its first argument. It
-    reads a key from its environment variable, and stops if that is not set. Notes are comments.
+    `python3`). If the model is a folder, the script accepts another folder as its first argument.
+    It reads a key from its environment variable, and stops if that is not set. Notes are comments.
 
     Args:
         launch: The server.
@@ -84,8 +84,8 @@ def compose(launch: Launch, *, image: str | None = None) -> str:
     """
     Return a compose file with one service, the server.
 
-    The file contains the score template (which needs Docker Compose 2.23.1 or later), so it works on
-    another machine. A model's folder is mounted at its own path. The Hub cache of the user who
+    The file contains the score template (which needs Docker Compose 2.23.1 or later), so it works
+    on another machine. A model's folder is mounted at its own path. The Hub cache of the user who
     starts the server is mounted too, so that nothing is downloaded twice.
 
     Args:

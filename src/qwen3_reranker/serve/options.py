@@ -1,8 +1,8 @@
 """
 The command-line options of each engine's server, by version.
 
-Read in the source of vLLM 0.9.2 to 0.33.0, vLLM-Ascend 0.11.0 to 0.26.0 and SGLang 0.4.10 to 0.5.23,
-and run with vLLM 0.32.0 and SGLang 0.5.23 (tests/servers/test_serve.py).
+Read in the source of vLLM 0.9.2 to 0.33.0, vLLM-Ascend 0.11.0 to 0.26.0 and SGLang 0.4.10 to
+0.5.23, and run with vLLM 0.32.0 and SGLang 0.5.23 (tests/servers/test_serve.py).
 """
 
 from __future__ import annotations
@@ -124,16 +124,16 @@ def _vllm(request: Request) -> Options:
         flags.append(("--no-enable-chunked-prefill",))
         notes.append(
             "--no-enable-chunked-prefill: before 0.26 a prompt that is computed in several steps "
-            "gets a wrong score under torch.compile, and vLLM fills up a step with the beginning of "
-            "the next prompt"
+            "gets a wrong score under torch.compile, and vLLM fills up a step with the beginning "
+            "of the next prompt"
         )
     _prefix_caching(request, result)
     needs = _memory(request, step)
     if request.cpu:
         flags += _vllm_cpu(request, needs)
         notes.append(
-            "--enforce-eager: the server starts in seconds; without it, it compiles the model first "
-            "and is faster afterwards"
+            "--enforce-eager: the server starts in seconds; without it, it compiles the model "
+            "first and is faster afterwards"
         )
     else:
         result.memory = needs
@@ -163,8 +163,9 @@ def _vllm_template(request: Request, result: Options) -> None:
         )
     elif version < (0, 14, 0):
         warnings.append(
-            "before 0.14 vLLM has no score templates: /v1/rerank and /v1/score concatenate query and "
-            "document, so clients must send the complete prompt in two parts, as this package does"
+            "before 0.14 vLLM has no score templates: /v1/rerank and /v1/score concatenate query "
+            "and document, so clients must send the complete prompt in two parts, as this package "
+            "does"
         )
     elif request.template == "client":
         warnings.append(
@@ -195,10 +196,10 @@ def _prefix_caching(request: Request, result: Options) -> None:
         # vLLM turns it on by default.
         result.flags.append(("--no-enable-prefix-caching",))
         result.warnings.append(
-            "--no-enable-prefix-caching: vLLM-Ascend 0.12 to 0.17 computes the attention of pooling "
-            "models without the cached tokens, so a prompt whose beginning is in the cache gets a "
-            "wrong score (vllm-ascend#7145, #7192; fixed in 0.18 by #7452 and #7894); it is not "
-            "known whether older versions do so too"
+            "--no-enable-prefix-caching: vLLM-Ascend 0.12 to 0.17 computes the attention of "
+            "pooling models without the cached tokens, so a prompt whose beginning is in the cache "
+            "gets a wrong score (vllm-ascend#7145, #7192; fixed in 0.18 by #7452 and #7894); it is "
+            "not known whether older versions do so too"
         )
     else:
         result.flags.append(("--enable-prefix-caching",))

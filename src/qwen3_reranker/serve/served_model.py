@@ -1,4 +1,4 @@
-"""Find the model that is to be served: its name, its kind and, if it can be read, its checkpoint."""
+"""Find the model to serve: its name, its kind and, if it can be read, its checkpoint."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class ServedModel:
             checkpoint = Checkpoint.load(name)
         except CheckpointError as error:
             raise CheckpointError(
-                f"{error}. If {name} cannot be read here, give kind='causal' (an original, fine-tuned "
-                "or not), kind='one-label' or kind='two-label'"
+                f"{error}. If {name} cannot be read here, give kind='causal' (an original, "
+                "fine-tuned or not), kind='one-label' or kind='two-label'"
             ) from error
         return cls(name, checkpoint.kind, checkpoint)
 
@@ -81,7 +81,7 @@ class ServedModel:
 
     @property
     def positions(self) -> int:
-        """The maximum number of tokens that it accepts; the published models' if it was not read."""
+        """The maximum number of tokens; that of the published models if it was not read."""
         return POSITIONS if self.checkpoint is None else self.checkpoint.limit
 
     def prompt_length(self, max_length: int | None) -> int:

@@ -129,10 +129,10 @@ class Server:
     ) -> None:
         if not wanted.installed:
             raise MissingDependencyError(
-                f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is not "
-                f"installed here: run `{_install_command(wanted)}`, give the interpreter that has it "
-                "(python=), or print the command for another machine (qwen3-reranker serve --print "
-                "shell)"
+                f"{wanted.engine} {wanted.version} for a {'GPU' if wanted.devices else 'CPU'} is "
+                f"not installed here: run `{_install_command(wanted)}`, give the interpreter that "
+                "has it (python=), or print the command for another machine (qwen3-reranker serve "
+                "--print shell)"
             )
         self.launch = wanted
         self.start_seconds = 0.0

@@ -2,8 +2,9 @@
 Stands for vLLM in the engine process, without a model: for faults that vLLM has not on demand.
 
 A prompt's logit is that of `logit_of`. Engine arguments that vLLM does not have tell what goes
-wrong: `step_seconds`, `step_file` (created when scoring begins), `refuse` (at the start), `die_at` and `fail_at` (on a prompt that has this
-id), `same_logit`, `logit_is_step_size`, `helper` (a process that the engine starts).
+wrong: `step_seconds`, `step_file` (created when scoring begins), `refuse` (at the start), `die_at`
+and `fail_at` (on a prompt that has this id), `same_logit`, `logit_is_step_size`, `helper` (a
+process that the engine starts).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """
-Fixtures of real servers. Each starts when a test first requests it, and stops when others need memory.
+Fixtures of real servers. Each starts when a test first requests it, and stops when others need
+memory.
 
 A vLLM or SGLang server takes 1.5 GB, the others less. A test run sorts its tests by the server that
 they request (`server_of`), so that few servers run at a time and each starts once.
@@ -41,7 +42,7 @@ Start = Callable[[str, Callable[[], Server]], Server]
 
 
 def server_of(item: pytest.Item) -> str | None:
-    """Return the server that a test requests; of several, the last in `ORDER`. None for no server."""
+    """Return the server that a test requests, the last in `ORDER` of several, or None."""
     asked = set(getattr(item, "fixturenames", ()))
     if callspec := getattr(item, "callspec", None):
         asked.add(callspec.params.get("server"))

@@ -3,9 +3,9 @@ Serve the demo model with llama.cpp: a program for the interpreter of `.venv-lla
 
     python llama_cpp_process.py MODEL_FOLDER GGUF_FILE [PORT CONTEXT_LENGTH]
 
-Write the GGUF file, and serve it if there is a port. The file holds what llama.cpp's own converter writes for a Qwen3-Reranker:
-the weights in fp32, the rows of "yes" and "no" as the classifier's head, and the prompt as a
-template named "rerank".
+Write the GGUF file, and serve it if there is a port. The file holds what llama.cpp's own converter
+writes for a Qwen3-Reranker: the weights in fp32, the rows of "yes" and "no" as the classifier's
+head, and the prompt as a template named "rerank".
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ def test_in_an_engines_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
         folder.mkdir(parents=True)
     (packages / "torch.py").touch()
     (packages / "vllm" / "__init__.py").write_text(
-        f"import pathlib, time\npathlib.Path({str(tmp_path / 'started')!r}).touch()\ntime.sleep(60)\n"
+        "import pathlib, time\n"
+        f"pathlib.Path({str(tmp_path / 'started')!r}).touch()\ntime.sleep(60)\n"
     )
     (packages / "vllm-0.32.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n"

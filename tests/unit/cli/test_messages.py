@@ -1,4 +1,4 @@
-"""What the command says: in options rather than Python arguments, escaped, and with its exit codes."""
+"""What the command prints: options in place of Python arguments, escaped text, and exit codes."""
 
 from __future__ import annotations
 

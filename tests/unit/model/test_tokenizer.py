@@ -1,4 +1,4 @@
-"""Plain text's ids: tiktoken's where they are asked for, and always those that `tokenizers` gives."""
+"""The token ids of plain text: from tiktoken where possible, always those of `tokenizers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the wire: the prompt's ids or text, never too long, never with a token of users."""
+"""What is sent: the prompt's ids or text, never too long, never with a user's control token."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_a_compose_file_holds_no_core_count_and_no_path_of_this_machine() -> Non
 
 
 def interpolated(value: Any, variables: dict[str, str]) -> Any:
-    """What compose makes of a parsed file: the forms that are written here, `$$` and nothing else."""
+    """Return a parsed file with its variables replaced as compose does, for the forms used here."""
     if isinstance(value, dict):
         return {key: interpolated(item, variables) for key, item in value.items()}
     if isinstance(value, list):

@@ -30,8 +30,8 @@ def candidates(address: Address, server_info: ServerInfo) -> list[Dialect]:
         server_info: The server's metadata.
 
     Returns:
-        The dialects of the hosted service, if it is one. Otherwise those of the server's kind first,
-        then those that any server may speak.
+        The dialects of the hosted service, if it is one. Otherwise those of the server's kind
+        first, then those that any server may speak.
     """
     if service := hosted(address):
         return service
