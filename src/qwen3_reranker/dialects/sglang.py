@@ -37,8 +37,8 @@ from qwen3_reranker.dialects.base import (
     require_list,
     scores_by_index,
 )
+from qwen3_reranker.dialects.classify import ClassifyDialect
 from qwen3_reranker.dialects.rerank import RerankDialect
-from qwen3_reranker.dialects.vllm import two_labels
 from qwen3_reranker.errors import AnswerError
 
 __all__ = ["ANSWER_TOKENS", "SglangClassify", "SglangRerank", "SglangScore"]
@@ -101,27 +101,19 @@ class SglangRerank(RerankDialect):
         )
 
 
-class SglangClassify(Dialect):
+class SglangClassify(ClassifyDialect):
     """`/v1/classify` of a checkpoint converted to two labels."""
 
     name = "sglang-classify"
     kind = "SGLang"
-    common = True
     answer_tokens = ANSWER_TOKENS
     paths = ("/v1/classify",)
-    template_modes = ("client",)
-    counts = True
     key_variables = (SGLANG_KEY_VARIABLE,)
-
-    def build(self, request: ScoreRequest) -> HttpRequest:
-        """Build the request: whole prompts as `input`."""
-        return HttpRequest({"model": request.model, "input": request.whole()})
 
     def parse(self, answer: Any, count: int) -> list[float]:
         """Parse the probabilities of two labels for each prompt."""
-        results = require_list(answer, "data")
-        for item in results:
+        for item in require_list(answer, "data"):
             # Errors have status 200 too.
             if isinstance(item, dict) and item.get("label") == "Default":
                 raise AnswerError(f"the server failed on a document: {item!r:.200}")
-        return scores_by_index(results, count, two_labels)
+        return super().parse(answer, count)

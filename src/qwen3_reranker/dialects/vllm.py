@@ -39,32 +39,13 @@ from qwen3_reranker.dialects.base import (
     HttpRequest,
     ScoreRequest,
     TemplateBy,
-    number,
     require_list,
     scores_by_index,
 )
+from qwen3_reranker.dialects.classify import ClassifyDialect
 from qwen3_reranker.dialects.rerank import RerankDialect
-from qwen3_reranker.errors import AnswerError
 
-__all__ = ["VllmClassify", "VllmGenerative", "VllmRerank", "VllmScore", "two_labels"]
-
-
-def two_labels(item: Any) -> float:
-    """
-    Return P(yes) from a result with the probabilities of one label or of two.
-
-    Args:
-        item: A result with "probs": [P(yes)] or [P(no), P(yes)].
-
-    Raises:
-        AnswerError: There are no such probabilities.
-    """
-    probabilities = item.get("probs")
-    if not isinstance(probabilities, list) or len(probabilities) not in (1, 2):
-        raise AnswerError(
-            f"a result does not have the probabilities of one or two labels: {item!r:.200}"
-        )
-    return number(probabilities[-1], "a label's probability")
+__all__ = ["VllmClassify", "VllmGenerative", "VllmRerank", "VllmScore"]
 
 
 # vLLM 0.27 to 0.31 reserves one token of the context for an answer, in pooling too, in every step
@@ -74,26 +55,15 @@ def two_labels(item: Any) -> float:
 _ANSWER_TOKENS = 1
 
 
-class VllmClassify(Dialect):
+class VllmClassify(ClassifyDialect):
     """`/classify`, which accepts token ids and is the most reliable endpoint of vLLM."""
 
     name = "vllm-classify"
     kind = "vLLM"
-    common = True
     paths = ("/classify",)
     ids = True
-    template_modes = ("client",)
-    counts = True
     answer_tokens = _ANSWER_TOKENS
     key_variables = (VLLM_KEY_VARIABLE,)
-
-    def build(self, request: ScoreRequest) -> HttpRequest:
-        """Build the request: whole prompts as `input`."""
-        return HttpRequest({"model": request.model, "input": request.whole()})
-
-    def parse(self, answer: Any, count: int) -> list[float]:
-        """Parse the probabilities of one label or two for each prompt."""
-        return scores_by_index(require_list(answer, "data"), count, two_labels)
 
 
 class VllmScore(Dialect):

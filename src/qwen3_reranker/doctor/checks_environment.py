@@ -46,7 +46,7 @@ class Environment:
         private: The environment that `install-engine` made; None if there is none.
         python: The version of the running Python.
         engine_python: The interpreter, other than the running one and the private one, that the
-            engine is told to use; an error if it is not usable, None if there is none.
+            engine is configured to use; an error if it is not usable, None if there is none.
         engine_python_asked: Whether that interpreter was given for this diagnosis.
     """
 
@@ -84,7 +84,7 @@ def check_environment(
 
     Args:
         engine: Whether an embedded engine is to be used.
-        engine_python: The interpreter that the engine is told to use; see `find_engine_python`.
+        engine_python: The interpreter of the engine, if one was given; see `find_engine_python`.
         version: Returns the version of an installed package.
         gpus: Returns the GPUs of this machine.
         private: Returns the environment that `install-engine` made.
@@ -177,7 +177,7 @@ def _private_engine(environment: Environment) -> Finding | None:
 
 
 def _engine_python(environment: Environment) -> Finding | None:
-    """Check the vLLM of another interpreter that the engine is told to use."""
+    """Check the vLLM of another interpreter that the engine is configured to use."""
     python = environment.engine_python
     if python is None:
         return None

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.dialects import find
 from qwen3_reranker.doctor.checks_environment import check_environment
 from qwen3_reranker.doctor.checks_model import check_model
 from qwen3_reranker.doctor.diagnostic_client import DiagnosticClient
@@ -30,6 +29,7 @@ from qwen3_reranker.model.probe import PROBES
 from qwen3_reranker.options import document_options, resolve_options
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
+from qwen3_reranker.remote.detection.candidates import resolve_dialect
 from qwen3_reranker.remote.options import ConnectionOptions
 from qwen3_reranker.remote.tokenizers import load_tokenizer
 from qwen3_reranker.remote.transport import Transport
@@ -129,9 +129,7 @@ async def adiagnose(
     """
     options = resolve_options(conceal(server), ConnectionOptions)
     del server
-    dialect, tokenizer = options["dialect"], options["tokenizer"]
-    if isinstance(dialect, str):
-        dialect = None if dialect == "auto" else find(dialect)
+    dialect, tokenizer = resolve_dialect(options["dialect"]), options["tokenizer"]
     is_server = target is not None and _is_url(target)
     on_progress("this environment")
     findings = await asyncio.to_thread(

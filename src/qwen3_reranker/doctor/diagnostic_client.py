@@ -24,6 +24,7 @@ from qwen3_reranker.remote.detection.candidates import candidates, hosted
 from qwen3_reranker.remote.detection.identification import identify
 from qwen3_reranker.remote.detection.route import total_tokens
 from qwen3_reranker.remote.request_encoder import EncodedRequest
+from qwen3_reranker.remote.responses import is_absent
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.transport import Transport
 
@@ -75,7 +76,7 @@ class DiagnosticClient:
 
     Attributes:
         address: Its address.
-        server_info: Its metadata, once `look()` has read it.
+        server_info: Its metadata, once `read_metadata()` has read it.
         info: The response of SGLang's `/model_info`; empty for other servers.
     """
 
@@ -97,7 +98,7 @@ class DiagnosticClient:
         self._model = model
         self._tokenizer = tokenizer
 
-    async def look(self) -> None:
+    async def read_metadata(self) -> None:
         """
         Read the server's metadata.
 
@@ -163,12 +164,12 @@ class DiagnosticClient:
         for path in paths:
             candidate = replace(route, path=path)
             try:
-                answers = [await self.ask(candidate, query, texts) for query, texts in PROBES]
+                answers = await candidate.probe(self._client)
             except ServerError as error:
-                if error.status not in (404, 405) or path == paths[-1]:
+                if not is_absent(error) or path == paths[-1]:
                     raise
             else:
-                return Probed(candidate, tuple(answers))
+                return Probed(candidate, answers)
         raise AnswerError(f"{route.dialect.name} has no path")
 
     async def probe_all(

@@ -17,14 +17,14 @@ from qwen3_reranker.doctor.evidence import Evidence, is_embedding
 from qwen3_reranker.doctor.findings import SHOWN, Finding, Status, ok, problem
 from qwen3_reranker.doctor.golden import compare, golden_of, no_golden
 from qwen3_reranker.doctor.prompt_variants import VARIANTS, Rows, distance
-from qwen3_reranker.errors import RerankerError, ServerError
+from qwen3_reranker.errors import RerankerError
 from qwen3_reranker.model.head import folder_lacks_bias
 from qwen3_reranker.model.layout import SCORE_BIAS
 from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.remote.detection import Route, Template
-from qwen3_reranker.remote.responses import RetryableError
+from qwen3_reranker.remote.responses import RetryableError, is_key_refusal
 
 __all__ = ["Examination"]
 
@@ -90,7 +90,7 @@ class Examination:
         self._show("kind")
         client, started = self._client, perf_counter()
         try:
-            await client.look()
+            await client.read_metadata()
         except RetryableError as error:
             self._add(problem("server", "reachable", "unreachable", str(error)))
             return False
@@ -133,9 +133,8 @@ class Examination:
         return None
 
     def _rejection(self, error: RerankerError) -> Finding:
-        forbidden = isinstance(error, ServerError) and error.status in (401, 403)
         litellm = self._client.server_info.kind == "LiteLLM"
-        if forbidden or (litellm and _NO_KEY.search(str(error))):
+        if is_key_refusal(error) or (litellm and _NO_KEY.search(str(error))):
             return problem("server", "key", "key-refused", str(error))
         return problem("server", "endpoint", "nothing-scores", str(error))
 

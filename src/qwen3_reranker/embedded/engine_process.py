@@ -385,7 +385,7 @@ def main() -> None:
         engine = Engine(connection)
         engine.start()
         engine.run()
-    except BaseException as error:  # noqa: BLE001  # the program is told of every end
+    except BaseException as error:  # noqa: BLE001  # the program gets a message about every end
         connection.send({"type": "failed", "error": f"{type(error).__name__}: {error}"})
         _print_exception()
         connection.wait_until_sent(5)

@@ -20,7 +20,7 @@ from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Answer, Detector, Route, Template
 from qwen3_reranker.remote.instruction import measure_instruction
 from qwen3_reranker.remote.request_encoder import EncodedRequest
-from qwen3_reranker.remote.responses import RetryableError, TooLargeError
+from qwen3_reranker.remote.responses import RetryableError, TooLargeError, is_absent
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.support import SupportReporter
 from qwen3_reranker.remote.transport import Transport
@@ -372,7 +372,7 @@ def _copy(error: RerankerError) -> RerankerError:
 
 def _is_missing(error: ServerError) -> bool:
     """Return whether the server does not have the path or the model any more."""
-    return error.status in (404, 405) or (error.status == 400 and _is_unknown_model(error))
+    return is_absent(error) or (error.status == 400 and _is_unknown_model(error))
 
 
 def _is_unknown_model(error: ServerError) -> bool:

@@ -30,7 +30,7 @@ from qwen3_reranker.errors import (
 )
 from qwen3_reranker.remote.detection import UnfitServerError
 from qwen3_reranker.remote.endpoint import Endpoint
-from qwen3_reranker.remote.responses import RetryableError, TooLargeError
+from qwen3_reranker.remote.responses import RetryableError, TooLargeError, is_key_refusal
 
 __all__ = ["Attempts", "Budget"]
 
@@ -175,7 +175,7 @@ class Attempts:
         except DetectionError as caught:
             error = _UndetectedError(caught)
         except (ServerError, AnswerError, UnfitServerError) as caught:
-            refused = not isinstance(caught, ServerError) or caught.status in (401, 403)
+            refused = not isinstance(caught, ServerError) or is_key_refusal(caught)
             if len(self._endpoints) == 1 or not refused:
                 endpoint.failures += not isinstance(caught, TooLargeError)
                 raise

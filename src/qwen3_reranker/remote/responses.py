@@ -28,6 +28,8 @@ __all__ = [
     "TooLargeError",
     "error_message",
     "excerpt",
+    "is_absent",
+    "is_key_refusal",
     "is_too_large",
     "read_json",
     "retry_after",
@@ -38,6 +40,9 @@ T = TypeVar("T")
 MAX_RESPONSE = 64 * 2**20
 """The largest response body that is read, in bytes: eight times the largest request."""
 
+# Status codes of a path that the server does not have, and of a request whose key it refuses.
+_ABSENT = frozenset({404, 405})
+_KEY_REFUSED = frozenset({401, 403})
 # Status codes that ask the client to try again.
 _TRANSIENT = frozenset({408, 429, 502, 503, 504})
 
@@ -72,6 +77,16 @@ _LLAMA_CPP_TOO_LARGE = re.compile(
 _LONGEST_RETRY_AFTER = 3600.0
 # Keys of error responses that hold the message, in order of preference.
 _MESSAGE_KEYS = ("error", "message", "detail", "errors", "msg", "error_message", "error_type")
+
+
+def is_absent(error: object) -> bool:
+    """Return whether an error says that the server does not have a path."""
+    return isinstance(error, ServerError) and error.status in _ABSENT
+
+
+def is_key_refusal(error: object) -> bool:
+    """Return whether an error says that the server refused the API key, or that one is missing."""
+    return isinstance(error, ServerError) and error.status in _KEY_REFUSED
 
 
 class RetryableError(ServerError):
@@ -236,7 +251,7 @@ def read_json(response: RawResponse, url: str, redactor: Redactor) -> JsonRespon
         raise TooLargeError(message, status)
     if status >= 500:
         raise RetryableError(message, status, here=False)
-    if status in (401, 403):
+    if status in _KEY_REFUSED:
         message += ". Give the right api_key="
     raise ServerError(message, status)
 

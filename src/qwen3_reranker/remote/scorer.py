@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.dialects import Dialect, find
 from qwen3_reranker.errors import ClosedError, ForkError, InputError
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.model.template import TextWriter, check_unicode
@@ -21,6 +20,7 @@ from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.batching import split
 from qwen3_reranker.remote.detection import Route
+from qwen3_reranker.remote.detection.candidates import resolve_dialect
 from qwen3_reranker.remote.endpoint import Endpoint, Settings
 from qwen3_reranker.remote.failover import Attempts, Budget
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -83,7 +83,7 @@ class RemoteScorer(Scorer):
         self._settings = Settings(
             model,
             max_length,
-            _dialect(options["dialect"]),
+            resolve_dialect(options["dialect"]),
             options["template"],
             None if options["tokenizer"] is None else load_tokenizer(options["tokenizer"]),
             options["api_key"],
@@ -374,15 +374,6 @@ class RemoteScorer(Scorer):
                     await endpoint.check_support(current, texts, instruction)
                 return scores
         raise AssertionError("the attempts end with a return or an error")
-
-
-def _dialect(dialect: str | Dialect) -> Dialect | None:
-    """Return the dialect that an argument stands for; None if it is to be detected."""
-    if isinstance(dialect, str):
-        return None if dialect == "auto" else find(dialect)
-    if isinstance(dialect, Dialect):
-        return dialect
-    raise InputError(f"dialect={dialect!r}: give a name, or a Dialect instance")
 
 
 def _close(transport: Transport, process: int) -> None:

@@ -10,6 +10,7 @@ from qwen3_reranker.model.probe import Outcome
 from qwen3_reranker.problems import PROBLEMS, start_advice
 from qwen3_reranker.remote.detection.route import Route
 from qwen3_reranker.remote.detection.server_info import ServerInfo
+from qwen3_reranker.remote.responses import is_absent, is_key_refusal
 
 __all__ = ["Rejection", "ambiguity", "probe_error", "rejection", "template_error", "unlisted"]
 
@@ -60,7 +61,7 @@ def rejection(
         ambiguous: The result of `ambiguity()`.
     """
     for _, error in rejected:
-        if isinstance(error, ServerError) and error.status in (401, 403):
+        if isinstance(error, ServerError) and is_key_refusal(error):
             return error
     known = [error for _, error in rejected if isinstance(error, ProbeError)]
     advice = list(dict.fromkeys(error.advice for error in known))
@@ -137,8 +138,5 @@ def template_error(route: Route, outcome: Outcome) -> ProbeError | None:
 
 def _absent(error: ServerError | AnswerError) -> bool:
     """Return whether the path does not exist. A 404 may also mean that the model does not."""
-    return (
-        isinstance(error, ServerError)
-        and error.status in (404, 405)
-        and not re.search(r"answered 404: .*\bmodel\b", str(error), re.IGNORECASE)
-    )
+    about_model = re.search(r"answered 404: .*\bmodel\b", str(error), re.IGNORECASE)
+    return is_absent(error) and not about_model

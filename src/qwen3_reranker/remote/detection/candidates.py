@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from qwen3_reranker.dialects import Dialect, dialects
+from qwen3_reranker.dialects import Dialect, dialects, find
+from qwen3_reranker.errors import InputError
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 
-__all__ = ["candidates", "hosted", "of_kind"]
+__all__ = ["candidates", "hosted", "of_kind", "resolve_dialect"]
+
+
+def resolve_dialect(dialect: str | Dialect) -> Dialect | None:
+    """
+    Return the dialect that an argument stands for; None if it is to be detected.
+
+    Raises:
+        InputError: It is neither a dialect nor the name of one.
+    """
+    if isinstance(dialect, str):
+        return None if dialect == "auto" else find(dialect)
+    if isinstance(dialect, Dialect):
+        return dialect
+    raise InputError(f"dialect={dialect!r}: give a name, or a Dialect instance")
 
 
 def hosted(address: Address) -> list[Dialect]:

@@ -38,7 +38,7 @@ from qwen3_reranker.remote.detection.identification import identify
 from qwen3_reranker.remote.detection.route import Route, Template, total_tokens
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 from qwen3_reranker.remote.request_encoder import RequestEncoder
-from qwen3_reranker.remote.responses import RetryableError
+from qwen3_reranker.remote.responses import RetryableError, is_absent
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.tokenizers import ServerTokenizer, cached_tokenizer
 
@@ -237,7 +237,7 @@ class Detector:
             try:
                 return await self._choose(routes)
             except ServerError as error:
-                if error.status not in (404, 405):
+                if not is_absent(error):
                     raise
                 missing.append(error)
         raise missing[0]
@@ -281,8 +281,7 @@ class Detector:
         return replace(route, logits=outcome.logits, outcome=outcome)
 
     async def _probe(self, route: Route) -> Outcome:
-        encoded = [await route.encode(query, texts) for query, texts in PROBES]
-        answers = await event_loop.gather(route.ask(self._client, probe) for probe in encoded)
+        answers = await route.probe(self._client)
         rows = [answer.values for answer in answers]
         return Outcome.read(rows, total_tokens(answers), logits=route.logits)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, ScoreRequest, TemplateBy
-from qwen3_reranker.model.probe import Outcome
+from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 from qwen3_reranker.remote.request_encoder import EncodedRequest, RequestEncoder
 from qwen3_reranker.remote.server_client import ServerClient
@@ -138,6 +138,23 @@ class Route:
         tokens = response.read(dialect.usage)
         fits = await self._template_fits(encoded, tokens)
         return Answer(values, encoded.truncated, tokens, response.value, seconds, fits)
+
+    async def probe(self, client: ServerClient) -> tuple[Answer, ...]:
+        """
+        Send the probe.
+
+        Args:
+            client: The client of the server.
+
+        Returns:
+            The answer to each query of `PROBES`.
+
+        Raises:
+            ServerError: The server refused a request, or failed.
+            AnswerError: A response does not contain one number per document.
+        """
+        encoded = [await self.encode(query, texts) for query, texts in PROBES]
+        return tuple(await event_loop.gather(self.ask(client, probe) for probe in encoded))
 
     async def ask_swapped(self, client: ServerClient, query: str, text: str) -> float:
         """Return the score of one document with the query and the document exchanged."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwen3_reranker.errors import ServerError
-from qwen3_reranker.remote.responses import RetryableError
+from qwen3_reranker.remote.responses import RetryableError, is_key_refusal
 
 __all__ = ["ServerInfo", "read_server_info"]
 
@@ -320,8 +320,7 @@ def _is_named_reranker(entry: Mapping[str, Any]) -> bool:
 
 
 def _refusal(answer: Any) -> str | None:
-    refused = isinstance(answer, ServerError) and answer.status in (401, 403)
-    return str(answer) if refused else None
+    return str(answer) if is_key_refusal(answer) else None
 
 
 # Values of the expected type
