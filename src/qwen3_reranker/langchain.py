@@ -18,7 +18,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from qwen3_reranker.errors import InputError, MissingDependencyError
-from qwen3_reranker.ranking import Hit
+from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.tracing import Framework
 
 try:
@@ -63,11 +63,11 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
     The engine starts at the first query. Any number of threads and event loops can use one object
     at the same time. A copy or an unpickled object is created from the settings; in the same
-    process it shares the engine. `instruction`, `document_template`, `metadata_key`, `top_n`,
-    `min_score`, `drop_duplicates`, `token_budget`, `token_counter` and `cut_last` can be
-    reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`, `verify`,
-    `http_client` and `engine_args`) and `token_counter` do not appear in `repr()`, `str()` or
-    dumps.
+    process it shares the engine. `instruction`, `document_template`, `metadata_key`,
+    `trace_documents`, `top_n`, `min_score`, `drop_duplicates`, `token_budget`, `token_counter` and
+    `cut_last` can be reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`,
+    `verify`, `http_client` and `engine_args`) and `token_counter` do not appear in `repr()`,
+    `str()` or dumps.
 
     Duplicates and tokens are those of the page contents that are returned, not of the texts that
     `document_template` makes for scoring.
@@ -90,6 +90,10 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             empty string. None scores the page content. The documents returned keep their content.
         metadata_key: The metadata key to write P(yes) to. A value that is already there is
             replaced, or removed if scoring failed.
+        trace_documents: Whether the traced run of a call contains the documents given and
+            returned, as a run of the type "retriever", so that LangSmith shows them as documents.
+            Otherwise it contains their number, positions and scores. The run of `as_runnable()`
+            is a "chain" that always contains them.
         on_error: How to handle scoring failures: "raise", or "keep_order", which issues a
             `RerankerWarning` and returns the documents in the order given, limited only by `top_n`
             and `token_budget`, without scores and with the reason as `metadata["rerank_error"]`. A
@@ -142,6 +146,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
     document_template: str | None = None
     metadata_key: str = Field(default="relevance_score", min_length=1)
+    trace_documents: bool = False
 
     if TYPE_CHECKING:
 
@@ -150,6 +155,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             *,
             document_template: str | None = None,
             metadata_key: str = "relevance_score",
+            trace_documents: bool = False,
             **settings: Unpack[AdapterOptions],
         ) -> None: ...
 
@@ -190,9 +196,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             ServerError: The server failed, or does not serve a model that can be used.
         """
         documents = list(documents)
-        run, inputs, hits = self._trace(documents, query)
+        run, inputs, kept = self._trace(documents, query)
         run.invoke(inputs, {"callbacks": callbacks})
-        return self._materialize(documents, hits)
+        return kept
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -216,9 +222,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
                 `compress_documents()`.
         """
         documents = list(documents)  # the caller's list may change while scores are awaited
-        run, inputs, hits = self._trace(documents, query)
+        run, inputs, kept = self._trace(documents, query)
         await run.ainvoke(inputs, {"callbacks": callbacks})
-        return self._materialize(documents, hits)
+        return kept
 
     def as_runnable(self) -> Runnable[Mapping[str, Any], list[Document]]:
         """
@@ -262,24 +268,27 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
     def _trace(
         self, documents: Sequence[Document], query: str
-    ) -> tuple[RunnableLambda[dict[str, Any], dict[str, Any]], dict[str, Any], list[Hit]]:
+    ) -> tuple[Runnable[dict[str, Any], dict[str, Any]], dict[str, Any], list[Document]]:
         """Return a run to be traced, the inputs that it shows, and the list that it fills."""
         texts = self._texts(documents)
-        hits: list[Hit] = []
+        kept: list[Document] = []
+        # Unless asked for, counts instead of texts: a tracer would store them all once more.
+        shows_documents = self.trace_documents
+
+        def keep(hits: Ranking) -> dict[str, Any]:
+            kept.extend(self._materialize(documents, hits))
+            return _summary(hits) | ({"documents": list(kept)} if shows_documents else {})
 
         def rerank(_: dict[str, Any]) -> dict[str, Any]:
-            hits.extend(self._rerank(documents, query, texts))
-            return _summary(hits)
+            return keep(self._rerank(documents, query, texts))
 
         async def arerank(_: dict[str, Any]) -> dict[str, Any]:
-            hits.extend(await self._arerank(documents, query, texts))
-            return _summary(hits)
+            return keep(await self._arerank(documents, query, texts))
 
-        # Counts instead of texts: a tracer would store them all once more.
         inputs = {
             "query": query,
             "model": self._reranker.model,
-            "documents": len(texts),
+            "documents": documents if shows_documents else len(texts),
             "top_n": self.top_n,
             "min_score": self.min_score,
             "instruction": self.instruction,
@@ -287,7 +296,8 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         for name in ("drop_duplicates", "token_budget", "cut_last"):
             if value := getattr(self, name):
                 inputs[name] = value
-        return RunnableLambda(rerank, afunc=arerank, name=type(self).__name__), inputs, hits
+        run = RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
+        return run.bind(run_type="retriever") if shows_documents else run, inputs, kept
 
     def _id(self, item: Document) -> str | None:
         return item.id

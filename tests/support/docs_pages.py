@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from support.spans import unconfigured
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -20,7 +22,10 @@ PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 ENGINE_PAGES = [
     "index.md",
     "tutorial.md",
-    *(f"how-to/{name}.md" for name in ("command-line", "langchain", "llama-index", "many-queries")),
+    *(
+        f"how-to/{name}.md"
+        for name in ("command-line", "langchain", "llama-index", "many-queries", "tracing")
+    ),
 ]
 EXAMPLE_SERVER = "http://localhost:8000"
 # Scores depend a little on the processor and on the batch.
@@ -79,12 +84,13 @@ def run_page(page: str, server: str) -> None:
     """
     module = ModuleType("documentation")
     sys.modules[module.__name__] = module  # classes look up their annotations there
-    for block, expected in _with_output(page):
-        code = block.text.replace(EXAMPLE_SERVER, server)
-        where = f"{page}:{block.line}"
-        printed = _shell(code) if block.language == "bash" else _python(code, module, where)
-        if expected is not None:
-            assert_same(printed, expected, where)
+    with unconfigured():
+        for block, expected in _with_output(page):
+            code = block.text.replace(EXAMPLE_SERVER, server)
+            where = f"{page}:{block.line}"
+            printed = _shell(code) if block.language == "bash" else _python(code, module, where)
+            if expected is not None:
+                assert_same(printed, expected, where)
 
 
 def assert_same(printed: str, expected: str, where: str) -> None:

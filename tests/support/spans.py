@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.trace import format_span_id, format_trace_id
+from opentelemetry.util._once import Once
 
 RERANKER = "RERANKER"
 
@@ -53,10 +54,18 @@ class Spans:
 def collected(**settings: Any) -> Iterator[Spans]:
     """Make a collecting provider the one of the program, for the duration of a block."""
     spans = Spans(**settings)
-    with pytest.MonkeyPatch.context() as patch:
-        # The API lets a program set its provider only once.
-        patch.setattr(trace, "_TRACER_PROVIDER", spans.provider)
+    with unconfigured():
+        trace.set_tracer_provider(spans.provider)
         yield spans
+
+
+@contextmanager
+def unconfigured() -> Iterator[None]:
+    """Let a block set the program's provider, which the API allows once, and forget it after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", None)
+        patch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+        yield
 
 
 def kind(span: ReadableSpan) -> Any:

@@ -144,6 +144,21 @@ async def test_a_run_has_one_rerankers_span_in_it(
     assert documents(span) == [{"id": "1", "score": 0.8}]
 
 
+@pytest.mark.usefixtures("langchain")
+@pytest.mark.parametrize("method", COMPRESS)
+async def test_a_run_that_shows_documents_is_a_retrievers(
+    spans: Spans, reranker: Reranker, method: str
+) -> None:
+    await rerank_with(method, reranker, top_n=1, trace_documents=True)
+    span, run = spans.all
+    assert (kind(run), kind(span)) == ("RETRIEVER", "RERANKER")
+    assert parent_of(span) == id_of(run)
+    shown = attributes(run)
+    assert shown["retrieval.documents.0.document.content"] == TEXTS[1]
+    assert "retrieval.documents.1.document.content" not in shown
+    assert all(text in shown["input.value"] for text in TEXTS)
+
+
 class Everything(BaseRetriever):
     """Finds all documents."""
 
