@@ -1,13 +1,13 @@
 """
-Time and peak memory of a conversion, beside `cp` and beside the script that loads two models.
+Measure the time and peak memory of a conversion, next to `cp` and the usual two-model script.
 
     python tests/benchmarks/bench_convert.py [--layers 4] [--folder /tmp]
 
-The first checkpoint has the 8B's width, vocabulary and untied output matrix, and as many of its
-36 layers as --layers says (0.39 GB each, 2.5 GB for the two matrices). The second is the 0.6B's
-whole shape. Both hold random bf16 weights, one block of random numbers again and again, and the
-demo model's tokenizer. Every measured program is a process of its own, its start included; its
-peak is the kernel's VmHWM, which counts the pages of files that it maps.
+The first checkpoint has the width, vocabulary and untied output matrix of the 8B model, and
+`--layers` of its 36 layers (0.39 GB each, plus 2.5 GB for the two matrices). The second has the
+shape of the 0.6B model. Both contain random bf16 weights, which repeat one block of random numbers,
+and the demo model's tokenizer. Each measured program runs in its own process, and its start counts.
+Peak memory is the kernel's VmHWM, which includes the pages of memory-mapped files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import sys
 from qwen3_reranker.convert import convert
 convert(sys.argv[1], sys.argv[2], link=sys.argv[3] == "link")
 """
-# After what people run today: both classes loaded, two rows moved, everything saved.
+# Modeled on the scripts in use today: load both classes, copy two rows, save everything.
 TWO_MODELS = """
 import sys
 import torch
@@ -70,7 +70,7 @@ def main() -> None:
         for source in (large, small):
             size = sum(path.stat().st_size for path in source.iterdir())
             print(f"\n{source.name}-shaped, {size / 1e9:.2f} GB")
-            # Each reads from the page cache, and has what it wrote on the disk at its end.
+            # Fill the page cache, so that every program reads from it. `measure` syncs the output.
             subprocess.run(
                 ["cat", *source.glob("*.safetensors")], stdout=subprocess.DEVNULL, check=True
             )
@@ -107,7 +107,7 @@ def copy(source: Path, target: Path) -> None:
 def checkpoint(
     folder: Path, *, hidden: int, inner: int, heads: int, layers: int, tied: bool
 ) -> Path:
-    """Write a causal checkpoint of this shape, in shards of at most two gigabytes."""
+    """Write a causal checkpoint of this shape, in shards of at most 2 GB."""
     shutil.copytree(DEMO_MODEL, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((folder / "config.json").read_text())
     config |= {

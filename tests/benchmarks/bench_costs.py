@@ -1,11 +1,10 @@
 """
-What it costs to begin: imports, and the time to the first score beside plain vLLM's; and what a
-cache of scores saves.
+Measure imports, the time to the first score compared with plain vLLM, and cached scores.
 
     make bench-costs                          # or: python -m benchmarks.bench_costs
 
-Every number is of a process of its own. A cold start has empty caches of compiled code, a warm one
-those of the cold start before it.
+Each number comes from its own process. A cold start begins with empty caches of compiled code; a
+warm start uses the caches of the cold start before it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from qwen3_reranker import Reranker
 from benchmarks import record
 from benchmarks.work import SHAPES, make_model, make_queries, make_work
 
-# What the adapter takes of it, name by name, for langchain-core loads lazily.
+# The names that the adapter imports, one by one, because langchain-core loads them lazily.
 _LANGCHAIN = (
     "from langchain_core.callbacks import Callbacks; "
     "from langchain_core.documents import BaseDocumentCompressor, Document; "
@@ -44,7 +43,7 @@ IMPORTS = {
         f"import qwen3_reranker; {_LANGCHAIN}; import qwen3_reranker.langchain"
     ),
 }
-# What they print: milliseconds, and the packages that were loaded.
+# Prints the milliseconds and the loaded packages.
 _IMPORT = """
 import sys, time
 started = time.perf_counter()
@@ -72,12 +71,12 @@ STARTS = {
     from qwen3_reranker.model.layout import ORIGINAL
     LLM(folder, runner="pooling", hf_overrides=ORIGINAL).score({_QUERY}, use_tqdm=False)""",
 }
-# vLLM's own choice of threads and memory is left as it is.
+# vLLM's defaults for threads and memory are left alone.
 _ENV = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
 
 
 def main() -> None:
-    """Measure, print, write the numbers."""
+    """Measure, print and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--turns", type=int, default=9, help="of the imports")
     parser.add_argument("--shape", choices=SHAPES, default="44M")
@@ -92,7 +91,7 @@ def main() -> None:
 
 
 def measure_imports(turns: int) -> dict[str, dict[str, Any]]:
-    """Return milliseconds, the median of the turns, and the packages that come in beside ours."""
+    """Return the median milliseconds of each import, and the packages that it loads."""
     found: dict[str, list[list[str]]] = {name: [] for name in IMPORTS}
     for _ in range(turns):
         for name, code in IMPORTS.items():
@@ -108,11 +107,11 @@ def measure_imports(turns: int) -> dict[str, dict[str, Any]]:
 
 
 def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
-    """Return the seconds from nothing imported to the first score, cold and warm."""
+    """Return the seconds from the first import to the first score, cold and warm."""
     model = make_model(root / "model", shape)
     starts: dict[str, dict[str, float]] = {}
     for place, (name, code) in enumerate(STARTS.items()):
-        # Without blanks, which the compiler's command line does not survive.
+        # Without spaces, which break the compiler's command line.
         cache = root / f"cache-{place}"
         env = {"VLLM_CACHE_ROOT": f"{cache}/vllm", "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor"}
         for kind in ("cold", "warm"):
@@ -133,7 +132,7 @@ def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
 
 
 def measure_caches(root: Path) -> dict[str, float]:
-    """Return the milliseconds of 64 documents with the demo model, scored and remembered."""
+    """Return the milliseconds for 64 documents with the demo model, scored and cached."""
     [work] = make_work(make_queries(), 0, 64, 1)
     found = {}
     settings: dict[str, Any] = {"engine_args": {"enforce_eager": True}}
@@ -150,7 +149,7 @@ def measure_caches(root: Path) -> dict[str, float]:
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """Return how long a call takes."""
+    """Return how many milliseconds a call takes."""
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1000

@@ -1,11 +1,11 @@
 """
-The embedded engine beside what people would run instead, on the same work, in one run.
+Compare the embedded engine with its alternatives, on the same work and in one run.
 
     make bench-embedded                       # or: python -m benchmarks.bench_embedded [--turns 9]
 
-Every contender (see contenders.py) is loaded once, in a process of its own; then they take turns,
-one at a time, with the same work. vLLM's caches of prompts are emptied before each turn. The
-weights are random, because only time is measured.
+Each contender (see contenders.py) is loaded once, in its own process. Runs are interleaved, one
+contender at a time with the same work, so that machine noise affects all of them equally. vLLM's
+prefix caches are emptied before each turn. The weights are random, because only time is measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.contenders import CHAINS, environment
 from benchmarks.work import SHAPES, make_model, make_queries, make_work
 from benchmarks.workers import Worker
 
-# Documents a query: queries a turn.
+# Documents per query: queries per turn.
 SIZES = {64: 3, 256: 1}
 PROCESSES = {
     "cross_encoder": ("cross_encoder",),
@@ -33,23 +33,24 @@ PROCESSES = {
     "raw": ("raw", "raw_batch"),
     "ours": ("reranker", "langchain", "llama_index", "chains", "rerank_many"),
 }
-# They take ten times as long as the others, and so take part in every second turn.
+# These take ten times as long as the others, so they skip every second turn.
 SLOW = ("cross_encoder", "transformers", "recipe", "recipe_8")
 SLOW_EVERY = 2
-# The card's one batch is padded to its longest document: a minute a query, so it gets one of 64.
+# The model card's single batch is padded to its longest document. At 64 documents this takes a
+# minute per query, so it gets only one.
 SLOWEST = "recipe"
-# Left to itself LLM takes most of the machine's memory for its cache, and the next one is killed.
+# By default, LLM takes most of the machine's memory for its cache, and the next one is killed.
 LITTLE_MEMORY = {"VLLM_CPU_KVCACHE_SPACE": "2"}
-# The work of 32 chains, and what it is held against.
+# The work of 32 concurrent chains, and the engine that it is compared with.
 TOGETHER = ("raw_batch", "chains", "rerank_many")
 CHAIN_DOCUMENTS = 8
 
 Rates = dict[str, dict[str, list[float]]]
-"""Documents a second: by what was done, by documents a query, one number a turn."""
+"""Documents per second by mode and documents per query, one number per turn."""
 
 
 def main() -> None:
-    """Load all, take turns, print the table, write the numbers."""
+    """Load the contenders, interleave their runs, print the table and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--shape", choices=SHAPES, default="44M")
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def compare(workers: dict[str, Worker], turns: int) -> Rates:
-    """Return everyone's rates, after a turn that warms up and is not counted."""
+    """Return the rates of all contenders, after a warm-up turn that is not counted."""
     rates: Rates = {}
     queries = make_queries()
     warm = make_work(queries, 0, CHAIN_DOCUMENTS, 2)
@@ -96,7 +97,7 @@ def compare(workers: dict[str, Worker], turns: int) -> Rates:
                     if mode == SLOWEST and documents != min(SIZES):
                         continue
                     asked = work[:1] if mode == SLOWEST else work
-                    # Idle processes lose pages of memory to the machine; these get them back.
+                    # Idle processes lose memory pages to the system; a short run brings them back.
                     worker.ask(mode, warm)
                     outcome = worker.ask(mode, asked)
                     assert outcome.result == documents * len(asked)
@@ -111,7 +112,7 @@ def compare(workers: dict[str, Worker], turns: int) -> Rates:
 
 
 def tokens_a_document(model: Path, turns: int) -> dict[str, float]:
-    """Return the mean length of the prompts that were scored, in tokens."""
+    """Return the mean length of the scored prompts, in tokens."""
     builder = Checkpoint.load(str(model)).prompts(None)
     queries = make_queries()
     make_work(queries, 0, CHAIN_DOCUMENTS, 2)
@@ -126,7 +127,7 @@ def tokens_a_document(model: Path, turns: int) -> dict[str, float]:
 
 
 def table(rates: Rates) -> str:
-    """Return the medians of documents a second, and of Reranker's ratios to each."""
+    """Return median documents per second, and the median ratio of Reranker to each contender."""
     lines = []
     for size in map(str, (*SIZES, CHAIN_DOCUMENTS)):
         for mode, by_size in rates.items():
@@ -141,7 +142,7 @@ def table(rates: Rates) -> str:
 
 
 def ratios(rates: Rates, one: str, other: str, size: str) -> list[float]:
-    """Return what one had of another's documents a second, in each turn that both took part in."""
+    """Return the ratio of two contenders' rates, for each turn that both took part in."""
     ours, theirs = rates[one][size], rates[other][size]
     if (one in SLOW) != (other in SLOW):
         ours, theirs = (

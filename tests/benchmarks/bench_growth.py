@@ -1,11 +1,11 @@
 """
-How the cost grows: with the number of documents, their length, the query's length; and 100,000.
+Measure how time and memory grow with the number and length of documents and of queries.
 
     make bench-growth                         # or: python -m benchmarks.bench_growth
 
-The first three are seconds of a query through Reranker and through the raw engine (contenders.py).
-The last streams documents through `rerank_iter` with a model of one layer, so that this package and
-vLLM's own work are what takes time and memory.
+The first three measurements are the seconds per query of Reranker and of the raw engine (see
+contenders.py). The last one streams 100,000 documents through `rerank_iter` with a model of one
+layer, so that the time and memory are mostly those of this package and of vLLM's own code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from benchmarks.workers import Worker
 DOCUMENTS = (1, 4, 16, 64, 256, 1024)
 LENGTHS = (16, 64, 256, 1024, 4096)
 QUERY_LENGTHS = (8, 64, 256, 1024)
-# How many documents the two lengths are measured with.
+# The number of documents with which both lengths are measured.
 OF_A_LENGTH, OF_A_QUERY = 16, 64
 TURNS = 4
 STREAMED, A_QUERY, SAMPLE = 100_000, 100, 5_000
@@ -43,7 +43,7 @@ Points = dict[str, dict[str, float]]
 
 
 def main() -> None:
-    """Measure, print, write the numbers."""
+    """Measure, print and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--shape", choices=SHAPES, default="44M")
     parser.add_argument("--save", default="growth", help="the name of the JSON file")
@@ -95,7 +95,7 @@ def measure(axis: str, workers: dict[str, Worker], works: dict[int, Work]) -> Po
 
 
 def texts(builder: PromptBuilder, tokens: int) -> list[str]:
-    """Return documents of so many tokens each, every one from another place of the collection."""
+    """Return documents of about this many tokens, each from another place of the collection."""
     found = []
     source = cycle(passages())
     for number in range(OF_A_LENGTH):
@@ -107,13 +107,13 @@ def texts(builder: PromptBuilder, tokens: int) -> list[str]:
 
 
 def of_query(builder: PromptBuilder, tokens: int) -> Work:
-    """Return a query of so many tokens, with documents of mixed length."""
+    """Return a query of about this many tokens, with documents of mixed lengths."""
     [(query, documents)] = make_work(make_queries(), tokens, OF_A_QUERY, 1)
     return [(cut(builder, f"{query} {' '.join(passages()[:99])}", tokens), documents)]
 
 
 def cut(builder: PromptBuilder, text: str, tokens: int) -> str:
-    """Return the beginning of `text` that has about so many tokens."""
+    """Return the beginning of `text` that has about this many tokens."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -123,7 +123,7 @@ def cut(builder: PromptBuilder, text: str, tokens: int) -> str:
 
 
 def stream(model: Path) -> list[dict[str, Any]]:
-    """Return seconds and resident memory, here and in the engine, as documents are scored."""
+    """Return time and resident memory, of this process and the engine's, as scoring proceeds."""
     me = psutil.Process(os.getpid())
     samples = []
     with Reranker(str(model), check=False) as reranker:

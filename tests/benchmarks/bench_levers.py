@@ -1,10 +1,10 @@
 """
-What the engine's arguments are worth: the same work through the raw engine, one change at a time.
+Measure what each engine argument contributes: the raw engine, with one change at a time.
 
     make bench-levers                         # or: python -m benchmarks.bench_levers
 
-Every variant is a process of its own, which takes turns with the engine as this package has it. The
-last is no variant at all, to show how much the machine itself moves.
+Each variant runs in its own process, interleaved with the engine as this package configures it. The
+last variant changes nothing: its deviation from 1.0 is the noise floor.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no change": {},
 }
 ENVIRONMENTS = {"engine core in a process of its own": {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}}
-# Not an argument, but an order of the requests.
+# Not an engine argument, but the order of the requests.
 SORTED = "shortest documents first"
 DOCUMENTS, QUERIES = 64, 2
 TURNS = 5
 
 Ratios = dict[str, list[float]]
-"""By variant, its documents a second as a share of what is chosen, one number a turn."""
+"""The throughput of each variant relative to the chosen arguments, one number per turn."""
 
 
 def main() -> None:
-    """Measure, print, write the numbers."""
+    """Measure, print and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--shape", choices=SHAPES, default="44M")
     parser.add_argument("--save", default="levers", help="the name of the JSON file")
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def compare(chosen: Worker, other: Worker, mode: str) -> list[float]:
-    """Return the other's share of the chosen's throughput, after a turn that is not counted."""
+    """Return the relative throughput of a variant per turn, after a turn that is not counted."""
     queries = make_queries()
     found = []
     for turn in range(TURNS + 1):
@@ -80,7 +80,7 @@ def compare(chosen: Worker, other: Worker, mode: str) -> list[float]:
 
 
 def show(ratios: Ratios, name: str) -> None:
-    """Print a variant's median."""
+    """Print the median of a variant."""
     print(f"{name:<38}{statistics.median(ratios[name]):6.2f}", flush=True)
 
 

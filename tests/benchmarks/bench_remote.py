@@ -1,11 +1,11 @@
 """
-Clients of one vLLM server beside a bare loop that posts ready-made bodies, in one run.
+Compare clients of one vLLM server with a bare loop that posts encoded bodies, in one run.
 
     make bench-remote                         # or: python -m benchmarks.bench_remote [--turns 6]
 
-The server is vLLM with the demo model, whose small size makes the clients count, and with the score
-template, which those need that send plain text. Every client is a process of its own; they take
-turns, one at a time, with the same documents and with queries that nobody asked before.
+The server is vLLM with the demo model, which is so small that the client's time matters. It has the
+score template, which clients that send plain text need. Each client runs in its own process. Runs
+are interleaved, one client at a time, with the same documents and with new queries.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ CLIENTS = (
     "langchain_cohere",
     "llama_index_cohere",
 )
-# How many requests a turn has at each concurrency.
+# Requests per turn, by concurrency.
 REQUESTS = {1: 16, 16: 48, 64: 96}
 DOCUMENTS = 64
-# The peers do not cut, and the server refuses what is too long for the model.
+# The other clients do not truncate, and the server rejects prompts that exceed the limit.
 LONGEST = 3000
 
 FAST = ("--dtype", "bfloat16", "--max-num-seqs", "256", "--block-size", "32")
 
 Turns = dict[str, list[dict[str, Any]]]
-"""By client@concurrency what each turn gave: documents a second, CPU time, every latency."""
+"""By client@concurrency: documents per second, CPU time and all latencies of each turn."""
 
 
 def main() -> None:
-    """Start the server and the clients, take turns, print the table, write the numbers."""
+    """Start server and clients, interleave the runs, print the table and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--save", default="remote", help="the name of the JSON file")
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def compare(workers: dict[str, Worker], turns: int) -> tuple[Turns, dict[str, str]]:
-    """Return everyone's outcomes after a turn that warms up, and why some could not take part."""
+    """Return the outcomes after a warm-up turn, and why some clients could not take part."""
     found: Turns = {}
     refused: dict[str, str] = {}
     queries = make_queries()
@@ -116,7 +116,7 @@ def measure(worker: Worker, mode: str, work: Work) -> dict[str, Any]:
 
 
 def table(turns: Turns) -> str:
-    """Return medians over the turns, and the 99th percentile of all turns' latencies."""
+    """Return the medians over the turns, and the 99th percentile of all latencies."""
     lines = []
     for mode, outcomes in turns.items():
         rate = statistics.median(outcome["rate"] for outcome in outcomes)
@@ -128,7 +128,7 @@ def table(turns: Turns) -> str:
 
 
 def percentile_99(values: list[float]) -> float:
-    """Return the value that one in a hundred is above."""
+    """Return the 99th percentile."""
     return statistics.quantiles(values, n=100, method="inclusive")[98]
 
 

@@ -1,4 +1,4 @@
-"""Who is compared in `bench_remote`: each loader returns requests at 1, 16 and 64 at a time."""
+"""The clients that `bench_remote` compares; each loader has modes for 1, 16 and 64 requests."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 def bare(url: str) -> Modes:
     """
-    A loop that posts ready-made bodies with httpx, and reads nothing of what comes back.
+    Load a loop that posts encoded bodies with httpx, and does not parse the responses.
 
-    The bodies are what this package sends, so the server does the same work for both.
+    The bodies are those that this package sends, so the server does the same work for both.
     """
     body = _body(_builder())
 
@@ -40,7 +40,7 @@ def bare(url: str) -> Modes:
 
 
 def bare_tokenizing(url: str) -> Modes:
-    """Do as `bare`, and make each body, which takes tokenizing, when its turn comes."""
+    """Load `bare`, but tokenize and encode each body right before it is sent."""
     body = _body(_builder())
 
     def prepare(work: Work, concurrency: int) -> Callable[[], list[float]]:
@@ -52,9 +52,9 @@ def bare_tokenizing(url: str) -> Modes:
 
 def ours(url: str) -> Modes:
     """
-    This package, awaited from a loop of the caller's.
+    Load this package, awaited on the caller's event loop.
 
-    `tokenize` is the part of it that is tokenizing, `tokenizers` the same by that library alone.
+    The mode `tokenize` does only its tokenization, and `tokenizers` the same with that library.
     """
     from qwen3_reranker import Reranker
 
@@ -91,14 +91,14 @@ def ours(url: str) -> Modes:
 
 
 def http_reranker(url: str) -> Modes:
-    """langchain-reranker's HttpReranker, in threads: it has no async."""
+    """Load HttpReranker of langchain-reranker, in threads because it has no async methods."""
     from langchain_reranker.rerankers import HttpReranker
 
     return _langchain("http_reranker", HttpReranker(model="demo", base_url=url, timeout=600))
 
 
 def langchain_cohere(url: str) -> Modes:
-    """langchain-cohere's CohereRerank, in threads: it has no async."""
+    """Load CohereRerank of langchain-cohere, in threads because it has no async methods."""
     from langchain_cohere import CohereRerank
     from pydantic import SecretStr
 
@@ -107,7 +107,7 @@ def langchain_cohere(url: str) -> Modes:
 
 
 def llama_index_cohere(url: str) -> Modes:
-    """llama-index-postprocessor-cohere-rerank, in threads: it has no async."""
+    """Load LlamaIndex's CohereRerank, in threads because it has no async methods."""
     from llama_index.core.schema import NodeWithScore, TextNode
     from llama_index.postprocessor.cohere_rerank import CohereRerank
 
@@ -155,7 +155,7 @@ def _threads(name: str, prepared: Callable[[Work], list[Callable[[], Any]]]) -> 
 
 
 def _body(builder: PromptBuilder) -> Callable[[str, list[str]], bytes]:
-    """Return what makes the body that this package sends."""
+    """Return a function that encodes the body that this package sends."""
 
     def body(query: str, texts: list[str]) -> bytes:
         ids = [prompt.ids for prompt in builder.encode(query, texts)]
@@ -165,7 +165,7 @@ def _body(builder: PromptBuilder) -> Callable[[str, list[str]], bytes]:
 
 
 def _client() -> httpx.AsyncClient:
-    """Return a client, made beforehand: that takes 20 ms."""
+    """Return a client. Creating it takes 20 ms, so it is created before the measurement."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(limits=limits, timeout=600)
 
@@ -177,7 +177,7 @@ async def _post(
     body: Callable[[T], bytes],
     concurrency: int,
 ) -> list[float]:
-    """Post the bodies of all, so many at a time, and return the seconds that each took."""
+    """Post all bodies, a given number at a time, and return the seconds of each request."""
     async with client:
 
         async def post(item: T) -> None:
@@ -192,7 +192,7 @@ async def _post(
 async def _loop(
     do: Callable[[T], Awaitable[None]], items: Sequence[T], concurrency: int
 ) -> list[float]:
-    """Do all, so many at a time, and return the seconds that each took."""
+    """Make all calls, a given number at a time, and return the seconds of each."""
     left = iter(items)
     latencies = []
 

@@ -1,4 +1,4 @@
-"""Who is compared in `bench_embedded`: each loader returns what its process can be asked to do."""
+"""The contenders of `bench_embedded`; each loader returns the modes of its process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CHAINS = 32
 
 
 def environment() -> dict[str, str]:
-    """Return what all contenders' processes get: on a CPU all of its cores, as this package has."""
+    """Return the variables of all contenders: on a CPU, all cores, as this package uses."""
     return {} if _device() == "cuda" else cpu_environment()
 
 
 def cross_encoder(folder: str) -> Modes:
     """
-    sentence-transformers on the converted checkpoint, in its own batches of 32.
+    Load sentence-transformers with the converted checkpoint, in its default batches of 32.
 
-    What LangChain's CrossEncoderReranker and LlamaIndex's SentenceTransformerRerank run. It gets
-    the prompt in two halves, since a converted checkpoint has no template.
+    LangChain's CrossEncoderReranker and LlamaIndex's SentenceTransformerRerank run the same. It
+    gets the prompt in two parts, because a converted checkpoint has no template.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -50,20 +50,19 @@ def cross_encoder(folder: str) -> Modes:
 
 
 def transformers(folder: str) -> Modes:
-    """Return this package with its engine in transformers, for systems without vLLM."""
+    """Load this package with the transformers engine, which serves systems without vLLM."""
     from qwen3_reranker import Reranker
 
-    # Random weights answer no question.
+    # Random weights would fail the check.
     reranker = Reranker(folder, engine="transformers", check=False).warm_up()
     return {"transformers": _each(lambda query, texts: len(reranker.rerank(query, texts)))}
 
 
 def recipe(folder: str) -> Modes:
     """
-    Return the model card's script in transformers.
+    Load the model card's transformers script.
 
-    The script makes one batch of all that it is given. `recipe_8` makes batches of eight, which
-    pads less.
+    It puts all documents into one batch. `recipe_8` uses batches of eight, which need less padding.
     """
     from qwen3_reranker import Reranker
     from qwen3_reranker.embedded.reference import TransformersScorer
@@ -77,7 +76,7 @@ def recipe(folder: str) -> Modes:
 
 
 def llm_score(folder: str) -> Modes:
-    """vLLM's LLM.score with the text split as in its documentation, default engine arguments."""
+    """Load vLLM's LLM.score with the prompt split as its documentation does, and its defaults."""
     from vllm import LLM
 
     from qwen3_reranker.model.layout import ORIGINAL
@@ -98,7 +97,7 @@ def raw(folder: str) -> Modes:
 
 
 def raw_with(settings: str) -> Modes:
-    """Do as `raw`, with other arguments: `settings` is JSON, {"folder": ..., "args": {...}}."""
+    """Load `raw` with other arguments; `settings` is JSON: {"folder": ..., "args": {...}}."""
     from vllm import LLM, PoolingParams, TokensPrompt
     from vllm.platforms import current_platform
 
@@ -156,7 +155,7 @@ def raw_with(settings: str) -> Modes:
 
 
 def ours(folder: str) -> Modes:
-    """Return this package, a query after the other as raw does, and with 32 chains at once."""
+    """Load this package: one query at a time, as `raw` does, and 32 concurrent chains."""
     from langchain_core.documents import Document
     from llama_index.core.schema import NodeWithScore, TextNode
 
@@ -164,7 +163,7 @@ def ours(folder: str) -> Modes:
     from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
     from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
-    # Random weights answer no question.
+    # Random weights would fail the check.
     reranker = Reranker(folder, check=False).warm_up()
     compressor = LangChainRerank(reranker=reranker, top_n=None)
     postprocessor = LlamaIndexRerank(reranker=reranker, top_n=None)
@@ -204,14 +203,14 @@ def ours(folder: str) -> Modes:
 
 
 def _each(one: Callable[[str, list[str]], int]) -> Callable[[Work], Callable[[], int]]:
-    """Return a mode that scores a query after the other."""
+    """Return a mode that scores one query after the other."""
     return lambda work: lambda: sum(one(query, texts) for query, texts in work)
 
 
 def _fresh(
     reset: Callable[[], object], mode: Callable[[Work], Callable[[], int]]
 ) -> Callable[[Work], Callable[[], int]]:
-    """Return the mode with a cache of prompts that knows nothing of the turns before."""
+    """Return the mode, with a prefix cache that is empty at the start of each turn."""
 
     def prepare(work: Work) -> Callable[[], int]:
         reset()

@@ -1,4 +1,4 @@
-"""What a run leaves: its numbers as JSON, with the machine, the versions and the command."""
+"""Save a run as JSON: its numbers, the machine, the versions and the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = (
 
 
 def save(name: str, numbers: dict[str, Any]) -> Path:
-    """Write the numbers of a run, and where and with what it was made."""
+    """Save the numbers of a run, with its machine, versions and command."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     about = {
@@ -42,7 +42,7 @@ def exists(name: str) -> bool:
 
 
 def load(name: str) -> Any:
-    """Return what `save` wrote."""
+    """Load a saved run."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 

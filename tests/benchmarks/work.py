@@ -1,4 +1,4 @@
-"""What is scored in the benchmarks, and with which model."""
+"""The queries, documents and models of the benchmarks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _SMALL = {
     "num_key_value_heads": 4,
     "head_dim": 64,
 }
-# config.json of Qwen/Qwen3-Reranker-0.6B; its tokenizer is not at hand, so ids stay below 12,288.
+# config.json of Qwen/Qwen3-Reranker-0.6B. The tokenizer is the demo model's, so all token ids
+# are below 12,288.
 _LARGE = {
     "hidden_size": 1024,
     "intermediate_size": 3072,
@@ -35,7 +36,7 @@ _LARGE = {
     "head_dim": 128,
     "vocab_size": 151669,
 }
-# So little that what surrounds the model is what takes time.
+# So small that most of the time is spent outside the model.
 _TINY = {
     "hidden_size": 64,
     "intermediate_size": 64,
@@ -45,11 +46,11 @@ _TINY = {
     "head_dim": 64,
 }
 SHAPES = {"tiny": _TINY, "44M": _SMALL, "0.6B": _LARGE}
-"""Settings of config.json, by the name that the command line takes."""
+"""Settings of config.json, by their name on the command line."""
 
 
 def make_model(folder: Path, shape: str) -> Path:
-    """Write a causal checkpoint of this shape: random bf16 weights, the demo model's tokenizer."""
+    """Write a causal checkpoint of this shape, with random bf16 weights and the demo tokenizer."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -66,7 +67,7 @@ def make_model(folder: Path, shape: str) -> Path:
 
 @cache
 def passages(longest: int | None = None) -> list[str]:
-    """Return the standard library's docstrings, those of at most so many characters."""
+    """Return the standard library's docstrings, optionally only up to a number of characters."""
     import stdlib_docs
 
     texts = [doc.text for doc in stdlib_docs.load()]
@@ -74,17 +75,17 @@ def passages(longest: int | None = None) -> list[str]:
 
 
 def make_queries() -> Iterator[str]:
-    """Return the held-out questions, again and again, each with a number of its own in front."""
+    """Return the held-out questions in an endless cycle, each with a unique number in front."""
     lines = (ROOT / "examples/held_out_questions.jsonl").read_text("utf-8").splitlines()
     questions = [json.loads(line)["question"] for line in lines]
-    # So that no cache of prompts reaches farther than the fixed words before the query.
+    # The number makes prefix caches useless beyond the fixed text before the query.
     return (f"{number}. {questions[number % len(questions)]}" for number in count(1))
 
 
 def make_work(
     queries: Iterator[str], turn: int, documents: int, number: int, longest: int | None = None
 ) -> Work:
-    """Return `number` new queries, each with documents of its own."""
+    """Return `number` new queries, each with its own documents."""
     rng = random.Random(f"{turn} {documents}")
     texts = passages(longest)
     return [(next(queries), rng.sample(texts, documents)) for _ in range(number)]

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own: loaded once, then asked to score, one at a time."""
+"""Run each contender in its own process, loaded once and measured one at a time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Modes", "Outcome", "Worker"]
 
 Modes = Mapping[str, Callable[[Work], Callable[[], Any]]]
 """
-What a contender can be asked to do, by name.
+The modes of a contender by name.
 
-Given work it returns a function, which is timed: what is done before is what a caller has at hand
-already. What the function returns has to be JSON.
+A mode takes the work and returns a function, whose call is timed. Preparation that a caller would
+have done already is not timed. The function returns a JSON value.
 """
 
 
@@ -37,13 +37,13 @@ class Outcome:
 
 class Worker:
     """
-    A process that loads a contender and scores what it is sent.
+    A process that loads a contender and scores the work that it receives.
 
     Args:
-        loader: "module:function"; the function gets `argument` and returns `Modes`.
+        loader: "module:function". The function takes `argument` and returns `Modes`.
         argument: The model's folder, or the server's URL.
-        log: The file that gets what the process prints.
-        env: Variables on top of this process's.
+        log: The file for the output of the process.
+        env: Environment variables to add to those of this process.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Worker:
         self.load_seconds = time.perf_counter() - started
 
     def ask(self, mode: str, work: Work) -> Outcome:
-        """Have the work done."""
+        """Score the work in a mode, and return the outcome."""
         assert self._process.stdin is not None
         print(json.dumps([mode, work]), file=self._process.stdin, flush=True)
         return Outcome(**self._answer())
@@ -88,7 +88,7 @@ class Worker:
 
 
 def _serve(loader: str, argument: str) -> None:
-    # Libraries print to standard output too; the answers have a copy of it.
+    # Libraries print to standard output too, so the answers go to a copy of it.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, _, function = loader.partition(":")
