@@ -1,4 +1,4 @@
-"""Batches for the demo model: a question, its answer and passages that only look like it."""
+"""Training batches for the demo model: questions with their answers and hard negatives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INSTRUCTIONS = (
 
 @dataclass
 class Example:
-    """A question with candidates (token ids), the target shares of each, and which are right."""
+    """A question with candidates (token ids), their target distribution and the right answers."""
 
     question: str
     bodies: list[list[int]]
@@ -36,7 +36,7 @@ class Example:
 
 @dataclass
 class Pool:
-    """A source made ready: token ids, groups, postings and each pair's hardest wrong passages."""
+    """A prepared source: token ids, groups, postings and the hard negatives of each pair."""
 
     source: Source
     bodies: list[list[int]]
@@ -45,7 +45,7 @@ class Pool:
     hard: list[list[int]] = field(default_factory=list)
 
     def wrong(self, question: str, right: set[int], hard: list[int], rng: random.Random) -> int:
-        """Draw a passage that is not among the right ones, the hard kinds more often."""
+        """Draw a wrong passage; hard negatives are drawn more often."""
         for _ in range(20):
             kind = rng.random()
             if hard and kind < 0.45:
@@ -65,12 +65,12 @@ class Pool:
 
 
 def content_words(text: str) -> list[str]:
-    """Return the longer words of a text in lower case."""
+    """Return the words of a text that have more than three letters, in lower case."""
     return [word for word in re.findall(r"[^\W\d_]+", text.lower()) if len(word) > 3]
 
 
 def make_pool(source: Source, prompt: Prompt, hard: int = 15) -> Pool:
-    """Tokenize a source and look up BM25's first wrong passages for its pairs."""
+    """Tokenize a source, and find the wrong passages that BM25 ranks first for its pairs."""
     pool = Pool(source, prompt.body([text[:3000] for text in source.passages]))
     for number, (group, text) in enumerate(zip(source.groups, source.passages, strict=True)):
         pool.members.setdefault(group, []).append(number)
@@ -87,7 +87,7 @@ def make_pool(source: Source, prompt: Prompt, hard: int = 15) -> Pool:
 
 
 def first_stage(passages: list[str], questions: list[str], count: int) -> list[list[int]]:
-    """Return BM25's first passages for each question, as the demo's retriever finds them."""
+    """Return the passages that BM25 ranks first for each question, as in the demo's retriever."""
     retriever = bm25s.BM25()
     retriever.index(
         bm25s.tokenize(passages, stopwords="en", show_progress=False), show_progress=False
@@ -98,7 +98,7 @@ def first_stage(passages: list[str], questions: list[str], count: int) -> list[l
 
 
 def pairs_example(pool: Pool, count: int, rng: random.Random) -> Example:
-    """Draw one of a source's pairs and wrong passages."""
+    """Draw a pair of a source, and wrong passages for its question."""
     number = rng.randrange(len(pool.source.pairs))
     question, right = pool.source.pairs[number]
     wrong = [pool.wrong(question, set(right), pool.hard[number], rng) for _ in range(count - 1)]
@@ -107,7 +107,7 @@ def pairs_example(pool: Pool, count: int, rng: random.Random) -> Example:
 
 
 class Asked:
-    """Questions about the collection, with their answers, BM25's findings and a teacher's view."""
+    """Questions about the collection, with answers, BM25 results and a teacher's similarities."""
 
     def __init__(
         self,
@@ -128,9 +128,10 @@ class Asked:
 
     def example(self, count: int, rng: random.Random) -> Example:
         """
-        Draw a question and a list as at test time: mostly BM25's findings, always an answer.
+        Draw a question and candidates as at test time: mostly BM25 results, always an answer.
 
-        `gold` of the target goes to the answers, the rest to what the teacher thinks.
+        The answers get the share `gold` of the target distribution. The teacher's similarities
+        decide the rest.
         """
         number = rng.randrange(len(self.rows))
         question, right = self.rows[number]
@@ -155,7 +156,7 @@ class Asked:
 
 
 def vary(question: str, rng: random.Random) -> str:
-    """Drop a word, the question mark or the capitals now and then."""
+    """Randomly drop a word, the question mark or the capital letters."""
     words = question.split()
     if len(words) > 4 and rng.random() < 0.35:
         words.pop(rng.randrange(len(words)))
@@ -168,7 +169,7 @@ def vary(question: str, rng: random.Random) -> str:
 def collate(
     examples: list[Example], prompt: Prompt, limit: int, rng: random.Random
 ) -> tuple[Tensor, ...]:
-    """Return heads, their sizes, tails, their sizes, target shares and which are right."""
+    """Return heads and tails with their lengths, the target distribution and the answers."""
     heads, tails = [], []
     for example in examples:
         instruction = rng.choice(INSTRUCTIONS) if rng.random() < 0.1 else INSTRUCTION
@@ -180,7 +181,7 @@ def collate(
 
 
 def pad(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Return the rows filled up at the right, and how long each was."""
+    """Return the rows padded on the right, and their lengths."""
     length = max(map(len, rows))
     table = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     return table, torch.tensor([len(row) for row in rows])

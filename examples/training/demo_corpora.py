@@ -1,9 +1,10 @@
 """
-The texts the demo model learns from: documents with their neighbours, and questions about them.
+The training data of the demo model: passages, and questions about them.
 
-A `Source` is a list of passages, a group for each (its module or article: passages of one group
-make hard negatives) and pairs (question, passages that answer it). Nothing of this is stored in
-the repository; everything is read from the data folder or from the installed packages.
+A `Source` has passages, a group for each (its module or article; passages of the same group are
+hard negatives) and pairs of a question with the passages that answer it. Except for the questions
+and short facts beside this file, none of it is stored in the repository: it is read from the data
+folder or from the installed packages.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _HELD_OUT = """
     pathlib shutil json heapq statistics textwrap csv threading zipfile itertools urllib secrets
     calendar difflib base64 tempfile contextlib glob queue struct
 """
-# Of these modules neither questions nor, as answers, documents are ever trained on.
+# The model is trained neither on questions about these modules nor on their documents as answers.
 HELD_OUT = frozenset(_HELD_OUT.split())
-# Packages whose docstrings are read as further documents, where installed.
+# Packages whose docstrings are used as further documents, if they are installed.
 _PACKAGES = """
     numpy scipy sympy torch networkx sklearn transformers pydantic sqlalchemy nltk langchain_core
     langchain_text_splitters langchain_community llama_index vllm fastapi starlette aiohttp httpx
@@ -41,7 +42,7 @@ _GENERAL = "squadshifts nqg-squad nq-oracle medquad pubmedqa arxiv drcd-zh cmrc2
 
 @dataclass
 class Source:
-    """Passages, the group of each, and the pairs (question, indices of its passages)."""
+    """Passages, the group of each, and pairs of a question with the indices of its answers."""
 
     name: str
     passages: list[str] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Question:
-    """A how-to question and the names of the documents that answer it, the best first."""
+    """A how-to question, and the names of the documents that answer it, best first."""
 
     text: str
     answers: tuple[str, ...]
@@ -64,7 +65,7 @@ def module_of(name: str) -> str:
 
 
 def load_module(path: Path, name: str) -> ModuleType:
-    """Import a file that lies outside every package."""
+    """Import a file that is not part of a package."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot load {path}")
@@ -75,7 +76,7 @@ def load_module(path: Path, name: str) -> ModuleType:
 
 
 def stdlib(*, held_out: bool | None = False) -> Source:
-    """Return the demo's collection; `held_out` False leaves those modules out, None keeps all."""
+    """Return the demo's collection: held-out modules only (True), the others (False), or all."""
     docs = load_module(HERE.parent / "stdlib_docs.py", "stdlib_docs").load()
     source = Source("stdlib")
     for doc in docs:
@@ -87,14 +88,14 @@ def stdlib(*, held_out: bool | None = False) -> Source:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Read a question file: one JSON object a line."""
+    """Read questions from a JSON Lines file."""
     lines = path.read_text(encoding="utf8").splitlines()
     rows = [json.loads(line) for line in lines if line.strip()]
     return [Question(row["question"], tuple(row["answers"])) for row in rows]
 
 
 def docstrings(limit: int, seed: int) -> Source:
-    """Return documented objects of the installed packages, read without importing them."""
+    """Return the docstrings of the installed packages, read without importing them."""
     found: dict[str, tuple[str, str]] = {}
     for package in _PACKAGES.split():
         spec = importlib.util.find_spec(package)
@@ -134,7 +135,7 @@ def _documented(tree: ast.AST, module: str) -> Iterator[tuple[str, str]]:
 
 
 def general(data: Path, limits: dict[str, int] | None = None) -> list[Source]:
-    """Return the question-passage sources of the data folder, each cut to its limit."""
+    """Return the question-passage sources of the data folder, each with at most its limit."""
     loader = load_module(data / "load_data.py", "load_data")
     sources = []
     for name in _GENERAL.split():
@@ -146,7 +147,7 @@ def general(data: Path, limits: dict[str, int] | None = None) -> list[Source]:
             if passage not in index:
                 index[passage] = len(source.passages)
                 source.passages.append(passage)
-                # Neighbours in a file are of the same article.
+                # Neighboring pairs of a file come from the same article.
                 source.groups.append(str(number // 40))
             source.pairs.append((question, [index[passage]]))
         sources.append(source)
@@ -154,7 +155,7 @@ def general(data: Path, limits: dict[str, int] | None = None) -> list[Source]:
 
 
 def facts() -> Source:
-    """Return the short questions and answers written for this model (short_facts.jsonl)."""
+    """Return the short questions and answers that were written for this model."""
     source = Source("facts")
     rows = (HERE / "short_facts.jsonl").read_text(encoding="utf8").splitlines()
     for row in map(json.loads, rows):
@@ -182,7 +183,7 @@ _VERBS = {
     "set": ["set", "change"],
     "raise": ["raise", "throw"],
 }
-# What the template says, so that its words are single tokens ("<Query", "<Document", "yes" ...).
+# The words of the template, so that each becomes one token ("<Query", "<Document", "yes", ...).
 _TEMPLATE = """\
 Judge whether the Document meets the requirements based on the Query and the Instruct provided. \
 Note that the answer can only be "yes" or "no".
@@ -204,7 +205,7 @@ What is the best way to {}?|Can I {}?|I am trying to {}|{} in python|Is it possi
 
 
 def summaries(source: Source, left_out: set[str], rng: random.Random) -> list[Question]:
-    """Ask for every document by its docstring's first paragraph, but for those of some modules."""
+    """Return questions made from the first paragraphs of docstrings, except for some modules."""
     questions = []
     for name, text in zip(source.names, source.passages, strict=True):
         docstring = text.partition("\n\n")[2]
@@ -215,7 +216,7 @@ def summaries(source: Source, left_out: set[str], rng: random.Random) -> list[Qu
 
 
 def asked(summary: str, rng: random.Random) -> str:
-    """Turn a docstring's first line into something like a how-to question."""
+    """Turn the first line of a docstring into a how-to question."""
     words = re.sub(r"[`*]", "", summary).rstrip(". :").split()[:18]
     first = words[0].lower() if words else ""
     stem = next((v for v in _VERBS if first in (v, v + "s")), "")
@@ -247,12 +248,12 @@ def countries(languages: str = "de es ru fr zh_CN") -> list[str]:
 
 
 def tokenizer_texts(data: Path, documents: Source) -> list[str]:
-    """Return the texts, some repeated, whose words deserve a place in the vocabulary."""
+    """Return the texts from which the vocabulary is learned; some are repeated as a weight."""
     texts = 4 * stdlib(held_out=None).passages
     texts += [text[:500] for text in documents.passages[::2]]
     cut = {"arxiv": 7000, "medquad": 5000, "drcd-zh": 400, "cmrc2018-zh": 400}
     for source in general(data, cut):
         found = [text[:1200] for text in source.passages] + [pair[0] for pair in source.pairs]
-        # The one source that is all in lower case also stands for names and starts of sentences.
+        # The only lower-case source is added in title case too, for names and starts of sentences.
         texts += [text.title() for text in found] if source.name == "nqg-squad" else found
     return [*texts, *countries(), *3000 * [_TEMPLATE], *300 * [_WORDS]]

@@ -1,19 +1,21 @@
 """
-Where the demo model starts from: meanings from a small sentence encoder, and matching wired in.
+The initial weights of the demo model: embeddings of a sentence encoder, and constructed attention.
 
-Training a network of this size from random weights takes far more pairs than a CPU can do before
-it compares a passage's words with the question's. So the start is built by hand:
+From random weights, a network of this size needs far more pairs than a CPU can process before it
+learns to compare the words of a passage with those of the question. So its initial weights are
+constructed:
 
-- embeddings: all-MiniLM-L6-v2's vectors of the vocabulary's strings, whitened, longer for rarer
-  tokens; a few dimensions beside them are flags;
-- layer 0: every token learns whether it comes after `<Query` and after `<Document`, and what the
-  token before it is;
-- layer 1: a passage's tokens look for the like in the question, and among the tokens before them
-  in the passage; without one they attend to `<|im_start|>`, whose value is nothing;
-- the last layer: the last position counts the question's words found in the passage, each once
-  and the rarer ones more, less for longer passages, and multiplies the mean meanings of both.
+- Embeddings: the whitened all-MiniLM-L6-v2 vectors of the vocabulary's strings, longer for rarer
+  tokens. A few other dimensions are flags.
+- Layer 0: each token learns whether it comes after `<Query` and after `<Document`, and which token
+  precedes it.
+- Layer 1: the tokens of a passage attend to similar tokens in the question and earlier in the
+  passage. A token without a match attends to `<|im_start|>`, whose value is zero.
+- The last layer: the last position counts the words of the question that the passage contains, each
+  once, with more weight for rarer words and less for longer passages. It also multiplies the mean
+  embeddings of question and passage.
 
-All of it is only a start: everything is trained afterwards.
+All weights are trained afterwards.
 """
 
 from __future__ import annotations
@@ -25,18 +27,18 @@ from demo_network import Network
 from torch import Tensor
 from torch.nn import functional as F
 
-CONTENT = 160  # dimensions 0..159 hold a token's meaning
-FOUND = range(160, 182)  # what a passage's token found in the question
-BEFORE = range(184, 226)  # the meaning of the token before
-HARD, ALSO, THIRD, AGAIN = range(226, 230)  # found in the question (three views); seen before
+CONTENT = 160  # dimensions 0 to 159 hold the token's embedding
+FOUND = range(160, 182)  # what a passage token has found in the question
+BEFORE = range(184, 226)  # the embedding of the previous token
+HARD, ALSO, THIRD, AGAIN = range(226, 230)  # found in the question (three projections); seen before
 AFTER_QUERY, AFTER_DOCUMENT, ANSWER, START, QUERY, DOCUMENT, RARITY, ONE = range(248, 256)
 GATHERED = 60
-# Layer 1's heads compare a view each; in each a token's meaning is equally long.
+# Each head of layer 1 compares a projection in which all embeddings have the same length.
 VIEWS = (range(42), range(42, 84), range(84, 126), range(126, 160))
 
 
 def meanings(texts: list[str], counts: Tensor, encoder_path: str) -> Tensor:
-    """Return [tokens, CONTENT] whitened sentence-encoder vectors, longer for rarer tokens."""
+    """Return whitened sentence-encoder vectors [tokens, CONTENT], longer for rarer tokens."""
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(encoder_path, device="cpu")
@@ -53,13 +55,13 @@ def meanings(texts: list[str], counts: Tensor, encoder_path: str) -> Tensor:
 
 
 def rarity(counts: Tensor) -> Tensor:
-    """Return 0 for tokens that are every fiftieth to 1 for those rarer than one in 20,000."""
+    """Return the rarity from 0 (one token in 50) to 1 (fewer than one token in 20,000)."""
     share = (counts + 1) / counts.sum()
     return ((-share.log10() - 1.7) / 2.6).clamp(0, 1)
 
 
 def build(network: Network, content: Tensor, counts: Tensor, marks: dict[str, int]) -> None:
-    """Set all the weights; `marks` holds the ids of the template's tokens that flags stand for."""
+    """Set all weights; `marks` has the ids of the template tokens that have flags."""
     with torch.no_grad():
         _embeddings(network, content, counts, marks)
         for layer in network.layers:
@@ -84,19 +86,19 @@ def _embeddings(network: Network, content: Tensor, counts: Tensor, marks: dict[s
         table[marks[name]] = 0
         table[marks[name], ONE] = 1.0
         table[marks[name], dimension] = 6.0
-    table[marks["colon"], :CONTENT] = 0  # it is in every question and every passage
+    table[marks["colon"], :CONTENT] = 0  # because it is in every question and every passage
     table[marks["yes"], :] = table[marks["no"], :] = (table[marks["yes"]] + table[marks["no"]]) / 2
     table[marks["yes"], ANSWER], table[marks["no"], ANSWER] = 0.5, -0.5
 
 
 def _flag_size(network: Network) -> float:
-    """Return how large ONE is in an ordinary token after the normalisation."""
+    """Return the value of ONE in an ordinary token after normalization."""
     x = network.embed_tokens.weight
     return float((x[:, ONE] / x.pow(2).mean(1).sqrt()).median())
 
 
 def _dims(network: Network) -> tuple[list[int], list[int]]:
-    """Return a head's dimensions that turn with the position, and those that hardly do."""
+    """Return the dimensions of a head that rotate with the position, and those that hardly do."""
     half = network.shape.head_dim // 2
     slow = [i for i in range(half) if network.frequencies[i] < 1e-3]
     return list(range(4)), [*slow, *(i + half for i in slow)]
@@ -109,7 +111,7 @@ def _scale(network: Network, layer: int, sharpness: float) -> None:
 
 
 def _regions(network: Network) -> None:
-    """Layer 0: heads 0 and 1 tell the regions, head 2 (and 3, at random) the token before."""
+    """Set layer 0: heads 0 and 1 mark the regions, heads 2 and 3 copy the previous token."""
     size, half = network.shape.head_dim, network.shape.head_dim // 2
     attention = network.layers[0].self_attn
     q, k = attention["q_proj"].weight, attention["k_proj"].weight
@@ -139,7 +141,7 @@ def _regions(network: Network) -> None:
 
 
 def _matching(network: Network, one: float) -> None:
-    """Layer 1: three heads look for a token in the question, one for the same token before it."""
+    """Set layer 1: three heads search the question for a token, one the passage before it."""
     size = network.shape.head_dim
     attention = network.layers[1].self_attn
     q, k = attention["q_proj"].weight, attention["k_proj"].weight
@@ -159,9 +161,9 @@ def _matching(network: Network, one: float) -> None:
             k[base + place, has] = 1.0
         rows = network.embed_tokens.weight[:, view].norm(dim=1)
         norm = one * float(rows.quantile(0.9))
-        # Beside the content (of length `norm` in a rare token) a key says "I am of the question"
-        # (or, for the last head, of the passage), and <|im_start|> is as good as a token there
-        # with cosine `limit`.
+        # Besides the content (of length `norm` in a rare token), a key marks that it is in the
+        # question (for the last head, in the passage). <|im_start|> scores as much as a token there
+        # whose cosine is `limit`.
         limit = 0.65
         region, start = base + flags[0], base + flags[1]
         if head < 3:
@@ -182,14 +184,14 @@ def _matching(network: Network, one: float) -> None:
 
 
 def _gathering(network: Network) -> None:
-    """Wire the last layer: count what was found, gather question and passage, multiply them."""
+    """Set the last layer: count matches, average question and passage, and multiply them."""
     size = network.shape.head_dim
     attention, mlp = network.layers[-1].self_attn, network.layers[-1].mlp
     q, k = attention["q_proj"].weight, attention["k_proj"].weight
     v, o = attention["v_proj"].weight, attention["o_proj"].weight
-    _scale(network, len(network.layers) - 1, 4.0)  # attention logits are up to 32
+    _scale(network, len(network.layers) - 1, 4.0)  # attention logits reach 32
     _, slow = _dims(network)
-    # What a key says beside a constant 1; a hundredth is about a third of a logit.
+    # Added to the key's constant 1. A hundredth is about a third of a logit.
     found = {HARD: 0.2, ALSO: 0.2, THIRD: 0.2, RARITY: 0.22, AGAIN: -0.3}
     wanted = (
         {AFTER_DOCUMENT: 0.3, START: 0.112, ONE: -0.8, **found},

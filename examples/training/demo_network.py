@@ -1,9 +1,10 @@
 """
 The demo model as a plain PyTorch module: Qwen3's arithmetic, arranged for fast reranking on CPUs.
 
-A row is a question's head (template, instruction, query) and several passages. The head is
-computed once; each passage sees the head and itself, and its positions go on from the head's.
-Of the last layer only the last position is needed, and of its logits only yes minus no.
+A row has the head of a question (template, instruction, query) and several passages. The head is
+computed once. Each passage attends to the head and to itself, and its positions continue those of
+the head. The last layer is computed for the last position only, and its only output is the logit of
+yes minus that of no.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of the network, named as in a Qwen3 config.json."""
+    """The dimensions of the network, named as in a Qwen3 config.json."""
 
     vocab_size: int = 12_288
     hidden_size: int = 256
@@ -33,7 +34,7 @@ class Shape:
 
 
 class Layer(nn.Module):
-    """One decoder layer; parameters are named as in a Qwen3 checkpoint."""
+    """One decoder layer, with the parameter names of a Qwen3 checkpoint."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Layer(nn.Module):
         )
 
     def project(self, x: Tensor, name: str, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Return queries, keys or values of x as [rows, heads, length, head_dim]."""
+        """Return the queries, keys or values of x as [rows, heads, length, head_dim]."""
         rows, length, _ = x.shape
         y = self.self_attn[f"{name}_proj"](x).view(rows, length, -1, self.shape.head_dim)
         if rope is None:
@@ -73,7 +74,7 @@ class Layer(nn.Module):
         return y * cos + torch.cat((-y[..., half:], y[..., :half]), -1) * sin
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Return what the queries read, projected back to the hidden size."""
+        """Return the attention output, projected to the hidden size."""
         times = q.shape[1] // k.shape[1]
         if times > 1:
             k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
@@ -88,7 +89,7 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """Scores passages: `forward` returns the logit of yes minus that of no."""
+    """Score passages; `forward` returns the logit of yes minus that of no."""
 
     def __init__(self, shape: Shape, yes: int, no: int) -> None:
         super().__init__()
@@ -99,20 +100,20 @@ class Network(nn.Module):
         powers = torch.arange(0, shape.head_dim, 2).double() / shape.head_dim
         self.frequencies = shape.rope_theta**-powers
 
-    def initialise(self, std: float = 0.2) -> None:
-        """Draw every matrix anew (Qwen's 0.02 keeps a model of this size at chance)."""
+    def initialize(self, std: float = 0.2) -> None:
+        """Initialize all matrices. Qwen's 0.02 is too small: the model would stay at chance."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=std)
 
     def shift(self, amount: float, dimension: int, level: float) -> None:
-        """Add `amount` to every score by a dimension that is about `level` at the end of each."""
+        """Add `amount` to all scores, through a dimension whose final value is about `level`."""
         with torch.no_grad():
             self.embed_tokens.weight[self.yes, dimension] += amount / level / 2
             self.embed_tokens.weight[self.no, dimension] -= amount / level / 2
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine for the positions, [..., 1, length, head_dim]."""
+        """Return the cosines and sines of the positions as [..., 1, length, head_dim]."""
         angles = positions.double()[..., None] * self.frequencies
         angles = torch.cat((angles, angles), -1).float().unsqueeze(-3)
         return angles.cos(), angles.sin()
@@ -121,9 +122,9 @@ class Network(nn.Module):
         self, head: Tensor, head_sizes: Tensor, tails: Tensor, tail_sizes: Tensor
     ) -> Tensor:
         """
-        Score `tails` [questions * n, length] (passage and suffix) after their `head`s.
+        Score `tails` (passage and suffix, [questions * n, length]) after their heads.
 
-        Heads [questions, length] and tails are padded at the right; sizes say how long each is.
+        Heads ([questions, length]) and tails are padded on the right; the sizes are their lengths.
         """
         count = tails.shape[0] // head.shape[0]
         owner = torch.arange(tails.shape[0]) // count
@@ -163,7 +164,7 @@ class Network(nn.Module):
 
 
 def save_checkpoint(network: Network, folder: Path) -> None:
-    """Write config.json and model.safetensors as an original Qwen3-Reranker has them."""
+    """Write config.json and model.safetensors in the form of an original Qwen3-Reranker."""
     weights = {
         f"model.{name}": value.detach().to(torch.bfloat16).contiguous()
         for name, value in network.state_dict().items()
@@ -198,7 +199,7 @@ def save_checkpoint(network: Network, folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path, yes: int, no: int) -> Network:
-    """Read back what `save_checkpoint` wrote."""
+    """Load a checkpoint that `save_checkpoint` wrote."""
     config = json.loads((folder / "config.json").read_text(encoding="utf8"))
     shape = Shape(**{name: config[name] for name in asdict(Shape())})
     network = Network(shape, yes, no)

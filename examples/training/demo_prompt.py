@@ -14,7 +14,7 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 
 
 class Prompt:
-    """Turns questions and passages into ids; the two joined are the ids of the whole prompt."""
+    """Tokenize questions and passages; a head and a tail together are the whole prompt."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -26,15 +26,15 @@ class Prompt:
         self.yes, self.no = yes, no
 
     def head(self, question: str, instruction: str = INSTRUCTION) -> list[int]:
-        """Return the ids up to the passage."""
+        """Return the token ids before the passage."""
         text = f"<Instruct>: {instruction}\n<Query>: {question}\n"
         return [*self.prefix, *self.tokenizer.encode(text).ids]
 
     def body(self, passages: list[str]) -> list[list[int]]:
-        """Return each passage's ids, without the suffix."""
+        """Return the token ids of each passage, without the suffix."""
         texts = [f"<Document>: {passage}" for passage in passages]
         return [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
 
     def tail(self, body: list[int], limit: int) -> list[int]:
-        """Return a passage's ids, cut to the limit, and the suffix."""
+        """Return the token ids of a passage, truncated to the limit, and of the suffix."""
         return [*body[:limit], *self.suffix]

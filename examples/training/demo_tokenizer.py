@@ -1,8 +1,8 @@
 """
-The demo model's tokenizer: Qwen's pipeline and its 26 added tokens over a small vocabulary.
+The tokenizer of the demo model: Qwen's pipeline and its 26 added tokens, with a small vocabulary.
 
-Everything but the vocabulary and its merges is as in the official Qwen3 tokenizer, so text is
-split in the same way and the template's control tokens behave as they do there.
+Apart from the vocabulary and its merges, it equals the official Qwen3 tokenizer. So it splits text
+in the same way, and the control tokens of the template behave alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Qwen's added tokens in their order. The first 14 are special, the others are not.
+# Qwen's added tokens, in their order. Only the first 14 are special.
 _SPECIAL = """
     <|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|>
     <|box_end|> <|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|>
@@ -41,7 +41,7 @@ SPECIAL, ORDINARY = _SPECIAL.split(), _ORDINARY.split()
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
-    """Train the vocabulary so that with the added tokens there are `size` ids."""
+    """Train a vocabulary that has `size` tokens together with the added ones."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -68,9 +68,9 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json as a Qwen3 checkpoint has them."""
+    """Write tokenizer.json and tokenizer_config.json in the form of a Qwen3 checkpoint."""
     content = json.loads(tokenizer.to_str())
-    # Fields that change nothing, as in the official file.
+    # These fields have no effect. They are in the official file.
     content["decoder"] = dict(content["post_processor"])
     content["model"]["continuing_subword_prefix"] = content["model"]["end_of_word_suffix"] = ""
     text = json.dumps(content, ensure_ascii=False)

