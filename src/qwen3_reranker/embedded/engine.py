@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from qwen3_reranker import event_loop
+from qwen3_reranker.backoff import backoff
 from qwen3_reranker.embedded.client import EngineClient
 from qwen3_reranker.embedded.engine_args import (
     engine_arguments,
@@ -218,8 +219,8 @@ class Engine:
         """Raise the last error again, for a while after the engine has failed repeatedly."""
         if self._failures <= _TOLERATED_FAILURES:
             return
-        doublings = min(self._failures, 20) - _TOLERATED_FAILURES - 1
-        pause = min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
+        failures = self._failures - _TOLERATED_FAILURES
+        pause = backoff(failures, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         left = self._failed_at + pause - time.monotonic()
         if left > 0:
             raise EngineError(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 
+from qwen3_reranker.backoff import backoff
 from qwen3_reranker.dialects import Dialect
 from qwen3_reranker.errors import AnswerError, RerankerError, ServerError
 from qwen3_reranker.model.probability import is_probability, sigmoid
@@ -31,11 +32,9 @@ __all__ = ["Endpoint", "Settings", "backoff_seconds"]
 
 _logger = logging.getLogger(__name__)
 
-# The back-off after the first failure in a row, in seconds. It doubles with every further failure,
-# up to a minute. The exponent is bounded because 2.0**1024 overflows a float.
+# The back-off after the first failure in a row, and the longest one, in seconds.
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
-_MOST_DOUBLINGS = 6
 # For how many seconds a route is trusted after a new detection has confirmed it.
 _TRUST = 60.0
 # Xinference 4.1 and LiteLLM 1.106 answer 400 if they do not have a model.
@@ -176,7 +175,8 @@ class Endpoint:
         Args:
             route: The route, as returned by `resolve()`.
             query: The query.
-            texts: The documents, at least one, none of them blank.
+            texts: The documents, at least one, none of them blank. Together they have to be within
+                the limits of the route.
             instruction: The instruction; None stands for the default.
 
         Raises:
@@ -187,7 +187,6 @@ class Endpoint:
             ServerError: The server refused the request.
         """
         answer: Answer | ServerError
-        _check_size(route, query, texts)
         instruction = None if self._refuses_instruction else instruction
         try:
             watch = Stopwatch()
@@ -355,8 +354,7 @@ def backoff_seconds(failures: int) -> float:
     Args:
         failures: The number of failures in a row, at least 1.
     """
-    doublings = min(failures - 1, _MOST_DOUBLINGS)
-    return min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0**doublings)
+    return backoff(failures, first=_FIRST_BACKOFF, longest=_LONGEST_BACKOFF)
 
 
 def _check_size(route: Route, query: str, texts: Sequence[str]) -> None:
