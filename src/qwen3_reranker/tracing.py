@@ -281,7 +281,12 @@ def trace_headers() -> dict[str, str]:
 
 
 def _is_traced() -> bool:
-    return "opentelemetry.trace" in sys.modules
+    """Return whether the program may trace, and has not asked libraries to keep out of it."""
+    if "opentelemetry.trace" not in sys.modules:
+        return False
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
+
+    return not get_value(_SUPPRESS_INSTRUMENTATION_KEY)
 
 
 def _start(name: str, call: Call, parent: Span | None) -> RerankSpan:

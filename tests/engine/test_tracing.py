@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from llama_index.core.schema import NodeWithScore
 from openinference.instrumentation.langchain import LangChainInstrumentor
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
@@ -124,3 +125,17 @@ async def test_llama_indexs_span_has_the_engines_scores(
         (node.node_id, node.score) for node in kept
     ]
     assert attributes(span)["qwen3_reranker.usage.tokens"] > 100
+
+
+async def test_a_langchain_run_shows_the_documents_that_the_engine_scored(
+    reranker: Reranker, compress: Compress, documents: list[Document]
+) -> None:
+    collector = RunCollectorCallbackHandler()
+    adapter = LangChainRerank(reranker=reranker, top_n=2, trace_documents=True)
+    kept = await compress(adapter, documents, LANGCHAIN_QUERY, callbacks=[collector])
+    (run,) = collector.traced_runs
+    assert run.run_type == "retriever"
+    assert run.inputs["documents"] == documents
+    assert run.outputs is not None
+    assert run.outputs["documents"] == kept
+    assert len(kept) == 2

@@ -77,7 +77,7 @@ async def arerank() -> None:
 
 
 async def langchain(documents: list[Document]) -> None:
-    adapter = LangChainRerank(model="demo", top_n=None)
+    adapter = LangChainRerank(model="demo", top_n=None, trace_documents=True)
     assert_type(adapter.compress_documents(documents, "query"), list[Document])
     assert_type(await adapter.acompress_documents(documents, "query"), list[Document])
     step = adapter.as_runnable()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openinference.instrumentation import suppress_tracing
 from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
@@ -456,6 +457,16 @@ def test_a_trace_that_is_not_sampled_is_continued_as_such(
 
 
 # Programs that do not trace.
+
+
+@pytest.mark.parametrize("method", [*RERANK, *SCORE, *MANY])
+async def test_tracing_can_be_suppressed(
+    spans: Spans, remote: Reranker, server: ScriptedServer, method: str
+) -> None:
+    with suppress_tracing():
+        await either(method)(remote, *([[(QUERY, TEXTS)]] if method in MANY else [QUERY, TEXTS]))
+    assert spans.all == []
+    assert "traceparent" not in server.requests[-1].headers
 
 
 def test_without_a_provider_nothing_is_recorded_or_sent(

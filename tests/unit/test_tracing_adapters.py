@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from openinference.instrumentation import suppress_tracing
 from openinference.instrumentation.langchain import LangChainInstrumentor
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
@@ -266,6 +267,14 @@ async def test_calls_at_the_same_time_keep_their_spans_apart(
     )
     assert len(spans.all) == len(spans.rerankers) == 10
     assert sorted(attributes(span)["reranker.query"] for span in spans.all) == queries
+
+
+@pytest.mark.usefixtures("langchain", "llama_index")
+@pytest.mark.parametrize("method", [*COMPRESS, *STEP, *POSTPROCESS])
+async def test_tracing_can_be_suppressed(spans: Spans, reranker: Reranker, method: str) -> None:
+    with suppress_tracing():
+        await rerank_with(method, reranker)
+    assert spans.all == []
 
 
 class Twice(LlamaIndexRerank):
