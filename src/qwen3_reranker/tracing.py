@@ -304,11 +304,13 @@ def _instrumentors_span(framework: Framework) -> Span | None:
     module = sys.modules.get(f"openinference.instrumentation.{framework}")
     if module is None:
         return None
-    instrumentor = getattr(module, _INSTRUMENTORS[framework])()
-    if not instrumentor.is_instrumented_by_opentelemetry:
+    # Neither exists in early versions.
+    current = getattr(module, "get_current_span", None)
+    instrumentor = getattr(module, _INSTRUMENTORS[framework], None)
+    if current is None or instrumentor is None:
         return None
-    span: Span | None = module.get_current_span()
-    return span
+    instrumented = getattr(instrumentor(), "is_instrumented_by_opentelemetry", False)
+    return current() if instrumented else None
 
 
 def _shows_texts(kind: Literal["INPUTS", "OUTPUTS"]) -> bool:

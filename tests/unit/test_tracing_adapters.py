@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -199,6 +201,17 @@ def test_an_instrumentor_that_is_not_used_changes_nothing(
     LlamaIndexRerank(reranker=reranker).postprocess_nodes(nodes(), query_str=QUERY)
     assert len(spans.rerankers) == len(spans.all) == 2
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", [*COMPRESS, *POSTPROCESS])
+async def test_an_instrumentor_that_has_other_functions_does_no_harm(
+    spans: Spans, reranker: Reranker, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    for framework in ("langchain", "llama_index"):
+        name = f"openinference.instrumentation.{framework}"
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    await rerank_with(method, reranker)
+    assert len(spans.rerankers) == 1
 
 
 # Beside LlamaIndex's instrumentor.
