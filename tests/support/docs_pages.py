@@ -24,7 +24,14 @@ ENGINE_PAGES = [
     "tutorial.md",
     *(
         f"how-to/{name}.md"
-        for name in ("command-line", "langchain", "llama-index", "many-queries", "tracing")
+        for name in (
+            "command-line",
+            "langchain",
+            "llama-index",
+            "many-queries",
+            "selection",
+            "tracing",
+        )
     ),
 ]
 EXAMPLE_SERVER = "http://localhost:8000"
