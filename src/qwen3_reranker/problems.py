@@ -21,11 +21,11 @@ _SGLANG = (
     "Start SGLang with the original checkpoint and without --is-embedding, or with a checkpoint "
     "converted to two labels [no, yes] and --is-embedding."
 )
-_LLAMA_CPP = (
-    "Start llama.cpp with --rerank and a GGUF file that has the head and the template named "
-    "rerank: a current llama.cpp writes both when it converts a folder whose name contains "
-    "qwen3-reranker."
+_GGUF = (
+    "a GGUF file that has the head and the template named rerank (a current llama.cpp writes both "
+    "when it converts a folder whose name contains qwen3-reranker)"
 )
+_LLAMA_CPP = f"Start llama.cpp with --rerank and {_GGUF}."
 _LITELLM = (
     "A LiteLLM without a database answers 500 to a request without a key, and 400 to a wrong key."
 )
@@ -80,8 +80,8 @@ _ALL = (
     Problem(
         "template-missing",
         "neither the client nor the server writes the template",
-        "Start the server with a Qwen3 reranker's template: vLLM with --chat-template. "
-        + _LLAMA_CPP,
+        "Start the server with a Qwen3 reranker's template: vLLM with --chat-template, llama.cpp "
+        f"with {_GGUF}.",
         of_server_template=True,
     ),
     Problem(

@@ -132,8 +132,8 @@ WRONG = r"do not score clearly higher|P\(no\) is returned"
     ("server", "dialect", "template", "message"),
     [
         ("vllm_template", "auto", "client", "(?s)counted .* template='server'"),
-        ("vllm_original", "auto", "server", "(?s)counted .* template='client'"),
-        ("vllm_one_label", "auto", "server", "(?s)counted .* template='client'"),
+        ("vllm_original", "auto", "server", "(?s)counted .*template='client'"),
+        ("vllm_one_label", "auto", "server", "(?s)counted .*template='client'"),
         ("sglang_causal", "auto", "client", WRONG),
         ("sglang_two_label", "rerank", "auto", WRONG),
         ("sglang_two_label", "sglang-score", "auto", WRONG),

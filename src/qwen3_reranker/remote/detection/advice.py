@@ -64,7 +64,9 @@ def rejection(
         if isinstance(error, ServerError) and is_key_refusal(error):
             return error
     known = [error for _, error in rejected if isinstance(error, ProbeError)]
-    advice = list(dict.fromkeys(error.advice for error in known))
+    # What the tokens counted show is certain, unlike what the scores of other dialects look like.
+    of_template = [error for error in known if error.code in (_MISSING, _TWICE)]
+    advice = list(dict.fromkeys(error.advice for error in of_template or known))
     if len(rejected) == 1 and isinstance(rejected[0][1], ServerError):
         name, error = rejected[0]
         message = f"{url} ({server_info}), dialect {name}: {error}"
@@ -76,7 +78,7 @@ def rejection(
             lines.append(f"not there: {', '.join(absent)}")
         message = "\n- ".join(lines)
         start = start_advice(server_info.kind)
-        if start not in advice and not any(error.code in (_MISSING, _TWICE) for error in known):
+        if start not in advice and not of_template:
             advice.append(start)
     notes = [f"Note: {ambiguous}"] if ambiguous else []
     return DetectionError("\n".join([message, *advice, *notes]))
