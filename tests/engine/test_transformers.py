@@ -119,19 +119,20 @@ def test_equal_settings_share_the_weights(transformers_reranker: Reranker) -> No
 async def test_cancelling_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on = threading.Event(), threading.Event()
     batches = 0
-    original = transformers_client._Network._batch
+    original = transformers_client.make_batches
 
-    def slowly(self: Any, *arguments: Any) -> Any:
+    def slowly(*arguments: Any) -> Iterator[list[int]]:
         nonlocal batches
-        batches += 1
-        started.set()
-        assert go_on.wait(60)
-        return original(self, *arguments)
+        for batch in original(*arguments):
+            batches += 1
+            started.set()
+            assert go_on.wait(60)
+            yield batch
 
     small = {**FP32, "max_num_batched_tokens": 1}
     async with Reranker("demo", engine="transformers", engine_args=small, check=False) as reranker:
         await reranker.awarm_up()
-        monkeypatch.setattr(transformers_client._Network, "_batch", slowly)
+        monkeypatch.setattr(transformers_client, "make_batches", slowly)
         call = asyncio.create_task(reranker.ascore(QUERY, DOCUMENTS))
         await asyncio.to_thread(started.wait, 60)
         call.cancel()
@@ -148,7 +149,7 @@ def test_what_torch_raises_is_an_engine_error(monkeypatch: pytest.MonkeyPatch) -
 
     with Reranker("demo", engine="transformers", engine_args=FP32, check=False) as reranker:
         reranker.warm_up()
-        monkeypatch.setattr(transformers_client._Network, "_batch", fail)
+        monkeypatch.setattr(transformers_client, "make_batches", fail)
         with pytest.raises(EngineError, match="out of memory"):
             reranker.score(QUERY, DOCUMENTS)
         monkeypatch.undo()
