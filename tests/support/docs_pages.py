@@ -28,6 +28,7 @@ ENGINE_PAGES = [
             "command-line",
             "langchain",
             "llama-index",
+            "long-documents",
             "many-queries",
             "selection",
             "tracing",

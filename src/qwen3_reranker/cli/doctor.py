@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, print_json
+from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.cli.options import AsJson, Eager, EnginePython, engine_args
-from qwen3_reranker.cli.server_options import with_server_options
 from qwen3_reranker.remote.options import ConnectionOptions
 from qwen3_reranker.terminal import escape_control
 
@@ -25,7 +25,7 @@ __all__ = ["doctor"]
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "dim"}
 
 
-@with_server_options(ConnectionOptions)
+@with_options(ConnectionOptions, panel="Options for a server")
 def doctor(
     context: typer.Context,
     target: Annotated[

@@ -6,13 +6,14 @@ import heapq
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.scorer import Passage
 from qwen3_reranker.selection import Selection
 
 __all__ = ["Kind", "Line", "parse_lines", "read_file", "rerank_lines"]
@@ -42,6 +43,7 @@ class Line:
             `on_error="keep_order"`.
         truncated: Whether its end was cut to fit `max_length`.
         error: Why it has no score; None if it has one.
+        passage: The passage that decided the score; None if the document was scored whole.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Line:
     score: float = 0.0
     truncated: bool = False
     error: str | None = None
+    passage: Passage | None = None
 
 
 def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> Iterator[Line]:
@@ -178,7 +181,13 @@ def rerank_lines(
         for hit in hits:
             line = chunk[hit.index]
             best.append(
-                Line(line.number, line.text, line.record, hit.score, hit.truncated, hit.error)
+                replace(
+                    line,
+                    score=hit.score,
+                    truncated=hit.truncated,
+                    error=hit.error,
+                    passage=hit.passage,
+                )
             )
         if top_n is not None:
             best = heapq.nsmallest(top_n, best, key=_rank)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, print_json, say
+from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.document_files import Kind, Line, read_file, rerank_lines
 from qwen3_reranker.cli.options import AsJson, BaseUrl, Eager, EnginePython, Model, engine_args
-from qwen3_reranker.cli.server_options import with_server_options
 from qwen3_reranker.embedded.engine_settings import EngineChoice
+from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
 
@@ -28,7 +30,8 @@ __all__ = ["rerank"]
 _SHOWN = 300
 
 
-@with_server_options(ConnectionOptions, ServerOptions)
+@with_options(ConnectionOptions, ServerOptions, panel="Options for a server")
+@with_options(LongDocumentOptions, panel="Options for long documents")
 def rerank(
     query: Annotated[str, typer.Argument(help="The question or search text.")],
     file: Annotated[
@@ -82,13 +85,13 @@ def rerank(
     ] = True,
     eager: Eager = False,
     as_json: AsJson = False,
-    **server: Any,
+    **options: Any,
 ) -> None:
     """Rerank the documents in a file, and show those that match a query best."""
     from qwen3_reranker.reranker import Reranker
 
     if not base_url:  # a key in the environment is not for this call
-        server.pop("api_key", None)
+        options.pop("api_key", None)
     reranker = Reranker(
         model,
         base_url=base_url,
@@ -98,7 +101,7 @@ def rerank(
         engine_args=engine_args(eager=eager),
         engine_python=engine_python,
         check=check,
-        **server,
+        **options,
     )
     with _closing(reranker), _progress() as advance:
         kept = rerank_lines(
@@ -145,14 +148,21 @@ def _closing(reranker: Reranker) -> Iterator[None]:
 
 def _print_rows(kept: Sequence[Line]) -> None:
     for line in kept:
-        row = {"line": line.number, "score": line.score, "truncated": line.truncated}
+        row: dict[str, Any] = {
+            "line": line.number,
+            "score": line.score,
+            "truncated": line.truncated,
+        }
+        if line.passage is not None:
+            row["passage"] = asdict(line.passage)
         print_json(row | {"document": line.record})
 
 
 def _print_table(kept: Sequence[Line]) -> None:
     table = Table("", "P(yes)", "line", "document", box=None, header_style="bold")
     for rank, line in enumerate(kept, 1):
-        text = escape_control(" ".join(line.text.split()))
+        span = slice(line.passage.start, line.passage.end) if line.passage else slice(None)
+        text = escape_control(" ".join(line.text[span].split()))
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         table.add_row(str(rank), f"{line.score:.4f}", str(line.number), Text(shown))
     out.print(table)

@@ -28,12 +28,12 @@ class LongDocumentOptions(TypedDict, total=False):
         passage_tokens: The maximum number of tokens in a passage, at least 16 (default 512).
             Passages are shorter if `max_length` leaves less room beside the instruction and the
             query.
-        passage_overlap: The number of tokens, about, that two consecutive passages share, from 0 up
-            to less than `passage_tokens`. None (the default) is an eighth of `passage_tokens`.
+        passage_overlap: The number of tokens that two consecutive passages share, approximately,
+            at least 0 and less than a passage has (default: an eighth of that, so 64).
         aggregate: How the scores of a document's passages make its score: "max" (the default),
-            "mean_top_3" (the mean of the best three), "mean", "first" (only the first passage is
-            scored), or a function of the scores, in the order of the text, that returns a number in
-            [0, 1].
+            "mean_top_3" (the mean of the best three), "mean", or "first" (only the first passage is
+            scored). It can also be a function of the scores, in the order of the text, that returns
+            a number in [0, 1].
         max_passages: Score at most this many passages of each document, 1 or more, preferring those
             that share the query's rarer words (BM25 within the document). None (the default) scores
             all.

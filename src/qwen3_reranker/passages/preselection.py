@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+
+from qwen3_reranker.words import normalized_words
 
 __all__ = ["preselect"]
 
 # The usual parameters of BM25.
 _K1, _B = 1.2, 0.75
-# A word is a run of letters and digits. Scripts without spaces between words have one per
-# character.
-_WORD = re.compile(
-    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]"
-    "|[^\\W_\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]+"
-)
 
 
 def preselect(query: str, passages: Sequence[str], count: int) -> list[int]:
@@ -37,10 +31,10 @@ def preselect(query: str, passages: Sequence[str], count: int) -> list[int]:
     """
     if len(passages) <= count:
         return list(range(len(passages)))
-    terms = set(_words(query))
+    terms = set(normalized_words(query))
     lengths, found = [], []
     for passage in passages:
-        words = _words(passage)
+        words = normalized_words(passage)
         lengths.append(len(words))
         found.append(Counter(word for word in words if word in terms))
     with_term = Counter(term for counts in found for term in counts)
@@ -59,7 +53,3 @@ def preselect(query: str, passages: Sequence[str], count: int) -> list[int]:
 
     best = sorted(range(len(passages)), key=relevance, reverse=True)[:count]
     return sorted(best)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())

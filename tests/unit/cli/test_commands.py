@@ -57,6 +57,25 @@ def test_rerank_shows_the_best_first(url: str, tmp_path: Path, kind: str) -> Non
     assert ("id" in row["document"]) == (kind != "txt")
 
 
+def test_rerank_shows_the_passage_that_decided(url: str, tmp_path: Path) -> None:
+    filler = " ".join(f"Sentence {n} is about an apple." for n in range(200))
+    text = f"{filler} {TEXTS[1]} This is the end."
+    file = tmp_path / "documents.txt"
+    file.write_text(f"{TEXTS[2]}\n{text}\n", "utf-8")
+    passages = ["--long-documents", "passages", "--passage-tokens", "64", "--tokenizer", "demo"]
+    call = ["rerank", QUERY, str(file), "--base-url", url, *passages]
+    table = " ".join(run(*call).stdout.split())
+    assert TEXTS[1] in table
+    assert "Sentence 0 is" not in table
+    row = json.loads(run(*call, "--json", "--top-n", "1").stdout)
+    passage = row["passage"]
+    assert TEXTS[1] in text[passage["start"] : passage["end"]]
+    assert passage["score"] == row["score"]
+    assert passage["count"] > 10
+    wrong = run("rerank", QUERY, str(file), "--base-url", url, "--max-passages", "2", code=2)
+    assert "--long-documents passages" in wrong.stderr
+
+
 def test_an_error_is_a_message_and_code_2(tmp_path: Path) -> None:
     missing = run("rerank", "q", str(tmp_path / "none.txt"), "--base-url", "http://x", code=2)
     assert missing.stderr.startswith("error: ") and "cannot be read" in missing.stderr

@@ -1,4 +1,4 @@
-"""The options for servers, made from their declaration in `remote.options`."""
+"""Options of commands, made from the declaration of the Python arguments."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ import typer
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import declared, entries
 
-__all__ = ["with_server_options"]
+__all__ = ["with_options"]
 
 T = TypeVar("T")
 
-_PANEL = "Options for a server"
 
-
-def with_server_options(*options: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def with_options(*options: type, panel: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """
-    Return a decorator that gives a command an option for each option that servers have.
+    Return a decorator that gives a command the options of TypedDicts such as `ServerOptions`.
 
-    The command takes them as `**server`: those that were given, with the values of the Python
+    The command takes them as `**kwargs`: those that were given, with the values of the Python
     arguments. An option that cannot be written as text, such as `http_client`, is left out.
 
     Args:
         *options: The TypedDicts that declare the options, in order. The last one has all of them.
+        panel: The heading above the options in the command's help.
     """
     texts = {name: text for declaration in options for name, text in entries(declaration).items()}
-    hints = {name: _hint(name, hint, texts) for name, (hint, _) in declared(options[-1]).items()}
+    hints = {
+        name: _hint(name, hint, texts, panel) for name, (hint, _) in declared(options[-1]).items()
+    }
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
         for name, hint in hints.items()
@@ -58,7 +59,7 @@ def with_server_options(*options: type) -> Callable[[Callable[..., T]], Callable
     return decorate
 
 
-def _hint(name: str, hint: Any, texts: Mapping[str, str]) -> Any:
+def _hint(name: str, hint: Any, texts: Mapping[str, str], panel: str) -> Any:
     """Return the annotation of the option for a Python argument; None if it cannot be text."""
     kind = _kind(hint.__origin__)
     if kind is None:
@@ -66,7 +67,7 @@ def _hint(name: str, hint: Any, texts: Mapping[str, str]) -> Any:
     # The first sentence of an entry; the others are about Python. `python -OO` has no entries.
     text = re.split(r"(?<=\.) ", texts.get(name, ""), maxsplit=1)[0]
     text = re.sub('[`"]', "", text)
-    settings: dict[str, Any] = {"help": text, "rich_help_panel": _PANEL}
+    settings: dict[str, Any] = {"help": text, "rich_help_panel": panel}
     names: tuple[str, ...] = ()
     if name == "api_key":
         settings["envvar"] = "QWEN3_RERANKER_API_KEY"
@@ -83,6 +84,8 @@ def _kind(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return hint
     kinds = get_args(hint) or (hint,)
+    if choices := [kind for kind in kinds if get_origin(kind) is Literal]:
+        return choices[0]
     if any(get_origin(kind) is Mapping for kind in kinds):
         return list[str]
     return next((kind for kind in (str, int, float) if kind in kinds), None)
