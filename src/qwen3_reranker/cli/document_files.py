@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.ranking import Hit
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorer import Passage
-from qwen3_reranker.selection import Selection
+from qwen3_reranker.selection import Selection, SelectionOptions
 
 __all__ = ["Kind", "Line", "parse_lines", "read_file", "rerank_lines"]
 
@@ -44,6 +45,7 @@ class Line:
         truncated: Whether its end was cut to fit `max_length`.
         error: Why it has no score; None if it has one.
         passage: The passage that decided the score; None if the document was scored whole.
+        cut: Whether the end of `text` was cut off to fit a token budget. `record` stays whole.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Line:
     truncated: bool = False
     error: str | None = None
     passage: Passage | None = None
+    cut: bool = False
 
 
 def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> Iterator[Line]:
@@ -144,9 +147,12 @@ def rerank_lines(
     instruction: str | None = None,
     min_score: float | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    **options: Unpack[SelectionOptions],
 ) -> list[Line]:
     """
     Rerank documents, holding only the best ones and one chunk of the file in memory.
+
+    To drop duplicates, all documents are held in memory.
 
     Args:
         reranker: The reranker that scores them.
@@ -157,6 +163,7 @@ def rerank_lines(
             reranker's own.
         min_score: The lowest P(yes) of a document to return, in [0, 1]; None for any.
         on_progress: Called after each chunk with its number of documents.
+        **options: Which documents to return besides, see `SelectionOptions`.
 
     Returns:
         The best documents, best first; ties keep the file's order. Documents of a chunk that could
@@ -167,7 +174,11 @@ def rerank_lines(
         InputError: An argument is not valid.
         RerankerError: Scoring failed, and the reranker has `on_error="raise"`.
     """
-    Selection(top_n=top_n, min_score=min_score)  # checks them, also for an empty file
+    selection = Selection(top_n=top_n, min_score=min_score, **options)
+    if selection.lacks_counter:
+        selection = replace(selection, token_counter=reranker.token_counter())
+    # A document that is a near-duplicate of a better one must not take its place.
+    at_most = top_n if selection.drop_duplicates is False else None
     best: list[Line] = []
     source = iter(lines)
     while chunk := list(islice(source, _CHUNK)):
@@ -175,7 +186,7 @@ def rerank_lines(
             query,
             [line.text for line in chunk],
             instruction=instruction,
-            top_n=top_n,
+            top_n=at_most,
             min_score=min_score,
         )
         for hit in hits:
@@ -189,10 +200,12 @@ def rerank_lines(
                     passage=hit.passage,
                 )
             )
-        if top_n is not None:
-            best = heapq.nsmallest(top_n, best, key=_rank)
+        if at_most is not None:
+            best = heapq.nsmallest(at_most, best, key=_rank)
         on_progress(len(chunk))
-    return sorted(best, key=_rank)
+    best.sort(key=_rank)
+    hits = [Hit(place, line.score, line.text, error=line.error) for place, line in enumerate(best)]
+    return [replace(best[hit.index], text=hit.text, cut=hit.cut) for hit in selection.of(hits)]
 
 
 def _rank(line: Line) -> tuple[bool, bool, float, int]:

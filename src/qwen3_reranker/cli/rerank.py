@@ -54,6 +54,18 @@ def rerank(
     min_score: Annotated[
         float | None, typer.Option(help="Show only documents with at least this score, 0 to 1.")
     ] = None,
+    drop_duplicates: Annotated[
+        bool,
+        typer.Option("--drop-duplicates", help="Drop near-duplicates of better documents."),
+    ] = False,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(help="Show the best documents whose tokens add up to at most this number."),
+    ] = None,
+    cut_last: Annotated[
+        bool,
+        typer.Option("--cut-last", help="Cut the first document that exceeds --token-budget."),
+    ] = False,
     max_length: Annotated[
         int | None,
         typer.Option(help="The maximum number of tokens in a prompt. Longer documents are cut."),
@@ -110,10 +122,15 @@ def rerank(
             read_file(file, kind, field),
             top_n=top_n or None,
             min_score=min_score,
+            drop_duplicates=drop_duplicates,
+            token_budget=token_budget,
+            cut_last=cut_last,
             on_progress=advance,
         )
     if not kept:
-        reason = "no documents" if min_score is None else f"no document scores {min_score} or more"
+        reasons = [] if min_score is None else [f"scores {min_score} or more"]
+        reasons += [] if token_budget is None else [f"fits into {token_budget} tokens"]
+        reason = f"no document {' and '.join(reasons)}" if reasons else "no documents"
         say(f"{file}: {reason}")
     elif as_json:
         _print_rows(kept)
@@ -155,6 +172,8 @@ def _print_rows(kept: Sequence[Line]) -> None:
         }
         if line.passage is not None:
             row["passage"] = asdict(line.passage)
+        if line.cut:
+            row |= {"cut": True, "text": line.text}
         print_json(row | {"document": line.record})
 
 

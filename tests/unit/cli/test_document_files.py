@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -156,3 +157,34 @@ def test_an_error_of_whoever_reads_is_not_taken_for_the_files(tmp_path: Path) ->
     with pytest.raises(ConnectionError, match="gone"):
         for _ in read_file(str(tmp_path / "a.txt")):
             raise ConnectionError("gone")
+
+
+def test_duplicates_in_other_parts_of_the_file_are_dropped() -> None:
+    """All documents are ranked before, so that no part decides about those of another one."""
+    rows = ["one two three", "a longer one", "One, two, three;;", "four five", "One two three."]
+    with Reranker(scorer=LengthScorer()) as reranker, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", 2)
+        lines = list(parse_lines(rows, "txt"))
+        kept = rerank_lines(reranker, "q", lines, top_n=2, drop_duplicates=True)
+        assert [line.number for line in kept] == [3, 2]
+
+
+def test_a_budget_holds_for_the_whole_file() -> None:
+    rows = [json.dumps({"text": "word " * n, "n": n}) for n in range(1, 6)]
+    options: dict[str, Any] = {"token_counter": lambda text: len(text.split()), "token_budget": 7}
+    with Reranker(scorer=LengthScorer()) as reranker, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", 2)
+        lines = list(parse_lines(rows, "jsonl"))
+        assert [line.number for line in rerank_lines(reranker, "q", lines, **options)] == [5]
+        whole, cut = rerank_lines(reranker, "q", lines, cut_last=True, **options)
+        assert (whole.number, whole.cut) == (5, False)
+        assert (cut.number, cut.text, cut.cut) == (4, "word word", True)
+        assert cut.record == {"text": "word " * 4, "n": 4}
+
+
+def test_a_budget_needs_a_tokenizer() -> None:
+    with (
+        Reranker(scorer=LengthScorer()) as reranker,
+        pytest.raises(InputError, match="has no tokenizer"),
+    ):
+        rerank_lines(reranker, "q", [], token_budget=7)
