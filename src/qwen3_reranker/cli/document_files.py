@@ -204,8 +204,8 @@ def rerank_lines(
             best = heapq.nsmallest(at_most, best, key=_rank)
         on_progress(len(chunk))
     best.sort(key=_rank)
-    hits = [Hit(place, line.score, line.text, error=line.error) for place, line in enumerate(best)]
-    return [replace(best[hit.index], text=hit.text, cut=hit.cut) for hit in selection.of(hits)]
+    ranked = [Hit(n, line.score, line.text, error=line.error) for n, line in enumerate(best)]
+    return [replace(best[hit.index], text=hit.text, cut=hit.cut) for hit in selection.of(ranked)]
 
 
 def _rank(line: Line) -> tuple[bool, bool, float, int]:
