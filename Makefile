@@ -26,8 +26,8 @@ own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-# The tests that need neither an engine nor a server nor seconds each, with fewer examples.
-FAST = --hypothesis-profile fast -m "not engine and not servers and not processes" tests/unit
+# With fewer examples of property tests than `make test`.
+FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
 .PHONY: help demo test test-fast test-python check docs setup engine servers bench dist test-install test-lowest test-xinference clean
@@ -41,7 +41,7 @@ demo: engine ## Ask Python's standard library through both frameworks
 test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
 
-test-fast: .venv/ready ## Run the tests that start no engine, server or other program
+test-fast: .venv/ready ## Run the tests that need no engine, no server and not seconds each
 	$(BIN)/python -m pytest $(TWO) $(FAST)
 
 # For another interpreter, such as PYTHON=python3.13.

@@ -90,6 +90,7 @@ def test_characters_are_words_in_scripts_without_spaces() -> None:
     assert normalized_words("Hello, 世界!") == ["hello", "世", "界"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_thousands_of_texts_with_common_boilerplate_take_seconds() -> None:
     """It takes 3 seconds; to compare all 50,000,000 pairs would take several minutes."""

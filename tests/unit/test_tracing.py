@@ -510,6 +510,7 @@ import qwen3_reranker.llama_index
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", ["", ADAPTERS], ids=["not imported", "not installed"])
 def test_opentelemetry_is_neither_imported_nor_needed(setup: str) -> None:
     """LangSmith, a dependency of LangChain, imports opentelemetry where it is installed."""

@@ -10,7 +10,7 @@ import pytest
 
 from support.scripted_server import ScriptedServer, relevance
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 PROGRAM = textwrap.dedent("""
     import os, signal, sys

@@ -14,7 +14,7 @@ import pytest
 from support.scripted_server import ScriptedServer
 from support.servers.processes import free_port
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 QUERY = "What is the capital of China?"
 TEXTS = ["Gravity pulls [bold]bodies[/bold].", "The capital of China is Beijing.", "An apple."]

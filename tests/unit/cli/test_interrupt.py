@@ -16,7 +16,7 @@ import pytest
 from support.doctor_servers import vllm
 from support.scripted_server import HANG, ScriptedServer, classify
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 NOISE = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Exception ignored")
 SCRIPT = """

@@ -26,7 +26,7 @@ from support.engine_processes import (
     wait_until,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 def test_closing_ends_all_that_was_started(make_reranker: MakeReranker) -> None:

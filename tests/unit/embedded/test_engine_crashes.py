@@ -37,7 +37,7 @@ from support.engine_processes import (
     wait_until,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 def test_after_a_kill_the_next_call_works(make_reranker: MakeReranker) -> None:

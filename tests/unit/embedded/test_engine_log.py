@@ -11,7 +11,7 @@ from qwen3_reranker import RerankerError
 from support.engine_processes import TEXTS, MakeReranker, process_of, wait_until
 from support.log_records import Records
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 def test_an_engines_life_is_logged(make_reranker: MakeReranker, log: Records) -> None:

@@ -24,7 +24,7 @@ from support.engine_processes import (
     wait_until,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # What is said, and what is refused
 

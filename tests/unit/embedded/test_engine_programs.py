@@ -32,7 +32,7 @@ from support.engine_processes import (
     wait_until,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, signal, sys, time

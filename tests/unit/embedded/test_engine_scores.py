@@ -21,7 +21,7 @@ from qwen3_reranker.model.probability import sigmoid
 from support.engine_processes import TEXTS, MakePython, MakeReranker, engine_of, expected
 from support.fake_vllm.vllm import logit_of
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # Scores
 

@@ -13,7 +13,7 @@ from qwen3_reranker.model.checkpoint import Checkpoint
 from support.engine_processes import TEXTS, MakeReranker
 from support.spans import Spans, traceparent
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 def told(path: Path) -> list[dict[str, str]]:

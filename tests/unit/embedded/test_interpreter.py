@@ -79,7 +79,7 @@ def test_the_compile_cache_needs_a_place(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "TORCHINDUCTOR_CACHE_DIR" not in environment
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_torchs_precompiled_headers_are_shared(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "folder").mkdir()

@@ -59,6 +59,7 @@ def expected(name: str, given: list[str]) -> list[list[int]]:
     return [exact(name).encode(text, add_special_tokens=False).ids for text in given]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_every_common_character_is_read_as_tokenizers_does(name: str) -> None:
     assert plain_tokenizer(name).uses_tiktoken
@@ -75,6 +76,7 @@ def test_all_texts_are_read_as_tokenizers_does(name: str, given: list[str]) -> N
     assert plain_tokenizer(name).encode(given) == expected(name, given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_long_runs(name: str) -> None:
     for run in (" ", "a", "ab", "=", "\n", "'", "1", " x", "中"):
@@ -97,6 +99,7 @@ def test_common_texts_are_left_to_tiktoken(monkeypatch: pytest.MonkeyPatch) -> N
     assert fast == ["Plain.", "Größe: 中文", ""]
 
 
+@pytest.mark.slow
 def test_the_known_merges_pass_the_test_that_they_are_spared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

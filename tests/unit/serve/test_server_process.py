@@ -20,7 +20,7 @@ from qwen3_reranker.serve.options import Device
 
 from support.servers.processes import free_port
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # Healthy at once, says what it was given, starts another process, and neither is polite.
 FAKE = """

@@ -13,7 +13,7 @@ import pytest
 
 from support.servers.processes import Server
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # A server that starts another process, and both take no notice of a polite request to end.
 STUBBORN = """
