@@ -29,7 +29,14 @@ try:
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
     from qwen3_reranker.integration import Adapter, AdapterOptions
-    from qwen3_reranker.marks import CUT_KEY, ERROR_KEY, PASSAGE_KEY, passage_mark, score_of
+    from qwen3_reranker.marks import (
+        MARKS,
+        RETRIEVAL_RANK_KEY,
+        RETRIEVAL_SCORE_KEY,
+        cost_of,
+        marks_of,
+        score_of,
+    )
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -64,10 +71,10 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     The engine starts at the first query. Any number of threads and event loops can use one object
     at the same time. A copy or an unpickled object is created from the settings; in the same
     process it shares the engine. `instruction`, `document_template`, `metadata_key`,
-    `trace_documents`, `top_n`, `min_score`, `drop_duplicates`, `token_budget`, `token_counter` and
-    `cut_last` can be reassigned. Settings that may hold a secret (`api_key`, `headers`, `proxy`,
-    `verify`, `http_client` and `engine_args`) and `token_counter` do not appear in `repr()`,
-    `str()` or dumps.
+    `keep_retrieval_rank`, `trace_documents`, `top_n`, `min_score`, `drop_duplicates`,
+    `token_budget`, `token_counter` and `cut_last` can be reassigned. Settings that may hold a
+    secret (`api_key`, `headers`, `proxy`, `verify`, `http_client` and `engine_args`) and
+    `token_counter` do not appear in `repr()`, `str()` or dumps.
 
     Duplicates and tokens are those of the page contents that are returned, not of the texts that
     `document_template` makes for scoring.
@@ -88,8 +95,11 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             {page_content} stands for the page content, and any other {name} for the metadata
             value of that name, formatted by `str()`. A missing key or a value of None gives an
             empty string. None scores the page content. The documents returned keep their content.
-        metadata_key: The metadata key to write P(yes) to. A value that is already there is
-            replaced, or removed if scoring failed.
+        metadata_key: The metadata key to write P(yes) to. A value that is already there, the score
+            of the retriever or of a reranker before this one, moves to
+            `metadata["retrieval_score"]`, unless that key exists: the first score stays there.
+        keep_retrieval_rank: Whether to write each document's position in the order given, from 1,
+            to `metadata["retrieval_rank"]`.
         trace_documents: Whether the traced run of a call contains the documents given and
             returned, as a run of the type "retriever", so that LangSmith shows them as documents.
             Otherwise it contains their number, positions and scores. The run of `as_runnable()`
@@ -146,6 +156,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
     document_template: str | None = None
     metadata_key: str = Field(default="relevance_score", min_length=1)
+    keep_retrieval_rank: bool = False
     trace_documents: bool = False
 
     if TYPE_CHECKING:
@@ -155,6 +166,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             *,
             document_template: str | None = None,
             metadata_key: str = "relevance_score",
+            keep_retrieval_rank: bool = False,
             trace_documents: bool = False,
             **settings: Unpack[AdapterOptions],
         ) -> None: ...
@@ -329,11 +341,14 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     def _scored(self, document: Document, hit: Hit) -> Document:
         """Return a copy of a document with its score, or with the reason why it has none."""
         # Documents from an earlier call may carry its marks, which are not this call's.
-        ours = (ERROR_KEY, PASSAGE_KEY, self.metadata_key)
-        metadata = {key: value for key, value in document.metadata.items() if key not in ours}
-        score = score_of(hit)
-        mark = {ERROR_KEY: hit.error} if score is None else {self.metadata_key: score}
-        metadata |= mark | passage_mark(hit) | ({CUT_KEY: True} if hit.cut else {})
+        metadata = {key: value for key, value in document.metadata.items() if key not in MARKS}
+        if (previous := metadata.pop(self.metadata_key, None)) is not None:
+            metadata.setdefault(RETRIEVAL_SCORE_KEY, previous)
+        if self.keep_retrieval_rank:
+            metadata[RETRIEVAL_RANK_KEY] = hit.index + 1
+        if (score := score_of(hit)) is not None:
+            metadata[self.metadata_key] = score
+        metadata |= marks_of(hit)
         return document.model_copy(update={"page_content": hit.text, "metadata": metadata})
 
 
@@ -353,12 +368,13 @@ def _unpack(inputs: Mapping[str, Any]) -> tuple[list[Document], str]:
     return list(inputs["documents"]), inputs["query"]
 
 
-def _summary(hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return the outputs that a traced run shows: the ranking, without texts."""
+def _summary(hits: Ranking) -> dict[str, Any]:
+    """Return the outputs that a traced run shows: the ranking without texts, and its cost."""
     summary: dict[str, Any] = {
         "documents": len(hits),
         "indexes": [hit.index for hit in hits],
         "scores": [score_of(hit) for hit in hits],
+        **cost_of(hits.usage),
     }
     if hits and hits[0].error:
         summary["error"] = hits[0].error

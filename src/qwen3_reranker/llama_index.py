@@ -34,7 +34,7 @@ try:
     )
 
     from qwen3_reranker.integration import Adapter, AdapterOptions
-    from qwen3_reranker.marks import CUT_KEY, ERROR_KEY, PASSAGE_KEY, passage_mark
+    from qwen3_reranker.marks import MARKS, RETRIEVAL_SCORE_KEY, cost_of, marks_of
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -48,9 +48,6 @@ except ImportError as error:
 __all__ = ["Qwen3Rerank"]
 
 _dispatcher = get_dispatcher(__name__)
-_RETRIEVAL_SCORE = "retrieval_score"
-# What a call writes into the metadata of its nodes, and removes if an earlier call wrote it.
-_MARKS = frozenset({ERROR_KEY, PASSAGE_KEY})
 
 
 @document_options(SelectionOptions, LongDocumentOptions, ConnectionOptions, ServerOptions)
@@ -61,7 +58,12 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     Returns new `NodeWithScore` objects, with P(yes) in [0, 1] as their score; the objects given
     are not changed. The sync and the async method do the same, and send a start and an end event
     for every call to the dispatcher and to the callback manager. On empty input and on errors,
-    the end event carries the nodes as they were given.
+    the end event carries the nodes as they were given. After a call that succeeds, its `tags` (and
+    the `ADDITIONAL_KWARGS` of the callback manager's event) hold the call's `tokens` and `seconds`.
+
+    A node whose end was cut off to fit `max_length` is a copy with `metadata["rerank_truncated"]`,
+    which is True and hidden from embedding models and LLMs. A later call that scores it whole
+    removes that key.
 
     With `long_documents="passages"` the nodes are copies with `metadata["rerank_passage"]`, hidden
     from embedding models and LLMs: a dictionary with the `start` and `end` of the best passage (in
@@ -180,9 +182,10 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = _require(query_bundle)
-        with self._events(nodes, query) as kept:
+        with self._events(nodes, query) as (kept, cost):
             hits = self._rerank(kept, query.query_str, self._texts(kept))
             kept[:] = self._materialize(kept, hits)
+            cost.update(cost_of(hits.usage))
         return kept
 
     @_dispatcher.span  # the base class wraps only abstract methods in a span
@@ -190,9 +193,10 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query = _require(query_bundle)
-        with self._events(nodes, query) as kept:
+        with self._events(nodes, query) as (kept, cost):
             hits = await self._arerank(kept, query.query_str, self._texts(kept))
             kept[:] = self._materialize(kept, hits)
+            cost.update(cost_of(hits.usage))
         return kept
 
     def _id(self, item: NodeWithScore) -> str | None:
@@ -222,16 +226,11 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         kept = []
         for hit in hits:
             item = nodes[hit.index]
-            marks: dict[str, Any] = (
-                {_RETRIEVAL_SCORE: item.score} if self.keep_retrieval_score else {}
-            )
-            if hit.error:
-                marks[ERROR_KEY] = hit.error
-            if hit.cut:
-                marks[CUT_KEY] = True
-            marks |= passage_mark(hit)
+            marks = marks_of(hit)
+            if self.keep_retrieval_score:
+                marks[RETRIEVAL_SCORE_KEY] = item.score
             # Nodes from an earlier call may still carry the marks of that call.
-            changed = marks or not _MARKS.isdisjoint(item.node.metadata)
+            changed = marks or not MARKS.isdisjoint(item.node.metadata)
             node = _with_marks(item.node, marks) if changed else item.node
             if hit.text != self._content(item):
                 self._set_text(node, hit)
@@ -251,14 +250,16 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     @contextmanager
     def _events(
         self, nodes: list[NodeWithScore], query: QueryBundle
-    ) -> Iterator[list[NodeWithScore]]:
+    ) -> Iterator[tuple[list[NodeWithScore], dict[str, Any]]]:
         """
         Send the start events before the block, and the end events after it.
 
-        Yields a copy of the list of nodes. The end events carry what the block has made of it.
+        Yields a copy of the list of nodes, and an empty dictionary. The end events carry what the
+        block has made of them: the nodes that were kept, and what the call cost.
         """
         # A copy, because the caller's list may change while scores are awaited.
         kept = list(nodes)
+        cost: dict[str, Any] = {}
         top_n = self.top_n or len(nodes)
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
@@ -272,10 +273,12 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         try:
             # On an error the manager ends its own event, and adds the exception.
             with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
-                yield kept
-                event.on_end(payload={EventPayload.NODES: kept})
+                yield kept, cost
+                event.on_end(
+                    payload={EventPayload.NODES: kept, EventPayload.ADDITIONAL_KWARGS: cost}
+                )
         finally:
-            _dispatcher.event(ReRankEndEvent(nodes=kept))
+            _dispatcher.event(ReRankEndEvent(nodes=kept, tags=cost))
 
 
 def _require(query_bundle: QueryBundle | None) -> QueryBundle:
@@ -290,7 +293,7 @@ def _with_marks(node: BaseNode, marks: dict[str, Any]) -> BaseNode:
 
     Embedding models and LLMs do not read the marks.
     """
-    stale = _MARKS & node.metadata.keys()
+    stale = MARKS & node.metadata.keys()
     kept = {key: value for key, value in node.metadata.items() if key not in stale}
 
     def exclude(keys: list[str]) -> list[str]:

@@ -8,8 +8,17 @@ from typing import Any, Literal
 
 from qwen3_reranker.ranking import Hit
 from qwen3_reranker.scorer import Passage
+from qwen3_reranker.usage import Usage
 
-__all__ = ["CUT_KEY", "ERROR_KEY", "PASSAGE_KEY", "handed_on", "passage_mark", "score_of"]
+__all__ = [
+    "MARKS",
+    "RETRIEVAL_RANK_KEY",
+    "RETRIEVAL_SCORE_KEY",
+    "cost_of",
+    "handed_on",
+    "marks_of",
+    "score_of",
+]
 
 CUT_KEY = "rerank_cut"
 """The metadata key of documents whose text was cut to fit `token_budget`."""
@@ -17,8 +26,24 @@ CUT_KEY = "rerank_cut"
 ERROR_KEY = "rerank_error"
 """The metadata key of documents that `on_error="keep_order"` returned without a score."""
 
+TRUNCATED_KEY = "rerank_truncated"
+"""The metadata key of documents whose end was cut off to fit `max_length`; its value is True."""
+
 PASSAGE_KEY = "rerank_passage"
 """The metadata key of the passage that decided a long document's score."""
+
+MARKS = frozenset({ERROR_KEY, TRUNCATED_KEY, PASSAGE_KEY})
+"""
+The metadata keys that a call writes, and removes if an earlier call wrote them.
+
+`CUT_KEY` is not among them: a text that an earlier call has cut stays cut.
+"""
+
+RETRIEVAL_SCORE_KEY = "retrieval_score"
+"""The metadata key of the score that a document had before."""
+
+RETRIEVAL_RANK_KEY = "retrieval_rank"
+"""The metadata key of the position that a document had before, from 1."""
 
 
 def score_of(hit: Hit) -> float | None:
@@ -26,9 +51,23 @@ def score_of(hit: Hit) -> float | None:
     return None if math.isnan(hit.score) else hit.score
 
 
-def passage_mark(hit: Hit) -> dict[str, Any]:
-    """Return the metadata that says which passage decided a hit's score."""
-    return {} if hit.passage is None else {PASSAGE_KEY: asdict(hit.passage)}
+def marks_of(hit: Hit) -> dict[str, Any]:
+    """Return the metadata that says of a hit what its score does not."""
+    marks: dict[str, Any] = {}
+    if hit.error is not None:
+        marks[ERROR_KEY] = hit.error
+    if hit.cut:
+        marks[CUT_KEY] = True
+    if hit.truncated:
+        marks[TRUNCATED_KEY] = True
+    if hit.passage is not None:
+        marks[PASSAGE_KEY] = asdict(hit.passage)
+    return marks
+
+
+def cost_of(usage: Usage) -> dict[str, Any]:
+    """Return what traces and events show of a call's usage."""
+    return {"tokens": usage.tokens, "seconds": usage.seconds}
 
 
 def handed_on(hit: Hit, content: str, returns: Literal["document", "passage"]) -> Hit:

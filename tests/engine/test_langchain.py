@@ -100,6 +100,8 @@ async def test_nothing_that_was_given_is_changed(
     kept = await compress(Qwen3Rerank(reranker=reranker, top_n=None), documents, QUERY)
     for document in kept:
         assert isinstance(document.metadata["relevance_score"], float)
+        kept_score = "the retriever's" if document.id == before[1].id else None
+        assert document.metadata.get("retrieval_score") == kept_score
         document.metadata["new"] = 1
         document.page_content = ""
     assert documents == before

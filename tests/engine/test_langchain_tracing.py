@@ -39,6 +39,8 @@ def check_run(run: Run, kept: Sequence[Document], documents: Sequence[Document])
     assert run.outputs["documents"] == len(kept) > 0
     assert run.outputs["scores"] == scores_of(kept)
     assert [documents[i].id for i in run.outputs["indexes"]] == [d.id for d in kept]
+    assert run.outputs["tokens"] > len(documents) > 0
+    assert 0 < run.outputs["seconds"] < (run.end_time - run.start_time).total_seconds()
     shown = json.dumps([run.inputs, run.outputs, run.extra, run.serialized], default=repr)
     assert not [text for text in texts_of(documents) if text[:40] in shown]
 
@@ -132,7 +134,9 @@ async def test_an_empty_call_is_traced_too(traced: Qwen3Rerank, compress: Compre
     collector = RunCollectorCallbackHandler()
     assert await compress(traced, [], QUERY, callbacks=[collector]) == []
     (run,) = collector.traced_runs
-    assert run.outputs == {"documents": 0, "indexes": [], "scores": []}
+    assert run.outputs is not None
+    assert 0 < run.outputs.pop("seconds") < 1
+    assert run.outputs == {"documents": 0, "indexes": [], "scores": [], "tokens": 0}
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,12 @@ async def test_events_come_in_pairs(
         EventPayload.QUERY_STR: QUERY,
         EventPayload.TOP_K: shown,
     }
-    assert ended.payload == {EventPayload.NODES: kept}
+    cost = end.tags
+    assert cost.keys() == {"tokens", "seconds"}
+    assert cost["tokens"] > len(nodes)
+    assert cost["seconds"] > 0
+    assert ended.payload == {EventPayload.NODES: kept, EventPayload.ADDITIONAL_KWARGS: cost}
+    assert start.tags == {}
 
 
 @pytest.mark.parametrize("top_n", [3, None])
@@ -98,7 +103,8 @@ async def test_events_come_in_pairs_on_empty_input(
     start, end = recorder.reranks
     assert (start.nodes, start.top_n, end.nodes) == ([], top_n or 0, [])
     [[_, ended]] = debug.get_event_pairs(CBEventType.RERANKING)
-    assert ended.payload == {EventPayload.NODES: []}
+    assert ended.payload[EventPayload.NODES] == []
+    assert end.tags["tokens"] == ended.payload[EventPayload.ADDITIONAL_KWARGS]["tokens"] == 0
 
 
 async def test_events_come_in_pairs_on_errors(
@@ -115,6 +121,7 @@ async def test_events_come_in_pairs_on_errors(
     start, end = recorder.reranks
     assert (type(start), type(end)) == (ReRankStartEvent, ReRankEndEvent)
     assert (ids(end.nodes), scores_of(end.nodes)) == (ids(nodes), scores_of(nodes))
+    assert end.tags == {}
     [[_, ended]] = debug.get_event_pairs(CBEventType.RERANKING)
     assert ended.payload == {EventPayload.EXCEPTION: caught.value}
     assert [span.metadata for span in spans.dropped_spans] == [{"error": "out of memory"}]

@@ -208,9 +208,15 @@ async def test_langchain_keeps_no_mark_of_an_earlier_call(
             failed = await call(adapter, scored, QUERY)
         server.always(ScriptedServer().script["POST", "/classify"])
         again = await call(adapter, failed, QUERY)
+    first = [document.metadata["relevance_score"] for document in scored]
     assert {tuple(document.metadata) for document in scored} == {("relevance_score",)}
-    assert {tuple(document.metadata) for document in failed} == {("rerank_error",)}
-    assert [document.metadata for document in again] == [document.metadata for document in scored]
+    assert {tuple(document.metadata) for document in failed} == {
+        ("retrieval_score", "rerank_error")
+    }
+    # To a second call, the score of the first one is that of a retriever.
+    assert [document.metadata for document in again] == [
+        {"retrieval_score": score, "relevance_score": score} for score in first
+    ]
 
 
 # LlamaIndex
