@@ -9,7 +9,7 @@ from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.ranking import validate_scores
 from qwen3_reranker.scorer import Scorer, Scores, digest, not_cacheable
-from qwen3_reranker.usage import EndpointStats, Usage
+from qwen3_reranker.usage import EndpointStats, Stopwatch, Usage
 from qwen3_reranker.version import __version__
 
 __all__ = ["CachedScorer", "ScoreCache"]
@@ -79,14 +79,16 @@ class CachedScorer(Scorer):
         Raises:
             ScoreError: The other scorer did not return one probability per text.
         """
+        watch = Stopwatch()
         fingerprint = await self._scorer.fingerprint()
+        waited = watch.lap()
         if fingerprint is None:
             return await self._scorer.score(query, texts, instruction)
         fixed = [__version__, fingerprint, instruction, query]
         keys = [digest([*fixed, text]) for text in texts]
         known = {key: found for key in keys if (found := self._cache.get(key)) is not None}
         missing = [index for index, key in enumerate(keys) if key not in known]
-        usage = Usage(cached=len(keys) - len(missing))
+        usage = Usage(cached=len(keys) - len(missing), waiting_seconds=waited)
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
             values = validate_scores(scores.values, len(missing))

@@ -1,124 +1,33 @@
-"""The settings and the lifetime that the adapters to LangChain and LlamaIndex have in common."""
+"""What the adapters to LangChain and LlamaIndex have in common besides their settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 # Not a dependency of this package, but of both frameworks; only their adapters import this module.
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    create_model,
-    field_validator,
-)
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails
 
-from qwen3_reranker.caching import ScoreCache
+from qwen3_reranker.adapter_settings import REASSIGNABLE, SELECTION, SETTINGS, Settings
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.marks import handed_on
 from qwen3_reranker.model.checkpoint import locate
-from qwen3_reranker.options import Option, declared
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.redaction import Secret, conceal
 from qwen3_reranker.reranker import Reranker
-from qwen3_reranker.scorer_factory import RerankerOptions
-from qwen3_reranker.selection import Selection, SelectionOptions, TokenCounter
+from qwen3_reranker.selection import Selection
 from qwen3_reranker.tracing import Call, Framework, RerankSpan, traced
+from qwen3_reranker.usage import Stats
 
-__all__ = ["Adapter", "AdapterOptions"]
-
-_SELECTION = ("top_n", "min_score", *declared(SelectionOptions))
-_REASSIGNABLE = frozenset({"instruction", *_SELECTION})
+__all__ = ["Adapter"]
 
 
-class AdapterOptions(SelectionOptions, RerankerOptions, total=False):
-    """The settings that both adapters have: how to make a `Reranker`, and what to keep."""
-
-    model: Annotated[str | None, Option()]
-    base_url: Annotated[str | list[str] | None, Option()]
-    instruction: Annotated[str | None, Option()]
-    top_n: Annotated[int | None, Option(3)]
-    min_score: Annotated[float | None, Option()]
-    max_length: Annotated[int | None, Option(), Field(strict=True)]
-    on_error: Annotated[Literal["raise", "keep_order"], Option("raise")]
-    engine: Annotated[Literal["auto", "vllm", "transformers"], Option("auto")]
-    engine_args: Annotated[dict[str, Any] | None, Option(hidden=True)]
-    engine_python: Annotated[str | None, Option()]
-    check: Annotated[bool, Option(default=True)]
-    quiet: Annotated[bool, Option(default=False)]
-    returns: Annotated[Literal["document", "passage"], Option("document")]
-    cache: Annotated[ScoreCache | None, Option(hidden=True, opaque=True)]
-    reranker: Annotated[Reranker | None, Option(hidden=True, opaque=True)]
-
-
-_SETTINGS = declared(AdapterOptions)
-
-
-def _field(name: str, hint: Any, option: Option) -> tuple[Any, Any]:
-    """Return the pydantic field of a setting, in the form that `create_model` takes."""
-    # LangChain's convention for keys; and the reranker itself checks the others.
-    kinds = {"api_key": SecretStr | None, "cache": Any, "aggregate": Any}
-    kind = kinds.get(name, hint.__origin__)
-    metadata = [part for part in hint.__metadata__ if part is not option]
-    if option.opaque:
-        metadata.append(SkipJsonSchema())  # type: ignore[type-arg]  # generic in its stub alone
-    annotated: Any = Annotated  # for mypy, to which the type would have to be static
-    field = Field(
-        default=option.default,
-        frozen=name not in _REASSIGNABLE,
-        exclude=option.hidden,
-        repr=not option.hidden,
-    )
-    return annotated[kind, *metadata] if metadata else kind, field
-
-
-if TYPE_CHECKING:
-
-    class _Settings(BaseModel):
-        model: str | None
-        instruction: str | None
-        top_n: int | None
-        min_score: float | None
-        drop_duplicates: bool | float
-        token_budget: int | None
-        token_counter: TokenCounter | None
-        cut_last: bool
-        returns: Literal["document", "passage"]
-        api_key: SecretStr | None
-        reranker: Reranker | None
-
-        def __getattr__(self, name: str) -> Any: ...
-
-else:
-    _Settings = create_model(
-        "_Settings",
-        __config__=ConfigDict(
-            arbitrary_types_allowed=True,
-            extra="forbid",
-            # The messages of this package name the value; pydantic's would print tokens too.
-            hide_input_in_errors=True,
-            validate_assignment=True,
-        ),
-        # Those that only some users need come last.
-        **{
-            name: _field(name, *_SETTINGS[name])
-            for name in sorted(_SETTINGS, key=RerankerOptions.__annotations__.__contains__)
-        },
-    )
-
-
-class Adapter(_Settings, ClosesAtExit):
+class Adapter(Settings, ClosesAtExit):
     """
     The settings, a reranker that is made from them or handed in, and its lifetime.
 
@@ -167,7 +76,7 @@ class Adapter(_Settings, ClosesAtExit):
             for name, value in settings.items()
         }
 
-    @field_validator(*_SELECTION, mode="before")
+    @field_validator(*SELECTION, mode="before")
     @classmethod
     def _check_selection(cls, value: Any, info: ValidationInfo) -> Any:
         Selection(**{str(info.field_name): value})
@@ -195,8 +104,8 @@ class Adapter(_Settings, ClosesAtExit):
         given = conceal(
             {
                 name: value
-                for name, (_, option) in _SETTINGS.items()
-                if name not in _REASSIGNABLE | {"reranker", "returns"}
+                for name, (_, option) in SETTINGS.items()
+                if name not in REASSIGNABLE | {"reranker", "returns"}
                 and (value := getattr(self, name)) != option.default
             }
         )
@@ -242,6 +151,19 @@ class Adapter(_Settings, ClosesAtExit):
         detection that it began.
         """
         return await self._reranker.adescribe()
+
+    def stats(self) -> Stats:
+        """
+        Return what all calls of this adapter's reranker cost so far, and the state of its servers.
+
+        A `reranker` that was handed in also counts the calls that others make with it. This can be
+        called from any thread and at any time; it waits for nothing.
+
+        Returns:
+            A snapshot: the queries, documents, tokens, failures and seconds of the calls that have
+            ended, and for each server the same with its back-off.
+        """
+        return self._reranker.stats()
 
     def close(self) -> None:
         """
@@ -372,7 +294,7 @@ class Adapter(_Settings, ClosesAtExit):
         """Return the keyword arguments of `Reranker.rerank` for documents or nodes."""
         returns = self.returns
         return {
-            **{name: getattr(self, name) for name in _SELECTION},
+            **{name: getattr(self, name) for name in SELECTION},
             "instruction": self.instruction,
             # There, part of a document is what is wanted.
             "cut_last": self.cut_last or returns == "passage",

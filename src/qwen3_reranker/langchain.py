@@ -28,7 +28,8 @@ try:
     from pydantic import Field, field_validator
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
-    from qwen3_reranker.integration import Adapter, AdapterOptions
+    from qwen3_reranker.adapter_settings import AdapterOptions
+    from qwen3_reranker.integration import Adapter
     from qwen3_reranker.marks import (
         MARKS,
         RETRIEVAL_RANK_KEY,

@@ -1,4 +1,4 @@
-"""What calls cost on a real engine: tokens, seconds, truncation, in the reranker and both adapters."""
+"""What calls cost on a real engine: tokens, seconds and truncation, here and in both adapters."""
 
 from __future__ import annotations
 

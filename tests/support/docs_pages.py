@@ -30,6 +30,7 @@ ENGINE_PAGES = [
             "llama-index",
             "long-documents",
             "many-queries",
+            "monitoring",
             "selection",
             "tracing",
         )

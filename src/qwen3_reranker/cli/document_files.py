@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ class Line:
         error: Why it has no score; None if it has one.
         passage: The passage that decided the score; None if the document was scored whole.
         cut: Whether the end of `text` was cut off to fit a token budget. `record` stays whole.
+        logit: The log-odds of the score, which tell apart scores that are rounded to the same
+            number. -inf for a blank document, NaN without a score.
     """
 
     number: int
@@ -56,6 +59,7 @@ class Line:
     error: str | None = None
     passage: Passage | None = None
     cut: bool = False
+    logit: float = math.nan
 
 
 def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> Iterator[Line]:
@@ -189,17 +193,17 @@ def rerank_lines(
             top_n=at_most,
             min_score=min_score,
         )
-        for hit in hits:
-            line = chunk[hit.index]
-            best.append(
-                replace(
-                    line,
-                    score=hit.score,
-                    truncated=hit.truncated,
-                    error=hit.error,
-                    passage=hit.passage,
-                )
+        best += [
+            replace(
+                chunk[hit.index],
+                score=hit.score,
+                truncated=hit.truncated,
+                error=hit.error,
+                passage=hit.passage,
+                logit=hit.logit,
             )
+            for hit in hits
+        ]
         if at_most is not None:
             best = heapq.nsmallest(at_most, best, key=_rank)
         on_progress(len(chunk))
@@ -208,10 +212,11 @@ def rerank_lines(
     return [replace(best[hit.index], text=hit.text, cut=hit.cut) for hit in selection.of(ranked)]
 
 
-def _rank(line: Line) -> tuple[bool, bool, float, int]:
+def _rank(line: Line) -> tuple[bool, bool, float, float, int]:
     """Return the sort key: scored lines by score, unscored ones, then blank ones; without NaN."""
     unscored = line.error is not None
-    return not line.text.strip(), unscored, 0.0 if unscored else -line.score, line.number
+    score, log_odds = (0.0, 0.0) if unscored else (-line.score, -line.logit)
+    return not line.text.strip(), unscored, score, log_odds, line.number
 
 
 def _standard_input() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -168,6 +169,8 @@ def _print_rows(kept: Sequence[Line]) -> None:
         row: dict[str, Any] = {
             "line": line.number,
             "score": line.score,
+            # A blank document has the log-odds -inf, which JSON cannot represent.
+            "logit": line.logit if math.isfinite(line.logit) else None,
             "truncated": line.truncated,
         }
         if line.passage is not None:
@@ -178,10 +181,17 @@ def _print_rows(kept: Sequence[Line]) -> None:
 
 
 def _print_table(kept: Sequence[Line]) -> None:
-    table = Table("", "P(yes)", "line", "document", box=None, header_style="bold")
+    """Print the documents; a column says which were truncated, if any was."""
+    columns = ["", "P(yes)", "line", "document"]
+    if any(line.truncated for line in kept):
+        columns.insert(3, "truncated")
+    table = Table(*columns, box=None, header_style="bold")
     for rank, line in enumerate(kept, 1):
         span = slice(line.passage.start, line.passage.end) if line.passage else slice(None)
         text = escape_control(" ".join(line.text[span].split()))
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        table.add_row(str(rank), f"{line.score:.4f}", str(line.number), Text(shown))
+        row: list[str | Text] = [str(rank), f"{line.score:.4f}", str(line.number), Text(shown)]
+        if len(columns) > len(row):
+            row.insert(3, "yes" if line.truncated else "")
+        table.add_row(*row)
     out.print(table)

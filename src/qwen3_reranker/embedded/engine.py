@@ -242,7 +242,8 @@ class Engine:
             if model.fingerprint == self._rejected[0]:
                 raise CheckpointError(self._rejected[1])
         watch = Stopwatch()
-        backend, name = self.settings.backend, self.settings.model
+        backend = self.settings.backend.replace("vllm", "vLLM")
+        name = self.settings.model
         _logger.info("starting %s for %s", backend, name)
         client = self._client(announcement)
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +55,7 @@ def test_rerank_shows_the_best_first(url: str, tmp_path: Path, kind: str) -> Non
     best = run("rerank", QUERY, *where, "--base-url", url, "--json", "--top-n", "1", stdin=stdin)
     [row] = [json.loads(line) for line in best.stdout.splitlines()]
     assert (row["line"], row["truncated"]) == (2, False)
+    assert row["score"] == pytest.approx(1 / (1 + math.exp(-row["logit"])))
     assert row["document"]["text"] == TEXTS[1] and 0.5 < row["score"] <= 1
     assert ("id" in row["document"]) == (kind != "txt")
 
@@ -74,6 +77,21 @@ def test_rerank_shows_the_passage_that_decided(url: str, tmp_path: Path) -> None
     assert passage["count"] > 10
     wrong = run("rerank", QUERY, str(file), "--base-url", url, "--max-passages", "2", code=2)
     assert "--long-documents passages" in wrong.stderr
+
+
+def test_the_table_says_which_documents_were_truncated(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "documents.jsonl"
+    rows = [TEXTS[1], f"{TEXTS[1]} {'Yes. ' * 100}", " "]
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    options = ["--base-url", url, "--tokenizer", "demo", "--max-length", "110"]
+    table = run("rerank", QUERY, str(file), *options).stdout
+    assert table.split()[:4] == ["P(yes)", "line", "truncated", "document"]
+    marks = re.findall(r"^ *\d +\d\.\d{4} +(\d) +(yes)?", table, re.MULTILINE)
+    assert sorted(marks) == [("1", ""), ("2", "yes"), ("3", "")]
+    assert "truncated" not in run("rerank", QUERY, str(file), *options[:4]).stdout
+    shown = run("rerank", QUERY, str(file), *options, "--json").stdout.splitlines()
+    blank = json.loads(shown[-1])
+    assert (blank["score"], blank["logit"], blank["truncated"]) == (0.0, None, False)
 
 
 def test_an_error_is_a_message_and_code_2(tmp_path: Path) -> None:

@@ -74,6 +74,18 @@ def test_parts_that_fail_come_after_those_with_scores(
         assert math.isnan(line.score) is (line.error is not None)
 
 
+def test_log_odds_order_scores_that_are_equal_across_parts() -> None:
+    class SureScorer(LengthScorer):
+        async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+            return Scores([1.0] * len(texts), [False] * len(texts), [float(len(t)) for t in texts])
+
+    lines = parse_lines(["xx", "x", "xxxx", "xxx"], "txt")
+    with Reranker(scorer=SureScorer()) as reranker, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", 1)
+        kept = rerank_lines(reranker, "q", lines, top_n=3)
+    assert [(line.number, line.logit) for line in kept] == [(3, 4.0), (4, 3.0), (1, 2.0)]
+
+
 def test_what_a_line_may_be() -> None:
     rows = ['{"text": "a", "id": 7}', "", '"b"', '{"content": "c"}']
     assert [(line.number, line.text) for line in parse_lines(rows, "jsonl")] == [

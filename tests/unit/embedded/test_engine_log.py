@@ -18,7 +18,7 @@ def test_an_engines_life_is_logged(make_reranker: MakeReranker, log: Records) ->
     with make_reranker() as reranker:
         reranker.warm_up()
         first, second = log.loud
-        assert first == "starting vllm for demo"
+        assert first == "starting vLLM for demo"
         assert second.startswith("started vLLM 0.32.0 on cpu, ")
         assert second.endswith(" s")
         log.records.clear()
@@ -40,5 +40,5 @@ def test_a_failed_start_is_logged(make_reranker: MakeReranker, log: Records) -> 
     with pytest.raises(RerankerError):
         reranker.warm_up()
     assert log.messages(logging.WARNING)[-1].startswith(
-        "vllm did not start for demo: demo does not score as a Qwen3 reranker"
+        "vLLM did not start for demo: demo does not score as a Qwen3 reranker"
     )
