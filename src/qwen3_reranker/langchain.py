@@ -12,11 +12,10 @@ Qwen3-Reranker for LangChain: a document compressor that is also a step of an LC
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
+from qwen3_reranker.document_template import fill_template, validate_template
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.tracing import Framework
@@ -176,7 +175,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     @classmethod
     def _check_template(cls, template: str | None) -> str | None:
         if template is not None:
-            _validate_template(template)
+            validate_template(template)
         return template
 
     def compress_documents(
@@ -327,10 +326,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
     def _text(self, document: Document) -> str:
         if self.document_template is None:
             return document.page_content
-        values: defaultdict[str, Any] = defaultdict(str)
-        values.update((k, v) for k, v in document.metadata.items() if v is not None)
-        values["page_content"] = document.page_content
-        return self.document_template.format_map(values)
+        return fill_template(self.document_template, document.page_content, document.metadata)
 
     def _content(self, item: Document) -> str:
         return item.page_content
@@ -380,29 +376,3 @@ def _summary(hits: Ranking) -> dict[str, Any]:
     if hits and hits[0].error:
         summary["error"] = hits[0].error
     return summary
-
-
-def _validate_template(template: str) -> None:
-    """Raise `InputError` unless every {field} is a plain name, and there is one."""
-    try:
-        fields = [field for field in Formatter().parse(template) if field[1] is not None]
-    except ValueError as error:
-        raise InputError(
-            f"document_template={template!r} cannot be read: {error}. Write {{{{ and }}}} for "
-            "braces that are text"
-        ) from None
-    if not fields:
-        raise InputError(
-            f"document_template={template!r} names no field, so all documents would be equal: "
-            'give one such as "{title}\\n{page_content}"'
-        )
-    for _, name, spec, conversion in fields:
-        # No attributes or items, because a template may come from a file that others write, and no
-        # format specs, because they fail on the empty string that stands for a missing key.
-        plain = name and name == name.strip() and not name.isdigit() and not set(name) & set(".[]")
-        if not plain or spec or conversion:
-            raise InputError(
-                f"document_template={template!r} has the field {name!r}: a field is "
-                "{page_content} or the {key} of a metadata value, without attribute, item, "
-                "conversion or format"
-            )

@@ -40,6 +40,7 @@ def check_run(run: Run, kept: Sequence[Document], documents: Sequence[Document])
     assert run.outputs["scores"] == scores_of(kept)
     assert [documents[i].id for i in run.outputs["indexes"]] == [d.id for d in kept]
     assert run.outputs["tokens"] > len(documents) > 0
+    assert run.end_time is not None
     assert 0 < run.outputs["seconds"] < (run.end_time - run.start_time).total_seconds()
     shown = json.dumps([run.inputs, run.outputs, run.extra, run.serialized], default=repr)
     assert not [text for text in texts_of(documents) if text[:40] in shown]

@@ -103,8 +103,8 @@ async def test_events_come_in_pairs_on_empty_input(
     start, end = recorder.reranks
     assert (start.nodes, start.top_n, end.nodes) == ([], top_n or 0, [])
     [[_, ended]] = debug.get_event_pairs(CBEventType.RERANKING)
-    assert ended.payload[EventPayload.NODES] == []
-    assert end.tags["tokens"] == ended.payload[EventPayload.ADDITIONAL_KWARGS]["tokens"] == 0
+    assert ended.payload == {EventPayload.NODES: [], EventPayload.ADDITIONAL_KWARGS: end.tags}
+    assert end.tags["tokens"] == 0
 
 
 async def test_events_come_in_pairs_on_errors(
