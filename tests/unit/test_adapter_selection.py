@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent
 from llama_index.core.schema import (
     ImageNode,
     MetadataMode,
@@ -150,6 +153,32 @@ async def test_llama_index(call: Any) -> None:
     assert read[2] == "n: 3\n\nten eleven"
     assert sum(map(count_words, read)) == 17
     assert nodes == original
+
+
+@pytest.mark.parametrize("call", postprocess)
+async def test_llama_indexs_end_events_carry_what_is_kept(call: Any) -> None:
+    ended: list[list[NodeWithScore]] = []
+
+    class Handler(BaseEventHandler):
+        def handle(self, event: Any, **_: Any) -> None:
+            if isinstance(event, ReRankEndEvent):
+                ended.append(event.nodes)
+
+    dispatcher = get_dispatcher()
+    dispatcher.add_event_handler(handler := Handler())
+    try:
+        adapter = LlamaIndexRerank(
+            reranker=Reranker(scorer=DescendingScorer()),
+            drop_duplicates=True,
+            token_budget=17,
+            token_counter=count_words,
+            cut_last=True,
+        )
+        kept = await call(adapter, make_nodes(), query_str=QUERY)
+    finally:
+        dispatcher.event_handlers.remove(handler)
+    assert ended == [kept]
+    assert [item.node_id for item in kept] == ["0", "1", "3"]
 
 
 @pytest.mark.parametrize("call", postprocess)

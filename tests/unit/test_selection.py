@@ -13,7 +13,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from qwen3_reranker import Hit, InputError, Reranker, RerankerWarning
+from qwen3_reranker import (
+    Hit,
+    InputError,
+    Reranker,
+    RerankerWarning,
+    ServerUnavailableError,
+)
 from qwen3_reranker.errors import EngineError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import PromptBuilder
@@ -26,6 +32,7 @@ from qwen3_reranker.selection import (
 )
 
 from support.helpers import DescendingScorer, FaultyScorer, either
+from support.scripted_server import ScriptedServer
 
 words = st.lists(st.sampled_from(["a", "bb", "c", "d", "e", "f", "ǵ", "中文", "http://x/y?z=1"]))
 texts = words.map(" ".join) | st.text(max_size=6)
@@ -325,3 +332,37 @@ def test_a_warning_points_to_the_caller() -> None:
     with pytest.warns(RerankerWarning) as caught:
         reranker.rerank("query", CHUNKS, token_budget=1)
     assert [warning.filename for warning in caught] == [__file__]
+
+
+# With a server
+
+
+@pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
+async def test_a_server_needs_a_tokenizer_on_this_machine(call: Any) -> None:
+    with ScriptedServer() as server:
+        async with Reranker(base_url=server.url) as reranker:
+            with pytest.raises(InputError, match="give tokenizer="):
+                await call(reranker, "query", CHUNKS, token_budget=30)
+        async with Reranker(base_url=server.url, tokenizer=str(DEMO_MODEL)) as reranker:
+            everything = await call(reranker, "query", CHUNKS)
+            budget = sum(TOKENIZER.count([hit.text for hit in everything[:2]]))
+            assert await call(reranker, "query", CHUNKS, token_budget=budget) == everything[:2]
+            own = {"token_budget": 20, "token_counter": count_words}
+            assert len(await call(reranker, "query", CHUNKS, **own)) in (1, 2)
+
+
+@pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
+async def test_the_budget_holds_without_a_server(call: Any) -> None:
+    server = ScriptedServer()
+    with server:
+        pass
+    budget = len(CHUNKS[0]) + len(CHUNKS[1])
+    settings: Any = {"max_retries": 0, "on_error": "keep_order", "tokenizer": str(DEMO_MODEL)}
+    async with Reranker(base_url=server.url, **settings) as reranker:
+        with pytest.warns(RerankerWarning, match="no connection"):
+            hits = await call(reranker, "query", CHUNKS, token_budget=budget)
+        assert [hit.index for hit in hits] == [0, 1]
+        assert reranker.token_counter()("directory") == 9  # bytes
+    async with Reranker(base_url=server.url, max_retries=0) as reranker:
+        with pytest.raises(ServerUnavailableError):
+            await call(reranker, "query", CHUNKS, token_budget=budget)
