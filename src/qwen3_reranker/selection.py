@@ -133,13 +133,12 @@ class Selection:
             InputError: There is a token budget and no `token_counter`, or it does not return a
                 number of tokens.
         """
-        kept = list(hits)
-        scored = not any(hit.error for hit in kept)
-        share = self.drop_duplicates if scored else False
-        if self.min_score is not None and scored:
-            kept = at_least(kept, self.min_score)
-        if share is False:
-            kept = kept[: self.top_n]
+        kept, min_score, share = hits, self.min_score, self.drop_duplicates
+        if (min_score is not None or share is not False) and any(hit.error for hit in hits):
+            min_score, share = None, False
+        if min_score is not None:
+            kept = at_least(kept, min_score)
+        kept = list(kept[: self.top_n] if share is False else kept)
         if self.handed_on is not None:
             kept = [self.handed_on(hit) for hit in kept]
         if share is not False:
