@@ -14,6 +14,8 @@ from langchain_core.runnables import Runnable, RunnablePassthrough
 from llama_index.core.schema import NodeWithScore
 
 from qwen3_reranker import (
+    EndpointStats,
+    EndpointUsage,
     Hit,
     LongDocumentOptions,
     Passage,
@@ -22,6 +24,7 @@ from qwen3_reranker import (
     Reranker,
     SelectionOptions,
     ServerOptions,
+    Stats,
     Usage,
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
@@ -55,6 +58,11 @@ def rerank() -> None:
         assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[Ranking])
         assert_type(reranker.prompt("query", "a"), Prompt)
         assert_type(reranker.warm_up(), Reranker)
+        stats = reranker.stats()
+        assert_type(stats, Stats)
+        assert_type(stats.endpoints["http://a"], EndpointStats)
+        assert_type(hits.usage.endpoints["http://a"], EndpointUsage)
+        assert_type(hits.usage + Usage(tokens=1), Usage)
 
 
 def long_documents() -> None:
@@ -78,6 +86,8 @@ async def arerank() -> None:
 
 async def langchain(documents: list[Document]) -> None:
     adapter = LangChainRerank(model="demo", top_n=None, trace_documents=True)
+    adapter.keep_retrieval_rank = True
+    assert_type(adapter.stats(), Stats)
     assert_type(adapter.compress_documents(documents, "query"), list[Document])
     assert_type(await adapter.acompress_documents(documents, "query"), list[Document])
     step = adapter.as_runnable()

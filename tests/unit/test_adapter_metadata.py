@@ -112,6 +112,16 @@ async def test_a_second_reranker_keeps_the_retrievers_score_and_rank(
     ]
 
 
+def test_both_adapters_have_the_statistics_of_their_reranker() -> None:
+    with langchain() as compressor:
+        compressor.compress_documents([Document(SHORT)], "query")
+        assert compressor.stats().queries == 1
+    with llama_index() as postprocessor:
+        assert postprocessor.stats().queries == 0
+        postprocessor.postprocess_nodes(nodes(), query_str="query")
+        assert postprocessor.stats().documents == 3
+
+
 # LlamaIndex
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qwen3_reranker.errors import CheckpointError, MissingDependencyError
@@ -18,6 +19,7 @@ from qwen3_reranker.model.checkpoint import Checkpoint, locate
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION, PREFIX, SUFFIX
 from qwen3_reranker.scorer import Scorer, Scores, digest
+from qwen3_reranker.usage import Usage
 
 __all__ = ["TransformersScorer"]
 
@@ -127,6 +129,7 @@ class TransformersScorer(Scorer):
         room = self._prompts.max_length - len(prefix) - len(suffix)
         instruction = DEFAULT_INSTRUCTION if instruction is None else instruction
         scores = Scores([], [])
+        tokens = 0
         for start in range(0, len(texts), self._batch_size):
             bodies = [
                 tokenizer.encode(
@@ -135,8 +138,10 @@ class TransformersScorer(Scorer):
                 )
                 for text in texts[start : start + self._batch_size]
             ]
+            prompts = [prefix + body[:room] + suffix for body in bodies]
+            tokens += sum(map(len, prompts))
             inputs = tokenizer.pad(
-                {"input_ids": [prefix + body[:room] + suffix for body in bodies]},
+                {"input_ids": prompts},
                 padding=True,
                 return_tensors="pt",
             ).to(self._device)
@@ -146,4 +151,4 @@ class TransformersScorer(Scorer):
             probabilities = torch.nn.functional.log_softmax(pairs, dim=1)[:, 1].exp()
             scores.values.extend(probabilities.tolist())
             scores.truncated.extend(len(body) > room for body in bodies)
-        return scores
+        return replace(scores, usage=Usage(scored=len(texts), tokens=tokens))
