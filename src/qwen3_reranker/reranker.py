@@ -318,13 +318,13 @@ class Reranker(OwnsScorer, RanksStreams):
         """
         instruction = self._instruction(instruction)
         try:
-            with self._tally.call(len(job.documents)) as complete:
+            with self._tally.call(len(job.documents)) as call:
                 if selection.lacks_counter and job.documents:
                     selection = replace(selection, token_counter=await self._token_counter())
                 if not job.texts:  # do not start an engine for this
-                    return complete(Scores([], [])), selection
+                    return call.complete(Scores([], [])), selection
                 scores = await self._scorer.score(query, job.texts, instruction)
-                return complete(scores), selection
+                return call.complete(scores), selection
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise

@@ -11,6 +11,7 @@ from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from qwen3_reranker import Reranker, Usage
+from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
@@ -39,6 +40,12 @@ async def test_tokens_are_those_of_the_prompts(
     assert usage.tokenizing_seconds + usage.waiting_seconds + usage.scoring_seconds < usage.seconds
     after = reranker.stats()
     assert (after.queries, after.tokens) == (before.queries + 1, before.tokens + tokens)
+
+
+def test_the_reference_counts_the_same_tokens(reranker: Reranker) -> None:
+    with Reranker(scorer=TransformersScorer("demo", dtype="float32")) as reference:
+        usage = reference.rerank(QUERY, TEXTS).usage
+    assert (usage.scored, usage.tokens) == (2, reranker.rerank(QUERY, TEXTS).usage.tokens)
 
 
 async def test_parts_that_run_at_the_same_time_add_up(reranker: Reranker) -> None:

@@ -7,7 +7,6 @@ import sys
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
@@ -117,20 +116,19 @@ class EmbeddedScorer(Scorer):
             return Scores([], [])
         watch = Stopwatch()
         running = await self._engine.start(quiet=self._quiet)
-        started = Usage(waiting_seconds=watch.lap())
+        waited = watch.lap()
         if len(texts) <= _DOCUMENTS_PER_PART:
-            return await self._score_part(running, query, texts, instruction, started)
+            return await self._score_part(running, query, texts, instruction, waited)
         slots = asyncio.Semaphore(_CONCURRENT_PARTS)
 
         async def score_part(part: Sequence[str]) -> Scores:
             watch = Stopwatch()
             async with slots:
-                usage = Usage(waiting_seconds=watch.lap())
-                return await self._score_part(running, query, part, instruction, usage)
+                return await self._score_part(running, query, part, instruction, watch.lap())
 
         starts = range(0, len(texts), _DOCUMENTS_PER_PART)
         parts = (score_part(texts[start : start + _DOCUMENTS_PER_PART]) for start in starts)
-        return joined(await event_loop.gather(parts), started)
+        return joined(await event_loop.gather(parts), Usage(waiting_seconds=waited))
 
     async def _score_part(
         self,
@@ -138,9 +136,9 @@ class EmbeddedScorer(Scorer):
         query: str,
         texts: Sequence[str],
         instruction: str | None,
-        usage: Usage,
+        waited: float,
     ) -> Scores:
-        """Score texts with a running engine; `usage` is what they cost so far."""
+        """Score texts with a running engine; `waited` are the seconds until it was their turn."""
         model = running.model
         watch = Stopwatch()
         encode = partial(model.prompts.encode, query, texts, instruction)
@@ -155,11 +153,11 @@ class EmbeddedScorer(Scorer):
         self._engine.record_success()
         log_odds = [model.logit(row) for row in logits]
         values = [sigmoid(value) for value in log_odds]
-        usage = replace(
-            usage,
+        usage = Usage(
             scored=len(prompts),
             tokens=sum(len(prompt.ids) for prompt in prompts),
             tokenizing_seconds=tokenizing,
+            waiting_seconds=waited,
             scoring_seconds=scoring,
         )
         return Scores(values, [prompt.truncated for prompt in prompts], log_odds, usage=usage)
