@@ -35,7 +35,9 @@ class Hit:
         score: P(yes), the probability in [0, 1] that the document answers the query as the
             instruction asks. NaN if scoring failed and `on_error="keep_order"` was set.
         text: The document, as given, unless it is cut.
-        truncated: Whether the document's end was cut off to fit `max_length`.
+        truncated: Whether the document's end was cut off to fit `max_length`. With
+            `long_documents="passages"`, whether a passage's end was, which happens only where
+            servers have different limits.
         error: Why the document has no score. None if it has one.
         logit: The log-odds of the score in double precision, which tell documents apart whose
             score is rounded to 0.0 or 1.0. Those of a server that returns probabilities are

@@ -277,7 +277,8 @@ class Reranker(OwnsScorer, RanksStreams):
         """
         Return the prompt that the model reads for one document, without scoring it.
 
-        An embedded engine is not started. A server is detected if it has not been yet.
+        An embedded engine is not started. A server is detected if it has not been yet. With
+        `long_documents="passages"` it is the prompt of the document's first passage.
 
         Args:
             query: The question or search text; not blank.
