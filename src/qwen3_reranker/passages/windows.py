@@ -140,8 +140,9 @@ class _Windows:
         middle = self._starts[last - self._overlap // 2]
         earliest = max(earliest, start + 1)
         for pattern in _STARTS:
-            if found := pattern.search(self._text, earliest - 1, middle):
-                return found.end()
+            for found in pattern.finditer(self._text, earliest - 1, middle):
+                if found.end() >= earliest:
+                    return found.end()
         earliest = _cluster_start(self._text, earliest, start)
         return end if earliest == start else earliest
 

@@ -51,6 +51,7 @@ def passages(text: str, tokens: int, overlap: int = 0) -> list[str]:
 
 
 @pytest.mark.parametrize("name", BUILDERS)
+@example(text="²\x80。0\x80𐀀𐀀\x80강은 산에서 시작된다. ", size=(34, 27))
 @given(text=TEXTS, size=SIZES)
 def test_windows_cover_the_text_in_order_and_fit(
     name: str, text: str, size: tuple[int, int]
