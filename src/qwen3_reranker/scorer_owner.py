@@ -66,8 +66,9 @@ class OwnsScorer(ClosesAtExit):
         """
         Return what all calls of this reranker cost so far, and the state of its servers.
 
-        The numbers only ever grow. Another reranker that shares the engine has its own. This can be
-        called from any thread and at any time, also after `close()`; it waits for nothing.
+        All numbers only grow, except for the back-off of a server. Another reranker that shares the
+        engine has its own. This can be called from any thread and at any time, also after
+        `close()`; it waits for nothing.
 
         Returns:
             A snapshot: the queries, documents, tokens, failures and seconds of the calls that have

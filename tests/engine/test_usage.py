@@ -15,7 +15,7 @@ from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
-from support.helpers import EAGER, either
+from support.helpers import EAGER, SETTINGS, either
 from support.log_records import recorded
 
 QUERY = "How do I create a directory?"
@@ -53,6 +53,14 @@ async def test_parts_that_run_at_the_same_time_add_up(reranker: Reranker) -> Non
     usage = (await reranker.arerank(QUERY, texts)).usage
     tokens = sum(len(reranker.prompt(QUERY, text).ids) for text in texts)
     assert (usage.scored, usage.tokens) == (600, tokens)
+
+
+def test_rerankers_that_share_an_engine_have_their_own_stats(reranker: Reranker) -> None:
+    before = reranker.stats()
+    with Reranker(**SETTINGS) as other:
+        other.rerank(QUERY, TEXTS)
+        assert other.stats().queries == 1
+    assert reranker.stats() == before
 
 
 async def test_rankings_of_many_queries_have_their_own_usage(reranker: Reranker) -> None:

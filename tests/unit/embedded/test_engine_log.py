@@ -42,3 +42,12 @@ def test_a_failed_start_is_logged(make_reranker: MakeReranker, log: Records) -> 
     assert log.messages(logging.WARNING)[-1].startswith(
         "vLLM did not start for demo: demo does not score as a Qwen3 reranker"
     )
+
+
+def test_an_access_token_is_not_logged(make_reranker: MakeReranker, log: Records) -> None:
+    token = "hf_aBcDeFgHiJkL"
+    reranker = make_reranker(engine_args={"refuse": f"no access with {token}", "hf_token": token})
+    with pytest.raises(RerankerError):
+        reranker.warm_up()
+    assert [message for message in log.loud if "no access with ***" in message]
+    assert not [record for record in log.records if token in repr(vars(record))]
