@@ -28,7 +28,7 @@ from qwen3_reranker.scorer_factory import DEFAULT_MODEL, RerankerOptions, make_s
 from qwen3_reranker.scorer_owner import OwnsScorer
 from qwen3_reranker.selection import Selection, SelectionOptions
 from qwen3_reranker.streaming import RanksStreams
-from qwen3_reranker.usage import Tally
+from qwen3_reranker.tally import Tally
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
 

@@ -11,7 +11,8 @@ from qwen3_reranker.errors import SCORING_FAILURES, ClosedError
 from qwen3_reranker.passages.scorer import PassageScorer
 from qwen3_reranker.scorer import Scorer
 from qwen3_reranker.selection import TokenCounter
-from qwen3_reranker.usage import Stats, Tally
+from qwen3_reranker.tally import Tally
+from qwen3_reranker.usage import Stats
 
 __all__ = ["OwnsScorer"]
 

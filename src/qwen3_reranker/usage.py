@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from qwen3_reranker.scorer import Scores
-
-__all__ = ["EndpointStats", "EndpointUsage", "Stats", "Stopwatch", "Tally", "Usage"]
-
-
-_logger = logging.getLogger(__name__)
+__all__ = ["EndpointStats", "EndpointUsage", "Stats", "Stopwatch", "Usage"]
 
 
 class _Summable:
@@ -153,9 +146,6 @@ class Stats(Usage):
     endpoints: Mapping[str, EndpointStats] = field(default_factory=dict)
 
 
-_NUMBERS = tuple(name for name in Usage.__dataclass_fields__ if name != "endpoints")
-
-
 class Stopwatch:
     """Measure consecutive intervals."""
 
@@ -168,73 +158,3 @@ class Stopwatch:
         """Return the seconds since the last lap, or since the stopwatch was made."""
         before, self._started = self._started, perf_counter()
         return self._started - before
-
-
-class Tally:
-    """Add up the usage of a reranker's calls, on the package's event loop."""
-
-    def __init__(self) -> None:
-        nothing = Usage()
-        self._sums = {name: getattr(nothing, name) for name in _NUMBERS}
-
-    def add(self, usage: Usage) -> None:
-        """Add the usage of a call."""
-        sums = self._sums
-        # Replaced at once, so that another thread sees all numbers of a call or none.
-        self._sums = {name: sums[name] + getattr(usage, name) for name in _NUMBERS}
-
-    def stats(self, endpoints: Mapping[str, EndpointStats]) -> Stats:
-        """Return the sums, with what the scorer says of its servers. Callable from any thread."""
-        return Stats(**self._sums, endpoints=endpoints)
-
-    def call(self, documents: int) -> CountedCall:
-        """
-        Return a context manager that counts a call.
-
-        Args:
-            documents: The number of documents that the caller gave.
-        """
-        return CountedCall(self, documents)
-
-
-class CountedCall:
-    """
-    A call that is counted when the block ends, unless it was canceled.
-
-    Args:
-        tally: What to add its usage to.
-        documents: The number of documents that the caller gave.
-    """
-
-    __slots__ = ("_documents", "_tally", "_usage", "_watch")
-
-    def __init__(self, tally: Tally, documents: int) -> None:
-        self._tally = tally
-        self._documents = documents
-        self._usage: Usage | None = None
-
-    def __enter__(self) -> Self:
-        self._watch = Stopwatch()
-        return self
-
-    def complete(self, scores: Scores) -> Scores:
-        """Return a scorer's scores with what it does not know of their usage, at the end."""
-        passages = scores.passages
-        self._usage = replace(
-            scores.usage,
-            queries=1,
-            documents=self._documents,
-            passages=sum(passage.count for passage in passages) if passages else 0,
-            truncated=sum(scores.truncated),
-            seconds=self._watch.lap(),
-        )
-        return replace(scores, usage=self._usage)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self._usage is not None:
-            self._tally.add(self._usage)
-            _logger.debug("scored: %s", self._usage)
-        elif kind is not None and issubclass(kind, Exception):  # a cancellation is none
-            seconds = self._watch.lap()
-            failed = Usage(queries=1, failures=1, documents=self._documents, seconds=seconds)
-            self._tally.add(failed)

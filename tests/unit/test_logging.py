@@ -60,7 +60,7 @@ def test_a_detection_is_logged_once_and_a_normal_call_at_debug_only(
         for _ in range(2):
             reranker.rerank(QUERY, DOCUMENTS)
         assert log.loud == []
-        first, second = log.messages(logging.DEBUG, module=".usage")
+        first, second = log.messages(logging.DEBUG, module=".tally")
     assert "scored: Usage(queries=1, documents=7, scored=7, " in first
     assert "scored: Usage(queries=1, documents=7, cached=7, " in second
 
@@ -68,7 +68,7 @@ def test_a_detection_is_logged_once_and_a_normal_call_at_debug_only(
 def test_truncation_is_counted_in_the_log(server: ScriptedServer, log: Records) -> None:
     with Reranker(base_url=server.url, tokenizer="demo", max_length=100) as reranker:
         reranker.rerank(QUERY, ["word " * 100, "word"])
-    [message] = log.messages(logging.DEBUG, module=".usage")
+    [message] = log.messages(logging.DEBUG, module=".tally")
     assert "truncated=1" in message
 
 
