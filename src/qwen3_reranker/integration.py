@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,11 +17,11 @@ from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.marks import handed_on
 from qwen3_reranker.model.checkpoint import locate
-from qwen3_reranker.ranking import Hit, Ranking
+from qwen3_reranker.ranking import Hit
 from qwen3_reranker.redaction import Secret, conceal
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.selection import Selection
-from qwen3_reranker.tracing import Call, Framework, RerankSpan, traced
+from qwen3_reranker.tracing import Call, Framework, traced
 from qwen3_reranker.usage import Stats
 
 __all__ = ["Adapter"]
@@ -261,39 +261,22 @@ class Adapter(Settings, ClosesAtExit):
         """Return what a language model reads of a document or node that has the hit's text."""
         return hit.text
 
-    def _rerank(self, items: Sequence[Any], query: str, texts: Sequence[str]) -> Ranking:
+    @contextmanager
+    def _call(
+        self, items: Sequence[Any], query: str, texts: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
         """
-        Rank documents or nodes, in a span.
+        Trace the block, and yield the keyword arguments of the `Reranker.rerank` that it calls.
 
         Args:
             items: The documents or nodes.
             query: The question or search text.
             texts: The text to score of each of them.
         """
-        with self._span(items, query, texts) as span:
-            return span.record(self._reranker.rerank(query, texts, **self._arguments(items)))
-
-    async def _arerank(self, items: Sequence[Any], query: str, texts: Sequence[str]) -> Ranking:
-        """Rank documents or nodes, in a span; the async version of `_rerank()`."""
-        with self._span(items, query, texts) as span:
-            return span.record(await self._reranker.arerank(query, texts, **self._arguments(items)))
-
-    def _span(
-        self, items: Sequence[Any], query: str, texts: Sequence[str]
-    ) -> AbstractContextManager[RerankSpan]:
-        call = Call(
-            query,
-            texts,
-            lambda: self._reranker.model,
-            self.top_n,
-            lambda index: self._id(items[index]),
-        )
-        return traced(self._framework, call)
-
-    def _arguments(self, items: Sequence[Any]) -> dict[str, Any]:
-        """Return the keyword arguments of `Reranker.rerank` for documents or nodes."""
         returns = self.returns
-        return {
+        arguments = {
+            "query": query,
+            "documents": texts,
             **{name: getattr(self, name) for name in SELECTION},
             "instruction": self.instruction,
             # There, part of a document is what is wanted.
@@ -301,6 +284,15 @@ class Adapter(Settings, ClosesAtExit):
             "handed_on": lambda hit: handed_on(hit, self._content(items[hit.index]), returns),
             "shown": lambda hit: self._shown(items[hit.index], hit),
         }
+        call = Call(
+            query,
+            texts,
+            lambda: self._reranker.model,
+            self.top_n,
+            lambda index: self._id(items[index]),
+        )
+        with traced(self._framework, call):
+            yield arguments
 
     def _settings(self, also: frozenset[str] = frozenset()) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.model_fields_set | also}

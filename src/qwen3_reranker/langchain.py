@@ -267,12 +267,14 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
 
         def rerank(inputs: Mapping[str, Any]) -> list[Document]:
             documents, query = _unpack(inputs)
-            hits = self._rerank(documents, query, self._texts(documents))
+            with self._call(documents, query, self._texts(documents)) as arguments:
+                hits = self._reranker.rerank(**arguments)
             return self._materialize(documents, hits)
 
         async def arerank(inputs: Mapping[str, Any]) -> list[Document]:
             documents, query = _unpack(inputs)
-            hits = await self._arerank(documents, query, self._texts(documents))
+            with self._call(documents, query, self._texts(documents)) as arguments:
+                hits = await self._reranker.arerank(**arguments)
             return self._materialize(documents, hits)
 
         step = RunnableLambda(rerank, afunc=arerank, name=type(self).__name__)
@@ -292,10 +294,14 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             return _summary(hits) | ({"documents": list(kept)} if shows_documents else {})
 
         def rerank(_: dict[str, Any]) -> dict[str, Any]:
-            return keep(self._rerank(documents, query, texts))
+            with self._call(documents, query, texts) as arguments:
+                hits = self._reranker.rerank(**arguments)
+            return keep(hits)
 
         async def arerank(_: dict[str, Any]) -> dict[str, Any]:
-            return keep(await self._arerank(documents, query, texts))
+            with self._call(documents, query, texts) as arguments:
+                hits = await self._reranker.arerank(**arguments)
+            return keep(hits)
 
         inputs = {
             "query": query,

@@ -184,7 +184,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         query = _require(query_bundle)
         with self._events(nodes, query) as (kept, cost):
-            hits = self._rerank(kept, query.query_str, self._texts(kept))
+            with self._call(kept, query.query_str, self._texts(kept)) as arguments:
+                hits = self._reranker.rerank(**arguments)
             kept[:] = self._materialize(kept, hits)
             cost.update(cost_of(hits.usage))
         return kept
@@ -195,7 +196,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         query = _require(query_bundle)
         with self._events(nodes, query) as (kept, cost):
-            hits = await self._arerank(kept, query.query_str, self._texts(kept))
+            with self._call(kept, query.query_str, self._texts(kept)) as arguments:
+                hits = await self._reranker.arerank(**arguments)
             kept[:] = self._materialize(kept, hits)
             cost.update(cost_of(hits.usage))
         return kept

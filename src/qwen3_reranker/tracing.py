@@ -119,13 +119,6 @@ class RerankSpan:
         self._span = span
         self._call = call
         self._end_time: int | None = None
-        # Whether the span of an adapter has been taken by the reranker's call.
-        self._taken = False
-
-    def take(self) -> bool:
-        """Return whether this is the span of an adapter that no reranker's call has used yet."""
-        free, self._taken = not self._taken, True
-        return free
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -208,15 +201,15 @@ class RerankSpan:
 
 
 _NONE = RerankSpan()
-# The span of the adapter that calls a reranker.
-_adapters_span: ContextVar[RerankSpan] = ContextVar("qwen3_reranker_span")
+# The span that an adapter has started for the reranker's next call.
+_adapters_span: ContextVar[RerankSpan | None] = ContextVar("qwen3_reranker_span", default=None)
 
 
 def start_span(name: str, call: Call) -> RerankSpan:
     """
     Start a span for a query, as a child of the current one.
 
-    If an adapter has started the span already, that one describes the query.
+    If an adapter has started the span already, return that one. Later calls start their own.
 
     Args:
         name: The name of the span.
@@ -224,16 +217,16 @@ def start_span(name: str, call: Call) -> RerankSpan:
     """
     if not _is_traced():
         return _NONE
-    adapters_span = _adapters_span.get(None)
-    if adapters_span is not None and adapters_span.take():
-        return _NONE
+    if (span := _adapters_span.get()) is not None:
+        _adapters_span.set(None)
+        return span
     return _start(name, call, None)
 
 
 @contextmanager
-def traced(framework: Framework, call: Call) -> Iterator[RerankSpan]:
+def traced(framework: Framework, call: Call) -> Iterator[None]:
     """
-    Trace a query of an adapter, whose span then describes the reranker's next call as well.
+    Start the span of the reranker's next call, for an adapter that knows more about it.
 
     OpenInference's instrumentors trace the frameworks, too. That of LangChain does not know that a
     run is a reranker's, and does not make its span the current one, so the span becomes a child
@@ -244,7 +237,7 @@ def traced(framework: Framework, call: Call) -> Iterator[RerankSpan]:
         call: The query.
     """
     if not _is_traced():
-        yield _NONE
+        yield
         return
     frameworks_span = _instrumentors_span(framework)
     if frameworks_span is not None and framework == "llama_index":
@@ -254,7 +247,7 @@ def traced(framework: Framework, call: Call) -> Iterator[RerankSpan]:
     token = _adapters_span.set(span)
     try:
         with span.ending():
-            yield span
+            yield
     finally:
         _adapters_span.reset(token)
 
