@@ -68,7 +68,7 @@ class TextIndex:
 
     def _enough(self, count: int) -> int:
         """Return how many common shingles make a text with `count` of them a near-duplicate."""
-        return math.ceil(self._similarity * count - 1e-9)  # 0.55 * 100 is above 55
+        return math.ceil(self._similarity * count - 1e-9)  # 0.56 * 25 is above 14
 
     def _has_similar(self, shingles: set[int], rare: list[int]) -> bool:
         candidates = {number for shingle in rare for number in self._holders.get(shingle, ())}

@@ -13,7 +13,7 @@ from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
 from support import langchain_helpers, llama_index_helpers
-from support.helpers import either
+from support.helpers import SETTINGS, either
 from support.langchain_helpers import Compress, scores_of, texts_of
 from support.llama_index_helpers import Rerank, ids
 
@@ -101,3 +101,24 @@ async def test_llama_index(reranker: Reranker, nodes: list[NodeWithScore], reran
     assert everything[len(whole)].node.get_content().startswith(last.node.get_content())
     adapter.cut_last = False
     assert ids(await rerank(adapter, nodes, query_str=query)) == ids(whole)
+    # With a counter of the language model's tokens, which reads the metadata, too.
+    adapter.token_budget, adapter.token_counter = 10, lambda text: len(text.split())
+    adapter.cut_last = True
+    kept = await rerank(adapter, nodes, query_str=query)
+    assert sum(len(read(item).split()) for item in kept) == 10
+
+
+async def test_the_last_passage_is_cut_in_both_frameworks() -> None:
+    filler = " ".join(f"This is sentence {n} about nothing at all." for n in range(40))
+    long = f"{filler} os.mkdir(path): Create a directory named path. {filler}"
+    query, settings = "How do I create a directory?", {**SETTINGS, "long_documents": "passages"}
+    settings |= {"passage_tokens": 64, "returns": "passage", "token_budget": 20}
+    with LangChainRerank(**settings) as compressor, LlamaIndexRerank(**settings) as postprocessor:
+        [document] = await compressor.acompress_documents([Document(long)], query)
+        nodes = [NodeWithScore(node=TextNode(text=long))]
+        [item] = await postprocessor.apostprocess_nodes(nodes, query_str=query)
+    assert document.page_content == item.node.get_content()
+    assert document.metadata["rerank_cut"] is item.node.metadata["rerank_cut"] is True
+    passage = document.metadata["rerank_passage"]
+    assert "os.mkdir" in long[passage["start"] : passage["end"]]
+    assert long[passage["start"] :].startswith(document.page_content)

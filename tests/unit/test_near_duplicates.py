@@ -82,6 +82,15 @@ def test_different_texts_and_blank_ones_are_kept(one: str, other: str) -> None:
     assert index.add(one) and index.add(other)
 
 
+def test_a_share_is_reached_exactly() -> None:
+    """Of 25 sequences of five words 14 are equal, and 0.56 * 25 is above 14 in floating point."""
+    words = [f"word{n}" for n in range(29)]
+    one, other = " ".join(words), " ".join(words[:18] + [f"other{n}" for n in range(11)])
+    for similarity, kept in ((0.56, False), (0.57, True)):
+        index = TextIndex(similarity)
+        assert [index.add(one), index.add(other)] == [True, kept]
+
+
 def test_characters_are_words_in_scripts_without_spaces() -> None:
     index = TextIndex(0.8)
     text = "北京是中华人民共和国的首都，也是全国的政治中心、文化中心。"
