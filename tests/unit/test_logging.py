@@ -82,8 +82,8 @@ def test_retries_and_the_recovery_are_logged(server: ScriptedServer, log: Record
     failed = f"{server.url} failed (status 503) and backs off for 1.0 s"
     assert log.messages(logging.WARNING) == [failed, failed]
     assert log.messages(logging.INFO) == [
-        f"attempt 2, on {server.url}",
-        f"attempt 3, on {server.url}",
+        f"retrying on {server.url} (attempt 2)",
+        f"retrying on {server.url} (attempt 3)",
         f"{server.url} answers again",
     ]
     # A server's own words may repeat a text that it was sent.
@@ -99,7 +99,7 @@ def test_a_failover_is_logged(server: ScriptedServer, other: ScriptedServer, log
         reranker.rerank(QUERY, DOCUMENTS)
     assert log.loud[:2] == [
         f"{server.url} failed (no connection) and backs off for 1.0 s",
-        f"attempt 2, on {other.url}",
+        f"retrying on {other.url} (attempt 2)",
     ]
     assert log.loud[2].startswith(f"detected {other.url}")
     assert len(log.loud) == 3

@@ -159,7 +159,7 @@ class Attempts:
         budget.attempts += 1
         if self._errors:
             endpoint.retries += 1
-            _logger.info("attempt %d, on %s", budget.attempts, endpoint.address.url)
+            _logger.info("retrying on %s (attempt %d)", endpoint.address.url, budget.attempts)
         endpoint.in_flight += 1
         started = monotonic()
         try:
