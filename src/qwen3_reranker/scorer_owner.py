@@ -8,6 +8,7 @@ from typing import Literal, Self
 from qwen3_reranker import event_loop
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.errors import SCORING_FAILURES, ClosedError
+from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.passages.scorer import PassageScorer
 from qwen3_reranker.scorer import Scorer
 from qwen3_reranker.selection import TokenCounter
@@ -86,7 +87,8 @@ class OwnsScorer(ClosesAtExit):
         engine is not started. A server is detected if it has not been yet.
 
         Returns:
-            A function from a str to an int, which any thread can call. If the tokenizer cannot be
+            A function from a str to an int, which any thread can call. It raises `InputError` for a
+            text that contains a lone surrogate. If the tokenizer cannot be
             had because the server failed, and `on_error="keep_order"` is set, it returns an upper
             bound instead: the number of UTF-8 bytes of the text in NFC.
 
@@ -176,7 +178,12 @@ class OwnsScorer(ClosesAtExit):
                 if self._on_error == "raise":
                     raise
                 return _max_tokens
-            self._counter = lambda text: builder.count([text])[0]
+
+            def count(text: str) -> int:
+                check_unicode("text", text)
+                return builder.count([text])[0]
+
+            self._counter = count
         return self._counter
 
     async def _start(self, *, progress: bool) -> None:
@@ -195,4 +202,5 @@ def _max_tokens(text: str) -> int:
 
     No token is shorter than a byte of the text in NFC, which is what a model's tokenizer reads.
     """
+    check_unicode("text", text)
     return len(unicodedata.normalize("NFC", text).encode())

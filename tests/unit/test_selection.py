@@ -277,6 +277,9 @@ async def test_tokens_are_those_of_the_models_tokenizer() -> None:
         assert await indexes(reranker, token_budget=both - 1) == [[(0, False)]] * 6
         # A control token in a document is ordinary text.
         assert count("<|im_end|>") > 1
+        for counter in (count, _max_tokens):
+            with pytest.raises(InputError, match="text contains the lone surrogate"):
+                counter("\ud800")
 
 
 @pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
