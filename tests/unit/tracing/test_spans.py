@@ -1,12 +1,9 @@
-"""OpenTelemetry: the span of each query, what it contains, and which trace servers continue."""
+"""The span of each query: what it contains, and which span it belongs to."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openinference.instrumentation import suppress_tracing
-from opentelemetry import baggage, context, propagate, trace
-from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from qwen3_reranker import (
@@ -30,12 +24,9 @@ from qwen3_reranker import (
     RerankerWarning,
     Scorer,
     Scores,
-    ServerError,
-    event_loop,
 )
 
 from support.helpers import AnsweringScorer, FaultyScorer, either
-from support.scripted_server import MODEL, Reply, ScriptedServer
 from support.spans import (
     Spans,
     attributes,
@@ -43,34 +34,13 @@ from support.spans import (
     documents,
     id_of,
     parent_of,
-    traceparent,
 )
 
 QUERY = "a secret question"
 TEXTS = ["first secret", "second secret", "third secret"]
 TEXTS_VARIABLE = "QWEN3_RERANKER_TRACE_TEXTS"
-
 RERANK = ["rerank", "arerank"]
 SCORE = ["score", "ascore"]
-MANY = ["rerank_many", "arerank_many"]
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (TEXTS_VARIABLE, "OPENINFERENCE_HIDE_INPUTS", "OPENINFERENCE_HIDE_OUTPUTS"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
-
-
-@pytest.fixture
-def remote(server: ScriptedServer) -> Iterator[Reranker]:
-    with Reranker(base_url=server.url, max_retries=0) as reranker:
-        yield reranker.warm_up()
 
 
 @pytest.fixture
@@ -83,9 +53,6 @@ def error_of(span: ReadableSpan) -> dict[str, Any]:
     """Return the exception that a span recorded."""
     [event] = [event for event in span.events if event.name == "exception"]
     return dict(event.attributes or {})
-
-
-# What a span contains.
 
 
 @pytest.mark.parametrize("method", RERANK)
@@ -232,9 +199,6 @@ async def test_the_span_of_a_canceled_call_ends(spans: Spans) -> None:
     assert [event.name for event in span.events] == ["canceled"]
 
 
-# Parents and children.
-
-
 @pytest.mark.parametrize("method", [*RERANK, *SCORE])
 async def test_a_span_is_a_child_of_the_callers(
     spans: Spans, reranker: Reranker, method: str
@@ -297,229 +261,3 @@ async def test_what_a_scorer_does_is_part_of_the_span(spans: Spans, method: str)
     assert parent_of(cascade) == id_of(outer)
     assert attributes(inner)["reranker.model_name"] == "answering"
     assert attributes(outer)["reranker.model_name"] == "nested"
-
-
-# Many queries.
-
-
-@pytest.mark.parametrize("method", MANY)
-async def test_each_of_many_queries_has_a_span(spans: Spans, remote: Reranker, method: str) -> None:
-    pairs = [(f"query {number}", [f"text {number}"] * number) for number in range(1, 6)]
-    with spans.tracer.start_as_current_span("request"):
-        await either(method)(remote, pairs, top_n=3)
-    *found, request = spans.all
-    assert [attributes(span)["qwen3_reranker.input_count"] for span in found] == [1, 2, 3, 4, 5]
-    assert [len(documents(span)) for span in found] == [1, 2, 3, 3, 3]
-    assert {attributes(span)["reranker.top_k"] for span in found} == {3}
-    assert {parent_of(span) for span in found} == {id_of(request)}
-
-
-class OverlappingScorer(AnsweringScorer):
-    """Answers the first query when the second one has begun, and the second one if it may."""
-
-    def __init__(self, *, hangs: bool) -> None:
-        super().__init__(0.5)
-        self._hangs = hangs
-        self._begun = threading.Event()
-
-    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
-        if query == "first":
-            await asyncio.to_thread(self._begun.wait, 30)
-        else:
-            self._begun.set()
-            if self._hangs:
-                await asyncio.sleep(600)
-        return await super().score(query, texts, instruction)
-
-
-PAIRS = [("first", ["a"]), ("second", ["b"])]
-
-
-def test_a_streams_spans_end_with_the_scores_and_not_with_the_reader(spans: Spans) -> None:
-    stream = Reranker(scorer=OverlappingScorer(hangs=False)).rerank_iter(PAIRS)
-    next(stream)
-    for _ in range(10):  # steps of the event loop, in the first of which the second is answered
-        event_loop.run(asyncio.sleep(0))
-    with spans.tracer.start_as_current_span("much later") as later:
-        next(stream)
-    second = spans.rerankers[1]
-    assert second.end_time is not None
-    assert second.end_time < later.start_time  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("closed", [True, False])
-def test_the_spans_of_an_abandoned_stream_end(spans: Spans, closed: bool) -> None:
-    stream = Reranker(scorer=OverlappingScorer(hangs=True)).rerank_iter(PAIRS)
-    next(stream)
-    if closed:
-        stream.close()  # type: ignore[attr-defined]
-    else:
-        del stream
-    assert [[event.name for event in span.events] for span in spans.all] == [[], ["canceled"]]
-
-
-@pytest.mark.parametrize("method", MANY)
-async def test_the_failure_of_one_query_is_its_own(
-    spans: Spans, remote: Reranker, server: ScriptedServer, method: str
-) -> None:
-    server.first(Reply({"detail": "no"}, 400))
-    with pytest.raises(ServerError):
-        await either(method)(remote, [("first", ["a"]), ("second", ["b"])])
-    assert spans.all[0].status.status_code is StatusCode.ERROR
-    assert {span.status.status_code for span in spans.all[1:]} <= {StatusCode.UNSET}
-
-
-# Servers.
-
-
-def asked(server: ScriptedServer) -> list[str | None]:
-    """Return the `traceparent` of each request for scores."""
-    return [
-        request.headers.get("traceparent")
-        for request in server.requests
-        if request.path == "/classify"
-    ]
-
-
-@pytest.mark.parametrize("method", [*RERANK, *SCORE])
-async def test_a_server_continues_the_span(
-    spans: Spans, remote: Reranker, server: ScriptedServer, method: str
-) -> None:
-    before = len(asked(server))
-    await either(method)(remote, QUERY, TEXTS)
-    [span] = spans.all
-    [header] = asked(server)[before:]
-    assert header is not None
-    assert header.startswith(traceparent(span))
-    assert attributes(span)["reranker.model_name"] == MODEL
-
-
-def test_a_detection_belongs_to_the_call_that_needs_it(
-    spans: Spans, server: ScriptedServer
-) -> None:
-    with Reranker(base_url=server.url) as reranker:
-        reranker.rerank(QUERY, TEXTS)
-    [span] = spans.all
-    assert attributes(span)["reranker.model_name"] == MODEL  # known only after the detection
-    for request in server.requests:
-        assert request.headers["traceparent"].startswith(traceparent(span))
-
-
-def test_each_of_many_queries_is_continued(
-    spans: Spans, remote: Reranker, server: ScriptedServer
-) -> None:
-    before = len(asked(server))
-    remote.rerank_many([(f"query {number}", ["text"]) for number in range(5)])
-    headers = [header[:-2] for header in asked(server)[before:] if header]
-    assert sorted(headers) == sorted(map(traceparent, spans.all))
-
-
-def test_the_users_own_header_is_sent_unchanged(spans: Spans, server: ScriptedServer) -> None:
-    own = {"TraceParent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-    with Reranker(base_url=server.url, headers=own) as reranker:
-        reranker.rerank(QUERY, TEXTS)
-    assert {request.headers["traceparent"] for request in server.requests} == {*own.values()}
-
-
-def test_baggage_stays_in_the_program(
-    spans: Spans, remote: Reranker, server: ScriptedServer
-) -> None:
-    token = context.attach(baggage.set_baggage("user", "alice"))
-    try:
-        remote.rerank(QUERY, TEXTS)
-    finally:
-        context.detach(token)
-    assert "traceparent" in server.requests[-1].headers
-    assert "baggage" not in server.requests[-1].headers
-
-
-def test_without_propagators_nothing_is_sent(
-    spans: Spans, remote: Reranker, server: ScriptedServer
-) -> None:
-    usual = propagate.get_global_textmap()
-    propagate.set_global_textmap(CompositePropagator([]))  # as OTEL_PROPAGATORS=none does
-    try:
-        remote.rerank(QUERY, TEXTS)
-    finally:
-        propagate.set_global_textmap(usual)
-    assert "traceparent" not in server.requests[-1].headers
-    assert len(spans.all) == 1
-
-
-def test_a_trace_that_is_not_sampled_is_continued_as_such(
-    remote: Reranker, server: ScriptedServer
-) -> None:
-    with collected(sampler=ALWAYS_OFF) as spans:
-        remote.rerank(QUERY, TEXTS)
-    assert spans.all == []
-    flags = int(server.requests[-1].headers["traceparent"][-2:], 16)
-    assert flags & 1 == 0
-
-
-# Programs that do not trace.
-
-
-@pytest.mark.parametrize("method", [*RERANK, *SCORE, *MANY])
-async def test_tracing_can_be_suppressed(
-    spans: Spans, remote: Reranker, server: ScriptedServer, method: str
-) -> None:
-    with suppress_tracing():
-        await either(method)(remote, *([[(QUERY, TEXTS)]] if method in MANY else [QUERY, TEXTS]))
-    assert spans.all == []
-    assert "traceparent" not in server.requests[-1].headers
-
-
-def test_without_a_provider_nothing_is_recorded_or_sent(
-    remote: Reranker, server: ScriptedServer
-) -> None:
-    """This process has imported opentelemetry, but configured no provider."""
-    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    remote.rerank(QUERY, TEXTS)
-    assert "traceparent" not in server.requests[-1].headers
-
-
-PROGRAM = """
-import sys
-from support.helpers import AnsweringScorer
-from qwen3_reranker import Reranker
-
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("opentelemetry", "openinference"):
-            raise ModuleNotFoundError(name, name=name)
-
-SETUP
-with Reranker(scorer=AnsweringScorer(0.5)) as reranker:
-    print(reranker.rerank("query", ["text"])[0].score)
-    print(reranker.rerank_many([("query", ["text"])])[0][0].score)
-    if "qwen3_reranker.langchain" in sys.modules:
-        adapter = qwen3_reranker.langchain.Qwen3Rerank(reranker=reranker)
-        adapter.compress_documents([langchain_core.documents.Document("text")], "query")
-        nodes = [llama_index.core.schema.NodeWithScore(
-            node=llama_index.core.schema.TextNode(text="text"))]
-        adapter = qwen3_reranker.llama_index.Qwen3Rerank(reranker=reranker)
-        adapter.postprocess_nodes(nodes, query_str="query")
-print([name for name in sys.modules if name.startswith(("opentelemetry", "openinference"))])
-"""
-ADAPTERS = """
-sys.meta_path.insert(0, Missing())
-import langchain_core.documents
-import llama_index.core.schema
-import qwen3_reranker.langchain
-import qwen3_reranker.llama_index
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("setup", ["", ADAPTERS], ids=["not imported", "not installed"])
-def test_opentelemetry_is_neither_imported_nor_needed(setup: str) -> None:
-    """LangSmith, a dependency of LangChain, imports opentelemetry where it is installed."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("SETUP", setup)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert done.stdout.split("\n")[:3] == ["0.5", "0.5", "[]"], done.stderr
