@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from qwen3_reranker.document_template import fill_template, validate_template
 from qwen3_reranker.errors import InputError, MissingDependencyError
+from qwen3_reranker.integration.document_template import fill_template, validate_template
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.tracing import Framework
 
@@ -27,9 +27,8 @@ try:
     from pydantic import Field, field_validator
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
-    from qwen3_reranker.adapter_settings import AdapterOptions
-    from qwen3_reranker.integration import Adapter
-    from qwen3_reranker.marks import (
+    from qwen3_reranker.integration.adapter import Adapter
+    from qwen3_reranker.integration.marks import (
         MARKS,
         RETRIEVAL_RANK_KEY,
         RETRIEVAL_SCORE_KEY,
@@ -37,6 +36,7 @@ try:
         marks_of,
         score_of,
     )
+    from qwen3_reranker.integration.settings import AdapterOptions
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions

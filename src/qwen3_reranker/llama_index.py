@@ -33,9 +33,9 @@ try:
         TextNode,
     )
 
-    from qwen3_reranker.adapter_settings import AdapterOptions
-    from qwen3_reranker.integration import Adapter
-    from qwen3_reranker.marks import MARKS, RETRIEVAL_SCORE_KEY, cost_of, marks_of
+    from qwen3_reranker.integration.adapter import Adapter
+    from qwen3_reranker.integration.marks import MARKS, RETRIEVAL_SCORE_KEY, cost_of, marks_of
+    from qwen3_reranker.integration.settings import AdapterOptions
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
     from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions

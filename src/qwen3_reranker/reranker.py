@@ -10,6 +10,7 @@ from typing import Any, Literal, Unpack
 from qwen3_reranker import event_loop
 from qwen3_reranker.answer import Answer, select
 from qwen3_reranker.caching import ScoreCache
+from qwen3_reranker.embedded.engine_settings import EngineChoice
 from qwen3_reranker.errors import SCORING_FAILURES, InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.options import document_options
@@ -27,7 +28,7 @@ from qwen3_reranker.scorer import Scorer, Scores
 from qwen3_reranker.scorer_factory import DEFAULT_MODEL, RerankerOptions, make_scorer
 from qwen3_reranker.scorer_owner import OwnsScorer
 from qwen3_reranker.selection import Selection, SelectionOptions
-from qwen3_reranker.streaming import RanksStreams
+from qwen3_reranker.streaming.methods import RanksStreams
 from qwen3_reranker.tally import Tally
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
@@ -119,7 +120,7 @@ class Reranker(OwnsScorer, RanksStreams):
         instruction: str | None = None,
         max_length: int | None = None,
         on_error: Literal["raise", "keep_order"] = "raise",
-        engine: Literal["auto", "vllm", "transformers"] = "auto",
+        engine: EngineChoice = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
         check: bool = True,

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.load import dumpd, dumps
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from qwen3_reranker.integration import Adapter
+from qwen3_reranker.integration.adapter import Adapter
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 

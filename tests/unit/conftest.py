@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from qwen3_reranker import dialects, scoring_window
+from qwen3_reranker import dialects
+from qwen3_reranker.streaming import window
 
 from support.log_records import Records, recorded
 from support.spans import Spans, collected
@@ -21,7 +22,7 @@ def clean_register(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most three documents are under way."""
-    monkeypatch.setattr(scoring_window, "WINDOW", 3)
+    monkeypatch.setattr(window, "WINDOW", 3)
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from llama_index.core.schema import (
 from pydantic import ValidationError
 
 from qwen3_reranker import Hit, Passage, Prompt, Reranker, Scorer, Scores
+from qwen3_reranker.integration.marks import handed_on
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
-from qwen3_reranker.marks import handed_on
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.prompt import PromptBuilder
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker import EngineError, InputError, Reranker, scoring_window
+from qwen3_reranker import EngineError, InputError, Reranker
+from qwen3_reranker.streaming import window
 
 from support.helpers import either
 from support.length_scorer import LengthScorer, Pair, taken
@@ -39,7 +40,7 @@ def test_all_ways_give_what_one_query_at_a_time_gives(limit: int, pairs: list[Pa
     reranker = Reranker(scorer=LengthScorer())
     one_by_one = [reranker.rerank(*pair, top_n=3) for pair in pairs]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring_window, "WINDOW", limit)
+        patch.setattr(window, "WINDOW", limit)
         assert list(reranker.rerank_iter(iter(pairs), top_n=3)) == one_by_one
         assert reranker.rerank_many(iter(pairs), top_n=3) == one_by_one
 

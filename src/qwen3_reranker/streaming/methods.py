@@ -1,4 +1,4 @@
-"""Score a stream of queries concurrently, in order, with bounded memory."""
+"""The methods of `Reranker` that score a stream of queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from typing import Any, TypeVar, Unpack
 from qwen3_reranker import event_loop, tracing
 from qwen3_reranker.answer import Answer, select
 from qwen3_reranker.options import document_options
-from qwen3_reranker.query_sources import (
+from qwen3_reranker.ranking import Ranking, ScoringJob
+from qwen3_reranker.selection import Selection, SelectionOptions
+from qwen3_reranker.streaming.sources import (
     AwaitedThreadSource,
     ListSource,
     Prepare,
@@ -29,9 +31,7 @@ from qwen3_reranker.query_sources import (
     TaskSource,
     ThreadSource,
 )
-from qwen3_reranker.ranking import Ranking, ScoringJob
-from qwen3_reranker.scoring_window import Finish, Window
-from qwen3_reranker.selection import Selection, SelectionOptions
+from qwen3_reranker.streaming.window import Finish, Window
 from qwen3_reranker.tracing import RerankSpan
 
 __all__ = ["Pair", "RanksStreams"]

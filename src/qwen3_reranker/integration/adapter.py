@@ -1,4 +1,4 @@
-"""What the adapters to LangChain and LlamaIndex have in common besides their settings."""
+"""The base class of the adapters to LangChain and LlamaIndex."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails
 
-from qwen3_reranker.adapter_settings import REASSIGNABLE, SELECTION, SETTINGS, Settings
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.marks import handed_on
+from qwen3_reranker.integration.marks import handed_on
+from qwen3_reranker.integration.settings import REASSIGNABLE, SELECTION, SETTINGS, Settings
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.ranking import Hit
 from qwen3_reranker.redaction import Secret, conceal

@@ -1,0 +1,1 @@
+"""Score a stream of queries concurrently, in order, with bounded memory."""
