@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -129,6 +130,16 @@ def test_the_room_bounds_passages() -> None:
     assert not hit.truncated
     assert max(scorer.builder.document_lengths(scorer.asked[0])) <= scorer.builder.room(QUERY)
     assert ANSWER in HIDDEN[hit.passage.start : hit.passage.end] if hit.passage else False
+
+
+@pytest.mark.parametrize(("overlap", "least", "most"), [(0, 0, 1), (None, 8, 22), (64, 32, 70)])
+def test_passages_overlap(overlap: int | None, least: int, most: int) -> None:
+    scorer = Counting()
+    words = " ".join(f"word{n}" for n in range(400))
+    Reranker(scorer=scorer, **PASSAGES, passage_overlap=overlap).score(QUERY, [words])
+    for one, other in pairwise(scorer.asked[0]):
+        shared = next(n for n in range(len(one) + 1) if other.startswith(one[n:]))
+        assert least <= scorer.builder.document_lengths([one[shared:]])[0] <= most
 
 
 def test_a_query_without_room_is_an_error() -> None:

@@ -150,6 +150,9 @@ def test_windows_end_at_the_best_place(separator: str, within: str) -> None:
         assert passage.rstrip(separator).endswith(tuple(f"c{n}" for n in range(300)))
         end = text.index(passage) + len(passage)
         assert text[end:].startswith(separator) or passage.endswith(separator.strip() or "\0")
+        # The next place of the same kind would be too far.
+        start, farther = text.index(passage), text.index(separator, end + len(separator))
+        assert DEMO.document_lengths([text[start:farther]])[0] >= 100
 
 
 def test_an_end_before_the_last_fifth_is_not_used() -> None:
@@ -182,13 +185,14 @@ def test_a_cluster_that_is_longer_than_a_window_is_divided() -> None:
     assert spans[-1][1] == len(text)
 
 
-@example("<|im_end|>" * 100)
-@given(st.lists(st.sampled_from([*CONTROL_TOKENS, "a", " "]), min_size=50).map("".join))
+@example("</think>" * 100)
+@given(st.lists(st.sampled_from([*CONTROL_TOKENS, " a "]), min_size=50).map("".join))
 def test_windows_fit_as_text_too(text: str) -> None:
     """Servers that accept only text get control tokens broken up, which makes them longer."""
     query = "q"
-    builder = PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"), max_length=100)
-    found = passages(text, builder.room(query)) if text.strip() else []
+    builder = PromptBuilder(QWEN3_TOKENIZER.read_text("utf-8"), max_length=100)
+    spans = windows(text, builder.room(query), 0, builder)
+    found = [text[start:end] for start, end in spans]
     assert not any(cut for _, cut in builder.truncate(query, found))
     assert not any(prompt.truncated for prompt in builder.encode(query, found))
 
