@@ -41,7 +41,7 @@ demo: engine ## Ask Python's standard library through both frameworks
 test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
 
-test-fast: .venv/ready ## Run the tests that need no engine, no server and not seconds each
+test-fast: .venv/ready ## Run the quick tests, without engines and servers
 	$(BIN)/python -m pytest $(TWO) $(FAST)
 
 # For another interpreter, such as PYTHON=python3.13.

