@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.ranking import validate_scores
-from qwen3_reranker.scorer import Scorer, Scores, digest, not_cacheable
-from qwen3_reranker.usage import EndpointStats, Stopwatch, Usage
+from qwen3_reranker.scorer import DelegatingScorer, Scorer, Scores, digest, not_cacheable
+from qwen3_reranker.usage import Stopwatch, Usage
 from qwen3_reranker.version import __version__
 
 __all__ = ["CachedScorer", "ScoreCache"]
@@ -32,7 +31,7 @@ class ScoreCache(Protocol):
         """Store a value under a key."""
 
 
-class CachedScorer(Scorer):
+class CachedScorer(DelegatingScorer):
     """
     Look scores up in a cache, and compute only the missing ones with another scorer.
 
@@ -56,13 +55,8 @@ class CachedScorer(Scorer):
             )
         if type(scorer).fingerprint is Scorer.fingerprint:
             raise not_cacheable(scorer)
-        self._scorer = scorer
+        super().__init__(scorer)
         self._cache = cache
-
-    @property
-    def model(self) -> str:  # type: ignore[override]
-        """The name of the other scorer's model."""
-        return self._scorer.model
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
@@ -108,14 +102,6 @@ class CachedScorer(Scorer):
             usage=usage,
         )
 
-    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
-        """Return the other scorer's prompt for one document."""
-        return self._scorer.prompt(query, document, instruction)
-
-    async def prompt_builder(self) -> PromptBuilder:
-        """Return what writes the other scorer's prompts."""
-        return await self._scorer.prompt_builder()
-
     async def fingerprint(self) -> str | None:
         """Return the other scorer's fingerprint."""
         return await self._scorer.fingerprint()
@@ -123,18 +109,6 @@ class CachedScorer(Scorer):
     async def describe(self) -> str:
         """Describe the other scorer and the cache, for people to read."""
         return f"{await self._scorer.describe()}, scores cached in a {_kind(self._cache)}"
-
-    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
-        """Return what each of the other scorer's servers did so far, and its state."""
-        return self._scorer.endpoint_stats()
-
-    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
-        """Start the other scorer."""
-        await self._scorer.start(on_stage=on_stage)
-
-    def aclose(self) -> Coroutine[Any, Any, None]:
-        """Release the other scorer's resources. The cache stays as it is."""
-        return self._scorer.aclose()
 
 
 def _kind(cache: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,15 @@ from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.redaction import Secret
 from qwen3_reranker.usage import EndpointStats, Usage
 
-__all__ = ["Passage", "Scorer", "Scores", "digest", "joined", "not_cacheable"]
+__all__ = [
+    "DelegatingScorer",
+    "Passage",
+    "Scorer",
+    "Scores",
+    "digest",
+    "joined",
+    "not_cacheable",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +201,42 @@ class Scorer(ABC):
     async def aclose(self) -> None:
         """Release all resources. Closing twice is allowed."""
         return
+
+
+class DelegatingScorer(Scorer):
+    """
+    A scorer that changes how another one is used. Subclasses override `score()`.
+
+    Fingerprints are not delegated, because the subclass may compute other scores.
+
+    Args:
+        scorer: The other scorer. It is closed together with this one.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    @property
+    def model(self) -> str:  # type: ignore[override]
+        """The name of the other scorer's model."""
+        return self._scorer.model
+
+    def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
+        """Return the other scorer's prompt for one document."""
+        return self._scorer.prompt(query, document, instruction)
+
+    def prompt_builder(self) -> Coroutine[Any, Any, PromptBuilder]:
+        """Return what writes the other scorer's prompts."""
+        return self._scorer.prompt_builder()
+
+    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
+        """Return what each of the other scorer's servers did so far, and its state."""
+        return self._scorer.endpoint_stats()
+
+    def start(self, *, on_stage: Callable[[str], None] | None = None) -> Coroutine[Any, Any, None]:
+        """Start the other scorer."""
+        return self._scorer.start(on_stage=on_stage)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        """Release the other scorer's resources."""
+        return self._scorer.aclose()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from heapq import nlargest
 from numbers import Real
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.errors import ScoreError
@@ -18,8 +18,8 @@ from qwen3_reranker.passages.options import Aggregate, AggregateName
 from qwen3_reranker.passages.preselection import preselect
 from qwen3_reranker.passages.windows import Span, divide
 from qwen3_reranker.ranking import validate_scores
-from qwen3_reranker.scorer import Passage, Scorer, Scores
-from qwen3_reranker.usage import EndpointStats, Stopwatch, Usage
+from qwen3_reranker.scorer import DelegatingScorer, Passage, Scorer, Scores
+from qwen3_reranker.usage import Stopwatch, Usage
 
 __all__ = ["PassageScorer"]
 
@@ -39,7 +39,7 @@ class _Scored(NamedTuple):
     truncated: bool
 
 
-class PassageScorer(Scorer):
+class PassageScorer(DelegatingScorer):
     """
     Divide texts into passages, score these with another scorer, and combine their scores.
 
@@ -63,17 +63,12 @@ class PassageScorer(Scorer):
         aggregate: Aggregate,
         max_passages: int | None,
     ) -> None:
-        self._scorer = scorer
+        super().__init__(scorer)
         self._tokens = passage_tokens
         self._overlap = passage_overlap
         self._aggregate = aggregate if callable(aggregate) else _AGGREGATES[aggregate]
         self._first_only = aggregate == "first"
         self._max_passages = max_passages
-
-    @property
-    def model(self) -> str:  # type: ignore[override]
-        """The name of the other scorer's model."""
-        return self._scorer.model
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
@@ -173,10 +168,6 @@ class PassageScorer(Scorer):
         start, end = self._choose(builder, query, [document], instruction)[0][0]
         return self._scorer.prompt(query, document[start:end], instruction)
 
-    async def prompt_builder(self) -> PromptBuilder:
-        """Return what writes the other scorer's prompts."""
-        return await self._scorer.prompt_builder()
-
     async def describe(self) -> str:
         """Describe the other scorer and the passages, for people to read."""
         described = await self._scorer.describe()
@@ -184,15 +175,3 @@ class PassageScorer(Scorer):
             f"{described}\ndocuments are scored in passages of up to {self._tokens} tokens that "
             f"overlap by about {self._overlap}"
         )
-
-    def endpoint_stats(self) -> Mapping[str, EndpointStats]:
-        """Return what each of the other scorer's servers did so far, and its state."""
-        return self._scorer.endpoint_stats()
-
-    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
-        """Start the other scorer."""
-        await self._scorer.start(on_stage=on_stage)
-
-    def aclose(self) -> Coroutine[Any, Any, None]:
-        """Release the other scorer's resources."""
-        return self._scorer.aclose()
