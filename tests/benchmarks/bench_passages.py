@@ -145,26 +145,31 @@ def _time(
     question: str, texts: Sequence[Question], builder: PromptBuilder, reranker: Reranker
 ) -> None:
     """
-    Print the CPU seconds for one document of each length, the median of interleaved runs.
+    Print the prompt tokens and the CPU seconds for one document of each length.
 
-    They are those of this process and of the engine, so that other programs matter little.
+    The seconds are the median of interleaved runs, and those of this process and of the engine, so
+    that other programs matter little.
     """
     choice = random.Random(14)
     documents = {
         length: _hidden(texts[0].text, texts, length, builder, choice) for length in LENGTHS
     }
     seconds: dict[int, list[float]] = {length: [] for length in LENGTHS}
+    prompts: dict[int, int] = {}
     with reranker.warm_up():
         reranker.score(question, [documents[LENGTHS[-1]]])
         for _ in range(TURNS):
             for length, document in documents.items():
                 started = _cpu_seconds()
-                reranker.score(question, [document])
+                prompts[length] = reranker.rerank(question, [document]).usage.tokens
                 seconds[length].append(_cpu_seconds() - started)
     for length, document in documents.items():
         (tokens,) = builder.document_lengths([document])
         median = statistics.median(seconds[length])
-        print(f"{tokens:>7,} tokens: {median:7.2f} s, {1e6 * median / tokens:5.0f} µs each")
+        print(
+            f"{tokens:>7,} tokens: {prompts[length] / tokens:5.2f} prompt tokens and "
+            f"{1e6 * median / tokens:4.0f} µs for each"
+        )
 
 
 def _cpu_seconds() -> float:
