@@ -155,7 +155,7 @@ def test_a_copy_shares_a_ready_reranker(adapter_class: Any, reranker: Reranker, 
 
 
 @pytest.mark.parametrize("name", [*COPIES, "pickle"])
-def test_a_copy_shares_the_engine_and_is_closed_for_itself(
+def test_a_copy_shares_the_engine_and_is_closed_separately(
     adapter_class: Any, reranker: Reranker, name: str
 ) -> None:
     reranker.warm_up()

@@ -88,7 +88,7 @@ def test_in_the_embedded_vllm(converted: Path, reference: list[float]) -> None:
     assert scores == pytest.approx(reference, abs=TOLERANCE)
 
 
-def test_in_its_own_dtype_the_fp32_head_changes_no_other(tmp_path: Path) -> None:
+def test_an_fp32_head_leaves_the_dtype_of_other_weights_unchanged(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     folder = convert("demo", tmp_path / "target", engine="transformers").folder
@@ -119,7 +119,7 @@ def test_what_cannot_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         verify("demo", folder)
 
 
-def test_a_head_that_is_not_there_is_not_scored_with(tmp_path: Path) -> None:
+def test_verify_refuses_a_missing_head(tmp_path: Path) -> None:
     folder = convert("demo", tmp_path / "target").folder
     index = folder / "model.safetensors.index.json"
     content = json.loads(index.read_text())

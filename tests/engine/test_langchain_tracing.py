@@ -160,7 +160,7 @@ async def test_an_error_is_raised_and_traced(
     assert expected.__name__ in run.error
 
 
-async def test_cancelling_the_caller_cancels_the_work(documents: list[Document]) -> None:
+async def test_canceling_the_caller_cancels_the_work(documents: list[Document]) -> None:
     scorer = FaultyScorer()
     adapter = Qwen3Rerank(reranker=Reranker(scorer=scorer))
     task = asyncio.create_task(adapter.acompress_documents(documents, QUERY))

@@ -163,7 +163,7 @@ async def test_a_chat_engine_uses_it(reranker: Reranker, index: VectorStoreIndex
     assert ids(engine.chat(QUERY).source_nodes) == expected
 
 
-async def test_the_rerankers_error_reaches_the_one_who_asks(index: VectorStoreIndex) -> None:
+async def test_the_rerankers_error_reaches_the_caller(index: VectorStoreIndex) -> None:
     closed = Reranker("demo")
     closed.close()
     adapter = Qwen3Rerank(reranker=closed)

@@ -128,7 +128,7 @@ async def test_events_come_in_pairs_on_errors(
     assert not spans.open_spans
 
 
-async def test_cancelling_stops_the_work_and_ends_the_events(
+async def test_canceling_stops_the_work_and_ends_the_events(
     nodes: list[NodeWithScore], recorder: Recorder, debug: LlamaDebugHandler
 ) -> None:
     stuck = FaultyScorer()

@@ -150,7 +150,7 @@ def test_threads_and_loops_share_the_engine(reranker: Reranker) -> None:
             assert scores == pytest.approx(right, abs=1e-5)
 
 
-async def test_a_call_cancelled_at_its_start_leaves_the_engine_to_others(
+async def test_a_call_canceled_at_its_start_leaves_the_engine_to_others(
     reranker: Reranker,
 ) -> None:
     for ticks in range(12):
@@ -161,7 +161,7 @@ async def test_a_call_cancelled_at_its_start_leaves_the_engine_to_others(
             assert len(await reranker.ascore(QUERY, DOCUMENTS)) == len(DOCUMENTS)
 
 
-async def test_cancelling_takes_the_requests_out_of_the_engine(reranker: Reranker) -> None:
+async def test_canceling_takes_the_requests_out_of_the_engine(reranker: Reranker) -> None:
     await reranker.awarm_up()
     client = engine_of(reranker).running.client
     texts = [f"{i} " + "word " * 2000 for i in range(200)]

@@ -40,7 +40,9 @@ def right() -> list[list[float]]:
         return [reference.score(query, documents) for query, documents in PAIRS]
 
 
-def test_scores_are_the_recipes(transformers_reranker: Reranker, right: list[list[float]]) -> None:
+def test_scores_are_those_of_the_reference(
+    transformers_reranker: Reranker, right: list[list[float]]
+) -> None:
     for (query, documents), expected in zip(PAIRS, right, strict=True):
         found = transformers_reranker.score(query, documents)
         assert found == pytest.approx(expected, abs=TOLERANCE)
@@ -116,7 +118,7 @@ def test_equal_settings_share_the_weights(transformers_reranker: Reranker) -> No
     assert loaded.score(QUERY, DOCUMENTS[:2])  # its last user is still there
 
 
-async def test_cancelling_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_canceling_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on = threading.Event(), threading.Event()
     batches = 0
     original = transformers_client.make_batches
@@ -164,7 +166,7 @@ def test_a_model_that_is_no_reranker_is_refused(tmp_path: Path) -> None:
         reranker.score(QUERY, DOCUMENTS)
 
 
-def test_a_closed_one_is_closed() -> None:
+def test_a_closed_reranker_raises_closed_error() -> None:
     reranker = Reranker("demo", engine="transformers", engine_args=FP32).warm_up()
     reranker.close()
     with pytest.raises(ClosedError):

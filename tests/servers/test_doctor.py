@@ -63,7 +63,7 @@ def test_healthy_servers(server: Server, kind: str, endpoint: str) -> None:
     ],
     indirect=["server"],
 )
-def test_other_ways_that_are_right(server: Server, options: dict[str, Any]) -> None:
+def test_other_correct_settings(server: Server, options: dict[str, Any]) -> None:
     report = diagnose(server.url, **{**options, "api_key": server.key or None})
     assert report.healthy, report
     assert finding_of(report, "template").status == "ok", report
@@ -102,7 +102,7 @@ def test_labels_in_another_order_than_asked_for(sglang_two_label: Server) -> Non
     assert problems(report) == {"labels-inverted"}, report
 
 
-async def test_keys_and_a_model_by_anothers_name(vllm_key: Server) -> None:
+async def test_keys_and_a_model_under_another_name(vllm_key: Server) -> None:
     report = await adiagnose(vllm_key.url, dialect="vllm-score", api_key="a-wrong-key")
     assert problems(report) == {"key-refused"}, report
     report = await adiagnose(vllm_key.url, api_key=vllm_key.key)

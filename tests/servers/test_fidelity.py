@@ -63,7 +63,7 @@ def check(reranker: Reranker, reference: list[list[float]]) -> None:
 
 
 @pytest.mark.parametrize(("server", "dialect", "template_by"), WAYS, indirect=["server"])
-def test_every_way_gives_the_recipes_scores(
+def test_every_method_gives_the_reference_scores(
     server: Server, dialect: str, template_by: str, reference: list[list[float]], recipe: Reranker
 ) -> None:
     query, documents = PAIRS[0]
@@ -82,7 +82,7 @@ def test_every_way_gives_the_recipes_scores(
 
 @pytest.mark.parametrize(("server", "dialect"), FOUND.items(), indirect=["server"])
 @pytest.mark.parametrize("path", ["", "/", "/v1"])
-def test_auto_finds_the_best_way(
+def test_auto_chooses_the_best_dialect(
     server: Server, dialect: str, path: str, reference: list[list[float]]
 ) -> None:
     with Reranker(base_url=server.url + path, api_key=server.key or None) as reranker:
@@ -116,7 +116,7 @@ def test_without_a_tokenizer_text_goes_and_the_server_counts(
         assert [hit.truncated for hit in sorted(hits, key=lambda hit: hit.index)] == [True, False]
 
 
-def test_a_tokenizer_that_is_named_makes_it_ids(
+def test_a_given_tokenizer_makes_requests_send_ids(
     vllm_key: Server, reference: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detector, "cached_tokenizer", lambda _: None)

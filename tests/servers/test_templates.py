@@ -95,7 +95,9 @@ async def test_sglang_writes_the_prompt(
     assert in_order(results, "score") == await expected(reference, instruction)
 
 
-def test_vllms_template_gives_our_very_ids(vllm_template: Server, prompts: PromptBuilder) -> None:
+def test_vllms_template_gives_the_clients_token_ids(
+    vllm_template: Server, prompts: PromptBuilder
+) -> None:
     for document in DOCUMENTS:
         roles = {"query": QUERY, "document": document}
         messages = [{"role": role, "content": content} for role, content in roles.items()]

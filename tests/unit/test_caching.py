@@ -53,7 +53,7 @@ class Counting(Scorer):
 
 
 @pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
-async def test_what_is_remembered_is_not_asked_again(call: Any) -> None:
+async def test_cached_scores_are_not_requested_again(call: Any) -> None:
     scorer = Counting()
     reranker = Reranker(scorer=scorer, cache={})
     plain = Reranker(scorer=Counting())
@@ -74,7 +74,7 @@ CALLS = st.lists(
 
 
 @given(CALLS)
-def test_no_key_stands_for_two_things(calls: list[tuple[str, list[str], str | None]]) -> None:
+def test_a_cache_never_confuses_two_calls(calls: list[tuple[str, list[str], str | None]]) -> None:
     reranker = Reranker(scorer=Counting(), cache={})
     plain = Reranker(scorer=Counting())
     for query, texts, instruction in calls:

@@ -70,7 +70,7 @@ async def test_a_chain_returns_what_the_compressor_returns(
 
 
 @pytest.mark.parametrize("method", ["batch", "abatch"])
-async def test_a_batch_answers_each_query_in_its_place(
+async def test_a_batch_keeps_the_order_of_queries(
     chain: Runnable[str, list[Document]], scorer: LengthScorer, method: str
 ) -> None:
     queries = [f"question {number}" for number in range(20)]
@@ -146,7 +146,7 @@ async def test_an_error_is_raised_and_traced(method: str) -> None:
     assert "out of memory" in (run.error or "")
 
 
-async def test_cancelling_the_chain_cancels_the_work() -> None:
+async def test_canceling_the_chain_cancels_the_work() -> None:
     scorer = FaultyScorer()
     step = Qwen3Rerank(reranker=Reranker(scorer=scorer)).as_runnable()
     task = asyncio.create_task(step.ainvoke({"query": QUERY, "documents": DOCUMENTS}))

@@ -141,7 +141,7 @@ async def test_wrong_arguments_raise_in_any_case(server: ScriptedServer, patient
         Reranker(base_url=server.url, on_error="ignore")  # type: ignore[arg-type]
 
 
-async def test_raise_raises(server: ScriptedServer) -> None:
+async def test_on_error_raise_raises(server: ScriptedServer) -> None:
     async with Reranker(base_url=server.url) as reranker:
         await reranker.awarm_up()
         server.always(BROKEN)
@@ -163,7 +163,7 @@ async def test_raise_raises(server: ScriptedServer) -> None:
                 adapter.postprocess_nodes([node], query_str=QUERY)
 
 
-async def test_a_cancelled_call_is_no_failure(server: ScriptedServer, patient: Reranker) -> None:
+async def test_a_canceled_call_is_not_a_failure(server: ScriptedServer, patient: Reranker) -> None:
     server.always(Reply(wait=600))
     task = asyncio.create_task(patient.arerank(QUERY, DOCUMENTS))
     await asyncio.sleep(0.2)
@@ -305,7 +305,9 @@ CLIENT_ERRORS: dict[str, Exception] = {
 
 
 @pytest.mark.parametrize("name", CLIENT_ERRORS)
-def test_what_a_client_raises_is_survived(server: ScriptedServer, name: str) -> None:
+def test_any_error_of_a_custom_client_becomes_a_server_error(
+    server: ScriptedServer, name: str
+) -> None:
     transport = FailingTransport()
     client = httpx.AsyncClient(transport=transport)
     settings: dict[str, Any] = {"http_client": client, "max_retries": 0}

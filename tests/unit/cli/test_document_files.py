@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, mes
     assert "a.json" in str(found.value)
 
 
-def test_an_error_of_whoever_reads_is_not_taken_for_the_files(tmp_path: Path) -> None:
+def test_an_error_of_the_consumer_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n", "utf-8")
     with pytest.raises(ConnectionError, match="gone"):
         for _ in read_file(str(tmp_path / "a.txt")):

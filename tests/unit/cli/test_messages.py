@@ -244,7 +244,9 @@ def test_exit_codes(call: Call, server: ScriptedServer, tmp_path: Path) -> None:
     assert call("doctor", "http://127.0.0.1:9")[0] == 1
 
 
-def test_what_no_one_expected_is_a_failure_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_is_a_failure_too(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("never")
 

@@ -80,7 +80,9 @@ def test_the_head_is_the_two_rows_and_nothing_else_changes(
 @pytest.mark.parametrize(
     ("engine", "bias"), [("sglang", True), ("vllm", False), ("transformers", False), (None, True)]
 )
-def test_a_bias_for_whom_it_does_good(tmp_path: Path, engine: Any, bias: bool) -> None:
+def test_the_bias_is_written_for_engines_that_apply_it(
+    tmp_path: Path, engine: Any, bias: bool
+) -> None:
     done = convert(tiny(tmp_path / "source"), tmp_path / "target", engine=engine)
     assert ("score.bias" in tensors(done.folder)) is done.bias is bias
 

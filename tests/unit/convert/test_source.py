@@ -80,7 +80,7 @@ def test_a_gguf_file(tmp_path: Path) -> None:
     refused(tmp_path / "model.gguf", "is a GGUF file")
 
 
-def test_an_adapter(tmp_path: Path) -> None:
+def test_an_adapter_checkpoint_is_refused(tmp_path: Path) -> None:
     source = tiny(tmp_path / "source")
     (source / "adapter_config.json").write_text("{}")
     refused(source, "adapter.*merge it")
@@ -209,7 +209,7 @@ def test_json_that_is_cut_off(tmp_path: Path, file: str) -> None:
     refused(source, "read")
 
 
-def test_a_name_that_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(tmp_path / "nowhere", "is not a folder on this machine")
 

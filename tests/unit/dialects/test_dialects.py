@@ -259,7 +259,7 @@ def test_infinity_strips_nothing_that_belongs_to_the_prompt(name: str) -> None:
         assert joined == head + tail + "<|endoftext|>"
 
 
-def test_those_that_may_hand_the_query_to_llama_cpp_name_its_placeholder() -> None:
+def test_dialects_that_may_reach_llama_cpp_declare_its_placeholder() -> None:
     names = {d.name for d in dialects() if d.placeholders == ("{document}",)}
     assert names == {"llama.cpp", "xinference", "litellm", "rerank"}
 
@@ -276,14 +276,14 @@ def test_hosted_services_name_their_hosts_keys_and_models() -> None:
         assert not others & set(dialect.key_variables), dialect.name
 
 
-def test_those_who_take_labels_only_are_given_them() -> None:
+def test_dialects_that_require_labels_get_them() -> None:
     assert {d.name for d in dialects() if d.needs_labels} == {"sglang-score", "vllm-generative"}
     body = find("completions").build(ScoreRequest("q", ["a"])).body
     assert not {"logprob_token_ids", "allowed_token_ids", "logit_bias"} & body.keys()
 
 
 @pytest.mark.usefixtures("clean_register")
-def test_a_dialect_of_ones_own_takes_ten_lines() -> None:
+def test_a_custom_dialect_takes_ten_lines() -> None:
     @register
     class Acme(Dialect):
         name = "acme"
@@ -310,7 +310,7 @@ def test_a_name_that_is_taken_is_refused(name: str) -> None:
     assert name == "auto" or type(find(name)) is not mine
 
 
-def test_an_unknown_name_lists_what_there_is() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as error:
         find("vlm-classify")
     assert "'vlm-classify'" in str(error.value)

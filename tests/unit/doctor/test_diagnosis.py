@@ -29,7 +29,7 @@ from support.doctor_servers import (
 from support.scripted_server import Reply, Request
 
 
-def test_a_server_as_it_should_be() -> None:
+def test_a_healthy_server() -> None:
     report = examined(vllm(), tokenizer="demo")
     assert report.healthy, report
     assert not report.codes
@@ -202,7 +202,7 @@ def test_scores_that_move() -> None:
     assert named(report, "not-deterministic").status == "warning"
 
 
-def test_an_instruction_that_nobody_reads() -> None:
+def test_an_ignored_instruction() -> None:
     report = examined(rerank(lambda q, d: judge(RIGHT(q, d))), dialect="rerank", template="server")
     assert named(report, "instruction-ignored").status == "warning"
     assert report.healthy, report

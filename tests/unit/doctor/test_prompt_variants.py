@@ -26,9 +26,7 @@ from support.scripted_server import Paths, Reply, Request
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=[f"{v.code}: {v.description}" for v in VARIANTS])
 @pytest.mark.parametrize("counting", [True, False])
-def test_the_way_a_server_writes_its_prompts_is_told_by_its_scores(
-    variant: Variant, counting: bool
-) -> None:
+def test_scores_reveal_how_a_server_writes_prompts(variant: Variant, counting: bool) -> None:
     paths = dict(vllm(variant.write))
     if not counting:
         score = paths["POST", "/v1/score"]
@@ -105,7 +103,9 @@ def test_a_wrong_template_that_this_client_does_not_use_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("template_by", "code"), [("server", "template-missing"), ("client", "template-twice")]
 )
-def test_without_whole_prompts_or_counts_the_other_side_tells(template_by: Any, code: str) -> None:
+def test_without_prompts_or_counts_the_other_template_mode_decides(
+    template_by: Any, code: str
+) -> None:
     def numbers(query: str, document: str) -> float:
         written = "<Query>: " in query
         # What the side that was not asked for would give.

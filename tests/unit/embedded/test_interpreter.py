@@ -98,7 +98,7 @@ print(_HEADER_DIR)
     assert headers.resolve() == tmp_path / "cache" / headers.name
 
 
-def test_a_frozen_program_is_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_program_is_not_used_as_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(interpreter.PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)

@@ -24,7 +24,7 @@ def test_logit_undoes_sigmoid(x: float) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_both_are_bounded_whatever_comes(x: float) -> None:
+def test_sigmoid_and_logit_are_bounded(x: float) -> None:
     assert 0 <= sigmoid(x) <= 1
     assert abs(logit(x)) < 28
     assert math.isclose(sigmoid(x) + sigmoid(-x), 1)

@@ -61,7 +61,7 @@ def test_the_right_picture_passes() -> None:
         pytest.param(((-3.42, -3.21, -2.07), (-3.1, -3.0, -2.9)), "no-separation", id="embedding"),
     ],
 )
-def test_the_problem_of_wrong_scores_is_recognized(
+def test_the_cause_of_wrong_scores_is_recognized(
     rows: tuple[tuple[float, ...], ...], code: str
 ) -> None:
     outcome = read(*rows)
@@ -69,7 +69,7 @@ def test_the_problem_of_wrong_scores_is_recognized(
     assert outcome.problem == code
 
 
-def test_log_odds_are_recognised_and_read_as_probabilities() -> None:
+def test_log_odds_are_recognized_and_read_as_probabilities() -> None:
     odds = tuple(tuple(logit(score) for score in row) for row in RIGHT)
     outcome = read(*odds)
     assert outcome.logits and outcome.passed

@@ -37,7 +37,7 @@ def test_a_users_authorization_is_not_replaced_by_the_environments(
     assert sent(server) == {f"Basic {OTHER}"}
 
 
-def test_a_clients_own_login_is_not_replaced_by_the_environments(
+def test_a_clients_own_credentials_are_not_replaced_by_the_environments(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
@@ -49,7 +49,7 @@ def test_a_clients_own_login_is_not_replaced_by_the_environments(
 
 
 @pytest.mark.parametrize("name", ["Authorization", "authorization"])
-def test_a_key_and_an_authorization_are_one_too_many(name: str) -> None:
+def test_a_key_and_an_authorization_header_exclude_each_other(name: str) -> None:
     given: dict[str, Any] = {"api_key": KEY, "headers": {name: f"Basic {OTHER}"}}
     with pytest.raises(InputError, match="give one of them") as caught:
         Reranker(base_url="http://h", **given)

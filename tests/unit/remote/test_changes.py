@@ -115,7 +115,7 @@ async def test_calls_at_the_same_time_share_one_detection(
     assert len(detections) == 2
 
 
-def test_a_server_that_counts_otherwise_is_detected_again_once(
+def test_a_server_whose_token_counts_change_is_detected_again_once(
     server: ScriptedServer, detections: list[None]
 ) -> None:
     right = server.script[SCORE]
@@ -160,7 +160,7 @@ def test_a_template_that_is_given_wrongly_is_an_error_at_the_first_answer(
     assert len(server.asked("/v1/score")) == 1  # nothing is probed
 
 
-def test_a_changed_server_that_reads_no_instruction_is_warned_of_at_once(
+def test_a_changed_server_that_ignores_instructions_is_warned_about_at_once(
     server: ScriptedServer,
 ) -> None:
     with Reranker(base_url=server.url, tokenizer="demo") as reranker:
@@ -207,7 +207,7 @@ def test_another_endpoint_in_place_of_the_one_that_was_used(server: ScriptedServ
         (400, "/rerank: Invalid model name passed in model=m. Call `/v1/models`"),  # LiteLLM 1.106
     ],
 )
-def test_a_refusal_that_stays_is_raised_and_looked_into_once(
+def test_a_repeated_refusal_is_raised_after_one_detection(
     server: ScriptedServer, detections: list[None], status: int, message: str
 ) -> None:
     given: dict[str, Any] = {"dialect": "vllm-score", "template": "client"}
@@ -234,7 +234,7 @@ def test_an_accidental_refusal_does_not_hide_a_change(server: ScriptedServer) ->
         assert reranker.score(QUERY, DOCUMENTS) == RIGHT
 
 
-def test_a_server_with_nothing_left_is_named_at_every_call(
+def test_a_server_without_a_usable_endpoint_is_named_at_every_call(
     server: ScriptedServer, detections: list[None]
 ) -> None:
     with Reranker(base_url=server.url) as reranker:

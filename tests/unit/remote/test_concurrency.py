@@ -139,7 +139,7 @@ async def test_one_failing_part_ends_the_call_and_its_other_parts(
 # Finding out
 
 
-async def test_50_first_calls_find_the_server_out_once(server: ScriptedServer) -> None:
+async def test_50_first_calls_share_one_detection(server: ScriptedServer) -> None:
     async with Reranker(base_url=server.url) as reranker:
         found = await asyncio.gather(*(reranker.ascore(QUERY, DOCUMENTS) for _ in range(50)))
         assert found == [RIGHT] * 50
@@ -148,7 +148,7 @@ async def test_50_first_calls_find_the_server_out_once(server: ScriptedServer) -
         assert len(server.asked()) == 52
 
 
-async def test_after_a_failure_the_server_is_found_out_anew(server: ScriptedServer) -> None:
+async def test_the_server_is_detected_again_after_a_failure(server: ScriptedServer) -> None:
     script, server.script = server.script, {}
     async with Reranker(base_url=server.url) as reranker:
         for _ in range(2):
@@ -172,7 +172,7 @@ async def test_a_probe_that_fails_cancels_the_other_requests_of_the_detection(
                 await asyncio.sleep(0.01)
 
 
-async def test_a_cancelled_first_call_leaves_the_finding_out_to_the_others(
+async def test_a_canceled_first_call_leaves_the_detection_to_the_others(
     server: ScriptedServer,
 ) -> None:
     server.first(HANG, path="/version")
@@ -201,7 +201,7 @@ def test_connections_that_the_server_closed_do_not_fail_a_call(server: ScriptedS
             time.sleep(0.05)
 
 
-async def test_cancelled_and_timed_out_calls_give_their_connections_back(
+async def test_canceled_and_timed_out_calls_give_their_connections_back(
     server: ScriptedServer,
 ) -> None:
     async with Reranker(base_url=server.url, max_concurrency=2, timeout=60) as reranker:
@@ -236,7 +236,7 @@ async def test_calls_that_time_out_leave_no_connection_behind(server: ScriptedSe
                 await asyncio.sleep(0.01)
 
 
-async def test_cancelling_a_call_closes_its_request(
+async def test_canceling_a_call_closes_its_request(
     server: ScriptedServer, reranker: Reranker
 ) -> None:
     before = len(server.asked())
@@ -300,7 +300,7 @@ def test_closing_ends_the_calls_that_wait(
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_closed_reranker_says_so(server: ScriptedServer, name: str) -> None:
+def test_a_closed_reranker_raises(server: ScriptedServer, name: str) -> None:
     reranker = Reranker(base_url=server.url)
     reranker.close()
     reranker.close()
@@ -309,7 +309,7 @@ def test_a_closed_reranker_says_so(server: ScriptedServer, name: str) -> None:
     assert server.requests == []
 
 
-async def test_a_closed_scorer_says_so_too(server: ScriptedServer) -> None:
+async def test_a_closed_scorer_raises_too(server: ScriptedServer) -> None:
     scorer = RemoteScorer(server.url)
     async with Reranker(scorer=scorer) as reranker:
         assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT

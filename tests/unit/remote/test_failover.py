@@ -131,7 +131,7 @@ async def test_a_burst_of_failures_counts_as_one(
         assert len(broken.asked()) == 11
 
 
-async def test_a_server_that_hangs_is_left_after_its_timeout(pair: Pair) -> None:
+async def test_a_server_that_hangs_is_abandoned_after_its_timeout(pair: Pair) -> None:
     silent, other = pair
     async with over(*pair, timeout=1) as reranker:
         silent.always(HANG)
@@ -143,7 +143,7 @@ async def test_a_server_that_hangs_is_left_after_its_timeout(pair: Pair) -> None
                 await asyncio.sleep(0.05)
 
 
-async def test_many_first_calls_leave_a_server_that_hangs(pair: Pair) -> None:
+async def test_many_first_calls_abandon_a_server_that_hangs(pair: Pair) -> None:
     silent, _ = pair
     silent.script = dict.fromkeys(silent.script, lambda _: HANG)
     urls = [server.url for server in pair]
@@ -251,7 +251,7 @@ def test_when_all_fail_each_is_named(pair: Pair, retries: int) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_none_is_asked_more_often_than_it_may_be(pair: Pair) -> None:
+def test_no_server_gets_more_requests_than_its_limit(pair: Pair) -> None:
     scorer = detected(*pair, max_retries=2)
     with Reranker(scorer=scorer) as reranker:
         pair[0].always(Reply(b"", 503))
@@ -265,7 +265,7 @@ def test_none_is_asked_more_often_than_it_may_be(pair: Pair) -> None:
             assert shares(*pair) == [3, 3]
 
 
-def test_all_hang(pair: Pair) -> None:
+def test_all_servers_hang(pair: Pair) -> None:
     with over(*pair, timeout=1.0) as reranker:
         for server in pair:
             server.always(HANG)
@@ -277,7 +277,7 @@ def test_all_hang(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_refusal_by_one_is_not_taken_to_the_other(pair: Pair, status: int) -> None:
+def test_a_refusal_by_one_server_is_not_sent_to_another(pair: Pair, status: int) -> None:
     with over(*pair) as reranker:
         pair[0].always(Reply({"error": "Unauthorized"}, status))
         with pytest.raises(ServerError, match=f"{status}: Unauthorized") as caught:

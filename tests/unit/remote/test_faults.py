@@ -113,7 +113,7 @@ LOST = {*list(PASSING)[1:4]}
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_what_may_pass_is_asked_again(
+def test_transient_failures_are_retried(
     server: ScriptedServer, reranker: Reranker, asked: Asked, at_once: None, name: str
 ) -> None:
     asked()
@@ -123,7 +123,7 @@ def test_what_may_pass_is_asked_again(
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_what_does_not_pass_is_given_up(
+def test_a_failure_that_persists_is_raised(
     server: ScriptedServer, asked: Asked, at_once: None, name: str
 ) -> None:
     with Reranker(base_url=server.url, timeout=SOON, max_retries=1) as reranker:
@@ -139,7 +139,7 @@ def test_what_does_not_pass_is_given_up(
         assert "Gate & way" in message
 
 
-def test_a_burst_of_503_is_outlasted(
+def test_a_burst_of_503_is_retried_until_it_ends(
     server: ScriptedServer, reranker: Reranker, asked: Asked, at_once: None
 ) -> None:
     asked()
@@ -224,7 +224,7 @@ def with_results(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Req
 @pytest.mark.parametrize(
     "value", [float("nan"), float("inf"), -float("inf"), None, "0.9", [0.9], {}, True, 10**400]
 )
-def test_what_is_no_number_is_no_score(
+def test_only_numbers_are_scores(
     server: ScriptedServer, reranker: Reranker, asked: Asked, value: Any
 ) -> None:
     asked()
@@ -339,7 +339,7 @@ SHAPES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 422])
-def test_a_refusal_is_final_and_shows_the_servers_words(
+def test_a_refusal_is_final_and_shows_the_servers_message(
     server: ScriptedServer, reranker: Reranker, asked: Asked, status: int
 ) -> None:
     asked()

@@ -106,7 +106,7 @@ ECHOES: dict[str, Any] = {
 @pytest.mark.parametrize("place", ["api_key", "headers"])
 @pytest.mark.parametrize("name", ECHOES)
 @pytest.mark.parametrize("when", ["at first", "later"])
-def test_a_key_is_nowhere_to_be_seen(
+def test_a_key_is_never_shown(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture, place: str, name: str, when: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -165,7 +165,7 @@ def test_a_key_of_the_environment_is_sent_and_not_shown(
     assert KEY not in str(caught.value)
 
 
-def test_what_is_kept_in_order_does_not_show_the_key_either(server: ScriptedServer) -> None:
+def test_kept_order_does_not_show_the_key(server: ScriptedServer) -> None:
     settings: dict[str, Any] = {"base_url": server.url, "api_key": KEY, "on_error": "keep_order"}
     server.script = dict.fromkeys(server.script, ECHOES["401"])
     with warnings.catch_warnings(record=True) as caught, LangChainRerank(**settings) as adapter:
@@ -189,7 +189,7 @@ def test_headers_are_sent_with_everything(server: ScriptedServer) -> None:
     assert {request.headers["x-team"] for request in server.requests} == {"rivers"}
 
 
-async def test_a_client_that_is_handed_in_is_used_and_left_open(server: ScriptedServer) -> None:
+async def test_a_custom_client_is_used_and_left_open(server: ScriptedServer) -> None:
     client = httpx.AsyncClient(headers={"X-Client": "mine"}, timeout=0.1, follow_redirects=True)
     server.first(but(wait=0.5))
     async with Reranker(base_url=server.url, http_client=client, timeout=20) as reranker:

@@ -134,7 +134,7 @@ def test_the_settings_of_servers_show_neither_key_nor_tokenizer() -> None:
     assert len(shown) < 500
 
 
-def test_a_secret_is_shown_by_nothing_and_equal_to_its_like() -> None:
+def test_a_secret_is_never_shown_and_compares_by_value() -> None:
     secret = Secret(KEY)
     assert KEY not in f"{secret} {secret!r} {[secret]} { {'a': secret} }"
     assert secret == Secret(KEY) != Secret(OTHER)

@@ -57,9 +57,7 @@ def vllm_with_template(server: ScriptedServer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [llama_cpp, vllm_with_template])
-def test_an_instruction_that_is_not_read_is_warned_of_once(
-    server: ScriptedServer, kind: Any
-) -> None:
+def test_an_ignored_instruction_is_warned_about_once(server: ScriptedServer, kind: Any) -> None:
     with Reranker(**kind(server), instruction=INSTRUCTION) as reranker:
         with pytest.warns(RerankerWarning, match="does not use it") as caught:
             first = reranker.score(QUERY, DOCUMENTS)
@@ -72,7 +70,7 @@ def test_an_instruction_that_is_not_read_is_warned_of_once(
 
 @pytest.mark.parametrize("kind", [llama_cpp, vllm_with_template])
 @pytest.mark.parametrize("on_error", ["raise", "keep_order"])
-def test_an_instruction_that_is_not_read_may_be_an_error(
+def test_an_ignored_instruction_can_be_an_error(
     server: ScriptedServer, kind: Any, on_error: Any
 ) -> None:
     settings = {**kind(server), "on_unsupported": "raise", "on_error": on_error}
@@ -98,7 +96,7 @@ def test_of_several_servers_the_one_that_reads_no_instruction_is_named(
                 reranker.score(QUERY, ["a river"])
 
 
-async def test_an_instruction_that_is_read_is_found_out_once_and_sent(
+async def test_whether_an_instruction_is_read_is_measured_once(
     server: ScriptedServer,
 ) -> None:
     settings = vllm_with_template(server)
@@ -125,7 +123,7 @@ def test_an_instruction_that_the_client_writes_is_always_read(server: ScriptedSe
     assert found == [relevance(QUERY, "a river", INSTRUCTION)]
 
 
-def test_a_length_that_nobody_counts_is_warned_of(server: ScriptedServer) -> None:
+def test_max_length_without_a_tokenizer_is_warned_about(server: ScriptedServer) -> None:
     settings = llama_cpp(server)
     with (
         Reranker(**settings, max_length=512) as reranker,

@@ -48,7 +48,7 @@ def shared() -> Iterator[tuple[ScriptedServer, Reranker]]:
     longest=st.integers(60, 400),
     status=st.sampled_from(sorted(TOO_MANY)),
 )
-def test_what_does_not_fit_into_a_request_is_halved(
+def test_a_request_that_is_too_large_is_split(
     shared: tuple[ScriptedServer, Reranker],
     lengths: list[int],
     most: int,
@@ -68,7 +68,7 @@ def test_what_does_not_fit_into_a_request_is_halved(
 
 
 @pytest.mark.parametrize("status", TOO_MANY)
-def test_one_document_that_is_too_long_is_the_servers_to_explain(
+def test_a_single_document_that_is_too_long_shows_the_servers_message(
     shared: tuple[ScriptedServer, Reranker], status: int
 ) -> None:
     server, reranker = shared
@@ -153,7 +153,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("status", "message"), WORDS)
-def test_each_servers_words_for_too_large_are_read(
+def test_each_servers_message_for_too_large_is_recognized(
     shared: tuple[ScriptedServer, Reranker], status: int, message: str
 ) -> None:
     server, reranker = shared
@@ -178,7 +178,7 @@ def test_a_document_that_is_refused_ends_the_call(
 
 
 @pytest.mark.parametrize("servers", [1, 2])
-def test_one_timeout_bounds_all_halvings(servers: int) -> None:
+def test_one_timeout_bounds_all_splits(servers: int) -> None:
     """Each answer comes in time, all of them together do not."""
     with ScriptedServer() as first, ScriptedServer() as second:
         used = [first, second][:servers]

@@ -39,7 +39,7 @@ async def transport() -> AsyncIterator[Transport]:
 
 
 @pytest.mark.parametrize("steps", range(12))
-async def test_a_request_that_is_cancelled_twice_gives_its_connection_back(
+async def test_a_request_that_is_canceled_twice_gives_its_connection_back(
     server: ScriptedServer, transport: Transport, steps: int
 ) -> None:
     """The second cancellation comes so many steps of the event loop after the first."""

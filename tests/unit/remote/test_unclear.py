@@ -231,7 +231,9 @@ def test_a_tokenizer_of_another_model_is_passed_over(
 # Keys
 
 
-def test_a_key_that_opens_scores_but_no_list_is_warned_of(server: ScriptedServer) -> None:
+def test_a_key_that_is_refused_for_the_list_of_models_is_warned_about(
+    server: ScriptedServer,
+) -> None:
     server.script["GET", "/v1/models"] = lambda _: UNAUTHORIZED
     lost = "was refused, so this is unknown: the model's name, its maximum length, its tokeni"
     with Reranker(base_url=server.url, api_key=KEY) as reranker:
@@ -307,7 +309,7 @@ def test_the_key_is_found_for_a_server_that_guards_what_it_says(
 
 
 @pytest.mark.parametrize(("length", "warned"), [(8192, False), (8193, True), (40_000, True)])
-def test_a_document_that_may_be_cut_in_silence_is_warned_of(
+def test_silent_truncation_by_a_server_is_warned_about(
     server: ScriptedServer, length: int, warned: bool
 ) -> None:
     server.script = {("POST", "/v1/rerank"): templated}

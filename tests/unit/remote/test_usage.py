@@ -82,7 +82,7 @@ async def test_text_to_a_server_that_counts_nothing_is_uncounted(server: Scripte
     assert (usage.scored, usage.tokens, usage.uncounted) == (COUNT, 0, COUNT)
 
 
-async def test_a_count_that_may_be_of_something_else_is_not_used(server: ScriptedServer) -> None:
+async def test_an_ambiguous_token_count_is_not_used(server: ScriptedServer) -> None:
     """A server of an unknown kind may count characters, or documents without the template."""
 
     def answer(request: Request) -> Reply:

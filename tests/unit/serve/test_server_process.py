@@ -111,20 +111,20 @@ def test_it_uses_what_this_machine_has(
     assert ("threads None" in log.getvalue()) == (device == "gpu")
 
 
-def test_one_that_dies_says_why() -> None:
+def test_a_server_that_dies_reports_why() -> None:
     log = io.StringIO()
     with pytest.raises(EngineError, match=r"status 7:\nno such model"):
         serve(fake(DIES), log=log, show=lambda _: None)
     assert log.getvalue() == "no such model\n"
 
 
-def test_one_that_is_not_there_says_so() -> None:
+def test_a_missing_program_is_named() -> None:
     made = replace(fake(DIES), program=(("/nowhere/vllm", "serve"), ""))
     with pytest.raises(EngineError, match=r"(?s)status 127.*/nowhere/vllm cannot be started"):
         serve(made, log=io.StringIO(), show=lambda _: None)
 
 
-def test_one_that_hangs_is_not_waited_for() -> None:
+def test_a_server_that_never_becomes_ready_times_out() -> None:
     log = io.StringIO()
     with pytest.raises(EngineError, match=r"not ready after 2 s:\nloading"):
         serve(fake(HANGS), timeout=2, log=log, show=lambda _: None)

@@ -36,7 +36,7 @@ PAIRS = st.lists(
 
 @pytest.mark.parametrize("limit", [1, 3, 2048])
 @given(pairs=PAIRS)
-def test_all_ways_give_what_one_query_at_a_time_gives(limit: int, pairs: list[Pair]) -> None:
+def test_all_methods_give_the_same_results_as_single_queries(limit: int, pairs: list[Pair]) -> None:
     reranker = Reranker(scorer=LengthScorer())
     one_by_one = [reranker.rerank(*pair, top_n=3) for pair in pairs]
     with pytest.MonkeyPatch.context() as patch:
@@ -72,7 +72,7 @@ async def test_pairs_are_taken_as_there_is_room(scorer: LengthScorer) -> None:
 
 
 @pytest.mark.usefixtures("three")
-def test_what_is_larger_than_the_window_goes_alone(scorer: LengthScorer) -> None:
+def test_a_query_larger_than_the_window_is_scored_alone(scorer: LengthScorer) -> None:
     reranker = Reranker(scorer=scorer)
     hits = reranker.rerank_iter([("one", ["x" * n for n in range(1, 11)]), ("two", ["x"])])
     assert [len(found) for found in hits] == [10, 1]
@@ -107,7 +107,7 @@ async def test_a_consumer_that_stops_cancels_the_rest(scorer: LengthScorer) -> N
     await cancelled(scorer, "wait 1", "wait 2", "wait 3")
 
 
-async def test_a_cancelled_consumer_cancels_the_rest(scorer: LengthScorer) -> None:
+async def test_a_canceled_consumer_cancels_the_rest(scorer: LengthScorer) -> None:
     reranker = Reranker(scorer=scorer)
     task = asyncio.create_task(taken(reranker.arerank_iter([("wait 1", ["x"]), ("wait 2", ["x"])])))
     while len(scorer.begun) < 2:

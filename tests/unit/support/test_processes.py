@@ -50,7 +50,7 @@ def test_it_ends_with_its_children(tmp_path: Path) -> None:
         httpx.get(server.url)
 
 
-def test_it_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
+def test_a_server_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-c", KILLED, STUBBORN, str(log)]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
@@ -61,7 +61,7 @@ def test_it_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
     assert not psutil.pid_exists(child)
 
 
-def test_one_that_dies_says_why_at_once(tmp_path: Path) -> None:
+def test_a_server_that_dies_reports_why_at_once(tmp_path: Path) -> None:
     server = Server([sys.executable, "-c", "raise ValueError('no such model')"], tmp_path / "log")
     before = time.monotonic()
     with pytest.raises(RuntimeError, match="no such model"), server:

@@ -62,7 +62,7 @@ async def test_a_vllm_is_asked_with_token_ids() -> None:
         ({"/v1/score": "score"}, {}, "vllm-score"),
     ],
 )
-async def test_the_owner_of_the_template_is_found_out(
+async def test_who_writes_the_template_is_detected(
     paths: dict[str, Any],
     gets: dict[str, Any],
     name: str,
@@ -160,7 +160,7 @@ async def test_log_odds_are_noticed() -> None:
     assert route.logits and "log-odds" in str(route)
 
 
-async def test_what_is_given_is_not_probed() -> None:
+async def test_given_dialect_and_template_are_not_probed() -> None:
     server = FakeReranker({}, VLLM)
     route = await server.detector(dialect=find("vllm-score"), template="server").run()
     assert (route.dialect.name, route.template_by, route.path) == (
@@ -194,7 +194,7 @@ def acme(clean_register: None) -> type[Dialect]:
     return Acme
 
 
-async def test_a_registered_dialect_is_found_out(acme: type[Dialect]) -> None:
+async def test_a_registered_dialect_is_detected(acme: type[Dialect]) -> None:
     server = FakeReranker({"/acme/rank": "rerank"}, template=True)
     register(acme)
     for base_url in ("http://h", "http://h/acme/rank"):
@@ -319,7 +319,7 @@ async def test_answers_of_another_shape_move_on_to_the_next_dialect() -> None:
         await server.detector(dialect=find("vllm-classify")).run()
 
 
-async def test_an_accident_does_not_make_a_lesser_dialect_stick() -> None:
+async def test_a_transient_failure_does_not_select_a_lesser_dialect() -> None:
     accident = RetryableError("http://h/classify answered 500: oops", 500, here=False)
 
     class Recovering(FakeReranker):

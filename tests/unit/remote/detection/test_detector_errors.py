@@ -104,7 +104,7 @@ async def test_a_key_that_is_refused_is_the_error(status: int) -> None:
 @pytest.mark.parametrize(
     "error", [unreachable(), RetryableError("http://h answered 503: loading", 503)]
 )
-async def test_a_server_that_fails_for_now_is_not_judged(error: RetryableError) -> None:
+async def test_a_temporarily_failing_server_is_not_judged(error: RetryableError) -> None:
     for paths in ({"/classify": error}, {"/v1/rerank": error}):
         with pytest.raises(RetryableError) as raised:
             await FakeReranker({**paths}, VLLM).detector(tokenizer=DEMO).run()
@@ -119,7 +119,7 @@ async def nowhere(path: str) -> Any:
     raise unreachable()
 
 
-async def test_one_way_that_fails_for_now_does_not_make_the_other_right() -> None:
+async def test_a_transient_failure_of_one_template_mode_does_not_select_the_other() -> None:
     server = FakeReranker({"/v1/rerank": "rerank"}, VLLM)
     plain = server.rerank
 
@@ -146,7 +146,7 @@ async def test_an_error_that_is_the_dialects_own_moves_on() -> None:
         (False, "server", "neither the client nor the server writes the template"),
     ],
 )
-async def test_a_template_forced_on_the_wrong_side_is_said(
+async def test_a_template_forced_on_the_wrong_side_is_reported(
     template: bool, forced: TemplateBy, text: str
 ) -> None:
     server = FakeReranker({"/v1/rerank": "rerank"}, VLLM, template=template)
@@ -196,7 +196,7 @@ async def test_a_max_length_above_the_servers_is_refused(length: int) -> None:
 
 
 @pytest.mark.parametrize("length", [None, 0, -1, "2048", True, [2048], {}])
-async def test_a_length_that_is_none_does_not_count(length: Any) -> None:
+async def test_an_invalid_length_is_ignored(length: Any) -> None:
     gets = {"/version": {"version": "0.32.0"}}
     server = FakeReranker({"/classify": "classify", "/tokenize": "tokenize"}, gets)
     plain = server.tokenize

@@ -150,7 +150,7 @@ async def info_of(answers: Any, other: Any = None) -> ServerInfo:
         pytest.param({}, ServerInfo(), id="404 everywhere"),
     ],
 )
-async def test_a_server_is_known_by_its_answers(answers: Any, expected: ServerInfo) -> None:
+async def test_a_server_is_identified_by_its_answers(answers: Any, expected: ServerInfo) -> None:
     found = await info_of(answers)
     assert (found.kind, found.version) == (expected.kind, expected.version)
     assert (found.models, found.sources) == (expected.models, expected.sources)
