@@ -193,15 +193,17 @@ class PromptBuilder(TextWriter):
             self.escape_control_tokens(default_instruction(instruction)),
         )
         room = self._room(self._head(query, instruction), query, instruction, spare)
-        fitted = []
         for index, document in enumerate(documents):
             check_unicode("document", document, index)
-            text = whole = self.escape_control_tokens(document)
-            while len(ids := self._offsets(text, room)) > room:
-                # Cut where the first excess token begins. If it begins within a character, the
-                # whole character is dropped.
-                text = text[: max(0, ids[room][0] - len(DOCUMENT))]
-            fitted.append((text, text != whole))
+        texts = [self.escape_control_tokens(document) for document in documents]
+        fitted = [(text, False) for text in texts]
+        # Offsets take ten times as long as ids, so they are computed only for texts that are too
+        # long, and ids only for those that may be.
+        maybe = [index for index, text in enumerate(texts) if not self._certainly_fits(text, room)]
+        found = self._plain.encode([DOCUMENT + texts[index] for index in maybe])
+        for index, ids in zip(maybe, found, strict=True):
+            if len(ids) > room:
+                fitted[index] = self._cut(texts[index], room), True
         return fitted
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
@@ -286,11 +288,18 @@ class PromptBuilder(TextWriter):
         # The tokenizer's normalization may reorder accents.
         return list(accumulate(starts, max))
 
-    def _offsets(self, text: str, room: int) -> list[tuple[int, int]]:
-        """Return the offsets of the tokens of `<Document>: text`, or [] if they certainly fit."""
-        if (len(text.encode()) + len(DOCUMENT)) * MAX_TOKENS_PER_BYTE <= room:
-            return []
-        return self._plain.offsets(DOCUMENT + text)
+    @staticmethod
+    def _certainly_fits(text: str, room: int) -> bool:
+        """Return whether `<Document>: text` has at most `room` tokens, judging by its bytes."""
+        return (len(text.encode()) + len(DOCUMENT)) * MAX_TOKENS_PER_BYTE <= room
+
+    def _cut(self, text: str, room: int) -> str:
+        """Return the beginning of a text, so that `<Document>: text` has `room` tokens."""
+        while len(offsets := self._plain.offsets(DOCUMENT + text)) > room:
+            # Cut where the first excess token begins. If it begins within a character, the whole
+            # character is dropped.
+            text = text[: max(0, offsets[room][0] - len(DOCUMENT))]
+        return text
 
     def _encode(self, text: str) -> list[int]:
         return self._plain.encode([text])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 
 from qwen3_reranker.errors import InputError
@@ -69,11 +70,11 @@ class TextWriter:
     """
 
     def __init__(self, control_tokens: Sequence[str] = CONTROL_TOKENS) -> None:
-        self._control = _any_of(control_tokens)
+        self._control = _first_characters(control_tokens)
 
     def escape_control_tokens(self, text: str) -> str:
         """Return the text in NFC, with a space after the first character of each control token."""
-        return self._control.sub(" ", unicodedata.normalize("NFC", text))
+        return self._control.sub(r"\g<0> ", unicodedata.normalize("NFC", text))
 
     def has_control_token(self, text: str) -> bool:
         """Return whether the text has a control token, which `escape_control_tokens` breaks up."""
@@ -118,10 +119,15 @@ def default_instruction(instruction: str | None) -> str:
     return DEFAULT_INSTRUCTION if instruction is None else instruction
 
 
-def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
-    """Match the empty string after the first character of each token, even if tokens overlap."""
-    positions = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1)
-    return re.compile("|".join(positions) or r"(?!)")
+def _first_characters(tokens: Sequence[str]) -> re.Pattern[str]:
+    """Match the first character of each token, even if tokens overlap."""
+    rests = defaultdict(list)
+    for token in tokens:
+        if len(token) > 1:
+            rests[token[0]].append(re.escape(token[1:]))
+    # A pattern that begins with a character, such as "<", is searched for quickly.
+    patterns = (f"{re.escape(first)}(?={'|'.join(rest)})" for first, rest in rests.items())
+    return re.compile("|".join(patterns) or r"(?!)")
 
 
 def check_unicode(name: str, text: str, index: int | None = None) -> None:
