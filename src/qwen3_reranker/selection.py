@@ -75,10 +75,10 @@ class Selection:
             None keeps all.
         token_counter: Returns the number of tokens of a text. `token_budget` needs it.
         cut_last: Whether to cut the first hit that exceeds `token_budget`, so that it fits.
-        handed_on: Returns a hit with the text that is handed on, if that is not the text that was
-            scored. Duplicates and tokens are those of this text.
-        shown: Returns what a language model reads of a hit that is handed on, if that is more than
-            its text. Tokens are those of what it returns.
+        as_returned: Returns a hit with the text that the caller gets, if that is not the text that
+            was scored. Duplicates and tokens are those of this text.
+        shown: Returns what a language model reads of such a hit, if that is more than its text.
+            Tokens are those of what it returns.
 
     Raises:
         InputError: A limit is out of range or of another type.
@@ -90,7 +90,7 @@ class Selection:
     token_budget: int | None = None
     token_counter: TokenCounter | None = None
     cut_last: bool = False
-    handed_on: Callable[[Hit], Hit] | None = None
+    as_returned: Callable[[Hit], Hit] | None = None
     shown: Callable[[Hit], str] | None = None
 
     def __post_init__(self) -> None:
@@ -139,8 +139,8 @@ class Selection:
         if min_score is not None:
             kept = at_least(kept, min_score)
         kept = list(kept[: self.top_n] if share is False else kept)
-        if self.handed_on is not None:
-            kept = [self.handed_on(hit) for hit in kept]
+        if self.as_returned is not None:
+            kept = [self.as_returned(hit) for hit in kept]
         if share is not False:
             share = _SIMILARITY if share is True else share
             kept = without_duplicates(kept, share, at_most=self.top_n)

@@ -47,8 +47,8 @@ _DEFAULT_LIMIT = 128
 # program's span processors add.
 _RESERVED = 32
 
-# What is said of a query's usage elsewhere: in the number of documents, and by the span itself.
-_SAID = frozenset({"queries", "failures", "documents", "seconds"})
+# The usage that the span shows in other attributes, or by its own status and duration.
+_SHOWN_ELSEWHERE = frozenset({"queries", "failures", "documents", "seconds"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class Call:
         return attributes
 
     def inputs(self) -> Iterator[dict[str, Any]]:
-        """Yield what is said of each document given: nothing, if there is only its position."""
+        """Yield the attributes of each input document, unless only its position is known."""
         texts = _shows_texts("INPUTS")
         if texts or self.id_of is not None:
             for index, text in enumerate(self.documents):
                 yield {"id": self._id(index)} | ({"content": text} if texts else {})
 
     def outputs(self, hits: Sequence[Hit]) -> Iterator[dict[str, Any]]:
-        """Yield what is said of each document kept."""
+        """Yield the attributes of each document that was kept."""
         texts = _shows_texts("OUTPUTS")
         for hit in hits:
             document: dict[str, Any] = {"id": self._id(hit.index)}
@@ -112,7 +112,8 @@ class RerankSpan:
 
     Args:
         span: The OpenTelemetry span. None does nothing.
-        call: What the span describes. None if somebody else describes it, and ends it.
+        call: What the span describes. None if an instrumentor describes the query and ends the
+            span.
     """
 
     def __init__(self, span: Span | None = None, call: Call | None = None) -> None:
@@ -133,7 +134,7 @@ class RerankSpan:
 
     def record(self, hits: Ranking) -> Ranking:
         """
-        Describe the documents that were kept, and what that cost.
+        Describe the documents that were kept, and the cost of the query.
 
         Args:
             hits: The hits, best first.
@@ -318,7 +319,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     return {
         f"qwen3_reranker.usage.{name}": value
         for name, value in numbers.items()
-        if value and name not in _SAID and isinstance(value, (int, float))
+        if value and name not in _SHOWN_ELSEWHERE and isinstance(value, (int, float))
     }
 
 

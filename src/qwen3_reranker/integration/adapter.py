@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails
 from qwen3_reranker.closing import ClosesAtExit
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.integration.marks import handed_on
+from qwen3_reranker.integration.marks import as_returned
 from qwen3_reranker.integration.settings import REASSIGNABLE, SELECTION, SETTINGS, Settings
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.ranking import Hit
@@ -281,7 +281,7 @@ class Adapter(Settings, ClosesAtExit):
             "instruction": self.instruction,
             # There, part of a document is what is wanted.
             "cut_last": self.cut_last or returns == "passage",
-            "handed_on": lambda hit: handed_on(hit, self._content(items[hit.index]), returns),
+            "as_returned": lambda hit: as_returned(hit, self._content(items[hit.index]), returns),
             "shown": lambda hit: self._shown(items[hit.index], hit),
         }
         call = Call(

@@ -14,8 +14,8 @@ __all__ = [
     "MARKS",
     "RETRIEVAL_RANK_KEY",
     "RETRIEVAL_SCORE_KEY",
+    "as_returned",
     "cost_of",
-    "handed_on",
     "marks_of",
     "score_of",
 ]
@@ -70,17 +70,17 @@ def cost_of(usage: Usage) -> dict[str, Any]:
     return {"tokens": usage.tokens, "seconds": usage.seconds}
 
 
-def handed_on(hit: Hit, content: str, returns: Literal["document", "passage"]) -> Hit:
+def as_returned(hit: Hit, content: str, returns: Literal["document", "passage"]) -> Hit:
     """
-    Return a hit whose text is what an adapter hands on.
+    Return a hit whose text is that of the document or node that an adapter returns.
 
     The positions of its passage become those in the document's content.
 
     Args:
         hit: The hit, with the text that was scored.
         content: The document's own content.
-        returns: "document" hands on the content, and "passage" the best passage of it. If that
-            consists of metadata alone, the content is handed on.
+        returns: "document" returns the content, and "passage" the best passage of it, unless that
+            consists of metadata alone.
     """
     passage = _content_passage(hit, content)
     if returns == "passage" and passage is not None and passage.start < passage.end:

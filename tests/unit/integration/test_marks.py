@@ -20,7 +20,7 @@ from llama_index.core.schema import (
 from pydantic import ValidationError
 
 from qwen3_reranker import Hit, Passage, Prompt, Reranker, Scorer, Scores
-from qwen3_reranker.integration.marks import handed_on
+from qwen3_reranker.integration.marks import as_returned
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
@@ -79,7 +79,7 @@ QUERY = "Where do rivers begin?"
 
 
 @pytest.mark.parametrize("call", COMPRESS)
-async def test_langchain_hands_on_the_passage(call: Any) -> None:
+async def test_langchain_returns_the_passage(call: Any) -> None:
     adapter = LangChainRerank(reranker=reranker(), returns="passage", top_n=1)
     (passage,) = await call(adapter, [Document(LONG, id="1", metadata={"a": 1})], QUERY)
     assert passage.page_content == shown(LONG, passage.metadata["rerank_passage"])
@@ -121,7 +121,7 @@ async def test_llama_index_says_where_the_passage_is(
 
 @pytest.mark.parametrize("call", POSTPROCESS)
 @pytest.mark.parametrize("kind", [TextNode, LlamaDocument])
-async def test_llama_index_hands_on_the_passage(
+async def test_llama_index_returns_the_passage(
     call: Any, kind: type[TextNode | LlamaDocument]
 ) -> None:
     adapter = LlamaIndexRerank(reranker=reranker(), returns="passage")
@@ -154,7 +154,7 @@ async def test_llama_index_removes_the_mark_of_an_earlier_call(call: Any) -> Non
 
 
 @pytest.mark.parametrize("adapter", [LangChainRerank, LlamaIndexRerank])
-def test_passages_are_handed_on_only_where_there_are_some(adapter: Any) -> None:
+def test_passages_are_returned_only_where_there_are_some(adapter: Any) -> None:
     for settings in ({"model": "demo"}, {"reranker": Reranker(scorer=Finding())}):
         with pytest.raises(ValidationError, match="give long_documents='passages' too"):
             adapter(returns="passage", **settings)
@@ -181,18 +181,18 @@ def test_a_passage_is_mapped_to_the_content(
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
     hit = Hit(0, 0.5, text, passage=Passage(start, end, 0.5, 3))
-    returned = handed_on(hit, content, "passage")
+    returned = as_returned(hit, content, "passage")
     assert returned.passage is not None
     span = slice(returned.passage.start, returned.passage.end)
     assert 0 <= span.start <= span.stop <= len(content)
     inside = text[max(start, len(before)) : min(end, len(before) + len(content.strip()))]
     assert content[span].strip() == inside.strip()
     assert returned.text == (content[span] or content)
-    assert handed_on(hit, content, "document").text == content
+    assert as_returned(hit, content, "document").text == content
 
 
 def test_a_content_that_the_text_lacks_is_covered_whole() -> None:
     hit = Hit(0, 0.5, "only a title", passage=Passage(3, 6, 0.5, 2))
-    assert handed_on(hit, "content", "passage") == Hit(
+    assert as_returned(hit, "content", "passage") == Hit(
         0, 0.5, "content", passage=Passage(0, 7, 0.5, 2)
     )
