@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "SCORING_FAILURES",
@@ -22,6 +22,7 @@ __all__ = [
     "ForkError",
     "InputError",
     "MissingDependencyError",
+    "OnError",
     "PromptTooLongError",
     "RerankerError",
     "RerankerWarning",
@@ -120,6 +121,9 @@ class EventLoopError(RerankerError, RuntimeError):
 class ForkError(RerankerError):
     """An engine was used in a fork of the process that started it."""
 
+
+OnError = Literal["raise", "keep_order"]
+"""What the rerank methods do if scoring fails: raise the error, or keep the documents' order."""
 
 SCORING_FAILURES = (EngineError, PromptTooLongError, ScoreError, ServerError)
 """The errors that `on_error="keep_order"` handles. Arguments that cannot be used always raise."""

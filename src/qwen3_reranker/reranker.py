@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack, get_args
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.answer import Answer, select
 from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.embedded.engine_settings import EngineChoice
-from qwen3_reranker.errors import SCORING_FAILURES, InputError
+from qwen3_reranker.errors import SCORING_FAILURES, InputError, OnError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.options import document_options
 from qwen3_reranker.passages.options import LongDocumentOptions
@@ -119,7 +119,7 @@ class Reranker(OwnsScorer, RanksStreams):
         base_url: str | Sequence[str] | None = None,
         instruction: str | None = None,
         max_length: int | None = None,
-        on_error: Literal["raise", "keep_order"] = "raise",
+        on_error: OnError = "raise",
         engine: EngineChoice = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
@@ -133,7 +133,7 @@ class Reranker(OwnsScorer, RanksStreams):
         settings = conceal({"engine_args": engine_args, **options})
         del engine_args, options
         validate_instruction(instruction)
-        if on_error not in ("raise", "keep_order"):
+        if on_error not in get_args(OnError):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
         settings |= {"model": model, "base_url": base_url, "max_length": max_length}
         settings |= {"engine": engine, "engine_python": engine_python}

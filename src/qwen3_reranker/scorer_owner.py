@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.closing import ClosesAtExit
-from qwen3_reranker.errors import SCORING_FAILURES, ClosedError
+from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, OnError
 from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.passages.scorer import PassageScorer
 from qwen3_reranker.scorer import Scorer
@@ -24,7 +24,7 @@ class OwnsScorer(ClosesAtExit):
     _scorer: Scorer
     _tally: Tally
     _closed: bool
-    _on_error: Literal["raise", "keep_order"]
+    _on_error: OnError
     _counter: TokenCounter | None = None
 
     @property

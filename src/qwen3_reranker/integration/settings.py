@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.embedded.engine_settings import EngineChoice
+from qwen3_reranker.errors import OnError
 from qwen3_reranker.options import Option, declared
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorer_factory import RerankerOptions
@@ -33,7 +34,7 @@ class AdapterOptions(SelectionOptions, RerankerOptions, total=False):
     top_n: Annotated[int | None, Option(3)]
     min_score: Annotated[float | None, Option()]
     max_length: Annotated[int | None, Option(), Field(strict=True)]
-    on_error: Annotated[Literal["raise", "keep_order"], Option("raise")]
+    on_error: Annotated[OnError, Option("raise")]
     engine: Annotated[EngineChoice, Option("auto")]
     engine_args: Annotated[dict[str, Any] | None, Option(hidden=True)]
     engine_python: Annotated[str | None, Option()]
