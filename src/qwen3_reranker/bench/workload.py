@@ -1,0 +1,238 @@
+"""What a load test sends: random documents, or the user's own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.ranking import ScoringJob, validate_query
+from qwen3_reranker.streaming import Pair
+
+__all__ = [
+    "QUERY_TOKENS",
+    "Request",
+    "Workload",
+    "pair_workload",
+    "random_workload",
+    "text_workload",
+    "usable_pairs",
+    "usable_texts",
+    "words_of",
+]
+
+QUERY_TOKENS = 16
+"""The number of tokens in a random query."""
+
+# Syllables, of which hundreds are single tokens of Qwen's tokenizer.
+_CONSONANTS, _VOWELS = "bcdfghjklmnprstvwz", "aeiou"
+_SYLLABLES = [
+    start + vowel + end for start in _CONSONANTS for vowel in _VOWELS for end in ("", *_CONSONANTS)
+]
+# Words in the text that random documents are cut from.
+_TAPE = 20_000
+
+PromptLength = Callable[[str, str], int]
+"""Returns the tokens of the prompt for a query and a document; 0 without a tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    A query with its documents.
+
+    Attributes:
+        query: The query.
+        documents: The documents.
+        tokens: The tokens of all prompts. None if they are unknown.
+    """
+
+    query: str
+    documents: list[str]
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """
+    The requests of a load test.
+
+    Attributes:
+        requests: The requests, without end.
+        cycle: The number of requests after which they repeat. None if none is sent twice.
+    """
+
+    requests: Iterator[Request]
+    cycle: int | None = None
+
+
+def words_of(prompt_length: PromptLength) -> list[str]:
+    """
+    Return words that are one token each within a text.
+
+    Args:
+        prompt_length: Counts the tokens of a prompt. Without a tokenizer, all candidates are
+            returned, and most of them are one token or two.
+    """
+    one = prompt_length("a", "a")
+    return [word for word in _SYLLABLES if prompt_length("a", word) == one]
+
+
+def random_workload(
+    prompt_length: PromptLength, documents: int, tokens: int, rng: random.Random
+) -> Workload:
+    """
+    Return requests with random queries and documents, in which a prefix cache finds nothing.
+
+    The prompts of a request have only the query in common, and those of different requests only
+    the instruction: within a request, documents begin with different words, as long as there are
+    enough words that are one token.
+
+    Args:
+        prompt_length: Counts the tokens of a prompt.
+        documents: The number of documents per request.
+        tokens: The number of tokens in each document. Without a tokenizer, the number of words.
+        rng: The source of randomness.
+
+    Raises:
+        InputError: The documents are too long for the prompt.
+    """
+    texts = _RandomTexts(words_of(prompt_length), rng)
+    one, longer = (prompt_length("a", text) for text in ("a", texts.document("a", tokens)))
+    if longer and longer - one != tokens - 1:
+        raise InputError(
+            f"tokens={tokens}: such documents would be truncated, because max_length leaves room "
+            f"for {longer - one + 1} tokens or less: give fewer tokens, or raise max_length"
+        )
+    query, document = texts.query(), texts.document(texts.first_words(1)[0], tokens)
+    each = prompt_length(query, document) or None
+
+    def requests() -> Iterator[Request]:
+        while True:
+            firsts = texts.first_words(documents)
+            yield Request(
+                texts.query(),
+                [texts.document(first, tokens) for first in firsts],
+                each and each * documents,
+            )
+
+    return Workload(requests())
+
+
+def usable_texts(texts: Sequence[str], documents: int | None) -> list[str]:
+    """
+    Return the different texts that are not blank.
+
+    Args:
+        texts: The user's texts.
+        documents: The number of documents per request. None if it may be lower than usual.
+
+    Raises:
+        InputError: There are fewer texts than documents in a request, or one is not text.
+    """
+    usable = ScoringJob(texts).texts
+    if not usable:
+        raise InputError("texts has none that is not blank: give at least one")
+    if documents is not None and len(usable) < documents:
+        raise InputError(
+            f"documents={documents}: there are only {len(usable)} different texts that are not "
+            "blank: give fewer documents, or more texts"
+        )
+    return usable
+
+
+def usable_pairs(pairs: Sequence[Pair]) -> list[tuple[str, list[str]]]:
+    """
+    Return the queries with their documents.
+
+    Args:
+        pairs: The user's pairs.
+
+    Raises:
+        InputError: There is no pair, or a query or a document cannot be used.
+    """
+    if not pairs:
+        raise InputError("pairs is empty: give at least one query with its documents")
+    return [(validate_query(query), ScoringJob(documents).documents) for query, documents in pairs]
+
+
+def text_workload(
+    prompt_length: PromptLength, texts: Sequence[str], documents: int, rng: random.Random
+) -> Workload:
+    """
+    Return requests with random queries, and documents drawn at random from the user's texts.
+
+    Args:
+        prompt_length: Counts the tokens of a prompt.
+        texts: The texts, all different and not blank.
+        documents: The number of documents per request, at most that of the texts.
+        rng: The source of randomness.
+    """
+    queries = _RandomTexts(words_of(prompt_length), rng)
+    query = queries.query()
+    lengths = {text: prompt_length(query, text) for text in texts}
+
+    def requests() -> Iterator[Request]:
+        while True:
+            drawn = rng.sample(texts, documents)
+            tokens = sum(lengths[text] for text in drawn) or None
+            yield Request(queries.query(), drawn, tokens)
+
+    return Workload(requests())
+
+
+def pair_workload(prompt_length: PromptLength, pairs: Sequence[tuple[str, list[str]]]) -> Workload:
+    """
+    Return the user's own requests, in order, from the beginning again after the last.
+
+    Args:
+        prompt_length: Counts the tokens of a prompt.
+        pairs: The queries with their documents.
+    """
+    requests = []
+    for query, documents in pairs:
+        scored = ScoringJob(documents).texts
+        tokens = sum(prompt_length(query, text) for text in scored) or None
+        requests.append(Request(query, documents, tokens))
+    return Workload(cycle(requests), len(requests))
+
+
+class _RandomTexts:
+    """
+    Random texts of a given number of words.
+
+    Args:
+        words: The words.
+        rng: The source of randomness.
+    """
+
+    def __init__(self, words: list[str], rng: random.Random) -> None:
+        self._words, self._rng = words, rng
+        # Documents are cut from one long text, which is much faster than drawing each word.
+        tape = rng.choices(words, k=_TAPE)
+        self._starts = [0]
+        for word in tape:
+            self._starts.append(self._starts[-1] + len(word) + 1)
+        self._tape = " ".join(tape) + " "
+
+    def query(self) -> str:
+        return " ".join(self._rng.choices(self._words, k=QUERY_TOKENS))
+
+    def first_words(self, number: int) -> list[str]:
+        """Return the first words of the documents of a request, all different if possible."""
+        drawn: list[str] = []
+        while len(drawn) < number:
+            drawn += self._rng.sample(self._words, min(number - len(drawn), len(self._words)))
+        return drawn
+
+    def document(self, first: str, words: int) -> str:
+        """Return a text of so many words that begins with the given one."""
+        text, missing = first, words - 1
+        while missing:
+            length = min(missing, _TAPE // 2)
+            start = self._rng.randrange(_TAPE - length)
+            text += " " + self._tape[self._starts[start] : self._starts[start + length] - 1]
+            missing -= length
+        return text
