@@ -26,6 +26,7 @@ from qwen3_reranker.bench.workload import (
 from qwen3_reranker.errors import EventLoopError, InputError, RerankerError
 from qwen3_reranker.ranking import validate_instruction
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.usage import Usage
 from qwen3_reranker.version import __version__
 
 __all__ = ["LoadTest"]
@@ -234,9 +235,9 @@ class LoadTest:
     def _make_workload(self) -> Workload:
         rng = random.Random()  # noqa: S311  # not for cryptography
         if self._pairs is not None:
-            return pair_workload(self._prompt_length, self._pairs)
+            return pair_workload(self._pairs)
         if self._texts is not None:
-            return text_workload(self._prompt_length, self._texts, self._documents, rng)
+            return text_workload(self._texts, self._documents, rng)
         return random_workload(self._prompt_length, self._documents, self._tokens, rng)
 
     def _prompt_length(self, query: str, document: str) -> int:
@@ -267,34 +268,31 @@ class LoadTest:
         """Send a request, and record how it ended."""
         self._sent += 1
         self._peak = max(self._peak, self._sent - len(self._samples))
-        error = await self._rerank(request)
+        outcome = await self._rerank(request)
         now = time.perf_counter()
-        failure = None
-        if error is not None:
-            failure = type(error).__name__
+        start, latency, documents = planned - self._started, now - planned, len(request[1])
+        if isinstance(outcome, Usage):
+            # A scorer that does not report its usage has scored nothing, as it seems.
+            counted = (outcome.scored or outcome.cached) and not outcome.uncounted
+            tokens = outcome.tokens if counted else None
+            sample = Sample(start, latency, documents, tokens, outcome.retries)
+        else:
+            name = type(outcome).__name__
+            sample = Sample(start, latency, documents, error=name)
+            self._messages.setdefault(name, str(outcome))
             self._failed += 1
-            self._messages.setdefault(failure, str(error))
-        self._samples.append(
-            Sample(
-                planned - self._started,
-                now - planned,
-                len(request.documents),
-                request.tokens,
-                failure,
-            )
-        )
+        self._samples.append(sample)
         if self._on_progress is not None:
             successful = len(self._samples) - self._failed
             self._on_progress(now - self._started, successful, self._failed)
 
-    async def _rerank(self, request: Request) -> Exception | None:
-        """Rerank the documents of a request; return the error if that failed."""
+    async def _rerank(self, request: Request) -> Usage | Exception:
+        """Rerank the documents of a request; return what it cost, or the error if it failed."""
+        query, documents = request
         try:
-            hits = await self._reranker.arerank(
-                request.query, request.documents, instruction=self._instruction
-            )
+            hits = await self._reranker.arerank(query, documents, instruction=self._instruction)
         except Exception as error:  # noqa: BLE001  # also what a scorer of the user's raises
             return error
         # on_error="keep_order" hides failures from applications, but not here.
         reasons = (hit.error for hit in hits if hit.error is not None)
-        return next((RerankerError(reason) for reason in reasons), None)
+        return next((RerankerError(reason) for reason in reasons), hits.usage)

@@ -25,6 +25,7 @@ class Sample:
         latency: The seconds from then until its result or its failure.
         documents: The number of its documents.
         tokens: The tokens of its prompts. None if they are unknown.
+        retries: The attempts that followed a failed one, before it succeeded.
         error: The type of the error if it failed; None otherwise.
     """
 
@@ -32,6 +33,7 @@ class Sample:
     latency: float
     documents: int
     tokens: int | None = None
+    retries: int = 0
     error: str | None = None
 
 
@@ -105,12 +107,13 @@ class BenchResult:
         failed: The number of failed requests.
         unfinished: The number of requests in flight when the test was interrupted.
         errors: The failures by the type of the error.
+        retries: The attempts that followed a failed one in the successful requests.
         duration: The seconds from the first request until the last one ended, or until the test
             was interrupted.
         max_concurrent_requests: The maximum number of requests in flight.
         total_documents: The number of documents.
-        total_input_tokens: The number of tokens in the prompts, including the template. None if
-            the tokenizer is not on this machine.
+        total_input_tokens: The number of tokens in the prompts, including the template, as
+            `Usage.tokens` counts them. None if some were not counted.
         request_throughput: Requests per second.
         document_throughput: Documents per second.
         total_token_throughput: Tokens per second. None if the tokens are unknown.
@@ -133,6 +136,7 @@ class BenchResult:
     failed: int
     unfinished: int
     errors: dict[str, Failure]
+    retries: int
     duration: float
     max_concurrent_requests: int
     total_documents: int
@@ -193,6 +197,7 @@ class BenchResult:
             errors={
                 error: Failure(errors.count(error), message) for error, message in messages.items()
             },
+            retries=sum(sample.retries for sample in good),
             duration=duration,
             max_concurrent_requests=max_concurrent_requests,
             total_documents=documents,
@@ -222,6 +227,8 @@ class BenchResult:
         shown = {metric.name: metric.show(getattr(self, metric.name)) for metric in METRICS}
         rows = [(metric.label, shown[metric.name]) for metric in METRICS]
         extra = [(f"  {name}", str(failure.count)) for name, failure in self.errors.items()]
+        if self.retries:
+            extra.append(("Retries in successful requests", str(self.retries)))
         if self.unfinished:
             extra.append(("Unfinished requests", str(self.unfinished)))
         if (concurrency := self.settings.get("concurrency")) is not None:

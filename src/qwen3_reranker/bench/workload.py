@@ -34,24 +34,11 @@ _SYLLABLES = [
 # Words in the text that random documents are cut from.
 _TAPE = 20_000
 
+Request = tuple[str, list[str]]
+"""A query with its documents."""
+
 PromptLength = Callable[[str, str], int]
 """Returns the tokens of the prompt for a query and a document; 0 without a tokenizer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """
-    A query with its documents.
-
-    Attributes:
-        query: The query.
-        documents: The documents.
-        tokens: The tokens of all prompts. None if they are unknown.
-    """
-
-    query: str
-    documents: list[str]
-    tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +87,17 @@ def random_workload(
         InputError: The documents are too long for the prompt.
     """
     texts = _RandomTexts(words_of(prompt_length), rng)
-    one, longer = (prompt_length("a", text) for text in ("a", texts.document("a", tokens)))
-    if longer and longer - one != tokens - 1:
+    one, many = (prompt_length("a", texts.document("a", words)) for words in (1, tokens))
+    if many - one < tokens - 1 and one:  # without a tokenizer, both are 0
         raise InputError(
-            f"tokens={tokens}: such documents would be truncated, because max_length leaves room "
-            f"for {longer - one + 1} tokens or less: give fewer tokens, or raise max_length"
+            f"tokens={tokens}: max_length leaves room for {many - one + 1} tokens of a document, "
+            "so longer ones would be truncated: give fewer tokens, or raise max_length"
         )
-    query, document = texts.query(), texts.document(texts.first_words(1)[0], tokens)
-    each = prompt_length(query, document) or None
 
     def requests() -> Iterator[Request]:
         while True:
             firsts = texts.first_words(documents)
-            yield Request(
-                texts.query(),
-                [texts.document(first, tokens) for first in firsts],
-                each and each * documents,
-            )
+            yield texts.query(), [texts.document(first, tokens) for first in firsts]
 
     return Workload(requests())
 
@@ -143,7 +124,7 @@ def usable_texts(texts: Sequence[str], documents: int | None) -> list[str]:
     return usable
 
 
-def usable_pairs(pairs: Sequence[Pair]) -> list[tuple[str, list[str]]]:
+def usable_pairs(pairs: Sequence[Pair]) -> list[Request]:
     """
     Return the queries with their documents.
 
@@ -158,45 +139,32 @@ def usable_pairs(pairs: Sequence[Pair]) -> list[tuple[str, list[str]]]:
     return [(validate_query(query), ScoringJob(documents).documents) for query, documents in pairs]
 
 
-def text_workload(
-    prompt_length: PromptLength, texts: Sequence[str], documents: int, rng: random.Random
-) -> Workload:
+def text_workload(texts: Sequence[str], documents: int, rng: random.Random) -> Workload:
     """
     Return requests with random queries, and documents drawn at random from the user's texts.
 
     Args:
-        prompt_length: Counts the tokens of a prompt.
         texts: The texts, all different and not blank.
         documents: The number of documents per request, at most that of the texts.
         rng: The source of randomness.
     """
-    queries = _RandomTexts(words_of(prompt_length), rng)
-    query = queries.query()
-    lengths = {text: prompt_length(query, text) for text in texts}
+    queries = _RandomTexts(_SYLLABLES, rng)
 
     def requests() -> Iterator[Request]:
         while True:
-            drawn = rng.sample(texts, documents)
-            tokens = sum(lengths[text] for text in drawn) or None
-            yield Request(queries.query(), drawn, tokens)
+            yield queries.query(), rng.sample(texts, documents)
 
     return Workload(requests())
 
 
-def pair_workload(prompt_length: PromptLength, pairs: Sequence[tuple[str, list[str]]]) -> Workload:
+def pair_workload(pairs: Sequence[Request]) -> Workload:
     """
     Return the user's own requests, in order, from the beginning again after the last.
 
     Args:
-        prompt_length: Counts the tokens of a prompt.
         pairs: The queries with their documents.
     """
-    requests = []
-    for query, documents in pairs:
-        scored = ScoringJob(documents).texts
-        tokens = sum(prompt_length(query, text) for text in scored) or None
-        requests.append(Request(query, documents, tokens))
-    return Workload(cycle(requests), len(requests))
+    return Workload(cycle(pairs), len(pairs))
 
 
 class _RandomTexts:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from qwen3_reranker.cli.bench import bench
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
@@ -61,7 +62,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (rerank, convert, serve, doctor, install_engine, uninstall_engine):
+for _command in (rerank, convert, serve, doctor, bench, install_engine, uninstall_engine):
     app.command(cls=Command)(_command)
 
 

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "BaseUrl", "Eager", "EnginePython", "Model", "engine_args"]
+from qwen3_reranker.embedded.engine_settings import EngineChoice
+
+if TYPE_CHECKING:
+    from qwen3_reranker.reranker import Reranker
+
+__all__ = [
+    "AsJson",
+    "BaseUrl",
+    "Check",
+    "Eager",
+    "Engine",
+    "EnginePython",
+    "Instruction",
+    "MaxLength",
+    "Model",
+    "engine_args",
+    "open_reranker",
+]
 
 Model = Annotated[
     str | None,
@@ -20,6 +39,28 @@ BaseUrl = Annotated[
     typer.Option(
         help="The URL of a server to score with, instead of an engine started here. Repeat it to "
         "add servers to fall back on."
+    ),
+]
+Instruction = Annotated[
+    str | None,
+    typer.Option(help="What makes a document a good match, in one English sentence."),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(help="The maximum number of tokens in a prompt. Longer documents are cut."),
+]
+Engine = Annotated[
+    EngineChoice,
+    typer.Option(
+        help="What runs the model here. auto: vLLM on Linux, transformers on macOS and Windows."
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        " /--no-check",
+        show_default=False,
+        help="Do not check that the model is a Qwen3 reranker when it starts.",
     ),
 ]
 Eager = Annotated[
@@ -42,3 +83,37 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def engine_args(*, eager: bool) -> dict[str, Any] | None:
     """Return the arguments of an embedded engine that `--eager` stands for."""
     return {"enforce_eager": True} if eager else None
+
+
+@contextmanager
+def open_reranker(
+    model: str | None,
+    *,
+    base_url: list[str] | None,
+    eager: bool,
+    **options: Any,
+) -> Iterator[Reranker]:
+    """
+    Make the reranker that a command's options describe, and close it at the end.
+
+    It is not closed on Ctrl-C, because that would wait for an engine that is starting.
+
+    Args:
+        model: The value of `--model`.
+        base_url: The values of `--base-url`.
+        eager: Whether `--eager` was given.
+        **options: Further arguments of `Reranker`.
+    """
+    from qwen3_reranker.reranker import Reranker
+
+    if not base_url:  # a key in the environment is not for this call
+        options.pop("api_key", None)
+    reranker = Reranker(model, base_url=base_url, engine_args=engine_args(eager=eager), **options)
+    try:
+        yield reranker
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        reranker.close()
+        raise
+    reranker.close()

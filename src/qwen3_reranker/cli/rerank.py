@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,14 +16,21 @@ from rich.text import Text
 from qwen3_reranker.cli.console import err, out, print_json, say
 from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.document_files import Kind, Line, read_file, rerank_lines
-from qwen3_reranker.cli.options import AsJson, BaseUrl, Eager, EnginePython, Model, engine_args
-from qwen3_reranker.embedded.engine_settings import EngineChoice
+from qwen3_reranker.cli.options import (
+    AsJson,
+    BaseUrl,
+    Check,
+    Eager,
+    Engine,
+    EnginePython,
+    Instruction,
+    MaxLength,
+    Model,
+    open_reranker,
+)
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
-
-if TYPE_CHECKING:
-    from qwen3_reranker.reranker import Reranker
 
 __all__ = ["rerank"]
 
@@ -48,10 +55,7 @@ def rerank(
     top_n: Annotated[
         int, typer.Option(min=0, help="Show at most this many documents; 0 shows all.")
     ] = 10,
-    instruction: Annotated[
-        str | None,
-        typer.Option(help="What makes a document a good match, in one English sentence."),
-    ] = None,
+    instruction: Instruction = None,
     min_score: Annotated[
         float | None, typer.Option(help="Show only documents with at least this score, 0 to 1.")
     ] = None,
@@ -67,10 +71,7 @@ def rerank(
         bool,
         typer.Option("--cut-last", help="Cut the first document that exceeds --token-budget."),
     ] = False,
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="The maximum number of tokens in a prompt. Longer documents are cut."),
-    ] = None,
+    max_length: MaxLength = None,
     kind: Annotated[
         Kind | None,
         typer.Option(
@@ -81,42 +82,26 @@ def rerank(
     field: Annotated[
         str | None, typer.Option(help="The JSON key that holds a document's text.")
     ] = None,
-    engine: Annotated[
-        EngineChoice,
-        typer.Option(
-            help="What runs the model here. auto: vLLM on Linux, transformers on macOS and Windows."
-        ),
-    ] = "auto",
+    engine: Engine = "auto",
     engine_python: EnginePython = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            " /--no-check",
-            show_default=False,
-            help="Do not check that the model is a Qwen3 reranker when it starts.",
-        ),
-    ] = True,
+    check: Check = True,
     eager: Eager = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
     """Rerank the documents in a file, and show those that match a query best."""
-    from qwen3_reranker.reranker import Reranker
-
-    if not base_url:  # a key in the environment is not for this call
-        options.pop("api_key", None)
-    reranker = Reranker(
+    opened = open_reranker(
         model,
         base_url=base_url,
+        eager=eager,
         instruction=instruction,
         max_length=max_length,
         engine=engine,
-        engine_args=engine_args(eager=eager),
         engine_python=engine_python,
         check=check,
         **options,
     )
-    with _closing(reranker), _progress() as advance:
+    with opened as reranker, _progress() as advance:
         kept = rerank_lines(
             reranker,
             query,
@@ -149,19 +134,6 @@ def _progress() -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("documents", total=None)
         yield lambda count: bar.advance(task, count)
-
-
-@contextmanager
-def _closing(reranker: Reranker) -> Iterator[None]:
-    """Close the reranker at the end, but not on Ctrl-C, which would wait for an engine to start."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        reranker.close()
-        raise
-    reranker.close()
 
 
 def _print_rows(kept: Sequence[Line]) -> None:
