@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import TypeVar
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.ranking import ScoringJob, validate_query
@@ -22,6 +23,8 @@ __all__ = [
     "usable_texts",
     "words_of",
 ]
+
+T = TypeVar("T")
 
 QUERY_TOKENS = 16
 """The number of tokens in a random query."""
@@ -87,7 +90,7 @@ def random_workload(
         InputError: The documents are too long for the prompt.
     """
     texts = _RandomTexts(words_of(prompt_length), rng)
-    one, many = (prompt_length("a", texts.document("a", words)) for words in (1, tokens))
+    one, many = (prompt_length("a", *texts.documents(1, words)) for words in (1, tokens))
     if many - one < tokens - 1 and one:  # without a tokenizer, both are 0
         raise InputError(
             f"tokens={tokens}: max_length leaves room for {many - one + 1} tokens of a document, "
@@ -96,8 +99,7 @@ def random_workload(
 
     def requests() -> Iterator[Request]:
         while True:
-            firsts = texts.first_words(documents)
-            yield texts.query(), [texts.document(first, tokens) for first in firsts]
+            yield texts.query(), texts.documents(documents, tokens)
 
     return Workload(requests())
 
@@ -183,24 +185,36 @@ class _RandomTexts:
         self._starts = [0]
         for word in tape:
             self._starts.append(self._starts[-1] + len(word) + 1)
-        self._tape = " ".join(tape) + " "
+        self._tape = "".join(f" {word}" for word in tape)
 
     def query(self) -> str:
         return " ".join(self._rng.choices(self._words, k=QUERY_TOKENS))
 
-    def first_words(self, number: int) -> list[str]:
-        """Return the first words of the documents of a request, all different if possible."""
-        drawn: list[str] = []
-        while len(drawn) < number:
-            drawn += self._rng.sample(self._words, min(number - len(drawn), len(self._words)))
-        return drawn
+    def documents(self, number: int, words: int) -> list[str]:
+        """Return texts of so many words that begin with different ones, if there are enough."""
+        piece = min(words - 1, _TAPE // 2)
+        starts = self._spread(range(_TAPE - piece), number)
+        return [
+            first + self._cut(start, piece) + self._more(words - 1 - piece)
+            for first, start in zip(self._spread(self._words, number), starts, strict=True)
+        ]
 
-    def document(self, first: str, words: int) -> str:
-        """Return a text of so many words that begins with the given one."""
-        text, missing = first, words - 1
-        while missing:
-            length = min(missing, _TAPE // 2)
-            start = self._rng.randrange(_TAPE - length)
-            text += " " + self._tape[self._starts[start] : self._starts[start + length] - 1]
-            missing -= length
-        return text
+    def _more(self, words: int) -> str:
+        """Return the rest of a document that is longer than half the tape."""
+        pieces = []
+        while words > 0:
+            piece = min(words, _TAPE // 2)
+            pieces.append(self._cut(self._rng.randrange(_TAPE - piece), piece))
+            words -= piece
+        return "".join(pieces)
+
+    def _cut(self, start: int, words: int) -> str:
+        """Return so many words of the tape, with a space before each."""
+        return self._tape[self._starts[start] : self._starts[start + words]]
+
+    def _spread(self, population: Sequence[T], number: int) -> list[T]:
+        """Draw a number of elements, none of them twice before all have been drawn."""
+        drawn: list[T] = []
+        while len(drawn) < number:
+            drawn += self._rng.sample(population, min(number - len(drawn), len(population)))
+        return drawn

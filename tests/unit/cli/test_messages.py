@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -15,8 +15,7 @@ import pytest
 import typer
 
 from qwen3_reranker import __version__
-from qwen3_reranker.cli.app import Command, app, run
-from qwen3_reranker.cli.console import err, out
+from qwen3_reranker.cli.app import Command, app
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.convert.conversion import Engine
 from qwen3_reranker.embedded.engine_settings import EngineChoice
@@ -26,6 +25,7 @@ from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.options import Device, Kind, Template
 from qwen3_reranker.terminal import escape_control, escape_json
 
+from support.command_line import Call
 from support.doctor_servers import rerank, vllm
 from support.scripted_server import Reply, ScriptedServer
 
@@ -33,24 +33,6 @@ QUERY = "What is the capital of China?"
 # Clears the screen, sets the title, and turns the writing direction around.
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eBeijing is the capital of China\r"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run the command in this process; return its exit code, standard output and error."""
-    monkeypatch.setenv("COLUMNS", "200")
-    # They may have been made before, and have read the variable then.
-    for console in (out, err):
-        monkeypatch.setattr(console, "width", 240)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["qwen3-reranker", *arguments])
-        with pytest.raises(SystemExit) as end:
-            run()
-        return (int(end.value.code or 0), *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
