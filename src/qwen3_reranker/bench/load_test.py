@@ -24,6 +24,7 @@ from qwen3_reranker.bench.workload import (
     usable_texts,
 )
 from qwen3_reranker.errors import EventLoopError, InputError, RerankerError
+from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.ranking import validate_instruction
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.usage import Usage
@@ -238,10 +239,10 @@ class LoadTest:
             return pair_workload(self._pairs)
         if self._texts is not None:
             return text_workload(self._texts, self._documents, rng)
-        return random_workload(self._prompt_length, self._documents, self._tokens, rng)
+        return random_workload(self._write_prompt, self._documents, self._tokens, rng)
 
-    def _prompt_length(self, query: str, document: str) -> int:
-        return len(self._reranker.prompt(query, document, self._instruction).ids)
+    def _write_prompt(self, query: str, document: str) -> Prompt:
+        return self._reranker.prompt(query, document, self._instruction)
 
     async def _warm_up(self, workload: Workload) -> None:
         async with asyncio.TaskGroup() as group:

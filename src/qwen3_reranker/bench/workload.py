@@ -9,6 +9,7 @@ from itertools import cycle
 from typing import TypeVar
 
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.ranking import ScoringJob, validate_query
 from qwen3_reranker.streaming import Pair
 
@@ -40,8 +41,8 @@ _TAPE = 20_000
 Request = tuple[str, list[str]]
 """A query with its documents."""
 
-PromptLength = Callable[[str, str], int]
-"""Returns the tokens of the prompt for a query and a document; 0 without a tokenizer."""
+WritePrompt = Callable[[str, str], Prompt]
+"""Returns the prompt for a query and a document. Without a tokenizer it has no token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +59,20 @@ class Workload:
     cycle: int | None = None
 
 
-def words_of(prompt_length: PromptLength) -> list[str]:
+def words_of(write_prompt: WritePrompt) -> list[str]:
     """
     Return words that are one token each within a text.
 
     Args:
-        prompt_length: Counts the tokens of a prompt. Without a tokenizer, all candidates are
-            returned, and most of them are one token or two.
+        write_prompt: Writes a prompt. Without a tokenizer, all candidates are returned,
+            and most of them are one token or two.
     """
-    one = prompt_length("a", "a")
-    return [word for word in _SYLLABLES if prompt_length("a", word) == one]
+    one = len(write_prompt("a", "a").ids)
+    return [word for word in _SYLLABLES if len(write_prompt("a", word).ids) == one]
 
 
 def random_workload(
-    prompt_length: PromptLength, documents: int, tokens: int, rng: random.Random
+    write_prompt: WritePrompt, documents: int, tokens: int, rng: random.Random
 ) -> Workload:
     """
     Return requests with random queries and documents, in which a prefix cache finds nothing.
@@ -81,7 +82,7 @@ def random_workload(
     enough words that are one token.
 
     Args:
-        prompt_length: Counts the tokens of a prompt.
+        write_prompt: Writes a prompt.
         documents: The number of documents per request.
         tokens: The number of tokens in each document. Without a tokenizer, the number of words.
         rng: The source of randomness.
@@ -89,12 +90,13 @@ def random_workload(
     Raises:
         InputError: The documents are too long for the prompt.
     """
-    texts = _RandomTexts(words_of(prompt_length), rng)
-    one, many = (prompt_length("a", *texts.documents(1, words)) for words in (1, tokens))
-    if many - one < tokens - 1 and one:  # without a tokenizer, both are 0
+    texts = _RandomTexts(words_of(write_prompt), rng)
+    one, many = (write_prompt("a", *texts.documents(1, words)) for words in (1, tokens))
+    if many.truncated:
+        room = len(many.ids) - len(one.ids) + 1
         raise InputError(
-            f"tokens={tokens}: max_length leaves room for {many - one + 1} tokens of a document, "
-            "so longer ones would be truncated: give fewer tokens, or raise max_length"
+            f"tokens={tokens}: max_length leaves room for {room} tokens of a document, so longer "
+            "ones would be truncated: give fewer tokens, or raise max_length"
         )
 
     def requests() -> Iterator[Request]:

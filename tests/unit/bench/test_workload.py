@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker import InputError
+from qwen3_reranker import InputError, Prompt
 from qwen3_reranker.bench.workload import (
     QUERY_TOKENS,
-    PromptLength,
     Request,
     Workload,
+    WritePrompt,
     pair_workload,
     random_workload,
     text_workload,
@@ -36,9 +36,13 @@ BUILDERS = {
 
 
 @cache
-def length_by(builder: PromptBuilder) -> PromptLength:
-    # What is counted again and again are the candidates for words.
-    return lru_cache(4096)(lambda query, document: len(builder.encode(query, [document])[0].ids))
+def writer(builder: PromptBuilder) -> WritePrompt:
+    # What is written again and again are the candidates for words.
+    return lru_cache(4096)(builder.prompt)
+
+
+def length(builder: PromptBuilder, query: str, document: str) -> int:
+    return len(writer(builder)(query, document).ids)
 
 
 def first(workload: Workload, number: int = 1) -> list[Request]:
@@ -53,7 +57,7 @@ def builder(request: pytest.FixtureRequest) -> PromptBuilder:
 @pytest.fixture(scope="module")
 def words(builder: PromptBuilder) -> int:
     """The number of words that random texts consist of."""
-    return len(words_of(length_by(builder)))
+    return len(words_of(writer(builder)))
 
 
 def test_there_are_enough_words(words: int) -> None:
@@ -65,20 +69,19 @@ def test_random_texts_have_exactly_so_many_tokens(builder: PromptBuilder, data: 
     documents = data.draw(st.integers(1, 20), "documents")
     tokens = data.draw(st.integers(1, 300), "tokens")
     rng = random.Random(data.draw(st.integers(0, 10_000), "seed"))
-    prompt_length = length_by(builder)
-    shortest = prompt_length("a", "a")
-    for query, texts in first(random_workload(prompt_length, documents, tokens, rng), 2):
+    shortest = length(builder, "a", "a")
+    for query, texts in first(random_workload(writer(builder), documents, tokens, rng), 2):
         assert len(texts) == documents
         # Tokenized again, as part of the prompt.
-        assert {prompt_length("a", text) - shortest + 1 for text in texts} == {tokens}
-        assert prompt_length(query, "a") - shortest + 1 == QUERY_TOKENS
+        assert {length(builder, "a", text) - shortest + 1 for text in texts} == {tokens}
+        assert length(builder, query, "a") - shortest + 1 == QUERY_TOKENS
 
 
 def test_the_prompts_of_a_request_differ_from_the_first_token_of_the_document(
     builder: PromptBuilder, words: int
 ) -> None:
     """So that a prefix cache holds nothing but the instruction and the query."""
-    workload = random_workload(length_by(builder), words, 30, random.Random(0))
+    workload = random_workload(writer(builder), words, 30, random.Random(0))
     for query, texts in first(workload, 3):
         prompts = [prompt.ids for prompt in builder.encode(query, texts)]
         beginning = len(builder.encode(query, ["a"])[0].ids) - len(builder.suffix_ids) - 1
@@ -87,36 +90,35 @@ def test_the_prompts_of_a_request_differ_from_the_first_token_of_the_document(
 
 
 def test_more_documents_than_words_still_differ(builder: PromptBuilder, words: int) -> None:
-    [(_, texts)] = first(random_workload(length_by(builder), 3 * words, 30, random.Random(0)))
+    [(_, texts)] = first(random_workload(writer(builder), 3 * words, 30, random.Random(0)))
     assert len(set(texts)) == 3 * words
 
 
 def test_requests_and_tests_have_nothing_in_common(builder: PromptBuilder) -> None:
-    prompt_length = length_by(builder)
-    tests = [first(random_workload(prompt_length, 10, 30, random.Random(n)), 20) for n in (1, 2)]
+    write = writer(builder)
+    tests = [first(random_workload(write, 10, 30, random.Random(n)), 20) for n in (1, 2)]
     requests = [request for test in tests for request in test]
     assert len({query for query, _ in requests}) == 40
     assert len({text for _, texts in requests for text in texts}) == 400
 
 
-def test_long_documents(builder: PromptBuilder) -> None:
+def test_long_documents() -> None:
     longer = PromptBuilder(demo_tokenizer().to_str(), max_length=40_000)
-    prompt_length = length_by(longer)
-    [(_, [text])] = first(random_workload(prompt_length, 1, 35_000, random.Random(0)))
-    assert prompt_length("a", text) - prompt_length("a", "a") + 1 == 35_000
+    [(_, [text])] = first(random_workload(writer(longer), 1, 35_000, random.Random(0)))
+    assert length(longer, "a", text) - length(longer, "a", "a") + 1 == 35_000
 
 
 def test_documents_that_would_be_truncated_are_an_error() -> None:
     small = PromptBuilder(demo_tokenizer().to_str(), max_length=200)
-    prompt_length = length_by(small)
-    room = 200 - prompt_length("a", "a") + 1
-    random_workload(prompt_length, 1, room, random.Random(0))
+    room = 200 - length(small, "a", "a") + 1
+    random_workload(writer(small), 1, room, random.Random(0))
     with pytest.raises(InputError, match=rf"tokens={room + 1}: max_length leaves room for {room} "):
-        random_workload(prompt_length, 1, room + 1, random.Random(0))
+        random_workload(writer(small), 1, room + 1, random.Random(0))
 
 
 def test_without_a_tokenizer_words_are_counted() -> None:
-    for query, texts in first(random_workload(lambda *_: 0, 5, 40, random.Random(0)), 3):
+    nothing = Prompt("", [], truncated=False)
+    for query, texts in first(random_workload(lambda *_: nothing, 5, 40, random.Random(0)), 3):
         assert [len(text.split()) for text in texts] == [40] * 5
         assert len({text.split()[0] for text in texts}) == 5
         assert len(query.split()) == QUERY_TOKENS
