@@ -99,6 +99,8 @@ def _values(hint: Any) -> str:
         return ""
     if get_origin(kind) is list:
         return f"{_values(get_args(kind)[0])}, repeatable"
+    if get_origin(kind) is tuple:
+        return " ".join(map(_values, get_args(kind)))
     names = {int: "number", float: "number", str: "text", Path: "path"}
     return names[kind] if kind in names else _values(kind)
 

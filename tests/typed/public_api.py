@@ -27,6 +27,7 @@ from qwen3_reranker import (
     Stats,
     Usage,
 )
+from qwen3_reranker.bench import BenchResult, Comparison, LoadTest, compare
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -72,6 +73,15 @@ def long_documents() -> None:
     Reranker("demo", long_documents="passages", aggregate=max, passage_overlap=32)
     LangChainRerank(long_documents="passages", aggregate=lambda s: s[0], returns="passage")
     LlamaIndexRerank(model="demo", **options, returns="passage")
+
+
+async def bench(reranker: Reranker) -> None:
+    test = LoadTest(reranker, rate=20, pairs=[("query", ("a", "b"))], seconds=5)
+    assert_type(test.run(), BenchResult)
+    result = await test.arun(on_progress=lambda seconds, successful, failed: None)
+    assert_type(result.p99_e2el_ms, float | None)
+    assert_type(result.errors["ServerError"].count, int)
+    assert_type(compare(result, test.result()), Comparison)
 
 
 async def arerank() -> None:

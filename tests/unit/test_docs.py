@@ -80,7 +80,16 @@ def test_the_reference_of_the_command_line_is_current() -> None:
 def test_exported_names_are_in_the_reference() -> None:
     """Every public name of the package, and of the parts with a page of their own."""
     pages = "\n".join((DOCS / page).read_text("utf-8") for page in PAGES if "reference/" in page)
-    for name in ("", ".langchain", ".llama_index", ".convert", ".serve", ".doctor", ".dialects"):
+    for name in (
+        "",
+        ".langchain",
+        ".llama_index",
+        ".convert",
+        ".serve",
+        ".doctor",
+        ".bench",
+        ".dialects",
+    ):
         module = importlib.import_module(f"qwen3_reranker{name}")
         errors = importlib.import_module("qwen3_reranker.errors").__all__
         for exported in module.__all__:

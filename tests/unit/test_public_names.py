@@ -26,6 +26,7 @@ PUBLIC = {
     """,
     "qwen3_reranker.convert": "Conversion Verification convert verify",
     "qwen3_reranker.serve": "Launch Server compose launch serve shell usage",
+    "qwen3_reranker.bench": "BenchResult Comparison Failure LoadTest Row Sample compare",
     "qwen3_reranker.doctor": "PROBLEMS Finding Problem Report adiagnose diagnose",
 }
 
