@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def main() -> None:
 
 def take_turns(load: Load, turns: int) -> dict[str, list[dict[str, Any]]]:
     """Return the results by program, after a turn of each that does not count."""
-    programs = {
+    programs: dict[str, Callable[[], dict[str, Any]]] = {
         "vllm": load.vllm,
         "ours": lambda: load.ours(same=True),
         "ours, token ids": lambda: load.ours(same=False),
@@ -170,7 +171,7 @@ def take_turns(load: Load, turns: int) -> dict[str, list[dict[str, Any]]]:
 
 def median(results: list[dict[str, Any]], name: str) -> float:
     """Return the median of a number over the turns."""
-    return statistics.median(result[name] for result in results)
+    return float(statistics.median(result[name] for result in results))
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:

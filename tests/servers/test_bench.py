@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from support.servers.processes import Server
 
 
 @pytest.mark.parametrize("load", [{"concurrency": 4}, {"rate": 10}])
-def test_tokens_are_those_that_vllm_counts(vllm_original: Server, load: dict[str, int]) -> None:
+def test_tokens_are_those_that_vllm_counts(vllm_original: Server, load: dict[str, Any]) -> None:
     with Reranker(base_url=vllm_original.url) as reranker:
         prompt = reranker.prompt("a", "a")
         result = LoadTest(reranker, requests=12, documents=5, tokens=40, **load).run()

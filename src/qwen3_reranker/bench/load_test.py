@@ -121,6 +121,17 @@ class LoadTest:
         self._workload: Workload | None = None
         self._forget()
 
+    def _forget(self) -> None:
+        """Begin to measure: forget what was measured before."""
+        self._samples: list[Sample] = []
+        self._messages: dict[str, str] = {}
+        self._sent = self._failed = self._peak = 0
+        self._on_progress: Callable[[float, int, int], None] | None = None
+        self._ended: float | None = None
+        self._cpu_ended = 0.0
+        self._cpu_started = time.process_time()
+        self._started = time.perf_counter()
+
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of the test, with defaults filled in."""
@@ -211,17 +222,6 @@ class LoadTest:
             client_cpu_seconds=cpu_ended - self._cpu_started,
             repetitions=max(1.0, self._sent / cycle) if cycle else 1.0,
         )
-
-    def _forget(self) -> None:
-        """Begin to measure: forget what was measured before."""
-        self._samples: list[Sample] = []
-        self._messages: dict[str, str] = {}
-        self._sent = self._failed = self._peak = 0
-        self._on_progress: Callable[[float, int, int], None] | None = None
-        self._ended: float | None = None
-        self._cpu_ended = 0.0
-        self._cpu_started = time.process_time()
-        self._started = time.perf_counter()
 
     async def _describe(self) -> dict[str, str]:
         return {

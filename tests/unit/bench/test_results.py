@@ -87,13 +87,14 @@ def test_the_numbers_are_those_of_the_successful_requests(measured: list[Sample]
     if not latencies:
         assert result.mean_e2el_ms is result.median_e2el_ms is result.p99_e2el_ms is None
         return
-    for ours, theirs in [
+    expected: list[tuple[float | None, Any]] = [
         (result.mean_e2el_ms, np.mean(latencies)),
         (result.median_e2el_ms, statistics.median(latencies)),
         (result.std_e2el_ms, np.std(latencies)),
         (result.p90_e2el_ms, np.percentile(latencies, 90)),
         (result.p99_e2el_ms, np.percentile(latencies, 99)),
-    ]:
+    ]
+    for ours, theirs in expected:
         assert ours == pytest.approx(float(theirs), rel=1e-9, abs=1e-6)
 
 

@@ -19,7 +19,8 @@ seeds = st.integers(0, 1000)
 
 
 def schedule(**given: Any) -> Schedule:
-    arguments = dict.fromkeys(("concurrency", "rate", "seconds", "requests")) | {"seed": 0}
+    names = ("concurrency", "rate", "seconds", "requests")
+    arguments: dict[str, Any] = dict.fromkeys(names) | {"seed": 0}
     return Schedule.of(**arguments | given)
 
 
