@@ -11,7 +11,7 @@ from typing import TypeVar
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.ranking import ScoringJob, validate_query
-from qwen3_reranker.streaming import Pair
+from qwen3_reranker.streaming.methods import Pair
 
 __all__ = [
     "QUERY_TOKENS",
