@@ -154,7 +154,7 @@ def test_a_test_without_a_success_fails(bench: Bench, server: ScriptedServer) ->
 
 def test_a_server_that_is_down_is_an_error(bench: Bench) -> None:
     output, errors = bench(
-        "--base-url", "http://127.0.0.1:9", "--timeout", "1", "--seconds", "1", code=3
+        "--base-url", "http://127.0.0.1:9", "--max-retries", "0", "--seconds", "1", code=3
     )
     assert output == ""
     assert errors.startswith("error: no connection to http://127.0.0.1:9")
