@@ -1,0 +1,199 @@
+"""Compare rerankers with the retriever's order, and with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from qwen3_reranker.caching import ScoreCache
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.evaluation.curves import Judged, headroom
+from qwen3_reranker.evaluation.dataset import Dataset
+from qwen3_reranker.evaluation.first_stage import DEFAULT_DEPTH
+from qwen3_reranker.evaluation.metrics import DEFAULT_METRICS, parse_metrics
+from qwen3_reranker.evaluation.recommendation import recommend
+from qwen3_reranker.evaluation.report import Report
+from qwen3_reranker.evaluation.result_builder import ResultBuilder
+from qwen3_reranker.evaluation.results import DatasetSummary
+from qwen3_reranker.evaluation.score_file import ScoreFile, default_score_file
+from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
+from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
+from qwen3_reranker.reranker import Reranker
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    dataset: Dataset,
+    systems: System | Reranker | Iterable[System | Reranker],
+    *,
+    metrics: Iterable[str] = DEFAULT_METRICS,
+    min_grade: int = 1,
+    precision: float = 0.8,
+    token_counter: Callable[[str], int] | None = None,
+    cache: str | Path | ScoreCache = "default",
+    progress: bool = False,
+) -> Report:
+    """
+    Compare rerankers with the retriever's order.
+
+    Each pair of a query and a document is scored once per reranker and instruction: systems that
+    differ only in `depth` share the scores. Scores are stored on disk as soon as they are known, so
+    an evaluation that was stopped goes on where it was, and a second one is a matter of seconds.
+
+    Args:
+        dataset: Queries, candidates and judgments. If it has no candidates, BM25 finds them: as
+            many as the deepest system reranks, or 100 if one reranks all.
+        systems: What to compare. A `Reranker` stands for itself, at full depth.
+        metrics: The names of the metrics, see `Metric`. The first decides about recommendations.
+        min_grade: The lowest grade that counts as relevant, 1 or more. nDCG uses the grades
+            themselves.
+        precision: The share of relevant documents for which `min_score` is recommended, in (0, 1].
+        token_counter: Returns the number of tokens that a document has for the LLM that reads it.
+            None leaves tokens out.
+        cache: Where scores are stored: a file, or a cache as `Reranker` takes it. "default" is a
+            file in the user's folder for caches. A `Reranker` among the systems uses its own.
+        progress: Whether to show a progress bar with documents per second and the time left, on
+            standard error.
+
+    Returns:
+        The report, whose first system is the retriever's order.
+
+    Raises:
+        InputError: An argument cannot be used, or the dataset has no query with a relevant
+            document.
+        RerankerError: Scoring failed. The scores that are known already are stored.
+
+    Example:
+        >>> from qwen3_reranker.evaluation import Dataset, System, evaluate
+        >>> dataset = Dataset(
+        ...     {"1": "copy a folder"},
+        ...     {
+        ...         "a": "random.shuffle(x): Shuffle list x in place, and return None.",
+        ...         "b": "shutil.copytree(src, dst): Recursively copy a directory tree.",
+        ...     },
+        ...     judgments={"1": {"b": 1}},
+        ...     candidates={"1": ["a", "b"]},
+        ... )
+        >>> report = evaluate(dataset, System(model="demo"), metrics=["MRR@10"], cache={})
+        >>> print(report.table())
+                   MRR@10
+        retriever  0.500
+        demo       1.000
+    """
+    named = name_systems(systems)
+    wanted = parse_metrics(metrics)
+    if type(min_grade) is not int or min_grade < 1:
+        raise InputError(f"min_grade={min_grade!r}: give a whole number of at least 1")
+    if not 0 < precision <= 1:
+        raise InputError(f"precision={precision!r}: give a share in (0, 1]")
+    measured = [
+        query
+        for query, grades in dataset.judgments.items()
+        if any(grade >= min_grade for grade in grades.values())
+    ]
+    if not measured:
+        raise InputError(
+            f"{dataset.name} has no query with a document of grade {min_grade} or more"
+        )
+    if dataset.candidates is None:
+        depths = [system.depth for system in named if system.depth is not None]
+        depth = max(depths) if len(depths) == len(named) else DEFAULT_DEPTH
+        dataset = dataset.retrieve("bm25", depth=depth)
+    assert dataset.candidates is not None
+    candidates = {query: dataset.candidates.get(query, []) for query in measured}
+    judged = Judged(candidates, dataset.judgments, wanted, min_grade)
+    scores = _score(dataset, candidates, named, cache, progress=progress)
+    results = ResultBuilder(dataset, judged, token_counter)
+    found = [results.retriever(), *(results.system(s, scores[s.scored_by]) for s in named)]
+    return Report(
+        DatasetSummary(
+            dataset.name,
+            dataset.first_stage,
+            len(measured),
+            len(dataset.judgments) - len(measured),
+            sum(map(len, candidates.values())),
+            min_grade,
+        ),
+        [str(metric) for metric in wanted],
+        measured,
+        found,
+        headroom(judged),
+        recommend(found, str(wanted[0]), precision),
+    )
+
+
+def _score(
+    dataset: Dataset,
+    candidates: Mapping[str, Sequence[str]],
+    systems: Sequence[System],
+    cache: str | Path | ScoreCache,
+    *,
+    progress: bool,
+) -> dict[ScoredBy, dict[str, CandidateScores]]:
+    """Return the scores that the systems need, by `System.scored_by`."""
+    depths: dict[ScoredBy, int | None] = {}
+    for system in systems:
+        known = depths.get(system.scored_by, 0)
+        deepest = None if known is None or system.depth is None else max(known, system.depth)
+        depths[system.scored_by] = deepest
+    total = sum(len(ids[:depth]) for depth in depths.values() for ids in candidates.values())
+    found: dict[ScoredBy, dict[str, CandidateScores]] = {}
+    with _opened(cache) as store, _counting(total, shown=progress) as advance:
+        # One reranker after the other, with all of its instructions, so that only one engine runs.
+        for built_from in dict.fromkeys(system.built_from for system in systems):
+            chosen = [system for system in systems if system.built_from == built_from]
+            with _reranker(chosen[0], store) as reranker:
+                for system in chosen:
+                    if system.scored_by not in found:
+                        found[system.scored_by] = score_candidates(
+                            reranker,
+                            dataset,
+                            candidates,
+                            instruction=system.instruction,
+                            depth=depths[system.scored_by],
+                            on_progress=advance,
+                        )
+    return found
+
+
+@contextmanager
+def _opened(cache: str | Path | ScoreCache) -> Iterator[ScoreCache]:
+    if isinstance(cache, (str, Path)):
+        with ScoreFile(default_score_file() if cache == "default" else cache) as file:
+            yield file
+    else:
+        yield cache
+
+
+@contextmanager
+def _reranker(system: System, cache: ScoreCache) -> Iterator[Reranker]:
+    """Yield the reranker of a system, and close it if it was made here."""
+    if system.reranker is not None:
+        yield system.reranker
+        return
+    with Reranker(
+        system.model,
+        base_url=system.base_url,
+        max_length=system.max_length,
+        cache=cache,
+        **system.options,
+    ) as reranker:
+        yield reranker
+
+
+@contextmanager
+def _counting(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that advances a progress bar of documents, if one is to be shown."""
+    if not shown:
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="doc") as bar:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Read datasets: one module per format. A file that cannot be used is an error with its line."""

@@ -1,0 +1,146 @@
+"""Say in plain words what to do, with the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwen3_reranker.evaluation.results import Advice, SystemResult
+from qwen3_reranker.evaluation.statistics import randomization_test
+
+__all__ = ["SIGNIFICANT", "recommend"]
+
+SIGNIFICANT = 0.05
+"""A difference with a p-value below this is called more than chance."""
+
+# A depth is deep enough if it loses at most this share of the best depth's quality.
+_CLOSE = 0.01
+# So many documents are enough for an LLM if they reach this share of the hits of twenty.
+_ENOUGH = 0.95
+
+
+def recommend(systems: Sequence[SystemResult], metric: str, precision: float) -> list[Advice]:
+    """
+    Return what the results recommend.
+
+    Args:
+        systems: The retriever, then the systems, at least one.
+        metric: The metric that decides.
+        precision: The share of relevant documents that `min_score` should reach, in (0, 1].
+    """
+    retriever, *others = systems
+    best = max(others, key=lambda system: system.metrics[metric])
+    advice = [_rerank(retriever, best, metric)]
+    if best.metrics[metric] > retriever.metrics[metric]:
+        advice += [_depth(best, metric)]
+    advice += [_top_n(best), _min_score(best, precision)]
+    return advice + _instruction(others, best, metric)
+
+
+def _rerank(retriever: SystemResult, best: SystemResult, metric: str) -> Advice:
+    before, after = retriever.metrics[metric], best.metrics[metric]
+    low, high = best.difference_intervals[metric]
+    p = best.p_values[metric]
+    numbers = (
+        f"{metric} is {after:.3f} with {best.name} and {before:.3f} in the retriever's order "
+        f"(difference {after - before:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {_p(p)})"
+    )
+    changes = best.changes
+    if changes is not None:
+        numbers += f"; {changes.helped} queries are better and {changes.hurt} worse"
+    if p >= SIGNIFICANT:
+        text = f"These queries do not show whether reranking helps: {numbers}."
+        return Advice("rerank", None, text)
+    helps = after > before
+    verdict = f"Rerank with {best.name}" if helps else "Do not rerank with these systems"
+    return Advice("rerank", helps, f"{verdict}: {numbers}.")
+
+
+def _depth(best: SystemResult, metric: str) -> Advice:
+    assert best.curves is not None
+    depths, means = best.curves.depth.depth, best.curves.depth.metrics[metric]
+    chosen = next(n for n, mean in enumerate(means) if mean >= max(means) * (1 - _CLOSE))
+    text = f"Rerank the first {depths[chosen]} candidates: {metric} is {means[chosen]:.3f} then"
+    around = [n for n in (chosen - 1, chosen + 1, len(depths) - 1) if 0 <= n < len(depths)]
+    compared = [
+        f"{means[n]:.3f} with {depths[n]}" for n in sorted(dict.fromkeys(around)) if n != chosen
+    ]
+    return Advice("depth", depths[chosen], ", ".join([text, *compared]) + ".")
+
+
+def _top_n(best: SystemResult) -> Advice:
+    curve = best.top_n
+    if not curve.top_n or curve.hit[-1] == 0:
+        return Advice("top_n", None, "No relevant document is among the first ones at any top_n.")
+    chosen = next(n for n, hit in enumerate(curve.hit) if hit >= curve.hit[-1] * _ENOUGH)
+
+    def documents(index: int) -> str:
+        count = curve.top_n[index]
+        noun = "document" if count == 1 else "documents"
+        if curve.tokens is None:
+            return f"{count} {noun}"
+        return f"{count} {noun} ({curve.tokens[index]:,.0f} tokens on average)"
+
+    text = (
+        f"Hand {documents(chosen)} to the LLM: {curve.hit[chosen]:.0%} of the queries have a "
+        f"relevant one among them"
+    )
+    if chosen < len(curve.top_n) - 1:
+        text += f"; with {documents(len(curve.top_n) - 1)} it is {curve.hit[-1]:.0%}"
+    return Advice("top_n", curve.top_n[chosen], f"{text}.")
+
+
+def _min_score(best: SystemResult, wanted: float) -> Advice:
+    assert best.curves is not None
+    curve, nothing = best.curves.min_score, best.curves.nothing_relevant
+    known = [(n, value) for n, value in enumerate(curve.precision) if value is not None]
+    reached = next(((n, value) for n, value in known if value >= wanted), None)
+    if reached is None:
+        if not known:
+            return Advice("min_score", None, "No document was scored, so no min_score is known.")
+        n, value = max(known, key=lambda item: item[1])
+        text = (
+            f"No min_score makes {wanted:.0%} of the documents relevant: the most is {value:.0%}, "
+            f"with {curve.min_score[n]:.2f}."
+        )
+        return Advice("min_score", None, text)
+    n, value = reached
+    threshold = curve.min_score[n]
+    text = (
+        f"For a precision of {wanted:.0%} set min_score={threshold:g}: {value:.0%} of the documents "
+        f"that it keeps are relevant, and it keeps {curve.recall[n]:.0%} of the relevant ones. "
+        f"Where no candidate is relevant, {nothing.false_accept[n]:.0%} of the queries still keep "
+        "a document."
+    )
+    return Advice("min_score", threshold, text)
+
+
+def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: str) -> list[Advice]:
+    """Compare the instructions of the systems that have the best one's other settings."""
+    rivals = [s for s in systems if _but_instruction(s) == _but_instruction(best) and s != best]
+    if not rivals:
+        return []
+    default = next((s for s in rivals if s.instruction is None), None)
+    rival = default or max(rivals, key=lambda system: system.metrics[metric])
+    ours, theirs = (np.array(system.per_query[metric]) for system in (best, rival))
+    p = randomization_test(theirs, ours)
+    verdict = "more than chance" if p < SIGNIFICANT else "possibly chance"
+    text = (
+        f"The better instruction is {_quoted(best.instruction)}: {metric} is "
+        f"{best.metrics[metric]:.3f}, and {rival.metrics[metric]:.3f} with "
+        f"{_quoted(rival.instruction)}. The difference is {verdict} ({_p(p)})."
+    )
+    return [Advice("instruction", best.instruction, text)]
+
+
+def _but_instruction(system: SystemResult) -> tuple[object, ...]:
+    return system.model, system.base_url, system.max_length, system.depth
+
+
+def _quoted(instruction: str | None) -> str:
+    return "the default one" if instruction is None else f'"{instruction}"'
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

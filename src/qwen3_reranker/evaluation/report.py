@@ -1,0 +1,104 @@
+"""The result of an evaluation, as typed data that is saved as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.evaluation.decoding import decode
+from qwen3_reranker.evaluation.recommendation import SIGNIFICANT
+from qwen3_reranker.evaluation.results import Advice, DatasetSummary, Headroom, SystemResult
+from qwen3_reranker.evaluation.table import text_table
+from qwen3_reranker.version import __version__
+
+__all__ = ["Report"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    The result of `evaluate()`.
+
+    Attributes:
+        dataset: What was evaluated.
+        metrics: The names of the metrics. The first decides about recommendations.
+        queries: The ids of the queries, in the order of `per_query`.
+        systems: The retriever's order, then the systems in the order given.
+        headroom: What any reranker could gain.
+        recommendation: What to do, in plain words.
+        version: The version of this package.
+    """
+
+    dataset: DatasetSummary
+    metrics: list[str]
+    queries: list[str]
+    systems: list[SystemResult]
+    headroom: Headroom
+    recommendation: list[Advice]
+    version: str = field(default=__version__)
+
+    def __getitem__(self, name: str) -> SystemResult:
+        """Return the system with a name."""
+        for system in self.systems:
+            if system.name == name:
+                return system
+        known = ", ".join(repr(system.name) for system in self.systems)
+        raise InputError(f"no system is called {name!r}: there are {known}")
+
+    def table(self) -> str:
+        """
+        Return the means of all systems as a table in plain text.
+
+        A star marks a difference from the retriever's order with a p-value below 0.05.
+        """
+        rows = [["", *self.metrics]]
+        for system in self.systems:
+            cells = [
+                f"{value:.3f}{'*' if system.p_values.get(metric, 1.0) < SIGNIFICANT else ' '}"
+                for metric, value in system.metrics.items()
+            ]
+            rows.append([system.name, *cells])
+        return text_table(rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-like data, as `save()` writes it."""
+        return {"format": _FORMAT, **dataclasses.asdict(self)}
+
+    def save(self, path: str | Path) -> None:
+        """
+        Write the report to a .json file.
+
+        Raises:
+            InputError: The name does not end in .json.
+        """
+        path = Path(path)
+        if path.suffix != ".json":
+            raise InputError(f"path={str(path)!r}: give a name that ends in .json")
+        text = json.dumps(self.as_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+        path.write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """
+        Read a report that `save()` wrote.
+
+        Raises:
+            InputError: The file cannot be read, or is not such a report.
+        """
+        try:
+            data = json.loads(Path(path).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is not a report: {error}") from None
+        if not isinstance(data, dict) or data.get("format") != _FORMAT:
+            raise InputError(f"{path} is not a report of format {_FORMAT}: evaluate again")
+        del data["format"]
+        try:
+            return decode(cls, data)
+        except ValueError as error:
+            raise InputError(f"{path} is not a report of format {_FORMAT}: {error}") from None

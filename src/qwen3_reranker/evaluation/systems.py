@@ -1,0 +1,212 @@
+"""What an evaluation compares: rerankers with their instruction, depth and length limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.ranking import validate_instruction
+from qwen3_reranker.redaction import conceal
+from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
+
+__all__ = ["RETRIEVER", "ScoredBy", "System", "name_systems"]
+
+ScoredBy = tuple[tuple[Any, ...], str | None]
+"""What a reranker is built from, and the instruction."""
+
+RETRIEVER = "retriever"
+"""The name of the retriever's own order, beside which systems are put."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """
+    A way to rerank: a model or a server with its settings.
+
+    Args:
+        model: A hub name, a folder, or "demo"; with `base_url` the model's name on the server.
+        base_url: The URL of a server, or several of the same model. None uses an embedded engine.
+        instruction: What makes a document a good match. None uses the default instruction.
+        max_length: The maximum number of tokens in a prompt. None uses the default of `Reranker`.
+        depth: How many of the retriever's documents are reranked. The others follow in the
+            retriever's order. None reranks all.
+        name: What reports call the system. None makes a name of what tells the systems of a report
+            apart.
+        reranker: A reranker to use, which is not closed, in place of `model`, `base_url`,
+            `max_length` and `options`. Its scores are cached only by its own `cache=`.
+        options: Further arguments of `Reranker`.
+
+    Raises:
+        InputError: An argument cannot be used, or not together with another one.
+    """
+
+    model: str | None = None
+    base_url: str | Sequence[str] | None = None
+    instruction: str | None = None
+    max_length: int | None = None
+    depth: int | None = None
+    name: str | None = None
+    reranker: Reranker | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        validate_instruction(self.instruction)
+        depth = self.depth
+        if depth is not None and (type(depth) is not int or depth < 1):
+            raise InputError(f"depth={depth!r}: give a whole number of at least 1, or None for all")
+        if self.name == RETRIEVER:
+            raise InputError(f"name={self.name!r} is the name of the retriever's order")
+        unused = {"cache", "instruction", "on_error"} & self.options.keys()
+        if unused:
+            names = ", ".join(f"{name}=" for name in sorted(unused))
+            raise InputError(f"options has {names}, which an evaluation sets itself: leave it out")
+        settings = (self.model, self.base_url, self.max_length, self.options or None)
+        if self.reranker is not None and any(value is not None for value in settings):
+            raise InputError("reranker= is given, and settings of another one too: it has its own")
+        # So that no traceback shows a key.
+        object.__setattr__(self, "options", conceal(self.options))
+
+    @classmethod
+    def combinations(
+        cls,
+        *,
+        models: Iterable[str | None] = (None,),
+        base_urls: Iterable[str | Sequence[str] | None] = (None,),
+        instructions: Iterable[str | None] = (None,),
+        max_lengths: Iterable[int | None] = (None,),
+        depths: Iterable[int | None] = (None,),
+        **options: Any,
+    ) -> list[Self]:
+        """
+        Return a system for every combination of the settings.
+
+        Args:
+            models: The models, see `System`.
+            base_urls: The servers.
+            instructions: The instructions; None is the default one.
+            max_lengths: The limits of a prompt's tokens.
+            depths: How many documents are reranked.
+            **options: Further arguments of `Reranker`, for all systems.
+        """
+        chosen = product(models, base_urls, instructions, max_lengths, depths)
+        return [
+            cls(
+                model=model,
+                base_url=base_url,
+                instruction=instruction,
+                max_length=max_length,
+                depth=depth,
+                options=options,
+            )
+            for model, base_url, instruction, max_length, depth in chosen
+        ]
+
+    @property
+    def scored_by(self) -> ScoredBy:
+        """What the scores depend on: systems that are equal in this share scores."""
+        return self.built_from, self.used_instruction
+
+    @property
+    def built_from(self) -> tuple[Any, ...]:
+        """What the reranker is built from: systems that are equal in this share one."""
+        if self.reranker is not None:
+            return (id(self.reranker),)
+        options = repr(sorted(self.options.items()))
+        return (self.model_name, repr(self.base_url), self.max_length, options)
+
+    @property
+    def used_instruction(self) -> str | None:
+        """The instruction that is used: the system's own, or that of its reranker."""
+        if self.instruction is None and self.reranker is not None:
+            return self.reranker.instruction
+        return self.instruction
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs of the servers, without user names, passwords and queries."""
+        given = [self.base_url] if isinstance(self.base_url, str) else list(self.base_url or ())
+        return [_public(url) for url in given]
+
+    @property
+    def model_name(self) -> str | None:
+        """The model's name, as far as it is known before a server is asked."""
+        if self.reranker is not None:
+            return self.reranker.model
+        return self.model or (None if self.base_url else DEFAULT_MODEL)
+
+
+def name_systems(systems: System | Reranker | Iterable[System | Reranker]) -> list[System]:
+    """
+    Return the systems, each with a name of its own.
+
+    A name is made of the model or server, and of those settings in which the systems differ.
+
+    Args:
+        systems: The systems. A `Reranker` stands for itself, at full depth.
+
+    Raises:
+        InputError: There are none, one is neither, two have the same name or the same settings.
+    """
+    given = [systems] if isinstance(systems, (System, Reranker)) else list(systems)
+    if not given:
+        raise InputError("systems is empty: give at least one, such as System(model='demo')")
+    found = []
+    for system in given:
+        if not isinstance(system, (System, Reranker)):
+            raise InputError(f"systems has {system!r}: give a System or a Reranker")
+        found.append(System(reranker=system) if isinstance(system, Reranker) else system)
+    seen = set()
+    for system in found:
+        key = (system.scored_by, system.depth)
+        if key in seen:
+            raise InputError(f"systems has {system!r} twice: leave one out")
+        seen.add(key)
+    names = _names(found)
+    if len(set(names)) < len(names) or RETRIEVER in names:
+        doubled = next(name for name in names if names.count(name) > 1 or name == RETRIEVER)
+        raise InputError(f"two systems are called {doubled!r}: give name= to tell them apart")
+    return [replace(system, name=name) for system, name in zip(found, names, strict=True)]
+
+
+def _names(systems: Sequence[System]) -> list[str]:
+    full = [_model_of(system) for system in systems]
+    # The last part of a hub name or a path is enough, unless two different ones end alike.
+    short = {name: name.rstrip("/").rpartition("/")[2] for name in full}
+    if len(set(short.values())) < len(short) or any("://" in name for name in full):
+        short = {name: name for name in full}
+    instructions = list(dict.fromkeys(system.used_instruction for system in systems))
+    numbers = {text: n for n, text in enumerate((t for t in instructions if t is not None), 1)}
+    names = []
+    for system, model in zip(systems, full, strict=True):
+        parts = [short[model]]
+        if _differ(system.max_length for system in systems):
+            parts.append(f"max_length {system.max_length or 'default'}")
+        if len(instructions) > 1:
+            given = system.used_instruction
+            parts.append(
+                "default instruction" if given is None else f"instruction {numbers[given]}"
+            )
+        if _differ(system.depth for system in systems):
+            parts.append(f"top {system.depth or 'all'}")
+        names.append(system.name or ", ".join(parts))
+    return names
+
+
+def _model_of(system: System) -> str:
+    url = ", ".join(system.urls)
+    model = system.model_name
+    return f"{model} at {url}" if model and url else model or url
+
+
+def _differ(values: Iterable[Any]) -> bool:
+    return len(set(values)) > 1
+
+
+def _public(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl()

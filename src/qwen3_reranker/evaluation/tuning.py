@@ -1,0 +1,126 @@
+"""Choose an instruction on one half of the queries, and measure it on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.evaluation.dataset import Dataset
+from qwen3_reranker.evaluation.evaluation import evaluate
+from qwen3_reranker.evaluation.first_stage import DEFAULT_DEPTH
+from qwen3_reranker.evaluation.report import Report
+from qwen3_reranker.evaluation.statistics import randomization_test
+from qwen3_reranker.evaluation.systems import System
+from qwen3_reranker.evaluation.table import text_table
+
+__all__ = ["TuningReport", "tune"]
+
+_DEFAULT = "default instruction"
+_CHOSEN = "chosen instruction"
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """
+    The result of `tune()`.
+
+    Attributes:
+        instruction: The instruction that was best on the first half. None is the default one.
+        metric: The metric that decided.
+        chosen_on: The report of the first half, with a system for each instruction.
+        reported_on: The report of the second half, which was not used to choose: the default
+            instruction and, if it is another one, the chosen one.
+        gain: The mean of the metric on the second half less that of the default instruction.
+        p_value: The p-value of the gain, by a paired randomization test.
+    """
+
+    instruction: str | None
+    metric: str
+    chosen_on: Report
+    reported_on: Report
+    gain: float
+    p_value: float
+
+    def table(self) -> str:
+        """Return the metric of each instruction as a table in plain text, and the conclusion."""
+        other = self.reported_on.systems[-1]
+        chosen, held_out = self.chosen_on, self.reported_on
+        header = [f"{self.metric} on {chosen.dataset.queries} queries", ""]
+        rows = [header] + [
+            [system.instruction or _DEFAULT, f"{system.metrics[self.metric]:.3f}"]
+            for system in chosen.systems[1:]
+        ]
+        if self.instruction is None:
+            said = "No instruction was better than the default one."
+        else:
+            default = held_out[_DEFAULT].metrics[self.metric]
+            said = (
+                f'The best is "{self.instruction}". On the other {held_out.dataset.queries} queries, '
+                f"which were not used to choose it, {self.metric} is "
+                f"{other.metrics[self.metric]:.3f} with it and {default:.3f} with the default one "
+                f"({self.gain:+.3f}, p = {self.p_value:.3f})."
+            )
+        return f"{text_table(rows)}\n\n{said}"
+
+
+def tune(
+    dataset: Dataset,
+    system: System,
+    instructions: Iterable[str],
+    *,
+    metric: str = "nDCG@10",
+    seed: int = 0,
+    **settings: Any,
+) -> TuningReport:
+    """
+    Choose an instruction on one half of the queries, and measure it on the other.
+
+    An instruction that is the best of many on some queries owes part of that to these queries. The
+    gain is therefore measured on queries that were not used to choose it. The default instruction
+    always takes part.
+
+    Args:
+        dataset: Queries, candidates and judgments, see `evaluate()`.
+        system: The model or server, its depth and its length limit. Its own instruction is not
+            used.
+        instructions: The instructions to choose from: one English sentence each.
+        metric: What decides.
+        seed: Decides which queries are in which half.
+        **settings: Further arguments of `evaluate()`, except `metrics`.
+
+    Raises:
+        InputError: An argument cannot be used, there is no instruction, or a half has no query
+            with a relevant document.
+        RerankerError: Scoring failed. The scores that are known already are stored.
+    """
+    given = list(dict.fromkeys(instructions))
+    if isinstance(instructions, str) or not given:
+        raise InputError(f"instructions={instructions!r}: give a list of at least one sentence")
+    if dataset.candidates is None:  # once, not for each half
+        dataset = dataset.retrieve("bm25", depth=system.depth or DEFAULT_DEPTH)
+    first, second = dataset.halves(seed)
+    default = replace(system, instruction=None, name=_DEFAULT)
+    numbered = [
+        replace(system, instruction=text, name=f"instruction {number}")
+        for number, text in enumerate(given, 1)
+    ]
+    chosen_on = evaluate(first, [default, *numbered], metrics=[metric], **settings)
+    # The first of equals, so the default one wins a tie.
+    best = max(chosen_on.systems[1:], key=lambda result: result.metrics[metric])
+    finalists = [default]
+    if best.name != _DEFAULT:
+        finalists.append(replace(system, instruction=best.instruction, name=_CHOSEN))
+    reported_on = evaluate(second, finalists, metrics=[metric], **settings)
+    before, after = reported_on[_DEFAULT], reported_on.systems[-1]
+    return TuningReport(
+        best.instruction,
+        metric,
+        chosen_on,
+        reported_on,
+        after.metrics[metric] - before.metrics[metric],
+        randomization_test(np.array(before.per_query[metric]), np.array(after.per_query[metric])),
+    )
