@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self, TypeVar
 
-__all__ = ["ClosesAtExit"]
+__all__ = ["ClosesAtExit", "closed_after"]
+
+C = TypeVar("C", bound="ClosesAtExit")
 
 
 class ClosesAtExit(ABC):
@@ -30,3 +34,20 @@ class ClosesAtExit(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+@contextmanager
+def closed_after(closable: C) -> Iterator[C]:
+    """
+    Yield an object and close it, but not on Ctrl-C, which would wait for an engine to start.
+
+    What is not closed then is released by the garbage collector, or when the process ends.
+    """
+    try:
+        yield closable
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        closable.close()
+        raise
+    closable.close()

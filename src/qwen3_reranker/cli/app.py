@@ -17,6 +17,7 @@ from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
 from qwen3_reranker.cli.engine import install_engine, uninstall_engine
+from qwen3_reranker.cli.evaluate import evaluate, tune
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.cli.rerank import rerank
 from qwen3_reranker.cli.serve import serve
@@ -55,14 +56,24 @@ class Command(TyperCommand):
 
 
 app = typer.Typer(
-    help="Rerank documents with Qwen3 rerankers, and convert, serve and diagnose such models.",
+    help="Rerank documents with Qwen3 rerankers, and evaluate, convert, serve and diagnose such models.",
     epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
     "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (rerank, convert, serve, doctor, bench, install_engine, uninstall_engine):
+for _command in (
+    rerank,
+    evaluate,
+    tune,
+    convert,
+    serve,
+    doctor,
+    bench,
+    install_engine,
+    uninstall_engine,
+):
     app.command(cls=Command)(_command)
 
 

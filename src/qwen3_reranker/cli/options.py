@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qwen3_reranker.closing import closed_after
 from qwen3_reranker.embedded.engine_settings import EngineChoice
 
 if TYPE_CHECKING:
@@ -109,11 +110,5 @@ def open_reranker(
     if not base_url:  # a key in the environment is not for this call
         options.pop("api_key", None)
     reranker = Reranker(model, base_url=base_url, engine_args=engine_args(eager=eager), **options)
-    try:
+    with closed_after(reranker):
         yield reranker
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        reranker.close()
-        raise
-    reranker.close()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qwen3_reranker.caching import ScoreCache
+from qwen3_reranker.closing import closed_after
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.curves import Judged, headroom
 from qwen3_reranker.evaluation.dataset import Dataset
@@ -173,13 +174,14 @@ def _reranker(system: System, cache: ScoreCache) -> Iterator[Reranker]:
     if system.reranker is not None:
         yield system.reranker
         return
-    with Reranker(
+    made = Reranker(
         system.model,
         base_url=system.base_url,
         max_length=system.max_length,
         cache=cache,
         **system.options,
-    ) as reranker:
+    )
+    with closed_after(made) as reranker:
         yield reranker
 
 

@@ -10,9 +10,8 @@ from typing import Any, Self
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.decoding import decode
-from qwen3_reranker.evaluation.recommendation import SIGNIFICANT
 from qwen3_reranker.evaluation.results import Advice, DatasetSummary, Headroom, SystemResult
-from qwen3_reranker.evaluation.table import text_table
+from qwen3_reranker.evaluation.text import results_table, summarize
 from qwen3_reranker.version import __version__
 
 __all__ = ["Report"]
@@ -57,14 +56,15 @@ class Report:
 
         A star marks a difference from the retriever's order with a p-value below 0.05.
         """
-        rows = [["", *self.metrics]]
-        for system in self.systems:
-            cells = [
-                f"{value:.3f}{'*' if system.p_values.get(metric, 1.0) < SIGNIFICANT else ' '}"
-                for metric, value in system.metrics.items()
-            ]
-            rows.append([system.name, *cells])
-        return text_table(rows)
+        return results_table(self.systems, self.metrics)
+
+    def summary(self) -> str:
+        """
+        Return the report in plain text: the table, the queries that lost most, and what to do.
+
+        The queries are those of the system that is best by the first metric.
+        """
+        return summarize(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON-like data, as `save()` writes it."""

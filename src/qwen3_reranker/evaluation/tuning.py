@@ -15,7 +15,7 @@ from qwen3_reranker.evaluation.first_stage import DEFAULT_DEPTH
 from qwen3_reranker.evaluation.report import Report
 from qwen3_reranker.evaluation.statistics import randomization_test
 from qwen3_reranker.evaluation.systems import System
-from qwen3_reranker.evaluation.table import text_table
+from qwen3_reranker.evaluation.text import text_table
 
 __all__ = ["TuningReport", "tune"]
 
