@@ -125,12 +125,14 @@ def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: st
     rival = default or max(rivals, key=lambda system: system.metrics[metric])
     ours, theirs = (np.array(system.per_query[metric]) for system in (best, rival))
     p = randomization_test(theirs, ours)
-    verdict = "more than chance" if p < SIGNIFICANT else "possibly chance"
-    text = (
-        f"The better instruction is {_quoted(best.instruction)}: {metric} is "
-        f"{best.metrics[metric]:.3f}, and {rival.metrics[metric]:.3f} with "
-        f"{_quoted(rival.instruction)}. The difference is {verdict} ({_p(p)})."
+    numbers = (
+        f"{metric} is {best.metrics[metric]:.3f} with {_quoted(best.instruction)} and "
+        f"{rival.metrics[metric]:.3f} with {_quoted(rival.instruction)} ({_p(p)})"
     )
+    if p < SIGNIFICANT:
+        text = f"Use {_quoted(best.instruction)}: {numbers}."
+    else:
+        text = f"These queries do not show that the instruction matters: {numbers}."
     return [Advice("instruction", best.instruction, text)]
 
 
@@ -139,7 +141,7 @@ def _but_instruction(system: SystemResult) -> tuple[object, ...]:
 
 
 def _quoted(instruction: str | None) -> str:
-    return "the default one" if instruction is None else f'"{instruction}"'
+    return "the default instruction" if instruction is None else f'the instruction "{instruction}"'
 
 
 def _p(p: float) -> str:

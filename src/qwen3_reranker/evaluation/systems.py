@@ -13,7 +13,7 @@ from qwen3_reranker.ranking import validate_instruction
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 
-__all__ = ["RETRIEVER", "ScoredBy", "System", "name_systems"]
+__all__ = ["RETRIEVER", "ScoredBy", "System", "instruction_names", "name_systems"]
 
 ScoredBy = tuple[tuple[Any, ...], str | None]
 """What a reranker is built from, and the instruction."""
@@ -45,7 +45,7 @@ class System:
     """
 
     model: str | None = None
-    base_url: str | Sequence[str] | None = None
+    base_url: str | Sequence[str] | None = field(default=None, repr=False)
     instruction: str | None = None
     max_length: int | None = None
     depth: int | None = None
@@ -163,7 +163,7 @@ def name_systems(systems: System | Reranker | Iterable[System | Reranker]) -> li
     for system in found:
         key = (system.scored_by, system.depth)
         if key in seen:
-            raise InputError(f"systems has {system!r} twice: leave one out")
+            raise InputError(f"systems has {_label(system, full=True)} twice: leave one out")
         seen.add(key)
     names = _names(found)
     if len(set(names)) < len(names) or RETRIEVER in names:
@@ -172,34 +172,40 @@ def name_systems(systems: System | Reranker | Iterable[System | Reranker]) -> li
     return [replace(system, name=name) for system, name in zip(found, names, strict=True)]
 
 
+def instruction_names(instructions: Iterable[str | None]) -> dict[str | None, str]:
+    """Return what reports call each of the instructions, which may be too long for a table."""
+    texts = list(dict.fromkeys(instructions))
+    given = [text for text in texts if text is not None]
+    numbered = {text: f"instruction {number}" for number, text in enumerate(given, 1)}
+    return {text: "default instruction" if text is None else numbered[text] for text in texts}
+
+
 def _names(systems: Sequence[System]) -> list[str]:
-    full = [_model_of(system) for system in systems]
-    # The last part of a hub name or a path is enough, unless two different ones end alike.
-    short = {name: name.rstrip("/").rpartition("/")[2] for name in full}
-    if len(set(short.values())) < len(short) or any("://" in name for name in full):
-        short = {name: name for name in full}
-    instructions = list(dict.fromkeys(system.used_instruction for system in systems))
-    numbers = {text: n for n, text in enumerate((t for t in instructions if t is not None), 1)}
+    labels = [_label(system, full=False) for system in systems]
+    # A short label is enough, unless two different models or servers have the same.
+    if len(set(labels)) < len({_label(system, full=True) for system in systems}):
+        labels = [_label(system, full=True) for system in systems]
+    instructions = instruction_names(system.used_instruction for system in systems)
     names = []
-    for system, model in zip(systems, full, strict=True):
-        parts = [short[model]]
+    for system, label in zip(systems, labels, strict=True):
+        parts = [label]
         if _differ(system.max_length for system in systems):
             parts.append(f"max_length {system.max_length or 'default'}")
         if len(instructions) > 1:
-            given = system.used_instruction
-            parts.append(
-                "default instruction" if given is None else f"instruction {numbers[given]}"
-            )
+            parts.append(instructions[system.used_instruction])
         if _differ(system.depth for system in systems):
-            parts.append(f"top {system.depth or 'all'}")
+            parts.append(f"depth {system.depth or 'all'}")
         names.append(system.name or ", ".join(parts))
     return names
 
 
-def _model_of(system: System) -> str:
-    url = ", ".join(system.urls)
-    model = system.model_name
-    return f"{model} at {url}" if model and url else model or url
+def _label(system: System, *, full: bool) -> str:
+    """Return the model and the servers, or for short the ends of their names and addresses."""
+    model, urls = system.model_name, system.urls
+    if not full:
+        urls = [urlsplit(url).netloc or url for url in urls]
+        model = model and model.rstrip("/").rpartition("/")[2]
+    return " at ".join(filter(None, [model, ", ".join(urls)]))
 
 
 def _differ(values: Iterable[Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.recommendation import SIGNIFICANT
 from qwen3_reranker.evaluation.results import Change, DatasetSummary, SystemResult, TopDocument
+from qwen3_reranker.evaluation.systems import instruction_names
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report import Report
@@ -47,10 +48,12 @@ def summarize(report: Report) -> str:
     """Return a report in plain text."""
     metric = report.metrics[0]
     best = max(report.systems[1:], key=lambda system: system.metrics[metric])
-    table = report.table()
-    parts = [_heading(report.dataset), table]
-    if "*" in table:
+    parts = [_heading(report.dataset), report.table()]
+    if any(p < SIGNIFICANT for system in report.systems for p in system.p_values.values()):
         parts[-1] += "\n* differs from the retriever's order by more than chance (p < 0.05)"
+    instructions = instruction_names(system.instruction for system in report.systems[1:])
+    if len(instructions) > 1:
+        parts.append("\n".join(f"{name}: {text}" for text, name in instructions.items() if text))
     if best.changes is not None:
         changes = best.changes
         parts.append(

@@ -42,14 +42,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: The file cannot be read, or is not UTF-8 text.
     """
-    number = 0
     try:
-        with _opened(path) as lines:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text, after line {number}: {error}") from None
+                text = _decoded(path, number, line)
+                if text.strip():
+                    yield number, text
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read: {reason}") from None
@@ -88,7 +86,8 @@ def unusable(where: str, expected: str, found: object) -> InputError:
     return InputError(f"{where}: expected {expected}, found {shown}")
 
 
-def _opened(path: Path) -> Any:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise unusable_line(path, number, "UTF-8 text", str(error)) from None

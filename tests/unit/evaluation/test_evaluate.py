@@ -1,0 +1,303 @@
+"""An evaluation: every pair is scored once, and the numbers are right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwen3_reranker import EngineError, InputError, Scores
+from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate
+from qwen3_reranker.evaluation.scoring import rankings, score_candidates
+
+from support.evaluation import CANDIDATES, WordScorer, reranker, small, synthetic
+from support.helpers import FaultyScorer
+
+METRICS = ("nDCG@10", "MRR@10", "hit@1")
+
+
+def pairs_of(dataset: Dataset, depth: int | None = None) -> list[tuple[str, str]]:
+    assert dataset.candidates is not None
+    return [
+        (dataset.queries[query], dataset.documents[name])
+        for query, ids in dataset.candidates.items()
+        for name in ids[:depth]
+    ]
+
+
+def test_the_small_dataset_by_hand() -> None:
+    report = evaluate(small(), System(reranker=reranker(), name="words"), metrics=METRICS)
+    assert report.queries == ["q1", "q2"] and report.metrics == list(METRICS)
+    retriever, words = report.systems
+    # The relevant document is second for both queries; the reranker puts both first.
+    assert retriever.name == "retriever"
+    assert retriever.metrics == pytest.approx(
+        {"nDCG@10": 0.6309, "MRR@10": 0.5, "hit@1": 0.0}, abs=1e-4
+    )
+    assert words.metrics == {"nDCG@10": 1.0, "MRR@10": 1.0, "hit@1": 1.0}
+    assert words.per_query["MRR@10"] == [1.0, 1.0]
+    assert words.differences["MRR@10"] == 0.5 and words.difference_intervals["MRR@10"] == [0.5, 0.5]
+    assert words.p_values["hit@1"] == 0.5  # two queries can show no more
+    assert words.changes is not None
+    assert (words.changes.helped, words.changes.unchanged, words.changes.hurt) == (2, 0, 0)
+    assert retriever.changes is None and retriever.p_values == {} and retriever.curves is None
+    assert report["words"] is words
+    with pytest.raises(InputError, match="no system is called 'x': there are 'retriever', 'words'"):
+        report["x"]
+
+
+def test_what_got_worse_is_shown() -> None:
+    scorer = reranker(WordScorer(), instruction="invert")
+    report = evaluate(small(), System(reranker=scorer, name="inverted"))
+    changes = report["inverted"].changes
+    assert changes is not None and (changes.hurt, changes.unchanged, changes.helped) == (1, 1, 0)
+    [first] = changes.worst
+    assert first.query == "q1" and first.text == "copy a folder"
+    assert first.top_before is not None and first.top_after is not None
+    assert (first.top_before.id, first.top_before.grade, first.top_before.score) == (
+        "mkdir",
+        0,
+        None,
+    )
+    assert (first.top_after.id, first.top_after.grade) == ("shuffle", None)
+    assert first.top_after.score == pytest.approx(2 / 3)
+    assert first.before > first.after
+    assert report["inverted"].instruction == "invert"
+
+
+def test_depths_share_scores() -> None:
+    dataset, scorer = synthetic(12, 30), WordScorer()
+    one = reranker(scorer)
+    systems = [System(reranker=one, depth=depth) for depth in (3, 10, 20)]
+    report = evaluate(dataset, systems, metrics=METRICS)
+    assert [(query, text) for query, text, _ in scorer.asked] == pairs_of(dataset, 20)
+    for system, result in zip(systems, report.systems[1:], strict=True):
+        alone = evaluate(dataset, system, metrics=METRICS)
+        assert alone.systems[1].metrics == result.metrics
+        assert result.curves is not None
+        assert result.curves.depth.metrics["nDCG@10"][-1] == result.metrics["nDCG@10"]
+
+
+def test_instructions_do_not_share_scores() -> None:
+    dataset, scorer = small(), WordScorer()
+    one = reranker(scorer)
+    evaluate(dataset, [System(reranker=one), System(reranker=one, instruction="x")])
+    assert sorted({instruction for *_, instruction in scorer.asked}, key=str) == [None, "x"]
+    assert len(scorer.asked) == 2 * len(pairs_of(dataset))
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_ranking_is_the_rerankers_up_to_the_depth(data: st.DataObject) -> None:
+    texts = st.lists(st.text("ab ", max_size=6), min_size=1, max_size=8)
+    names = {f"d{n}": text for n, text in enumerate(data.draw(texts))}
+    depth = data.draw(st.none() | st.integers(1, 9))
+    dataset = Dataset({"q": "a b"}, names, {"q": {"d0": 1}}, {"q": list(names)})
+    one = reranker()
+    scores = score_candidates(one, dataset, {"q": list(names)})
+    found = rankings({"q": list(names)}, scores, depth)["q"]
+    head = list(names)[:depth]
+    hits = one.rerank("a b", [names[name] for name in head])
+    assert found == [head[hit.index] for hit in hits] + list(names)[len(head) :]
+
+
+def test_a_second_run_scores_nothing(tmp_path: Path) -> None:
+    dataset, file = synthetic(10, 20), tmp_path / "scores.sqlite3"
+    reports = []
+    for asked in (len(pairs_of(dataset)), 0):
+        with ScoreFile(file) as cache:
+            scorer = WordScorer()
+            reports.append(evaluate(dataset, System(reranker=reranker(scorer, cache=cache))))
+        assert len(scorer.asked) == asked
+    assert reports[0] == reports[1]
+
+
+def test_a_run_that_failed_goes_on_where_it_was(tmp_path: Path) -> None:
+    class Failing(WordScorer):
+        async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+            if query == dataset.queries["q7"]:
+                raise EngineError("out of memory")
+            return await super().score(query, texts, instruction)
+
+    dataset, first, second = synthetic(10, 20), Failing(), WordScorer()
+    with ScoreFile(tmp_path / "scores") as cache:
+        with pytest.raises(EngineError, match="out of memory"):
+            evaluate(dataset, System(reranker=reranker(first, cache=cache)))
+        evaluate(dataset, System(reranker=reranker(second, cache=cache)))
+    asked = [(query, text) for query, text, _ in first.asked + second.asked]
+    assert sorted(asked) == sorted(pairs_of(dataset)) and first.asked and second.asked
+
+
+PROGRAM = """
+import asyncio, sys
+from qwen3_reranker.evaluation import ScoreFile, System, evaluate
+from support.evaluation import WordScorer, reranker, synthetic
+
+class Logging(WordScorer):
+    async def score(self, query, texts, instruction):
+        with open(sys.argv[2], "a") as log:
+            if sys.argv[3] == "stop" and len(self.asked) >= 100:
+                await asyncio.sleep(600)
+            log.writelines(f"{query}|{text}\\n" for text in texts)
+        return await super().score(query, texts, instruction)
+
+with ScoreFile(sys.argv[1]) as cache:
+    evaluate(synthetic(20, 20), System(reranker=reranker(Logging(), cache=cache)))
+"""
+
+
+def test_a_run_that_is_killed_loses_and_repeats_no_score(tmp_path: Path) -> None:
+    file, log = tmp_path / "scores", tmp_path / "log"
+    path = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", PROGRAM, str(file), str(log)]
+    process = subprocess.Popen([*command, "stop"], env=os.environ | {"PYTHONPATH": path})
+    try:
+        deadline = time.monotonic() + 60
+        while not file.exists() or _stored(file) < 100:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 100 <= len(log.read_text().splitlines()) < 400
+    subprocess.run([*command, "finish"], env=os.environ | {"PYTHONPATH": path}, check=True)
+    wanted = [f"{query}|{text}" for query, text in pairs_of(synthetic(20, 20))]
+    assert sorted(log.read_text().splitlines()) == sorted(wanted)
+
+
+def _stored(file: Path) -> int:
+    try:
+        with sqlite3.connect(file) as database:
+            [count] = database.execute("SELECT count(*) FROM scores").fetchone()
+    except sqlite3.OperationalError:  # not created yet
+        return 0
+    return int(count)
+
+
+def test_memory_does_not_grow_with_the_pairs() -> None:
+    """Apart from 16 bytes per score, 20,000 pairs take no more memory than 5,000."""
+
+    class Forgetful(WordScorer):
+        async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+            return Scores([0.5] * len(texts), [False] * len(texts))
+
+    peaks = []
+    for queries in (50, 200):
+        dataset = synthetic(queries, 100, length=200)
+        assert dataset.candidates is not None
+        tracemalloc.start()
+        score_candidates(reranker(Forgetful()), dataset, dataset.candidates)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 16 * 15_000 + 500_000, peaks
+
+
+def test_queries_without_a_relevant_document_are_left_out() -> None:
+    dataset = Dataset(
+        {"a": "copy", "b": "wait"}, {"d": "copy it"}, {"a": {"d": 1}, "b": {"d": 0}}, {"a": ["d"]}
+    )
+    report = evaluate(dataset, reranker())
+    assert report.queries == ["a"] and report.dataset.queries_without_relevant == 1
+    with pytest.raises(InputError, match="no query with a document of grade 2 or more"):
+        evaluate(dataset, reranker(), min_grade=2)
+
+
+def test_a_query_for_which_nothing_was_found_counts_as_zero() -> None:
+    dataset = Dataset(
+        {"a": "copy", "b": "wait"}, {"d": "copy it"}, {"a": {"d": 1}, "b": {"d": 1}}, {"a": ["d"]}
+    )
+    report = evaluate(dataset, System(reranker=reranker(), name="x"), metrics=["hit@1"])
+    assert report["x"].per_query == {"hit@1": [1.0, 0.0]} and report["x"].metrics["hit@1"] == 0.5
+
+
+def test_bm25_is_the_first_stage_of_a_dataset_without_one() -> None:
+    without = Dataset(small().queries, small().documents, small().judgments)
+    report = evaluate(without, System(reranker=reranker(), depth=1, name="x"))
+    assert report.dataset.first_stage == "BM25" and report.dataset.candidates == 2
+    every = evaluate(without, [System(reranker=reranker(), depth=1), System(reranker=reranker())])
+    assert every.dataset.candidates == 3
+
+
+def test_tokens_are_those_of_the_callers_counter() -> None:
+    report = evaluate(
+        small(), System(reranker=reranker(), name="x"), token_counter=lambda t: len(t.split())
+    )
+    curve = report["x"].top_n
+    assert curve.top_n == [1, 2, 3] and curve.tokens == [4.0, 7.0, 8.5]
+    assert curve.hit == [1.0, 1.0, 1.0] and curve.precision == pytest.approx([1.0, 0.5, 1 / 3])
+    assert evaluate(small(), reranker()).systems[1].top_n.tokens is None
+    for wrong in (None, -1, 0.5, True):
+        with pytest.raises(InputError, match="token_counter= returned"):
+            evaluate(small(), reranker(), token_counter=lambda _, wrong=wrong: wrong)  # type: ignore[misc]
+
+
+def test_shares_of_judged_and_of_cut_documents() -> None:
+    dataset = synthetic(5, 10, length=40)  # longer than `WordScorer` takes
+    report = evaluate(dataset, System(reranker=reranker(), name="x"))
+    assert report["x"].truncated == 1.0 and report["retriever"].truncated == 0.0
+    assert report["x"].judged == 0.1
+    assert evaluate(small(), System(reranker=reranker(), name="x"))["x"].judged == pytest.approx(
+        3 / 5
+    )
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"metrics": ["MAP"]}, "metric 'MAP' is not known"),
+    ({"min_grade": 0}, "min_grade=0"),
+    ({"min_grade": 1.5}, "min_grade=1.5"),
+    ({"precision": 0}, "precision=0"),
+    ({"precision": 80}, "precision=80"),
+    ({"systems": []}, "systems is empty"),
+])  # fmt: skip
+def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) -> None:
+    scorer = WordScorer()
+    given = {"systems": reranker(scorer)} | arguments
+    with pytest.raises(InputError, match=message):
+        evaluate(small(), **given)
+    assert scorer.asked == []
+
+
+def test_failures_are_raised() -> None:
+    failing = reranker(FaultyScorer(EngineError("no")))
+    with pytest.raises(EngineError, match="no"):
+        evaluate(small(), failing)
+
+
+def test_a_given_reranker_stays_open() -> None:
+    one = reranker()
+    evaluate(small(), one)
+    assert len(one.rerank("copy", ["copy it"])) == 1
+
+
+def test_progress_counts_all_documents_at_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = synthetic(4, 10)
+    evaluate(
+        dataset, [System(reranker=reranker(), depth=5), System(reranker=reranker())], progress=True
+    )
+    shown = capsys.readouterr().err
+    assert "60/60" in shown and "doc/s" in shown
+    evaluate(dataset, reranker())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_equal_arguments_give_equal_reports() -> None:
+    one = evaluate(synthetic(30, 20), System(reranker=reranker(), name="x"))
+    assert one == evaluate(synthetic(30, 20), System(reranker=reranker(), name="x"))
+    assert isinstance(one, Report) and one.dataset.candidates == 600
+
+
+def test_the_candidates_of_the_caller_are_left_alone() -> None:
+    dataset = small()
+    evaluate(dataset, reranker())
+    assert dataset == small() and dataset.candidates == CANDIDATES
