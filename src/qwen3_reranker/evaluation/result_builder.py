@@ -13,7 +13,7 @@ from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.evaluation.metrics import Floats
 from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, TopDocument
 from qwen3_reranker.evaluation.scoring import CandidateScores, rankings
-from qwen3_reranker.evaluation.statistics import bootstrap_interval, randomization_test
+from qwen3_reranker.evaluation.statistics import bootstrap_intervals, randomization_tests
 from qwen3_reranker.evaluation.systems import RETRIEVER, System
 
 __all__ = ["ResultBuilder"]
@@ -82,15 +82,10 @@ class ResultBuilder:
             system.max_length,
             depth,
             metrics={metric: float(row.mean()) for metric, row in values.items()},
-            intervals={metric: list(bootstrap_interval(row)) for metric, row in values.items()},
+            intervals=_intervals(values),
             differences={metric: float(row.mean()) for metric, row in compared.items()},
-            difference_intervals={
-                metric: list(bootstrap_interval(row)) for metric, row in compared.items()
-            },
-            p_values={
-                metric: randomization_test(self._before[metric], values[metric])
-                for metric in compared
-            },
+            difference_intervals=_intervals(compared),
+            p_values=self._p_values(compared),
             judged=self._judged_share(found),
             truncated=_truncated_share(scores or {}),
             per_query={metric: row.tolist() for metric, row in values.items()},
@@ -98,6 +93,13 @@ class ResultBuilder:
             top_n=top_n_curve(self._judged, found, self._count_tokens),
             curves=None if scores is None else score_curves(self._judged, scores, depth),
         )
+
+    def _p_values(self, compared: Mapping[str, Floats]) -> dict[str, float]:
+        if not compared:
+            return {}
+        gains = np.column_stack(list(compared.values()))
+        tests = randomization_tests(np.zeros_like(gains), gains)
+        return dict(zip(compared, tests, strict=True))
 
     def _judged_share(self, found: Mapping[str, Sequence[str]]) -> float:
         """Return the share of judged documents among those that the first metric counts."""
@@ -147,6 +149,13 @@ class ResultBuilder:
         grade = self._judged.judgments[query].get(ids[0])
         score = None if scores is None else max(scores.values, default=None)
         return TopDocument(ids[0], shown, grade, score)
+
+
+def _intervals(values: Mapping[str, Floats]) -> dict[str, list[float]]:
+    if not values:
+        return {}
+    bounds = bootstrap_intervals(np.column_stack(list(values.values())))
+    return {metric: list(pair) for metric, pair in zip(values, bounds, strict=True)}
 
 
 def _truncated_share(scores: Mapping[str, CandidateScores]) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from qwen3_reranker.evaluation.metrics import Floats
 
-__all__ = ["ROUNDS", "bootstrap_interval", "randomization_test"]
+__all__ = ["ROUNDS", "bootstrap_intervals", "randomization_test", "randomization_tests"]
 
 ROUNDS = 10_000
 """The number of random samples. With it, a p-value near 0.05 is within 0.005."""
@@ -15,54 +17,77 @@ _CHUNK = 1_000_000  # random numbers that are held in memory at a time
 _EXACT = 13  # with at most so many differences, all signs are tried: 2 ** 13 = 8192
 
 
-def bootstrap_interval(values: Floats, seed: int = 0) -> tuple[float, float]:
+def bootstrap_intervals(values: Floats, seed: int = 0) -> list[tuple[float, float]]:
     """
-    Return the 95 % confidence interval of a mean, by the percentile bootstrap over queries.
+    Return the 95 % confidence interval of each mean, by the percentile bootstrap over queries.
 
     Args:
-        values: One value per query, at least one.
+        values: A row per query, at least one, and a column per metric.
         seed: Seeds the random samples. Equal arguments give equal results.
+
+    Returns:
+        The bounds of each column's mean.
     """
     rng = np.random.default_rng(seed)
     count = len(values)
-    means = np.empty(ROUNDS)
-    step = max(1, _CHUNK // count)
-    for start in range(0, ROUNDS, step):
-        rows = min(step, ROUNDS - start)
-        means[start : start + rows] = values[rng.integers(0, count, (rows, count))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    means = []
+    for rows in _chunks(count):
+        chosen = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        # How often each sample has each query.
+        weights = np.bincount(chosen.ravel(), minlength=rows * count).reshape(rows, count)
+        means.append(weights @ values / count)
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def randomization_test(first: Floats, second: Floats, seed: int = 0) -> float:
     """
-    Return the two-sided p-value of the difference of two means, by a paired randomization test.
-
-    It is the probability of a difference at least as large if it were a matter of chance which of
-    a query's two values belongs to which ranking. With few queries that differ, all possibilities
-    are counted; otherwise 10,000 random ones and the observed one.
+    Return the two-sided p-value of the difference of two means, see `randomization_tests()`.
 
     Args:
         first: One value per query.
         second: The values of the same queries, in the same order.
         seed: Seeds the random samples. Equal arguments give equal results.
     """
+    [p] = randomization_tests(first[:, None], second[:, None], seed)
+    return p
+
+
+def randomization_tests(first: Floats, second: Floats, seed: int = 0) -> list[float]:
+    """
+    Return the two-sided p-value of each difference of means, by a paired randomization test.
+
+    It is the probability of a difference at least as large if it were a matter of chance which of
+    a query's two values belongs to which ranking. With few queries that differ, all possibilities
+    are counted; otherwise 10,000 random ones and the observed one.
+
+    Args:
+        first: A row per query and a column per metric.
+        second: The values of the same queries and metrics, in the same order.
+        seed: Seeds the random samples. Equal arguments give equal results.
+
+    Returns:
+        The p-value of each column.
+    """
     differences = second - first
-    differences = differences[differences != 0]
+    differences = differences[differences.any(axis=1)]
     count = len(differences)
-    if count == 0:
-        return 1.0
     # Sums of equal differences may differ in their last digits.
-    observed = abs(differences.sum()) - 1e-9
+    observed = np.abs(differences.sum(axis=0)) - 1e-9
     if count <= _EXACT:
         bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
         sums = (1 - 2 * bits) @ differences
-        return float((np.abs(sums) >= observed).mean())
+        return [float(p) for p in (np.abs(sums) >= observed).mean(axis=0)]
     rng = np.random.default_rng(seed)
-    reached = 1
+    reached = np.ones(differences.shape[1])
+    for rows in _chunks(count):
+        signs = 1.0 - 2 * rng.integers(0, 2, (rows, count), dtype=np.int8)
+        reached += (np.abs(signs @ differences) >= observed).sum(axis=0)
+    return [float(p) for p in reached / (ROUNDS + 1)]
+
+
+def _chunks(count: int) -> Iterator[int]:
+    """Yield the sizes of the parts in which the samples of `count` queries are drawn."""
     step = max(1, _CHUNK // count)
     for start in range(0, ROUNDS, step):
-        rows = min(step, ROUNDS - start)
-        signs = 1 - 2 * rng.integers(0, 2, (rows, count), dtype=np.int8)
-        reached += int((np.abs(signs @ differences) >= observed).sum())
-    return reached / (ROUNDS + 1)
+        yield min(step, ROUNDS - start)

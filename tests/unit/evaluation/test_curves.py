@@ -44,7 +44,7 @@ def rows(case: Case, depth: int | None) -> list[tuple[str, float, bool]]:
 DEPTH = st.none() | st.integers(1, 9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(cases(), DEPTH)
 def test_what_a_threshold_keeps(case: Case, depth: int | None) -> None:
     curve = score_curves(*case, depth).min_score
@@ -58,7 +58,7 @@ def test_what_a_threshold_keeps(case: Case, depth: int | None) -> None:
         assert curve.documents[n] == pytest.approx(len(kept) / len(case[0].candidates))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(cases(), DEPTH)
 def test_queries_without_a_relevant_candidate(case: Case, depth: int | None) -> None:
     curve = score_curves(*case, depth).nothing_relevant
@@ -75,7 +75,7 @@ def test_queries_without_a_relevant_candidate(case: Case, depth: int | None) -> 
         assert curve.answered[n] == pytest.approx(answered)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(cases(), DEPTH)
 def test_histogram_and_reliability_count_every_pair(case: Case, depth: int | None) -> None:
     curves = score_curves(*case, depth)
@@ -102,7 +102,7 @@ def test_the_calibration_error_by_hand() -> None:
     assert found.relevant[9] == 0.75 and found.score[9] == pytest.approx(0.95)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(cases())
 def test_headroom_is_above_what_any_order_reaches(case: Case) -> None:
     judged, scores = case

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qwen3_reranker.evaluation import statistics
-from qwen3_reranker.evaluation.statistics import bootstrap_interval, randomization_test
+from qwen3_reranker.evaluation.metrics import Floats
+from qwen3_reranker.evaluation.statistics import (
+    bootstrap_intervals,
+    randomization_test,
+    randomization_tests,
+)
+
+
+def bootstrap_interval(values: Floats) -> tuple[float, float]:
+    [interval] = bootstrap_intervals(values[:, None])
+    return interval
+
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -77,6 +88,17 @@ def test_no_difference_is_chance_and_a_large_one_is_not() -> None:
     assert randomization_test(values, values) == 1.0
     assert randomization_test(values, values + 0.1) == pytest.approx(1 / 10_001)
     assert randomization_test(values, values + 0.1) == randomization_test(values + 0.1, values)
+
+
+def test_metrics_are_independent_of_each_other() -> None:
+    first, second = np.random.default_rng(7).random((2, 40, 3))
+    second[:, 1] = first[:, 1]
+    intervals, tests = bootstrap_intervals(first), randomization_tests(first, second)
+    for column in range(3):
+        assert intervals[column] == pytest.approx(bootstrap_interval(first[:, column]))
+        alone = randomization_test(first[:, column], second[:, column])
+        assert tests[column] == pytest.approx(alone)
+    assert tests[1] == 1.0
 
 
 def test_it_does_not_depend_on_the_size_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
