@@ -85,7 +85,7 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 # torch runs the model card's recipe, the reference for scores.
 .venv/ready: .venv/ready-demo
 	$(call torch,.venv)
-	$(BIN)/pip install --quiet -e ".[otel,transformers]" --group dev
+	$(BIN)/pip install --quiet -e ".[evaluation,otel,transformers]" --group dev
 	touch $@
 
 .venv-sglang/ready: tests/environments/sglang.txt
@@ -157,7 +157,7 @@ test-lowest: .venv-lowest/ready servers ## Run all tests with the lowest support
 	$(call venv,.venv-lowest)
 	$(call torch,.venv-lowest)
 	$(LOW)/pip install --quiet --constraint tests/environments/lowest.txt \
-		-e ".[cli,langchain,llama-index,otel,transformers]" --group dev
+		-e ".[cli,evaluation,langchain,llama-index,otel,transformers]" --group dev
 	$(call own_engine,.venv-lowest) $(LOW)/qwen3-reranker install-engine --cpu --version 0.27.0
 	touch $@
 

@@ -7,7 +7,7 @@ import json
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from qwen3_reranker.evaluation import Report
+from qwen3_reranker.evaluation.report import REPORT_FORMAT, Report
 from qwen3_reranker.options import entries
 
 from support.docs_pages import DOCS
@@ -26,9 +26,8 @@ def schema() -> dict[str, Any]:
     """Return the schema of what `Report.save()` writes."""
     definitions: dict[str, Any] = {}
     root = _object(Report, definitions)
-    version = {"const": Report(**dict.fromkeys(_fields(Report))).as_dict()["format"]}
-    about = {"description": "The version of this format."}
-    root["properties"] = {"format": version | about, **root["properties"]}
+    version = {"const": REPORT_FORMAT, "description": "The version of this format."}
+    root["properties"] = {"format": version, **root["properties"]}
     root["required"].insert(0, "format")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -41,10 +40,6 @@ def schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as it is written to the documentation."""
     return json.dumps(schema(), indent=2) + "\n"
-
-
-def _fields(kind: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _object(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:

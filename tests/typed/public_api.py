@@ -28,6 +28,7 @@ from qwen3_reranker import (
     Usage,
 )
 from qwen3_reranker.bench import BenchResult, Comparison, LoadTest, compare
+from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate, tune
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -115,6 +116,20 @@ async def llama_index(nodes: list[NodeWithScore]) -> None:
     adapter.top_n = 2
     adapter.token_budget = 100
     adapter.drop_duplicates = True
+
+
+def evaluation() -> None:
+    dataset = Dataset.load("folder", split="test")
+    assert_type(dataset.retrieve("bm25", depth=20), Dataset)
+    systems = System.combinations(models=["demo"], depths=[20, None], timeout=5.0)
+    assert_type(systems, list[System])
+    with ScoreFile("scores") as cache:
+        report = evaluate(dataset, [*systems, Reranker("demo")], metrics=["MRR@10"], cache=cache)
+    assert_type(report, Report)
+    assert_type(report["demo"].metrics, dict[str, float])
+    assert_type([advice.text for advice in report.recommendation], list[str])
+    report.save("report.json")
+    assert_type(tune(dataset, System(model="demo"), ["a"]).instruction, str | None)
 
 
 def mistakes() -> None:

@@ -16,7 +16,7 @@ from qwen3_reranker.evaluation.readers.lines import DatasetParts
 from qwen3_reranker.evaluation.readers.llama_index import read_llama_index
 from qwen3_reranker.evaluation.readers.retrievers import IdOf, retrieve
 from qwen3_reranker.evaluation.readers.trec import read_trec
-from qwen3_reranker.model.prompt import check_unicode
+from qwen3_reranker.model.template import check_unicode
 
 __all__ = ["Dataset"]
 

@@ -14,9 +14,10 @@ from qwen3_reranker.evaluation.results import Advice, DatasetSummary, Headroom, 
 from qwen3_reranker.evaluation.text import results_table, summarize
 from qwen3_reranker.version import __version__
 
-__all__ = ["Report"]
+__all__ = ["REPORT_FORMAT", "Report"]
 
-_FORMAT = 1
+REPORT_FORMAT = 1
+"""The version of the JSON format, which changes when a field does."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON-like data, as `save()` writes it."""
-        return {"format": _FORMAT, **dataclasses.asdict(self)}
+        return {"format": REPORT_FORMAT, **dataclasses.asdict(self)}
 
     def save(self, path: str | Path) -> None:
         """
@@ -95,10 +96,10 @@ class Report:
             data = json.loads(Path(path).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a report: {error}") from None
-        if not isinstance(data, dict) or data.get("format") != _FORMAT:
-            raise InputError(f"{path} is not a report of format {_FORMAT}: evaluate again")
+        if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:
+            raise InputError(f"{path} is not a report of format {REPORT_FORMAT}: evaluate again")
         del data["format"]
         try:
             return decode(cls, data)
         except ValueError as error:
-            raise InputError(f"{path} is not a report of format {_FORMAT}: {error}") from None
+            raise InputError(f"{path} is not a report of format {REPORT_FORMAT}: {error}") from None

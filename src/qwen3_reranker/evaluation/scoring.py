@@ -48,7 +48,7 @@ def score_candidates(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, CandidateScores]:
     """
-    Score the first candidates of every query.
+    Score the first candidates of every query; those of queries with equal texts only once.
 
     Queries are read as they are needed, so the memory that this takes, beside the dataset, grows
     only by 16 bytes per score.
@@ -67,21 +67,32 @@ def score_candidates(
     Raises:
         RerankerError: Scoring failed. What was scored before is in the reranker's cache.
     """
+    queries_of: dict[str, list[str]] = {}
+    for query in candidates:
+        queries_of.setdefault(dataset.queries[query], []).append(query)
+
+    def documents_of(queries: Sequence[str]) -> dict[str, None]:
+        """Return the ids of the candidates of these queries, each once."""
+        return dict.fromkeys(name for query in queries for name in candidates[query][:depth])
 
     def pairs() -> Iterator[tuple[str, list[str]]]:
-        for query, ids in candidates.items():
-            yield dataset.queries[query], [dataset.documents[name] for name in ids[:depth]]
+        for text, queries in queries_of.items():
+            yield text, [dataset.documents[name] for name in documents_of(queries)]
 
     found = {}
     stream = reranker.rerank_iter(pairs(), instruction=instruction)
-    for query, hits in zip(candidates, stream, strict=True):
-        values, logits = (array("d", bytes(8 * len(hits))) for _ in range(2))
-        for hit in hits:
-            values[hit.index], logits[hit.index] = hit.score, hit.logit
-        truncated = sum(hit.truncated for hit in hits)
-        found[query] = CandidateScores(values, logits, truncated)
-        on_progress(len(hits))
-    return found
+    for queries, hits in zip(queries_of.values(), stream, strict=True):
+        by_index = sorted(hits, key=lambda hit: hit.index)
+        hit_of = dict(zip(documents_of(queries), by_index, strict=True))
+        for query in queries:
+            row = [hit_of[name] for name in candidates[query][:depth]]
+            found[query] = CandidateScores(
+                array("d", [hit.score for hit in row]),
+                array("d", [hit.logit for hit in row]),
+                sum(hit.truncated for hit in row),
+            )
+            on_progress(len(row))
+    return {query: found[query] for query in candidates}
 
 
 def rankings(

@@ -6,13 +6,12 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.commands import run
 from support.scripted_server import ScriptedServer
 from support.servers.processes import free_port
 
@@ -20,19 +19,6 @@ pytestmark = pytest.mark.slow
 
 QUERY = "What is the capital of China?"
 TEXTS = ["Gravity pulls [bold]bodies[/bold].", "The capital of China is Beijing.", "An apple."]
-
-
-def run(*arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "qwen3_reranker", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.commands import check_interrupted, interrupted
 from support.doctor_servers import vllm
 from support.scripted_server import HANG, ScriptedServer, classify
 
@@ -34,52 +31,18 @@ def server() -> Iterator[ScriptedServer]:
         yield server
 
 
-def interrupted(
-    *command: str, when: Callable[[], Any], stdin: str = ""
-) -> tuple[int, float, str, str]:
-    """Interrupt a command once `when()` is true; return its exit code, the seconds, its output."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    try:
-        process.stdin.write(stdin)
-        process.stdin.flush()
-        deadline = time.monotonic() + 60
-        while not when():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        started = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)  # a terminal signals all that it runs
-        output, errors = process.communicate(timeout=30)
-        return process.returncode, time.monotonic() - started, output, errors
-    finally:
-        process.kill()
-
-
-def check(code: int, seconds: float, output: str, errors: str) -> None:
-    assert (code, output, errors) == (130, "", "interrupted\n")
-    assert seconds < 2
-
-
 def test_in_a_call_that_is_never_answered(server: ScriptedServer, tmp_path: Path) -> None:
     server.always(HANG)
     (tmp_path / "a.txt").write_text("one\ntwo\n", "utf-8")
     ask = ("-m", "qwen3_reranker", "rerank", "q", str(tmp_path / "a.txt"), "--base-url", server.url)
-    check(*interrupted(*ask, when=server.asked))
+    check_interrupted(*interrupted(*ask, when=server.asked))
 
 
 def test_in_a_long_file(server: ScriptedServer, tmp_path: Path) -> None:
     server.always(lambda request: classify(request) if len(server.asked()) < 6 else HANG)
     (tmp_path / "a.txt").write_text("".join(f"line {i}\n" for i in range(20_000)), "utf-8")
     ask = ("-m", "qwen3_reranker", "rerank", "q", str(tmp_path / "a.txt"), "--base-url", server.url)
-    check(*interrupted(*ask, when=lambda: len(server.asked()) >= 6))
+    check_interrupted(*interrupted(*ask, when=lambda: len(server.asked()) >= 6))
 
 
 def test_while_standard_input_goes_on(server: ScriptedServer) -> None:
@@ -89,7 +52,7 @@ def test_while_standard_input_goes_on(server: ScriptedServer) -> None:
     def scored() -> bool:
         return sum(len(request.body["input"]) for request in server.asked()) >= 1024
 
-    check(*interrupted(*ask, when=scored, stdin=lines))
+    check_interrupted(*interrupted(*ask, when=scored, stdin=lines))
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/classify"])
@@ -98,7 +61,7 @@ def test_in_the_doctor(path: str) -> None:
     method = "GET" if path == "/v1/models" else "POST"
     script[method, path] = lambda _: HANG
     with ScriptedServer(script) as server:
-        check(
+        check_interrupted(
             *interrupted(
                 *("-m", "qwen3_reranker", "doctor", server.url), when=lambda: server.asked(path)
             )
@@ -129,7 +92,7 @@ def test_in_an_engines_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
         ["q", str(tmp_path / "a.txt"), "--model", "demo"] if command == "rerank" else ["demo"]
     )
     start = ("-m", "qwen3_reranker", command)
-    check(*interrupted(*start, *arguments, when=(tmp_path / "started").exists))
+    check_interrupted(*interrupted(*start, *arguments, when=(tmp_path / "started").exists))
     # Nor is anything left behind.
     assert not list(temporary.iterdir())
 

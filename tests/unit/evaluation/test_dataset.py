@@ -33,7 +33,11 @@ from support.evaluation import (
     write_trec,
 )
 
-LINE = {"query": "copy a folder", "documents": ["make a folder", "copy"], "relevant": [1]}
+LINE: dict[str, Any] = {
+    "query": "copy a folder",
+    "documents": ["make a folder", "copy"],
+    "relevant": [1],
+}
 LLAMA_INDEX = {
     "queries": QUERIES,
     "corpus": DOCUMENTS,
@@ -50,7 +54,10 @@ def test_beir(tmp_path: Path) -> None:
 
 def test_beir_puts_the_title_before_the_text(tmp_path: Path) -> None:
     folder = write_beir(tmp_path)
-    records = [{"_id": 7, "title": "Title", "text": "body"}, {"_id": "b", "text": "only text"}]
+    records: list[dict[str, Any]] = [
+        {"_id": 7, "title": "Title", "text": "body"},
+        {"_id": "b", "text": "only text"},
+    ]
     write_jsonl(folder / "corpus.jsonl", records)
     assert Dataset.load(folder).documents == {"7": "Title body", "b": "only text"}
 

@@ -89,6 +89,28 @@ def test_depths_share_scores() -> None:
         assert result.curves.depth.metrics["nDCG@10"][-1] == result.metrics["nDCG@10"]
 
 
+def test_queries_with_equal_texts_share_scores() -> None:
+    dataset = Dataset(
+        {"a": "copy it", "b": "copy it", "c": "wait"},
+        {"x": "copy it", "y": "copy", "z": "wait for it"},
+        {"a": {"x": 1}, "b": {"z": 1}, "c": {"z": 1}},
+        {"a": ["x", "y"], "b": ["z", "x"], "c": ["x"]},
+    )
+    assert dataset.candidates is not None
+    scorer = WordScorer()
+    scores = score_candidates(reranker(scorer), dataset, dataset.candidates)
+    assert [(query, text) for query, text, _ in scorer.asked] == [
+        *[("copy it", text) for text in ("copy it", "copy", "wait for it")],
+        ("wait", "copy it"),
+    ]
+    assert {query: [*row.values] for query, row in scores.items()} == {
+        "a": [1.0, 0.5],
+        "b": [0.5, 1.0],
+        "c": [0.0],
+    }
+    assert list(scores) == ["a", "b", "c"]
+
+
 def test_instructions_do_not_share_scores() -> None:
     dataset, scorer = small(), WordScorer()
     one = reranker(scorer)
@@ -157,6 +179,7 @@ with ScoreFile(sys.argv[1]) as cache:
 """
 
 
+@pytest.mark.processes
 def test_a_run_that_is_killed_loses_and_repeats_no_score(tmp_path: Path) -> None:
     file, log = tmp_path / "scores", tmp_path / "log"
     path = os.pathsep.join(sys.path)

@@ -16,7 +16,7 @@ from typing import Any
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.readers.lines import DatasetParts, numbered_objects, unusable_line
-from qwen3_reranker.model.prompt import check_unicode
+from qwen3_reranker.model.template import check_unicode
 
 __all__ = ["read_jsonl"]
 

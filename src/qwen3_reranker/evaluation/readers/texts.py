@@ -12,7 +12,7 @@ from qwen3_reranker.evaluation.readers.lines import (
     numbered_objects,
     unusable_line,
 )
-from qwen3_reranker.model.prompt import check_unicode
+from qwen3_reranker.model.template import check_unicode
 
 __all__ = ["read_documents", "read_queries"]
 

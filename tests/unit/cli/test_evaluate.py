@@ -1,0 +1,146 @@
+"""The commands `evaluate` and `tune`, as a shell runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import check_interrupted, interrupted, run
+from support.evaluation import write_beir, write_jsonl, write_trec
+from support.scripted_server import HANG, Request, ScriptedServer, classify
+
+pytestmark = pytest.mark.processes
+
+CHINA = "What is the capital of China?"
+ROWS = [
+    {"query": CHINA, "documents": ["An apple.", "The capital of China: Beijing."], "relevant": [1]},
+    {"query": "Explain gravity", "documents": ["Gravity attracts.", "An apple."], "grades": [2, 0]},
+] * 4
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(write_jsonl(tmp_path / "hand.jsonl", ROWS))
+
+
+def documents(requests: list[Request]) -> int:
+    return sum(len(request.body["input"]) for request in requests if request.path == "/classify")
+
+
+def test_every_combination_is_compared(server: ScriptedServer, tmp_path: Path, data: str) -> None:
+    (tmp_path / "more.txt").write_text("\nFind facts\n  Find fruit \n")
+    cache, file = str(tmp_path / "scores"), tmp_path / "report.json"
+    options = ["--base-url", server.url, "--depth", "1,2", "--cache", cache, "--json", str(file)]
+    options += ["--instruction", "default", "--instruction", f"@{tmp_path / 'more.txt'}"]
+    done = run("evaluate", data, *options, "--metric", "MRR@10", "--metric", "hit@1")
+    report = json.loads(file.read_text("utf-8"))
+    host = server.url.removeprefix("http://")
+    assert [system["name"] for system in report["systems"]] == ["retriever"] + [
+        f"{host}, {instruction}, depth {depth}"
+        for instruction in ("default instruction", "instruction 1", "instruction 2")
+        for depth in (1, 2)
+    ]
+    assert [system["instruction"] for system in report["systems"]][-2:] == ["Find fruit"] * 2
+    assert report["metrics"] == ["MRR@10", "hit@1"]
+    assert report["systems"][0]["metrics"] == {"MRR@10": 0.75, "hit@1": 0.5}
+    assert report["systems"][2]["metrics"] == {"MRR@10": 1.0, "hit@1": 1.0}
+    assert done.stdout.startswith("hand: 8 queries, 16 candidates (the given order)\n")
+    assert "instruction 2: Find fruit" in done.stdout and "What to do:" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_second_run_asks_the_server_for_no_score(
+    server: ScriptedServer, tmp_path: Path, data: str
+) -> None:
+    options = ("--base-url", server.url, "--cache", str(tmp_path / "scores"))
+    first = run("evaluate", data, *options)
+    # Equal pairs are scored once, so four; the others are the two questions of the probe.
+    asked = documents(server.asked())
+    second = run("evaluate", data, *options)
+    assert first.stdout == second.stdout
+    probes = documents(server.asked()) - asked
+    assert asked == probes + 4
+
+
+@pytest.mark.parametrize("form", ["beir", "trec", "trec with another run"])
+def test_folders(server: ScriptedServer, tmp_path: Path, form: str) -> None:
+    folder = write_beir(tmp_path / "data") if form == "beir" else write_trec(tmp_path / "data")
+    options = ["--base-url", server.url, "--cache", str(tmp_path / "scores")]
+    if "another" in form:
+        run_file = tmp_path / "other.run"
+        run_file.write_text("q2 Q0 sleep 1 1.0 x\n")
+        options += ["--run", str(run_file)]
+    first = run("evaluate", str(folder), *options).stdout.splitlines()[0]
+    assert (
+        first
+        == {
+            "beir": "data: 2 queries, 3 candidates (BM25)",
+            "trec": "data: 2 queries, 5 candidates (run.trec)",
+            "trec with another run": "data: 2 queries, 1 candidates (other.run)",
+        }[form]
+    )
+
+
+def test_tune_chooses_an_instruction(server: ScriptedServer, tmp_path: Path, data: str) -> None:
+    (tmp_path / "instructions.txt").write_text("Find facts\nFind fruit\n")
+    file = tmp_path / "report.json"
+    options = ("--base-url", server.url, "--cache", str(tmp_path / "scores"), "--metric", "hit@1")
+    done = run("tune", data, str(tmp_path / "instructions.txt"), *options, "--json", str(file))
+    assert done.stdout.splitlines()[0].split() == ["hit@1", "on", "4", "queries"]
+    assert "default instruction" in done.stdout and "Find facts" in done.stdout
+    assert "No instruction was better than the default one." in done.stdout
+    assert json.loads(file.read_text("utf-8"))["dataset"]["queries"] == 4
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (("none.jsonl",), "none.jsonl does not exist"),
+    (("{data}", "--depth", "ten"), "--depth ten: give whole numbers, such as 20,50,100"),
+    (("{data}", "--depth", "0"), "--depth 0: give a whole number"),
+    (("{data}", "--metric", "MAP"), "metric 'MAP' is not known: give one of nDCG@K"),
+    (("{data}", "--min-grade", "3"), "hand has no query with a document of grade 3 or more"),
+    (("{data}", "--precision", "80"), "--precision 80.0: give a share in (0, 1]"),
+    (("{data}", "--json", "report.html"), "--json report.html: give a name that ends in .json"),
+    (("{data}", "--json", "none/report.json"), "in a folder that exists"),
+    (("{data}", "--instruction", "@none.txt"), "none.txt cannot be read as a file of instructions"),
+    (("{data}", "--run", "a.run"), "--run a.run belongs to a folder"),
+    (("{data}", "--cache", "{data}"), "--cache {data} cannot be used as a file of scores"),
+])  # fmt: skip
+def test_wrong_usage_is_said_before_a_server_is_asked(
+    server: ScriptedServer, data: str, options: tuple[str, ...], message: str
+) -> None:
+    given = [option.format(data=data) for option in options]
+    done = run("evaluate", *given, "--base-url", server.url, code=2)
+    assert done.stderr.startswith("error: ") and message.format(data=data) in done.stderr
+    assert done.stderr.count("\n") == 1 and server.asked() == []
+
+
+def test_ctrl_c_ends_it_and_a_later_run_goes_on(server: ScriptedServer, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "query": f"Explain gravity {n}",
+            "documents": ["Gravity attracts.", f"Apple {n}."],
+            "relevant": [0],
+        }
+        for n in range(40)
+    ]
+    data, cache = write_jsonl(tmp_path / "data.jsonl", rows), str(tmp_path / "scores")
+    server.always(lambda request: classify(request) if len(server.asked()) < 20 else HANG)
+    command = ("evaluate", str(data), "--base-url", server.url, "--cache", cache)
+    check_interrupted(
+        *interrupted("-m", "qwen3_reranker", *command, when=lambda: len(server.asked()) >= 20)
+    )
+    server.always(classify)
+    before = documents(server.asked())
+    done = run(*command)
+    assert "40 queries, 80 candidates" in done.stdout
+    assert documents(server.asked()) - before < 80
