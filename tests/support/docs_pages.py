@@ -26,6 +26,7 @@ ENGINE_PAGES = [
         f"how-to/{name}.md"
         for name in (
             "command-line",
+            "evaluate",
             "langchain",
             "llama-index",
             "long-documents",

@@ -141,7 +141,7 @@ def _score(
         depths[system.scored_by] = deepest
     total = sum(len(ids[:depth]) for depth in depths.values() for ids in candidates.values())
     found: dict[ScoredBy, dict[str, CandidateScores]] = {}
-    with _opened(cache) as store, _counting(total, shown=progress) as advance:
+    with _opened(cache, systems) as store, _counting(total, shown=progress) as advance:
         # One reranker after the other, with all of its instructions, so that only one engine runs.
         for built_from in dict.fromkeys(system.built_from for system in systems):
             chosen = [system for system in systems if system.built_from == built_from]
@@ -160,8 +160,11 @@ def _score(
 
 
 @contextmanager
-def _opened(cache: str | Path | ScoreCache) -> Iterator[ScoreCache]:
-    if isinstance(cache, (str, Path)):
+def _opened(cache: str | Path | ScoreCache, systems: Sequence[System]) -> Iterator[ScoreCache]:
+    """Yield the cache for the rerankers that are made here; those that were given have their own."""
+    if all(system.reranker is not None for system in systems):
+        yield {}
+    elif isinstance(cache, (str, Path)):
         with ScoreFile(default_score_file() if cache == "default" else cache) as file:
             yield file
     else:

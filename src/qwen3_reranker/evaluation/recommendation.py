@@ -87,7 +87,7 @@ def _top_n(best: SystemResult) -> Advice:
         f"relevant one among them"
     )
     if chosen < len(curve.top_n) - 1:
-        text += f"; with {documents(len(curve.top_n) - 1)} it is {curve.hit[-1]:.0%}"
+        text += f", and {curve.hit[-1]:.0%} with {documents(len(curve.top_n) - 1)}"
     return Advice("top_n", curve.top_n[chosen], f"{text}.")
 
 

@@ -68,13 +68,17 @@ def summarize(report: Report) -> str:
 
 
 def _heading(dataset: DatasetSummary) -> str:
-    text = (
-        f"{dataset.name}: {dataset.queries} queries, {dataset.candidates:,} candidates "
-        f"({dataset.first_stage})"
-    )
-    if dataset.queries_without_relevant:
-        text += f"; {dataset.queries_without_relevant} queries without a relevant document left out"
+    queries = _count(dataset.queries, "query", "queries")
+    candidates = _count(dataset.candidates, "candidate", "candidates")
+    text = f"{dataset.name}: {queries}, {candidates} ({dataset.first_stage})"
+    if left_out := dataset.queries_without_relevant:
+        without = _count(left_out, "query", "queries")
+        text += f"; {without} without a relevant document left out"
     return text
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _change(change: Change) -> Iterator[str]:

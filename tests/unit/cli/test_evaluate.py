@@ -86,7 +86,7 @@ def test_folders(server: ScriptedServer, tmp_path: Path, form: str) -> None:
         == {
             "beir": "data: 2 queries, 3 candidates (BM25)",
             "trec": "data: 2 queries, 5 candidates (run.trec)",
-            "trec with another run": "data: 2 queries, 1 candidates (other.run)",
+            "trec with another run": "data: 2 queries, 1 candidate (other.run)",
         }[form]
     )
 

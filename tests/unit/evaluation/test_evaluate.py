@@ -297,9 +297,10 @@ def test_failures_are_raised() -> None:
         evaluate(small(), failing)
 
 
-def test_a_given_reranker_stays_open() -> None:
+def test_a_given_reranker_stays_open_and_keeps_its_own_cache(tmp_path: Path) -> None:
     one = reranker()
-    evaluate(small(), one)
+    evaluate(small(), one, cache=tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
     assert len(one.rerank("copy", ["copy it"])) == 1
 
 
