@@ -54,7 +54,7 @@ def small() -> Dataset:
 
 
 def synthetic(queries: int, candidates: int, seed: int = 0, length: int = 12) -> Dataset:
-    """Return queries whose words occur in one document each, at a random place of the candidates."""
+    """Return queries whose words occur in one document each, somewhere among the candidates."""
     rng = random.Random(seed)
     words = [f"w{number}" for number in range(500)]
     names = [f"d{number}" for number in range(max(queries, candidates))]

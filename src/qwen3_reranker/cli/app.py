@@ -56,7 +56,8 @@ class Command(TyperCommand):
 
 
 app = typer.Typer(
-    help="Rerank documents with Qwen3 rerankers, and evaluate, convert, serve and diagnose such models.",
+    help="Rerank documents with Qwen3 rerankers, and evaluate, convert, serve and diagnose such "
+    "models.",
     epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
     "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,

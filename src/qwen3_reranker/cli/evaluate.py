@@ -178,8 +178,8 @@ def tune(
         Path | None,
         typer.Option(
             "--json",
-            help="Write the report of the half that was not used to choose to this file, whose name "
-            "ends in .json.",
+            help="Write the report of the half that was not used to choose to this file, whose "
+            "name ends in .json.",
         ),
     ] = None,
     engine: Engine = "auto",

@@ -1,4 +1,4 @@
-"""Queries with the documents that a retriever found for them, and judgments of which are relevant."""
+"""Queries with the documents that a retriever found for them, and judgments of the documents."""
 
 from __future__ import annotations
 

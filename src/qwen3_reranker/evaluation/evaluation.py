@@ -21,6 +21,7 @@ from qwen3_reranker.evaluation.score_file import ScoreFile, default_score_file
 from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
 from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.selection import TokenCounter
 
 __all__ = ["evaluate"]
 
@@ -32,7 +33,7 @@ def evaluate(
     metrics: Iterable[str] = DEFAULT_METRICS,
     min_grade: int = 1,
     precision: float = 0.8,
-    token_counter: Callable[[str], int] | None = None,
+    token_counter: TokenCounter | None = None,
     cache: str | Path | ScoreCache = "default",
     progress: bool = False,
 ) -> Report:
@@ -52,7 +53,8 @@ def evaluate(
             themselves.
         precision: The share of relevant documents for which `min_score` is recommended, in (0, 1].
         token_counter: Returns the number of tokens that a document has for the LLM that reads it.
-            None leaves tokens out.
+            None counts with the tokenizer of the first system's model, and leaves tokens out if
+            it is not on this machine.
         cache: Where scores are stored: a file, or a cache as `Reranker` takes it. "default" is a
             file in the user's folder for caches. A `Reranker` among the systems uses its own.
         progress: Whether to show a progress bar with documents per second and the time left, on
@@ -105,8 +107,8 @@ def evaluate(
     assert dataset.candidates is not None
     candidates = {query: dataset.candidates.get(query, []) for query in measured}
     judged = Judged(candidates, dataset.judgments, wanted, min_grade)
-    scores = _score(dataset, candidates, named, cache, progress=progress)
-    results = ResultBuilder(dataset, judged, token_counter)
+    scores, model_counter = _score(dataset, candidates, named, cache, progress=progress)
+    results = ResultBuilder(dataset, judged, token_counter or model_counter)
     found = [results.retriever(), *(results.system(s, scores[s.scored_by]) for s in named)]
     return Report(
         DatasetSummary(
@@ -132,8 +134,8 @@ def _score(
     cache: str | Path | ScoreCache,
     *,
     progress: bool,
-) -> dict[ScoredBy, dict[str, CandidateScores]]:
-    """Return the scores that the systems need, by `System.scored_by`."""
+) -> tuple[dict[ScoredBy, dict[str, CandidateScores]], TokenCounter | None]:
+    """Return the scores by `System.scored_by`, and what counts tokens for the first system."""
     depths: dict[ScoredBy, int | None] = {}
     for system in systems:
         known = depths.get(system.scored_by, 0)
@@ -141,11 +143,14 @@ def _score(
         depths[system.scored_by] = deepest
     total = sum(len(ids[:depth]) for depth in depths.values() for ids in candidates.values())
     found: dict[ScoredBy, dict[str, CandidateScores]] = {}
+    counter: TokenCounter | None = None
     with _opened(cache, systems) as store, _counting(total, shown=progress) as advance:
         # One reranker after the other, with all of its instructions, so that only one engine runs.
         for built_from in dict.fromkeys(system.built_from for system in systems):
             chosen = [system for system in systems if system.built_from == built_from]
             with _reranker(chosen[0], store) as reranker:
+                if chosen[0] is systems[0]:
+                    counter = _token_counter(reranker)
                 for system in chosen:
                     if system.scored_by not in found:
                         found[system.scored_by] = score_candidates(
@@ -156,12 +161,19 @@ def _score(
                             depth=depths[system.scored_by],
                             on_progress=advance,
                         )
-    return found
+    return found, counter
+
+
+def _token_counter(reranker: Reranker) -> TokenCounter | None:
+    try:
+        return reranker.token_counter()
+    except InputError:  # a server's tokenizer that is not on this machine
+        return None
 
 
 @contextmanager
 def _opened(cache: str | Path | ScoreCache, systems: Sequence[System]) -> Iterator[ScoreCache]:
-    """Yield the cache for the rerankers that are made here; those that were given have their own."""
+    """Yield the cache for the rerankers that are made here. The others have their own."""
     if all(system.reranker is not None for system in systems):
         yield {}
     elif isinstance(cache, (str, Path)):

@@ -108,8 +108,9 @@ def _min_score(best: SystemResult, wanted: float) -> Advice:
     n, value = reached
     threshold = curve.min_score[n]
     text = (
-        f"For a precision of {wanted:.0%} set min_score={threshold:g}: {value:.0%} of the documents "
-        f"that it keeps are relevant, and it keeps {curve.recall[n]:.0%} of the relevant ones. "
+        f"For a precision of {wanted:.0%} set min_score={threshold:g}: {value:.0%} of the "
+        f"documents that it keeps are relevant, and it keeps {curve.recall[n]:.0%} of the relevant "
+        "ones. "
         f"Where no candidate is relevant, {nothing.false_accept[n]:.0%} of the queries still keep "
         "a document."
     )

@@ -59,8 +59,8 @@ class TuningReport:
         else:
             default = held_out[_DEFAULT].metrics[self.metric]
             said = (
-                f'The best is "{self.instruction}". On the other {held_out.dataset.queries} queries, '
-                f"which were not used to choose it, {self.metric} is "
+                f'The best is "{self.instruction}". On the other {held_out.dataset.queries} '
+                f"queries, which were not used to choose it, {self.metric} is "
                 f"{other.metrics[self.metric]:.3f} with it and {default:.3f} with the default one "
                 f"({self.gain:+.3f}, p = {self.p_value:.3f})."
             )

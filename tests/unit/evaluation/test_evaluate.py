@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from qwen3_reranker import EngineError, InputError, Scores
 from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate
 from qwen3_reranker.evaluation.scoring import rankings, score_candidates
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.prompt import PromptBuilder
 
 from support.evaluation import CANDIDATES, WordScorer, reranker, small, synthetic
 from support.helpers import FaultyScorer
@@ -325,3 +327,16 @@ def test_the_candidates_of_the_caller_are_left_alone() -> None:
     dataset = small()
     evaluate(dataset, reranker())
     assert dataset == small() and dataset.candidates == CANDIDATES
+
+
+def test_tokens_are_counted_with_the_models_tokenizer() -> None:
+    class Tokenizing(WordScorer):
+        async def prompt_builder(self) -> PromptBuilder:
+            return PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))
+
+    one = reranker(Tokenizing())
+    report = evaluate(small(), one)
+    count = one.token_counter()
+    expected = (count("copy a whole folder") + count("wait for a second")) / 2
+    tokens = report.systems[1].top_n.tokens
+    assert tokens is not None and tokens[0] == expected > 0

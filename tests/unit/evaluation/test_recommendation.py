@@ -34,7 +34,11 @@ def test_reranking_that_helps() -> None:
 def test_reranking_that_does_not() -> None:
     one = reranker(instruction="invert")
     dataset = synthetic(60, 40)
-    perfect = {query: sorted(ids, key=lambda d: d not in dataset.judgments[query]) for query, ids in (dataset.candidates or {}).items()}  # fmt: skip
+    assert dataset.candidates is not None
+    perfect = {
+        query: [*dataset.judgments[query], *(n for n in ids if n not in dataset.judgments[query])]
+        for query, ids in dataset.candidates.items()
+    }
     best_first = Dataset(dataset.queries, dataset.documents, dataset.judgments, perfect)
     found = advice(evaluate(best_first, System(reranker=one, name="inverted")))
     assert found["rerank"].value is False and "depth" not in found
