@@ -86,7 +86,7 @@ def _top_n(best: SystemResult) -> Advice:
         f"Hand {documents(chosen)} to the LLM: {curve.hit[chosen]:.0%} of the queries have a "
         f"relevant one among them"
     )
-    if chosen < len(curve.top_n) - 1:
+    if curve.hit[-1] > curve.hit[chosen]:
         text += f", and {curve.hit[-1]:.0%} with {documents(len(curve.top_n) - 1)}"
     return Advice("top_n", curve.top_n[chosen], f"{text}.")
 

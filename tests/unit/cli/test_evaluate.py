@@ -11,6 +11,7 @@ import pytest
 
 from support.commands import check_interrupted, interrupted, run
 from support.evaluation import write_beir, write_jsonl, write_trec
+from support.helpers import SECRET
 from support.scripted_server import HANG, Request, ScriptedServer, classify
 
 pytestmark = pytest.mark.processes
@@ -70,6 +71,17 @@ def test_a_second_run_asks_the_server_for_no_score(
     assert first.stdout == second.stdout
     probes = documents(server.asked()) - asked
     assert asked == probes + 4
+
+
+def test_the_key_is_sent_and_not_shown(server: ScriptedServer, tmp_path: Path, data: str) -> None:
+    file = tmp_path / "report.json"
+    options = ("--base-url", server.url, "--cache", str(tmp_path / "scores"), "--json", str(file))
+    done = run("evaluate", data, *options, "--api-key", SECRET, "--header", f"X-Key: {SECRET}")
+    scored = [request for request in server.asked() if request.path == "/classify"]
+    for request in scored:
+        assert request.headers["authorization"] == f"Bearer {SECRET}"
+        assert request.headers["x-key"] == SECRET
+    assert scored and SECRET not in done.stdout + done.stderr + file.read_text("utf-8")
 
 
 @pytest.mark.parametrize("form", ["beir", "trec", "trec with another run"])
