@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,9 +129,16 @@ def top_n_curve(
     return TopNCurve(steps, means["recall"], means["hit"], means["P"], tokens)
 
 
-def headroom(judged: Judged) -> Headroom:
-    """Return what any reranker could gain: recall and perfect order by depth."""
-    depths = judged.depths()
+def headroom(judged: Judged, depths: Iterable[int] = ()) -> Headroom:
+    """
+    Return what any reranker could gain: recall and perfect order by depth.
+
+    Args:
+        judged: The candidates with judgments.
+        depths: Depths to include beside the usual ones.
+    """
+    usual = judged.depths()
+    depths = sorted({*usual, *(depth for depth in depths if usual and depth < usual[-1])})
     wanted = [Metric(name, step) for name in ("recall", "hit") for step in depths]
     values = judged.measure(judged.candidates, wanted) if depths else {}
     perfect: dict[str, list[float]] = {str(metric): [] for metric in judged.metrics}

@@ -110,6 +110,7 @@ def evaluate(
     scores, model_counter = _score(dataset, candidates, named, cache, progress=progress)
     results = ResultBuilder(dataset, judged, token_counter or model_counter)
     found = [results.retriever(), *(results.system(s, scores[s.scored_by]) for s in named)]
+    possible = headroom(judged, [system.depth for system in named if system.depth is not None])
     return Report(
         DatasetSummary(
             dataset.name,
@@ -122,8 +123,8 @@ def evaluate(
         [str(metric) for metric in wanted],
         measured,
         found,
-        headroom(judged),
-        recommend(found, str(wanted[0]), precision),
+        possible,
+        recommend(found, possible, str(wanted[0]), precision),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qwen3_reranker.evaluation.results import Advice, SystemResult
+from qwen3_reranker.evaluation.results import Advice, Headroom, SystemResult
 from qwen3_reranker.evaluation.statistics import randomization_test
 
 __all__ = ["SIGNIFICANT", "recommend"]
@@ -20,18 +20,21 @@ _CLOSE = 0.01
 _ENOUGH = 0.95
 
 
-def recommend(systems: Sequence[SystemResult], metric: str, precision: float) -> list[Advice]:
+def recommend(
+    systems: Sequence[SystemResult], headroom: Headroom, metric: str, precision: float
+) -> list[Advice]:
     """
     Return what the results recommend.
 
     Args:
         systems: The retriever, then the systems, at least one.
+        headroom: What any reranker could gain, at the depths of the systems among others.
         metric: The metric that decides.
         precision: The share of relevant documents that `min_score` should reach, in (0, 1].
     """
     retriever, *others = systems
     best = max(others, key=lambda system: system.metrics[metric])
-    advice = [_rerank(retriever, best, metric)]
+    advice = [_rerank(retriever, best, metric), *_headroom(headroom, best, metric)]
     if best.metrics[metric] > retriever.metrics[metric]:
         advice += [_depth(best, metric)]
     advice += [_top_n(best), _min_score(best, precision)]
@@ -55,6 +58,20 @@ def _rerank(retriever: SystemResult, best: SystemResult, metric: str) -> Advice:
     helps = after > before
     verdict = f"Rerank with {best.name}" if helps else "Do not rerank with these systems"
     return Advice("rerank", helps, f"{verdict}: {numbers}.")
+
+
+def _headroom(headroom: Headroom, best: SystemResult, metric: str) -> list[Advice]:
+    """Say what a perfect order would reach at the depth of the best system."""
+    depths = headroom.depth
+    if not depths:
+        return []
+    n = depths.index(best.depth) if best.depth in depths else len(depths) - 1
+    perfect = headroom.perfect[metric][n]
+    text = (
+        f"No reranker can exceed {metric} {perfect:.3f} with the first {depths[n]} "
+        f"candidates, which have a relevant document for {headroom.hit[n]:.0%} of the queries."
+    )
+    return [Advice("headroom", perfect, text)]
 
 
 def _depth(best: SystemResult, metric: str) -> Advice:

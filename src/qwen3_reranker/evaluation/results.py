@@ -303,7 +303,7 @@ class Advice:
     A recommendation.
 
     Attributes:
-        topic: "rerank", "depth", "top_n", "min_score" or "instruction".
+        topic: "rerank", "headroom", "depth", "top_n", "min_score" or "instruction".
         value: What is recommended: whether to rerank, a number, or an instruction. None if nothing
             can be recommended.
         text: The recommendation in plain words, with the numbers behind it.

@@ -18,7 +18,7 @@ def test_reranking_that_helps() -> None:
         synthetic(60, 40), System(reranker=reranker(), name="words"), token_counter=len
     )
     found = advice(report)
-    assert list(found) == ["rerank", "depth", "top_n", "min_score"]
+    assert list(found) == ["rerank", "headroom", "depth", "top_n", "min_score"]
     assert found["rerank"].value is True
     before, after = report["retriever"].metrics["nDCG@10"], report["words"].metrics["nDCG@10"]
     assert (
@@ -43,6 +43,18 @@ def test_reranking_that_does_not() -> None:
     found = advice(evaluate(best_first, System(reranker=one, name="inverted")))
     assert found["rerank"].value is False and "depth" not in found
     assert found["rerank"].text.startswith("Do not rerank with these systems: ")
+
+
+def test_the_headroom_is_that_of_the_best_systems_depth() -> None:
+    one = reranker()
+    report = evaluate(synthetic(60, 40), [System(reranker=one, depth=7), System(reranker=one)])
+    assert advice(report)["headroom"].value == 1.0
+    report = evaluate(synthetic(60, 40), System(reranker=one, depth=7))
+    found, position = report.headroom, report.headroom.depth.index(7)
+    said = advice(report)["headroom"]
+    assert said.value == found.perfect["nDCG@10"][position] < 1
+    assert f"{said.value:.3f} with the first 7 candidates" in said.text
+    assert f"for {found.hit[position]:.0%} of the queries" in said.text
 
 
 def test_two_queries_show_nothing() -> None:
