@@ -51,7 +51,7 @@ test-python: .venv-$(notdir $(PYTHON))/ready ## Run test-fast with another Pytho
 .venv-$(notdir $(PYTHON))/ready: pyproject.toml
 	$(call venv,.venv-$(notdir $(PYTHON)))
 	$(call torch,.venv-$(notdir $(PYTHON)))
-	.venv-$(notdir $(PYTHON))/bin/pip install --quiet -e ".[cli,langchain,llama-index,transformers]" --group dev
+	.venv-$(notdir $(PYTHON))/bin/pip install --quiet -e ".[cli,evaluation,langchain,llama-index,transformers]" --group dev
 	touch $@
 
 check: .venv/ready docs ## Run ruff and mypy, and build the documentation

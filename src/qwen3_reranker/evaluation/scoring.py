@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from qwen3_reranker.errors import ScoreError
 from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.reranker import Reranker
 
@@ -82,6 +83,8 @@ def score_candidates(
     found = {}
     stream = reranker.rerank_iter(pairs(), instruction=instruction)
     for queries, hits in zip(queries_of.values(), stream, strict=True):
+        if hits and (error := hits[0].error) is not None:  # with on_error="keep_order"
+            raise ScoreError(f"the documents of query {queries[0]!r} were not scored: {error}")
         by_index = sorted(hits, key=lambda hit: hit.index)
         hit_of = dict(zip(documents_of(queries), by_index, strict=True))
         for query in queries:

@@ -14,7 +14,7 @@ from support.evaluation import write_beir, write_jsonl, write_trec
 from support.helpers import SECRET
 from support.scripted_server import HANG, Request, ScriptedServer, classify
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 CHINA = "What is the capital of China?"
 ROWS = [

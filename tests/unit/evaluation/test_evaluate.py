@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_reranker import EngineError, InputError, Scores
+from qwen3_reranker import EngineError, InputError, RerankerWarning, ScoreError, Scores
 from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate
 from qwen3_reranker.evaluation.scoring import rankings, score_candidates
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
@@ -181,7 +181,7 @@ with ScoreFile(sys.argv[1]) as cache:
 """
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_a_run_that_is_killed_loses_and_repeats_no_score(tmp_path: Path) -> None:
     file, log = tmp_path / "scores", tmp_path / "log"
     path = os.pathsep.join(sys.path)
@@ -291,6 +291,15 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, Any], message: str) 
     with pytest.raises(InputError, match=message):
         evaluate(small(), **given)
     assert scorer.asked == []
+
+
+def test_documents_without_a_score_are_not_measured() -> None:
+    failing = reranker(FaultyScorer(EngineError("no memory")), on_error="keep_order")
+    with (
+        pytest.warns(RerankerWarning, match="no memory"),
+        pytest.raises(ScoreError, match="the documents of query 'q1' were not scored: no memory"),
+    ):
+        evaluate(small(), failing)
 
 
 def test_failures_are_raised() -> None:
