@@ -1,4 +1,4 @@
-"""The examples in the constructors' docstrings print what they say."""
+"""The examples in docstrings print what they say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from qwen3_reranker import Reranker
+from qwen3_reranker.evaluation import evaluate
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
@@ -20,8 +21,8 @@ def shared() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("documented", [Reranker, LangChainRerank, LlamaIndexRerank])
-def test_the_example_prints_what_it_says(documented: type) -> None:
+@pytest.mark.parametrize("documented", [Reranker, LangChainRerank, LlamaIndexRerank, evaluate])
+def test_the_example_prints_what_it_says(documented: object) -> None:
     [example] = doctest.DocTestFinder(recurse=False).find(documented, globs={})
     assert example.examples
     assert doctest.DocTestRunner().run(example).failed == 0

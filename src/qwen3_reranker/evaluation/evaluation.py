@@ -82,8 +82,8 @@ def evaluate(
         >>> report = evaluate(dataset, System(model="demo"), metrics=["MRR@10"], cache={})
         >>> print(report.table())
                    MRR@10
-        retriever  0.500
-        demo       1.000
+        retriever   0.500
+        demo        1.000
     """
     named = name_systems(systems)
     wanted = parse_metrics(metrics)
