@@ -29,15 +29,17 @@ def recommend(
     Args:
         systems: The retriever, then the systems, at least one.
         headroom: What any reranker could gain, at the depths of the systems among others.
-        metric: The metric that decides.
+        metric: The metric that decides. If no system is better by it than the retriever, there is
+            no advice about a depth or a threshold.
         precision: The share of relevant documents that `min_score` should reach, in (0, 1].
     """
     retriever, *others = systems
     best = max(others, key=lambda system: system.metrics[metric])
     advice = [_rerank(retriever, best, metric), *_headroom(headroom, best, metric)]
     if best.metrics[metric] > retriever.metrics[metric]:
-        advice += [_depth(best, metric)]
-    advice += [_top_n(best), _min_score(best, precision)]
+        advice += [_depth(best, metric), _top_n(best), _min_score(best, precision)]
+    else:
+        advice.append(_top_n(retriever))
     return advice + _instruction(others, best, metric)
 
 

@@ -41,7 +41,9 @@ def test_reranking_that_does_not() -> None:
     }
     best_first = Dataset(dataset.queries, dataset.documents, dataset.judgments, perfect)
     found = advice(evaluate(best_first, System(reranker=one, name="inverted")))
-    assert found["rerank"].value is False and "depth" not in found
+    assert found["rerank"].value is False
+    # What to hand to the LLM is then said of the retriever's order, where the answer is on top.
+    assert list(found) == ["rerank", "headroom", "top_n"] and found["top_n"].value == 1
     assert found["rerank"].text.startswith("Do not rerank with these systems: ")
 
 
@@ -78,9 +80,13 @@ def test_the_threshold_reaches_the_precision_that_is_wanted(precision: float) ->
 
 
 def test_a_precision_that_no_threshold_reaches() -> None:
-    report = evaluate(synthetic(40, 40), System(reranker=reranker(instruction="invert")))
-    found = advice(report)["min_score"]
-    assert found.value is None and found.text.startswith("No min_score makes 80% of the documents")
+    documents = {"a": "something", "b": "copy it", "c": "please copy it"}
+    dataset = Dataset({"q": "copy it"}, documents, {"q": {"c": 1}}, {"q": ["a", "b", "c"]})
+    found = advice(evaluate(dataset, reranker()))["min_score"]
+    assert found.value is None
+    assert found.text.startswith(
+        "No min_score makes 80% of the documents relevant: the most is 50%"
+    )
 
 
 def test_the_better_instruction() -> None:
