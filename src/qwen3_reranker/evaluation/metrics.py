@@ -101,9 +101,10 @@ def measure(
         query: {document: max(grade, 0) for document, grade in judgments.get(query, {}).items()}
         for query in rankings
     }
+    longest = max(metric.cutoff for metric in metrics)
     # Strictly descending, so that a document's id never decides about its rank.
     run = {
-        query: {document: float(-rank) for rank, document in enumerate(ids)}
+        query: {document: float(-rank) for rank, document in enumerate(ids[:longest])}
         for query, ids in rankings.items()
         if ids
     }
