@@ -26,7 +26,7 @@ _FORMS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """
     Queries, documents, and judgments of which documents are relevant to which query.
@@ -65,6 +65,13 @@ class Dataset:
                 check_unicode(f"{kind} {name!r}", text)
         self._check_judgments()
         self._check_candidates()
+
+    def __repr__(self) -> str:
+        stage = "no candidates yet" if self.candidates is None else self.first_stage
+        return (
+            f"Dataset({self.name!r}, {len(self.judgments)} judged queries, "
+            f"{len(self.documents)} documents, {stage})"
+        )
 
     def _check_judgments(self) -> None:
         if not self.judgments:

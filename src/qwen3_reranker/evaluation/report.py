@@ -20,7 +20,7 @@ REPORT_FORMAT = 1
 """The version of the JSON format, which changes when a field does."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """
     The result of `evaluate()`.
@@ -42,6 +42,10 @@ class Report:
     headroom: Headroom
     recommendation: list[Advice]
     version: str = field(default=__version__)
+
+    def __repr__(self) -> str:
+        names = [system.name for system in self.systems]
+        return f"Report({self.dataset.name!r}, {self.dataset.queries} queries, systems={names})"
 
     def __getitem__(self, name: str) -> SystemResult:
         """Return the system with a name."""

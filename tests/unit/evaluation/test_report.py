@@ -120,6 +120,13 @@ def test_a_report_is_saved_as_json_only(report: Report, tmp_path: Path) -> None:
         report.save(tmp_path / "report.csv")
 
 
+def test_a_repr_is_short(report: Report) -> None:
+    assert repr(report).startswith("Report('synthetic', 40 queries, systems=['retriever', 'words, ")
+    assert repr(small()) == "Dataset('small', 2 judged queries, 4 documents, the given order)"
+    without = Dataset({"q": "text"}, {}, {"q": {"d": 1}})
+    assert repr(without) == "Dataset('dataset', 1 judged queries, 0 documents, no candidates yet)"
+
+
 def test_the_table() -> None:
     scorer = reranker(WordScorer())
     report = evaluate(
