@@ -101,6 +101,13 @@ def evaluate(
         ),
     ] = 0.8,
     cache: Cache = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Write the report with tables and plots to this file, whose name ends in .html.",
+        ),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help=_JSON_HELP)] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
@@ -115,8 +122,12 @@ def evaluate(
     """
     from qwen3_reranker.evaluation import DEFAULT_METRICS, Dataset, System
     from qwen3_reranker.evaluation import evaluate as evaluate_systems
+    from qwen3_reranker.evaluation.report import require_matplotlib
 
-    _check_json(json_file)
+    _check_file("--report", report_file, ".html")
+    _check_file("--json", json_file, ".json")
+    if report_file is not None:
+        require_matplotlib()
     systems = System.combinations(
         models=model or [None],
         base_urls=base_url or [None],
@@ -135,8 +146,9 @@ def evaluate(
         cache=cache or "default",
     )
     print(escape_control(report.summary()))
-    if json_file is not None:
-        report.save(json_file)
+    for file in (report_file, json_file):
+        if file is not None:
+            report.save(file)
 
 
 @with_options(ConnectionOptions, ServerOptions, panel="Options for a server")
@@ -191,7 +203,7 @@ def tune(
     from qwen3_reranker.evaluation import Dataset, System
     from qwen3_reranker.evaluation import tune as tune_instruction
 
-    _check_json(json_file)
+    _check_file("--json", json_file, ".json")
     options = _options(base_url, options, engine=engine, engine_python=engine_python, eager=eager)
     report = tune_instruction(
         Dataset.load(data, split=split, run=run),
@@ -227,10 +239,12 @@ def _options(
     return {**embedded, **given}
 
 
-def _check_json(file: Path | None) -> None:
+def _check_file(option: str, file: Path | None, suffix: str) -> None:
     """Refuse a file that the report could not be written to, before anything is scored."""
-    if file is not None and (file.suffix != ".json" or not file.absolute().parent.is_dir()):
-        raise InputError(f"--json {file}: give a name that ends in .json, in a folder that exists")
+    if file is not None and (file.suffix != suffix or not file.absolute().parent.is_dir()):
+        raise InputError(
+            f"{option} {file}: give a name that ends in {suffix}, in a folder that exists"
+        )
 
 
 def _instructions(texts: list[str]) -> list[str | None]:

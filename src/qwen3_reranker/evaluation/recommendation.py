@@ -9,7 +9,7 @@ import numpy as np
 from qwen3_reranker.evaluation.results import Advice, Headroom, SystemResult
 from qwen3_reranker.evaluation.statistics import randomization_test
 
-__all__ = ["SIGNIFICANT", "recommend"]
+__all__ = ["SIGNIFICANT", "p_text", "recommend"]
 
 SIGNIFICANT = 0.05
 """A difference with a p-value below this is called more than chance."""
@@ -49,7 +49,7 @@ def _rerank(retriever: SystemResult, best: SystemResult, metric: str) -> Advice:
     p = best.p_values[metric]
     numbers = (
         f"{metric} is {after:.3f} with {best.name} and {before:.3f} in the retriever's order "
-        f"(difference {after - before:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {_p(p)})"
+        f"(difference {after - before:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {p_text(p)})"
     )
     changes = best.changes
     if changes is not None:
@@ -147,7 +147,7 @@ def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: st
     p = randomization_test(theirs, ours)
     numbers = (
         f"{metric} is {best.metrics[metric]:.3f} with {_quoted(best.instruction)} and "
-        f"{rival.metrics[metric]:.3f} with {_quoted(rival.instruction)} ({_p(p)})"
+        f"{rival.metrics[metric]:.3f} with {_quoted(rival.instruction)} ({p_text(p)})"
     )
     if p < SIGNIFICANT:
         text = f"Use {_quoted(best.instruction)}: {numbers}."
@@ -164,5 +164,6 @@ def _quoted(instruction: str | None) -> str:
     return "the default instruction" if instruction is None else f'the instruction "{instruction}"'
 
 
-def _p(p: float) -> str:
+def p_text(p: float) -> str:
+    """Return a p-value in words."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

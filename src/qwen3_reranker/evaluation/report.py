@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from qwen3_reranker.errors import InputError
+from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.evaluation.decoding import decode
 from qwen3_reranker.evaluation.results import Advice, DatasetSummary, Headroom, SystemResult
 from qwen3_reranker.evaluation.text import results_table, summarize
 from qwen3_reranker.version import __version__
 
-__all__ = ["REPORT_FORMAT", "Report"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["REPORT_FORMAT", "Report", "require_matplotlib"]
 
 REPORT_FORMAT = 1
 """The version of the JSON format, which changes when a field does."""
@@ -55,6 +59,12 @@ class Report:
         known = ", ".join(repr(system.name) for system in self.systems)
         raise InputError(f"no system is called {name!r}: there are {known}")
 
+    @property
+    def best(self) -> SystemResult:
+        """The reranker that is best by the first metric; the first one among equals."""
+        metric = self.metrics[0]
+        return max(self.systems[1:], key=lambda system: system.metrics[metric])
+
     def table(self) -> str:
         """
         Return the means of all systems as a table in plain text.
@@ -75,18 +85,52 @@ class Report:
         """Return the report as JSON-like data, as `save()` writes it."""
         return {"format": REPORT_FORMAT, **dataclasses.asdict(self)}
 
-    def save(self, path: str | Path) -> None:
+    def plot(self, name: str, *, system: str | None = None, axes: Axes | None = None) -> Axes:
         """
-        Write the report to a .json file.
+        Draw a part of the report with matplotlib, as the HTML page shows it.
+
+        Args:
+            name: "systems", "depth", "top_n", "min_score", "scores" (histograms of relevant and
+                irrelevant documents), "reliability", "headroom" or "nothing_relevant".
+            system: The name of the reranker whose scores are drawn, where the plot is about one.
+                None draws the best one's.
+            axes: Where to draw. None makes a new figure.
+
+        Returns:
+            The axes, to change or to save: `report.plot("depth").figure.savefig("depth.png")`.
 
         Raises:
-            InputError: The name does not end in .json.
+            InputError: There is no such plot or reranker, or it has nothing to show, because there
+                is no candidate.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        require_matplotlib()
+        from qwen3_reranker.evaluation.plots import plot
+
+        return plot(self, name, self.best if system is None else self[system], axes)
+
+    def save(self, path: str | Path) -> None:
+        """
+        Write the report to a .json file, or to an .html file to read.
+
+        The page is one file without scripts that shows everything in the report: what to do, the
+        systems side by side, the queries that lost most, and the curves of the best system.
+
+        Raises:
+            InputError: The name ends in neither .json nor .html.
+            MissingDependencyError: The page needs matplotlib, which is not installed.
         """
         path = Path(path)
-        if path.suffix != ".json":
-            raise InputError(f"path={str(path)!r}: give a name that ends in .json")
-        text = json.dumps(self.as_dict(), ensure_ascii=False, indent=1, allow_nan=False)
-        path.write_text(text + "\n", "utf-8")
+        if path.suffix == ".json":
+            text = json.dumps(self.as_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        elif path.suffix == ".html":
+            require_matplotlib()
+            from qwen3_reranker.evaluation.report_page import report_page
+
+            text = report_page(self)
+        else:
+            raise InputError(f"path={str(path)!r}: give a name that ends in .json or .html")
+        path.write_text(text, "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -107,3 +151,16 @@ class Report:
             return decode(cls, data)
         except ValueError as error:
             raise InputError(f"{path} is not a report of format {REPORT_FORMAT}: {error}") from None
+
+
+def require_matplotlib() -> None:
+    """
+    Check that plots and pages can be made.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError(
+            "plots and HTML reports need matplotlib: pip install 'qwen3-reranker[evaluation]'"
+        )

@@ -13,7 +13,7 @@ from qwen3_reranker.evaluation.systems import instruction_names
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report import Report
 
-__all__ = ["results_table", "summarize", "text_table"]
+__all__ = ["heading", "results_table", "summarize", "text_table"]
 
 _WIDTH = 100
 _SHOWN = 80  # characters of a document
@@ -47,8 +47,8 @@ def results_table(systems: Sequence[SystemResult], metrics: Sequence[str]) -> st
 def summarize(report: Report) -> str:
     """Return a report in plain text."""
     metric = report.metrics[0]
-    best = max(report.systems[1:], key=lambda system: system.metrics[metric])
-    parts = [_heading(report.dataset), report.table()]
+    best = report.best
+    parts = [heading(report.dataset), report.table()]
     if any(p < SIGNIFICANT for system in report.systems for p in system.p_values.values()):
         parts[-1] += "\n* differs from the retriever's order by more than chance (p < 0.05)"
     instructions = instruction_names(system.instruction for system in report.systems[1:])
@@ -67,7 +67,8 @@ def summarize(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def _heading(dataset: DatasetSummary) -> str:
+def heading(dataset: DatasetSummary) -> str:
+    """Return in a line what was evaluated."""
     queries = _count(dataset.queries, "query", "queries")
     candidates = _count(dataset.candidates, "candidate", "candidates")
     text = f"{dataset.name}: {queries}, {candidates} ({dataset.first_stage})"

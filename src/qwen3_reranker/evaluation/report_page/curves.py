@@ -1,0 +1,227 @@
+"""The curves of a report: what each shows, how to read it, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qwen3_reranker.evaluation.plots import shown_systems
+from qwen3_reranker.evaluation.report_page.charts import chart
+from qwen3_reranker.evaluation.report_page.markup import Html, tag
+from qwen3_reranker.evaluation.report_page.tables import ABSENT, details, table
+from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult
+
+if TYPE_CHECKING:
+    from qwen3_reranker.evaluation.report import Report
+
+__all__ = ["curves_section"]
+
+_THRESHOLD_STEP = 5  # of the thresholds of a curve, one in so many is in the table
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """
+    A plot with its words and numbers.
+
+    Attributes:
+        name: The name of the plot.
+        heading: What it is about.
+        said: What it shows and how to read it.
+        header: The header of its numbers.
+        rows: Its numbers. Without any there is no plot.
+    """
+
+    name: str
+    heading: str
+    said: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def curves_section(report: Report) -> Html:
+    """Return the plots of the best system, each with an explanation and its numbers."""
+    best = report.best
+    assert best.curves is not None
+    said = f"The curves are those of {best.name}, the best system by {report.metrics[0]}."
+    if len(report.systems) > 2:
+        said += " In Python, report.plot(name, system=...) draws those of another system."
+    figures = [
+        _figure(report, best, curve)
+        for curve in (
+            _depth(report),
+            _top_n(report, best),
+            *_thresholds(best.curves),
+            *_scores(best.curves),
+            _headroom(report),
+        )
+    ]
+    return tag(
+        "section", tag("h2", "Curves"), tag("p", said), tag("div", *figures, class_="figures")
+    )
+
+
+def _figure(report: Report, system: SystemResult, curve: _Curve) -> Html:
+    heading = tag("h3", curve.heading)
+    if not curve.rows:
+        return tag("figure", heading, tag("figcaption", "Nothing to show: there is no candidate."))
+    return tag(
+        "figure",
+        heading,
+        tag("figcaption", curve.said),
+        chart(report, curve.name, system, curve.heading, curve.said),
+        details("Numbers", table(curve.header, curve.rows, curve.heading)),
+    )
+
+
+def _depth(report: Report) -> _Curve:
+    metric, systems = report.metrics[0], shown_systems(report)
+    rows = []
+    for depth in report.headroom.depth:
+        row = [f"{depth:,}"]
+        for system in systems:
+            assert system.curves is not None
+            line = system.curves.depth
+            known = dict(zip(line.depth, line.metrics[metric], strict=True))
+            row.append(f"{known[depth]:.3f}" if depth in known else ABSENT)
+        rows.append(row)
+    return _Curve(
+        "depth",
+        "How many candidates to rerank",
+        f"{metric} if only the first candidates are reranked. Where a line turns flat, more "
+        "candidates cost time and gain nothing; the dashed line is the retriever's order.",
+        ["Candidates", *(system.name for system in systems)],
+        rows,
+    )
+
+
+def _top_n(report: Report, system: SystemResult) -> _Curve:
+    curve, before = system.top_n, report.systems[0].top_n
+    header = ["top_n", "Hit rate", "Recall", "Precision", "Hit rate before", "Recall before"]
+    columns = [curve.hit, curve.recall, curve.precision, before.hit, before.recall]
+    rows = [
+        [str(n), *(_share(column[index]) for column in columns)]
+        for index, n in enumerate(curve.top_n)
+    ]
+    said = (
+        "The share of queries with a relevant document among the first top_n (hit rate), and the "
+        "share of all relevant documents among them (recall); thin dashed lines are the "
+        "retriever's order. Fewer documents at the same height mean fewer tokens for the LLM"
+    )
+    if curve.tokens is not None:
+        header.append("Tokens")
+        for row, tokens in zip(rows, curve.tokens, strict=True):
+            row.append(f"{tokens:,.0f}")
+        said += ", which are counted at the top"
+    return _Curve("top_n", "How many documents for the LLM", f"{said}.", header, rows)
+
+
+def _thresholds(curves: ScoreCurves) -> Iterator[_Curve]:
+    curve, nothing = curves.min_score, curves.nothing_relevant
+    scored = any(curves.reliability.count)
+    yield _Curve(
+        "min_score",
+        "Precision and recall by threshold",
+        "What a min_score keeps: precision is the share of relevant documents among those kept, "
+        "recall the share of the relevant candidates that are kept. Choose the height of precision "
+        "that you need, and read off below it what recall is left.",
+        ["min_score", "Precision", "Recall", "Documents per query"],
+        [
+            [f"{threshold:.2f}", _share(precision), _share(recall), f"{documents:.1f}"]
+            for threshold, precision, recall, documents in zip(
+                curve.min_score, curve.precision, curve.recall, curve.documents, strict=True
+            )
+        ][::_THRESHOLD_STEP]
+        if scored
+        else [],
+    )
+    yield _Curve(
+        "nothing_relevant",
+        "Where nothing is relevant",
+        "How often a document reaches the threshold if no candidate is relevant (the relevant ones "
+        "were left out), beside how often a relevant one reaches it otherwise. A good threshold "
+        "has a low orange and a high blue line.",
+        ["min_score", "A relevant document passes", "Nothing is relevant, and a document passes"],
+        [
+            [f"{threshold:.2f}", _share(answered), _share(accepted)]
+            for threshold, answered, accepted in zip(
+                nothing.min_score, nothing.answered, nothing.false_accept, strict=True
+            )
+        ][::_THRESHOLD_STEP]
+        if scored
+        else [],
+    )
+
+
+def _scores(curves: ScoreCurves) -> Iterator[_Curve]:
+    histogram, reliability = curves.histogram, curves.reliability
+    scored = any(reliability.count)
+    yield _Curve(
+        "scores",
+        "Scores of relevant and irrelevant documents",
+        "How the scores of relevant and of irrelevant candidates are distributed. The less the two "
+        "overlap, the better a threshold can tell them apart.",
+        ["Score", "Relevant", "Irrelevant"],
+        [
+            [f"{low:.2f} to {high:.2f}", f"{relevant:,}", f"{irrelevant:,}"]
+            for low, high, relevant, irrelevant in zip(
+                histogram.edges,
+                histogram.edges[1:],
+                histogram.relevant,
+                histogram.irrelevant,
+                strict=False,
+            )
+        ]
+        if scored
+        else [],
+    )
+    yield _Curve(
+        "reliability",
+        "What a score is worth",
+        "The share of relevant documents among those with about the same score; larger dots are "
+        "more documents. On the dashed line a score is a probability; below it, scores promise "
+        "too much. The expected calibration error (ECE) is the mean distance from the line.",
+        ["Score", "Documents", "Mean score", "Relevant"],
+        [
+            [f"{low:.1f} to {high:.1f}", f"{count:,}", _number(score), _share(share)]
+            for low, high, count, score, share in zip(
+                reliability.edges,
+                reliability.edges[1:],
+                reliability.count,
+                reliability.score,
+                reliability.relevant,
+                strict=False,
+            )
+        ]
+        if scored
+        else [],
+    )
+
+
+def _headroom(report: Report) -> _Curve:
+    metric, headroom = report.metrics[0], report.headroom
+    perfect = headroom.perfect[metric]
+    return _Curve(
+        "headroom",
+        "What any reranker could gain",
+        f"{metric} if so many candidates were in perfect order, beside what the reranker and "
+        "the retriever reach, and the share of all relevant documents that are among so many "
+        "candidates (recall). The distance from the dashed blue line to the green one is what is "
+        "left to gain; if it is small, a better retriever helps more than a better reranker.",
+        ["Candidates", f"Perfect {metric}", "Recall", "Hit rate"],
+        [
+            [f"{depth:,}", f"{ideal:.3f}", _share(recall), _share(hit)]
+            for depth, ideal, recall, hit in zip(
+                headroom.depth, perfect, headroom.recall, headroom.hit, strict=True
+            )
+        ],
+    )
+
+
+def _share(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"

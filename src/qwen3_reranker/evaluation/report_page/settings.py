@@ -1,0 +1,93 @@
+"""What was evaluated and how, and how to repeat it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from qwen3_reranker.evaluation.report_page.markup import Html, tag
+from qwen3_reranker.evaluation.report_page.tables import ABSENT, wide_table
+from qwen3_reranker.evaluation.results import SystemResult
+
+if TYPE_CHECKING:
+    from qwen3_reranker.evaluation.report import Report
+
+__all__ = ["settings_section"]
+
+
+def settings_section(report: Report) -> Html:
+    """Return the data, the settings of each system, and the command that compares them again."""
+    data = report.dataset
+    facts = [
+        ("Data", data.name),
+        ("Candidates", f"{data.candidates:,}, from {data.first_stage}"),
+        ("Queries", f"{data.queries:,} with a relevant document"),
+        ("Left out", f"{data.queries_without_relevant:,} without one"),
+        ("Relevant", f"from grade {data.min_grade} on; unjudged documents count as irrelevant"),
+        ("Made by", f"qwen3-reranker {report.version}"),
+    ]
+    header = ["System", "Model", "Servers", "Max length", "Depth", "Judged", "Truncated"]
+    rows = [_row(system) for system in report.systems]
+    caption = (
+        f"Judged is the share of judged documents among the first ones, as many as "
+        f"{report.metrics[0]} counts: where it is low, the metrics underrate a system. Truncated "
+        "is the share of the scored documents that were cut to fit the maximum length."
+    )
+    return tag(
+        "section",
+        tag("h2", "Settings, and how to repeat this"),
+        tag("dl", *(tag(*pair) for fact in facts for pair in zip(("dt", "dd"), fact, strict=True))),
+        wide_table(header, rows, caption),
+        tag(
+            "p",
+            "This command compares all combinations of these settings. Put the path of the data "
+            "for DATA, and add options that a report does not hold, such as --run and --precision.",
+        ),
+        tag("pre", tag("code", command(report))),
+        tag(
+            "p",
+            "Intervals are percentile bootstrap intervals of the mean over queries. The p-values "
+            "are those of a two-sided paired randomization test. Of twenty systems that are as "
+            "good as the retriever, one has p < 0.05.",
+        ),
+    )
+
+
+def command(report: Report) -> str:
+    """Return a command that compares all combinations of a report's settings."""
+    systems = report.systems[1:]
+    words = ["qwen3-reranker", "evaluate", "DATA"]
+    words += _repeated("--model", (system.model for system in systems))
+    words += _repeated("--base-url", (url for system in systems for url in system.base_url))
+    instructions = [system.instruction for system in systems]
+    if any(instructions):
+        words += _repeated("--instruction", (text or "default" for text in instructions))
+    for option, values in (
+        ("--depth", [system.depth for system in systems]),
+        ("--max-length", [system.max_length for system in systems]),
+    ):
+        given = [str(value) for value in dict.fromkeys(values) if value is not None]
+        words += [option, ",".join(given)] if given else []
+    words += _repeated("--metric", report.metrics)
+    words += ["--min-grade", str(report.dataset.min_grade), "--report", "report.html"]
+    return shlex.join(words)
+
+
+def _repeated(option: str, values: Iterable[str | None]) -> list[str]:
+    return [
+        word for value in dict.fromkeys(values) if value is not None for word in (option, value)
+    ]
+
+
+def _row(system: SystemResult) -> list[str]:
+    is_system = system.curves is not None
+    return [
+        system.name,
+        system.model or ABSENT,
+        ", ".join(system.base_url) or ABSENT,
+        str(system.max_length or "default") if is_system else ABSENT,
+        str(system.depth or "all") if is_system else ABSENT,
+        f"{system.judged:.0%}",
+        f"{system.truncated:.1%}" if is_system else ABSENT,
+    ]
