@@ -11,6 +11,9 @@ from unicodedata import east_asian_width
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import MaxNLocator
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult
@@ -39,9 +42,10 @@ WIDTH, HEIGHT = 4.4, 3.0
 _SERIES = ("blue", "orange", "green", "purple")
 _STYLES = ("-", "--", ":")
 _SHOWN = 6  # lines in a plot
-_LABEL = 34  # characters of a name, where East Asian ones count twice
+_LEGEND_SPACE, _ROW_SPACE = 225, 240  # points for a name in the legend and in a row
 _BACKGROUND = {"facecolor": COLORS["card"], "edgecolor": "none", "pad": 1.5}  # of a label
 _LABEL_GAP = 0.09  # between labels at the ends of lines, as a share of the plot's height
+_LABELS = (0.06, 0.96)  # where labels at the ends of lines touch no label of an axis
 _STYLE = {
     "axes.edgecolor": COLORS["line"],
     "axes.labelcolor": COLORS["muted"],
@@ -145,7 +149,7 @@ def _systems(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> No
         axes.plot(system.intervals[metric], [row, row], color=color, linewidth=3, alpha=0.5)
         axes.plot([system.metrics[metric]], [row], "o", color=color, markersize=7)
         axes.annotate(
-            f"{_short(system.name)}: {system.metrics[metric]:.3f}",
+            f"{_short(system.name, _ROW_SPACE)}: {system.metrics[metric]:.3f}",
             (0, row),
             (2, 10),
             xycoords=("axes fraction", "data"),
@@ -156,6 +160,7 @@ def _systems(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> No
     axes.axvline(report.systems[0].metrics[metric], color=COLORS["muted"], linestyle=":", zorder=0)
     axes.set(xlabel=f"{metric}, with 95 % intervals", ylim=(-0.5, len(shown) - 0.2), yticks=[])
     axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, prune="lower"))
 
 
 def _by_depth(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> None:
@@ -351,12 +356,11 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write labels at the right ends of lines: each with the line's last value and its color."""
     low, high = axes.get_ylim()
     ordered = sorted(labels)
-    places = [(value - low) / (high - low) for value, _, _ in ordered]
-    for place in _spread(places):
-        _, text, color = ordered[place[0]]
+    places = _spread([(value - low) / (high - low) for value, _, _ in ordered])
+    for (_, text, color), place in zip(ordered, places, strict=True):
         axes.annotate(
             text,
-            (1, place[1]),
+            (1, place),
             (5, 0),
             xycoords="axes fraction",
             textcoords="offset points",
@@ -366,8 +370,8 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def _spread(places: Sequence[float]) -> Iterator[tuple[int, float]]:
-    """Yield the index and the place of each label, moved so that none covers another."""
+def _spread(places: Sequence[float]) -> list[float]:
+    """Return the places of labels, ascending, moved so that none covers another."""
     moved = list(places)
     for _ in range(50):
         for lower, upper in pairwise(range(len(moved))):
@@ -375,7 +379,12 @@ def _spread(places: Sequence[float]) -> Iterator[tuple[int, float]]:
             if overlap > 0:
                 moved[lower] -= overlap / 2
                 moved[upper] += overlap / 2
-    yield from enumerate(moved)
+    # Labels below the highest and above the lowest one keep their distance from it.
+    highest = [_LABELS[1] - _LABEL_GAP * above for above in reversed(range(len(moved)))]
+    lowest = [_LABELS[0] + _LABEL_GAP * below for below in range(len(moved))]
+    return [
+        max(low, min(place, high)) for low, place, high in zip(lowest, moved, highest, strict=True)
+    ]
 
 
 def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
@@ -390,21 +399,26 @@ def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
     )
     # The texts are set here because labels that begin with an underscore are left out otherwise.
     for label, (_, text) in zip(legend.get_texts(), entries, strict=True):
-        label.set_text(_short(text))
+        label.set_text(_short(text, _LEGEND_SPACE))
 
 
-def _short(text: str) -> str:
-    """Return a name on one line, without its middle if it is long."""
+def _short(text: str, space: float) -> str:
+    """Return a name on one line, without its middle if it does not fit into a space in points."""
     text = escape_control(" ".join(text.split()))
-    if _width(text) <= _LABEL:
+    if _width(text) <= space:
         return text
     start = end = ""
     for first, last in zip(text, reversed(text), strict=True):
-        if _width(start + first + last + end) >= _LABEL:
+        if _width(f"{start}{first}…{last}{end}") > space:
             break
         start, end = start + first, last + end
     return f"{start}…{end}"
 
 
-def _width(text: str) -> int:
-    return sum(2 if east_asian_width(character) in "FW" else 1 for character in text)
+def _width(text: str) -> float:
+    """Return about how wide a text is, in points."""
+    narrow = [character for character in text if east_asian_width(character) not in "FW"]
+    size = _STYLE["font.size"]
+    font = FontProperties(size=size)
+    width, *_ = TextToPath().get_text_width_height_descent("".join(narrow), font, ismath=False)
+    return width + size * (len(text) - len(narrow))

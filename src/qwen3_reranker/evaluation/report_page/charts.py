@@ -23,7 +23,7 @@ __all__ = ["chart"]
 
 _VARIABLES = {color: f"var(--{name})" for name, color in COLORS.items()}
 _COLOR = re.compile("|".join(COLORS.values()))
-_FONT = re.compile(r"font: (?:(bold|[0-9]+) )?([0-9.]+px) [^;]*")
+_FONT = re.compile(r"font-family: [^;]*; ")
 _REFERENCE = re.compile(r"(?<=url\()#|^#")
 _REFERRING = ("href", "clip-path", "style", "fill")
 _ROW = 0.24  # inches
@@ -98,10 +98,7 @@ def _attribute(key: str, value: str, name: str) -> str:
         return f"{name}-{value}"
     if key == "style":
         value = _COLOR.sub(lambda match: _VARIABLES[match[0]], value)
-        value = _FONT.sub(
-            lambda match: f"font-size: {match[2]}" + ("; font-weight: 700" if match[1] else ""),
-            value,
-        )
+        value = _FONT.sub("", value)
     if key in _REFERRING:
         value = _REFERENCE.sub(f"#{name}-", value)
     return value

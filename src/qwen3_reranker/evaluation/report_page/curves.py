@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.plots import shown_systems
@@ -30,7 +31,7 @@ class _Curve:
         heading: What it is about.
         said: What it shows and how to read it.
         header: The header of its numbers.
-        rows: Its numbers. Without any there is no plot.
+        rows: Its numbers.
     """
 
     name: str
@@ -52,9 +53,11 @@ def curves_section(report: Report) -> Html:
         for curve in (
             _depth(report),
             _top_n(report, best),
-            *_thresholds(best.curves),
-            *_scores(best.curves),
+            _min_score(best.curves),
+            _scores(best.curves),
+            _reliability(best.curves),
             _headroom(report),
+            _nothing_relevant(best.curves),
         )
     ]
     return tag(
@@ -64,7 +67,8 @@ def curves_section(report: Report) -> Html:
 
 def _figure(report: Report, system: SystemResult, curve: _Curve) -> Html:
     heading = tag("h3", curve.heading)
-    if not curve.rows:
+    assert system.curves is not None
+    if not any(system.curves.reliability.count):  # no candidate was scored
         return tag("figure", heading, tag("figcaption", "Nothing to show: there is no candidate."))
     return tag(
         "figure",
@@ -117,10 +121,9 @@ def _top_n(report: Report, system: SystemResult) -> _Curve:
     return _Curve("top_n", "How many documents for the LLM", f"{said}.", header, rows)
 
 
-def _thresholds(curves: ScoreCurves) -> Iterator[_Curve]:
-    curve, nothing = curves.min_score, curves.nothing_relevant
-    scored = any(curves.reliability.count)
-    yield _Curve(
+def _min_score(curves: ScoreCurves) -> _Curve:
+    curve = curves.min_score
+    return _Curve(
         "min_score",
         "Precision and recall by threshold",
         "What a min_score keeps: precision is the share of relevant documents among those kept, "
@@ -132,11 +135,46 @@ def _thresholds(curves: ScoreCurves) -> Iterator[_Curve]:
             for threshold, precision, recall, documents in zip(
                 curve.min_score, curve.precision, curve.recall, curve.documents, strict=True
             )
-        ][::_THRESHOLD_STEP]
-        if scored
-        else [],
+        ][::_THRESHOLD_STEP],
     )
-    yield _Curve(
+
+
+def _scores(curves: ScoreCurves) -> _Curve:
+    histogram = curves.histogram
+    bins = zip(pairwise(histogram.edges), histogram.relevant, histogram.irrelevant, strict=True)
+    return _Curve(
+        "scores",
+        "Scores of relevant and irrelevant documents",
+        "How the scores of relevant and of irrelevant candidates are distributed. The less the two "
+        "overlap, the better a threshold can tell them apart.",
+        ["Score", "Relevant", "Irrelevant"],
+        [
+            [f"{low:.2f} to {high:.2f}", f"{relevant:,}", f"{irrelevant:,}"]
+            for (low, high), relevant, irrelevant in bins
+        ],
+    )
+
+
+def _reliability(curves: ScoreCurves) -> _Curve:
+    curve = curves.reliability
+    bins = zip(pairwise(curve.edges), curve.count, curve.score, curve.relevant, strict=True)
+    return _Curve(
+        "reliability",
+        "What a score is worth",
+        "The share of relevant documents among those with about the same score; larger dots are "
+        "more documents. On the dashed line a score is a probability; below it, scores promise "
+        "too much. The expected calibration error (ECE) is the mean distance from the line.",
+        ["Score", "Documents", "Mean score", "Relevant"],
+        [
+            [f"{low:.1f} to {high:.1f}", f"{count:,}", _number(score), _share(share)]
+            for (low, high), count, score, share in bins
+        ],
+    )
+
+
+def _nothing_relevant(curves: ScoreCurves) -> _Curve:
+    curve = curves.nothing_relevant
+    return _Curve(
         "nothing_relevant",
         "Where nothing is relevant",
         "How often a document reaches the threshold if no candidate is relevant (the relevant ones "
@@ -146,56 +184,9 @@ def _thresholds(curves: ScoreCurves) -> Iterator[_Curve]:
         [
             [f"{threshold:.2f}", _share(answered), _share(accepted)]
             for threshold, answered, accepted in zip(
-                nothing.min_score, nothing.answered, nothing.false_accept, strict=True
+                curve.min_score, curve.answered, curve.false_accept, strict=True
             )
-        ][::_THRESHOLD_STEP]
-        if scored
-        else [],
-    )
-
-
-def _scores(curves: ScoreCurves) -> Iterator[_Curve]:
-    histogram, reliability = curves.histogram, curves.reliability
-    scored = any(reliability.count)
-    yield _Curve(
-        "scores",
-        "Scores of relevant and irrelevant documents",
-        "How the scores of relevant and of irrelevant candidates are distributed. The less the two "
-        "overlap, the better a threshold can tell them apart.",
-        ["Score", "Relevant", "Irrelevant"],
-        [
-            [f"{low:.2f} to {high:.2f}", f"{relevant:,}", f"{irrelevant:,}"]
-            for low, high, relevant, irrelevant in zip(
-                histogram.edges,
-                histogram.edges[1:],
-                histogram.relevant,
-                histogram.irrelevant,
-                strict=False,
-            )
-        ]
-        if scored
-        else [],
-    )
-    yield _Curve(
-        "reliability",
-        "What a score is worth",
-        "The share of relevant documents among those with about the same score; larger dots are "
-        "more documents. On the dashed line a score is a probability; below it, scores promise "
-        "too much. The expected calibration error (ECE) is the mean distance from the line.",
-        ["Score", "Documents", "Mean score", "Relevant"],
-        [
-            [f"{low:.1f} to {high:.1f}", f"{count:,}", _number(score), _share(share)]
-            for low, high, count, score, share in zip(
-                reliability.edges,
-                reliability.edges[1:],
-                reliability.count,
-                reliability.score,
-                reliability.relevant,
-                strict=False,
-            )
-        ]
-        if scored
-        else [],
+        ][::_THRESHOLD_STEP],
     )
 
 

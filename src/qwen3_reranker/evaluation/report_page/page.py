@@ -73,7 +73,7 @@ def _value(topic: str, value: object) -> str:
     if topic == "instruction":
         return "The default one" if value is None else "Your own"
     if value is None:
-        return "Not shown" if topic == "rerank" else "None"
+        return "Unclear" if topic == "rerank" else "None"
     if isinstance(value, bool):
         return "Yes" if value else "No"
     if topic == "headroom":

@@ -57,27 +57,25 @@ def settings_section(report: Report) -> Html:
 def command(report: Report) -> str:
     """Return a command that compares all combinations of a report's settings."""
     systems = report.systems[1:]
-    words = ["qwen3-reranker", "evaluate", "DATA"]
-    words += _repeated("--model", (system.model for system in systems))
-    words += _repeated("--base-url", (url for system in systems for url in system.base_url))
+    options = _repeated("--model", (system.model for system in systems))
+    options += _repeated("--base-url", (url for system in systems for url in system.base_url))
     instructions = [system.instruction for system in systems]
     if any(instructions):
-        words += _repeated("--instruction", (text or "default" for text in instructions))
+        options += _repeated("--instruction", (text or "default" for text in instructions))
     for option, values in (
         ("--depth", [system.depth for system in systems]),
         ("--max-length", [system.max_length for system in systems]),
     ):
-        given = [str(value) for value in dict.fromkeys(values) if value is not None]
-        words += [option, ",".join(given)] if given else []
-    words += _repeated("--metric", report.metrics)
-    words += ["--min-grade", str(report.dataset.min_grade), "--report", "report.html"]
-    return shlex.join(words)
+        chosen = [str(value) for value in dict.fromkeys(values) if value is not None]
+        options += [(option, ",".join(chosen))] if chosen else []
+    options += _repeated("--metric", report.metrics)
+    options += [("--min-grade", str(report.dataset.min_grade)), ("--report", "report.html")]
+    return " \\\n    ".join(["qwen3-reranker evaluate DATA", *map(shlex.join, options)])
 
 
-def _repeated(option: str, values: Iterable[str | None]) -> list[str]:
-    return [
-        word for value in dict.fromkeys(values) if value is not None for word in (option, value)
-    ]
+def _repeated(option: str, values: Iterable[str | None]) -> list[tuple[str, str]]:
+    """Return an option with each of its different values."""
+    return [(option, value) for value in dict.fromkeys(values) if value is not None]
 
 
 def _row(system: SystemResult) -> list[str]:

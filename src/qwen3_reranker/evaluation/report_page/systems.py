@@ -56,7 +56,7 @@ def _cell(system: SystemResult, metric: str) -> Html:
     ]
     if metric in system.differences:
         p = system.p_values[metric]
-        parts = f"{system.differences[metric]:+.3f},", p_text(p)
+        parts = f"{system.differences[metric]:+.3f}", f"({p_text(p)})"
         whole = [tag("span", part, class_="whole") for part in parts]
         name = "strong" if p < SIGNIFICANT else "span"
         lines.append(tag(name, whole[0], " ", whole[1], class_="small"))
