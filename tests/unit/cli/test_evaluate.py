@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from qwen3_reranker.evaluation import Report
+
 from support.commands import check_interrupted, interrupted, run
 from support.evaluation import write_beir, write_jsonl, write_trec
 from support.helpers import SECRET
@@ -58,6 +60,15 @@ def test_every_combination_is_compared(server: ScriptedServer, tmp_path: Path, d
     assert done.stdout.startswith("hand: 8 queries, 16 candidates (the given order)\n")
     assert "instruction 2: Find fruit" in done.stdout and "What to do:" in done.stdout
     assert done.stderr == ""
+
+
+def test_the_report_is_written(server: ScriptedServer, tmp_path: Path, data: str) -> None:
+    page, file = tmp_path / "report.html", tmp_path / "report.json"
+    options = ("--base-url", server.url, "--cache", str(tmp_path / "scores"))
+    run("evaluate", data, *options, "--report", str(page), "--json", str(file), "--depth", "1,2")
+    Report.load(file).save(tmp_path / "again.html")
+    assert page.read_text("utf-8") == (tmp_path / "again.html").read_text("utf-8")
+    assert f"--base-url {server.url} " in page.read_text("utf-8")
 
 
 def test_a_second_run_asks_the_server_for_no_score(
@@ -123,6 +134,8 @@ def test_tune_chooses_an_instruction(server: ScriptedServer, tmp_path: Path, dat
     (("{data}", "--precision", "80"), "--precision 80.0: give a share in (0, 1]"),
     (("{data}", "--json", "report.html"), "--json report.html: give a name that ends in .json"),
     (("{data}", "--json", "none/report.json"), "in a folder that exists"),
+    (("{data}", "--report", "report.pdf"), "--report report.pdf: give a name that ends in .html"),
+    (("{data}", "--report", "none/report.html"), "in a folder that exists"),
     (("{data}", "--instruction", "@none.txt"), "none.txt cannot be read as a file of instructions"),
     (("{data}", "--run", "a.run"), "--run a.run belongs to a folder"),
     (("{data}", "--cache", "{data}"), "--cache {data} cannot be used as a file of scores"),
