@@ -19,7 +19,7 @@ __all__ = ["report_page"]
 
 _TOPICS = {
     "rerank": "Rerank?",
-    "headroom": "At most",
+    "headroom": "Highest possible",
     "depth": "Candidates to rerank",
     "top_n": "Documents for the LLM",
     "min_score": "Threshold",
