@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 from qwen3_reranker import InputError
 from qwen3_reranker.evaluation import Report
@@ -26,6 +28,10 @@ def report() -> Report:
     return full_report()
 
 
+def heights(line: Line2D) -> list[float]:
+    return np.asarray(line.get_ydata()).tolist()  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_plot_makes_a_figure_or_draws_where_it_is_told(report: Report, name: str) -> None:
     mpl.get_backend()  # the first use chooses it
@@ -42,12 +48,12 @@ def test_the_lines_are_the_curves(report: Report) -> None:
     curves = report.best.curves
     assert curves is not None
     drawn = report.plot("min_score").lines
-    assert list(drawn[1].get_ydata()) == curves.min_score.recall
+    assert heights(drawn[1]) == curves.min_score.recall
     drawn = report.plot("nothing_relevant").lines
-    assert list(drawn[0].get_ydata()) == curves.nothing_relevant.answered
-    assert list(drawn[1].get_ydata()) == curves.nothing_relevant.false_accept
+    assert heights(drawn[0]) == curves.nothing_relevant.answered
+    assert heights(drawn[1]) == curves.nothing_relevant.false_accept
     drawn = report.plot("headroom").lines
-    assert list(drawn[0].get_ydata()) == report.headroom.perfect[report.metrics[0]]
+    assert heights(drawn[0]) == report.headroom.perfect[report.metrics[0]]
 
 
 def test_the_recommended_values_are_marked(report: Report) -> None:
@@ -61,7 +67,7 @@ def test_another_system_is_drawn_without_the_recommended_value(report: Report) -
     other = report.systems[-1]
     assert other is not report.best and other.curves is not None
     axes = report.plot("min_score", system=other.name)
-    assert list(axes.lines[1].get_ydata()) == other.curves.min_score.recall
+    assert heights(axes.lines[1]) == other.curves.min_score.recall
     assert [text.get_text() for text in axes.texts] == ["precision", "recall"]
 
 

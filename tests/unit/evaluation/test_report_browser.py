@@ -68,7 +68,8 @@ def measured(report: Report, width: int, folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = re.search(r"<pre>(.+?)</pre>", done.stdout, re.DOTALL)
     assert found, done.stdout[-1000:] + done.stderr[-1000:]
-    return json.loads(unescape(found[1]))
+    result: dict[str, Any] = json.loads(unescape(found[1]))
+    return result
 
 
 @pytest.mark.parametrize("width", [390, 800, 1280])

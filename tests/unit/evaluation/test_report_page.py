@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import InputError, MissingDependencyError
 from qwen3_reranker.evaluation import Report, System, evaluate
-from qwen3_reranker.evaluation.plots import COLORS, PLOTS
+from qwen3_reranker.evaluation.plot_style import COLORS
+from qwen3_reranker.evaluation.plots import PLOTS
 from qwen3_reranker.evaluation.report_page import report_page
 from qwen3_reranker.evaluation.report_page.markup import Html, join, tag
 from qwen3_reranker.evaluation.report_page.settings import command

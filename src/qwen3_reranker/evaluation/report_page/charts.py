@@ -8,10 +8,10 @@ import warnings
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from qwen3_reranker.evaluation.plots import COLORS, HEIGHT, WIDTH, plot, styled
+from qwen3_reranker.evaluation.plot_style import COLORS, styled
+from qwen3_reranker.evaluation.plots import figure_size, plot
 from qwen3_reranker.evaluation.report_page.markup import Html
 from qwen3_reranker.evaluation.results import SystemResult
 from qwen3_reranker.terminal import escape_control
@@ -26,7 +26,6 @@ _COLOR = re.compile("|".join(COLORS.values()))
 _FONT = re.compile(r"font-family: [^;]*; ")
 _REFERENCE = re.compile(r"(?<=url\()#|^#")
 _REFERRING = ("href", "clip-path", "style", "fill")
-_ROW = 0.24  # inches
 
 
 def chart(report: Report, name: str, system: SystemResult, title: str, description: str) -> Html:
@@ -43,18 +42,10 @@ def chart(report: Report, name: str, system: SystemResult, title: str, descripti
     with styled(**{"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
         # Where matplotlib's font lacks a character, the browser has another font.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        canvas = FigureCanvasSVG(figure)
-        axes = figure.subplots()
-        plot(report, name, system, axes)
-        legend = axes.get_legend()
-        rows = len(legend.get_texts()) if legend else 0
-        if name == "systems":
-            figure.set_figheight(0.7 + 0.5 * len(report.systems))
-        else:
-            figure.set_figheight(HEIGHT + _ROW * rows)
+        figure = Figure(figsize=figure_size(report, name), layout="constrained")
+        plot(report, name, system, figure.subplots())
         written = io.StringIO()
-        canvas.print_svg(written, metadata={"Date": None})
+        figure.savefig(written, format="svg", metadata={"Date": None})
     return _embedded(written.getvalue(), name, title, description)
 
 
