@@ -129,6 +129,7 @@ def evaluation() -> None:
     assert_type(report["demo"].metrics, dict[str, float])
     assert_type([advice.text for advice in report.recommendation], list[str])
     report.save("report.json")
+    report.plot("depth", system=report.best.name)
     assert_type(tune(dataset, System(model="demo"), ["a"]).instruction, str | None)
 
 

@@ -45,7 +45,8 @@ def curves_section(report: Report) -> Html:
     """Return the plots of the best system, each with an explanation and its numbers."""
     best = report.best
     assert best.curves is not None
-    said = f"The curves are those of {best.name}, the best system by {report.metrics[0]}."
+    said = f"The curves are those of {best.name}, the best system by {report.metrics[0]}. A purple "
+    said += "line marks what is recommended."
     if len(report.systems) > 2:
         said += " In Python, report.plot(name, system=...) draws those of another system."
     figures = [
