@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from qwen3_reranker.bench.results import BenchResult, Sample
+from qwen3_reranker.bench.results import BenchResult
+from qwen3_reranker.bench.samples import Sample
 from qwen3_reranker.bench.schedule import Schedule, require_count
 from qwen3_reranker.bench.workload import (
     QUERY_TOKENS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from qwen3_reranker.bench.results import Sample, percentile
+from qwen3_reranker.bench.samples import Sample, percentile
 from qwen3_reranker.errors import InputError
 
 __all__ = ["draw"]

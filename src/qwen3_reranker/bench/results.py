@@ -9,32 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from qwen3_reranker.bench.plot import draw
+from qwen3_reranker.bench.samples import Sample, percentile
 from qwen3_reranker.errors import InputError
 
-__all__ = ["METRICS", "BenchResult", "Failure", "Metric", "Sample", "percentile"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """
-    One request.
-
-    Attributes:
-        start: When it was sent, in seconds since the start of the measurement. In an open loop,
-            when it was planned to be sent.
-        latency: The seconds from then until its result or its failure.
-        documents: The number of its documents.
-        tokens: The tokens of its prompts. None if they are unknown.
-        retries: The attempts that followed a failed one, before it succeeded.
-        error: The type of the error if it failed; None otherwise.
-    """
-
-    start: float
-    latency: float
-    documents: int
-    tokens: int | None = None
-    retries: int = 0
-    error: str | None = None
+__all__ = ["METRICS", "BenchResult", "Failure", "Metric"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,25 +282,4 @@ class BenchResult:
         Raises:
             InputError: No request was successful.
         """
-        from qwen3_reranker.bench.plot import draw
-
         Path(path).write_text(draw(self.samples, self.duration), "utf-8")
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float | None:
-    """
-    Return a percentile by linear interpolation, as `numpy.percentile()` does.
-
-    Args:
-        ordered: The values in ascending order.
-        percent: The percentile, in [0, 100].
-
-    Returns:
-        The percentile; None without values.
-    """
-    if not ordered:
-        return None
-    position = (len(ordered) - 1) * percent / 100
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import InputError
 from qwen3_reranker.bench import BenchResult, Failure, Sample, compare
-from qwen3_reranker.bench.results import METRICS, percentile
+from qwen3_reranker.bench.results import METRICS
+from qwen3_reranker.bench.samples import percentile
 
 seconds = st.floats(0, 1e4)
 good = st.builds(
