@@ -30,13 +30,16 @@ TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-fast test-python check docs setup engine servers bench dist test-install test-lowest test-xinference clean
+.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers bench dist test-install test-lowest test-xinference clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: engine ## Ask Python's standard library through both frameworks
 	$(BIN)/python examples/demo.py
+
+notebooks: .venv/ready engine ## Execute examples/notebooks and save what they show
+	PYTHONPATH=tests $(BIN)/python -m support.notebooks
 
 test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
@@ -85,7 +88,7 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 # torch runs the model card's recipe, the reference for scores.
 .venv/ready: .venv/ready-demo
 	$(call torch,.venv)
-	$(BIN)/pip install --quiet -e ".[evaluation,otel,transformers]" --group dev
+	$(BIN)/pip install --quiet -e ".[evaluation,otel,transformers]" --group dev --group notebooks
 	touch $@
 
 .venv-sglang/ready: tests/environments/sglang.txt

@@ -30,6 +30,7 @@ for _signal in (signal.SIGINT, signal.SIGHUP):
 
 # Files that take minutes, so a parallel run does not begin them last.
 SLOW = (
+    "engine/test_notebooks.py",
     "engine/test_processes.py",
     "engine/test_conversion.py",
     "servers/test_serve.py",
