@@ -251,11 +251,12 @@ def _longest_fitting(hit: Hit, room: int, tokens: Callable[[Hit], int]) -> Hit |
     """Return a copy with as many words of the text as there is room for, or None if it is empty."""
     for ends in (word_ends(hit.text), part_ends(hit.text)):
         low, high, best = 0, len(ends), None
+        farthest = room  # a guess, so that a long text is not counted up to its middle
         while low < high:
-            middle = (low + high) // 2
+            middle = min((low + high) // 2, farthest)
             part = replace(hit, text=hit.text[: ends[middle]], cut=True)
             if tokens(part) <= room:
-                low, best = middle + 1, part
+                low, best, farthest = middle + 1, part, 2 * middle + 1
             else:
                 high = middle
         if best is not None:

@@ -165,6 +165,20 @@ def test_a_long_piece_is_cut_between_its_parts() -> None:
     assert kept == replace(hit, text='{"name":"a","', cut=True)
 
 
+def test_a_long_text_is_not_counted_again_and_again_to_cut_it() -> None:
+    text = "word " * 10_000
+    counted = 0
+
+    def count(text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return count_words(text)
+
+    [kept] = within_budget([Hit(0, 0.5, text)], 10, count, cut_last=True)
+    assert kept.text.split() == ["word"] * 10
+    assert counted < len(text) + 1000  # once as a whole
+
+
 def test_an_empty_result_names_the_tokens_and_the_budget() -> None:
     hits = [Hit(0, 0.9, "four words are here"), Hit(1, 0.8, "one")]
     with pytest.warns(RerankerWarning, match="token_budget=3 .* has 4 tokens.*cut_last=True"):
