@@ -285,3 +285,10 @@ def test_copies_keep_the_settings(adapter_class: Any) -> None:
     assert not [text for text in shown(adapter) if "count_words" in text]
     assert "token_counter" not in adapter_class.model_json_schema()["properties"]
     assert adapter_class(drop_duplicates=1).drop_duplicates is not True
+
+
+@pytest.mark.parametrize("adapter_class", ADAPTERS)
+def test_what_most_users_set_comes_first(adapter_class: Any) -> None:
+    order = list(adapter_class.model_fields)
+    names = ["model", "top_n", "drop_duplicates", "long_documents", "api_key"]
+    assert sorted(names, key=order.index) == names

@@ -67,6 +67,12 @@ def _field(name: str, hint: Any, option: Option) -> tuple[Any, Any]:
     return annotated[kind, *metadata] if metadata else kind, field
 
 
+def _rareness(name: str) -> int:
+    """Return a sort key: what to score with, then what to keep, then how to score."""
+    kinds = SelectionOptions.__annotations__, RerankerOptions.__annotations__
+    return next((rank for rank, kind in enumerate(kinds, 1) if name in kind), 0)
+
+
 if TYPE_CHECKING:
 
     class Settings(BaseModel):
@@ -97,9 +103,6 @@ else:
             validate_assignment=True,
         ),
         # Those that only some users need come last.
-        **{
-            name: _field(name, *SETTINGS[name])
-            for name in sorted(SETTINGS, key=RerankerOptions.__annotations__.__contains__)
-        },
+        **{name: _field(name, *SETTINGS[name]) for name in sorted(SETTINGS, key=_rareness)},
         __doc__="The settings that both adapters have.",
     )
