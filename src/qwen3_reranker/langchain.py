@@ -127,8 +127,9 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             pickles leave it out.
         returns: What to return: each "document", or its best "passage" in place of it, which
             requires `long_documents="passages"`. Such a copy keeps id and metadata, and its
-            `metadata["rerank_passage"]` says where in the document the passage is. The first
-            passage that does not fit into `token_budget` is cut, whatever `cut_last` says.
+            `metadata["rerank_passage"]` says where in the document the passage is. A document is
+            returned whole if its best passage consists of metadata alone. The first passage that
+            does not fit into `token_budget` is cut, whatever `cut_last` says.
         reranker: A `Reranker` to score with, which several adapters may share. It stays open when
             this object is closed. Arguments that would configure a new one (`model`, `base_url`,
             ...) must then be left out.

@@ -128,8 +128,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         returns: What to return: each node as a "document", or its best "passage" in place of it,
             which requires `long_documents="passages"`. Such a copy keeps id, metadata and
             relationships, and its `metadata["rerank_passage"]` says where in the node's text the
-            passage is. The first passage that does not fit into `token_budget` is cut, whatever
-            `cut_last` says.
+            passage is. A node is returned whole if its best passage consists of metadata alone. The
+            first passage that does not fit into `token_budget` is cut, whatever `cut_last` says.
         reranker: A `Reranker` to score with, which several adapters may share. It stays open when
             this object is closed. Arguments that would configure a new one (`model`, `base_url`,
             ...) must then be left out.
