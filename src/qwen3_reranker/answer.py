@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from qwen3_reranker.ranking import Ranking, ScoringJob, hits_of
 from qwen3_reranker.scorer import Scores
 from qwen3_reranker.selection import Selection
+from qwen3_reranker.usage import Usage
 
 __all__ = ["Answer", "select"]
 
-Answer = tuple[Scores | Exception, Selection]
-"""The scores of a job, or the error that prevented scoring; and which hits to keep."""
+
+class Answer(NamedTuple):
+    """
+    What the event loop returns for a query.
+
+    Attributes:
+        scores: The scores of a job, or the error that prevented scoring.
+        selection: Which hits to keep.
+        usage: What the call cost.
+    """
+
+    scores: Scores | Exception
+    selection: Selection
+    usage: Usage
 
 
 def select(job: ScoringJob, answer: Answer) -> Ranking:
@@ -18,11 +33,10 @@ def select(job: ScoringJob, answer: Answer) -> Ranking:
 
     Args:
         job: The documents.
-        answer: Their scores and the selection.
+        answer: Their scores, the selection and the usage.
 
     Raises:
         ScoreError: There is not exactly one probability per text.
     """
-    scores, selection = answer
-    hits = hits_of(job, scores)
-    return Ranking(selection.of(hits), hits.usage)
+    hits = hits_of(job, answer.scores)
+    return Ranking(answer.selection.of(hits), answer.usage)

@@ -206,7 +206,7 @@ def fallback_hits(job: ScoringJob, error: Exception) -> list[Hit]:
     ]
 
 
-def hits_of(job: ScoringJob, scores: Scores | Exception) -> Ranking:
+def hits_of(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
     """
     Rank the documents. If scoring failed, issue a warning and keep their order.
 
@@ -218,10 +218,9 @@ def hits_of(job: ScoringJob, scores: Scores | Exception) -> Ranking:
         ScoreError: There is not exactly one probability per text.
     """
     if isinstance(scores, Scores):
-        return Ranking(rank(job, scores), scores.usage)
+        return rank(job, scores)
     warn_caller(f"kept the order of {len(job.documents)} documents, unscored: {scores}")
-    usage = Usage(queries=1, failures=1, documents=len(job.documents))
-    return Ranking(fallback_hits(job, scores), usage)
+    return fallback_hits(job, scores)
 
 
 def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:

@@ -247,8 +247,8 @@ class Reranker(OwnsScorer, RanksStreams):
         """
         job = self._prepare(query, documents)
         with self._span(query, job, name="score").ending():
-            scores, _ = event_loop.run(self._score(query, job, instruction, Selection()))
-            return scores_of(job, scores)
+            answer = event_loop.run(self._score(query, job, instruction, Selection()))
+            return scores_of(job, answer.scores)
 
     async def ascore(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None
@@ -271,8 +271,8 @@ class Reranker(OwnsScorer, RanksStreams):
         """
         job = self._prepare(query, documents)
         with self._span(query, job, name="score").ending():
-            scores, _ = await event_loop.arun(self._score(query, job, instruction, Selection()))
-            return scores_of(job, scores)
+            answer = await event_loop.arun(self._score(query, job, instruction, Selection()))
+            return scores_of(job, answer.scores)
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
         """
@@ -319,17 +319,18 @@ class Reranker(OwnsScorer, RanksStreams):
         Also return the selection, with a function that counts tokens if it needs one.
         """
         instruction = self._instruction(instruction)
+        call = self._tally.call(len(job.documents))
         try:
-            with self._tally.call(len(job.documents)) as call:
+            with call:
                 if selection.lacks_counter and job.documents:
                     selection = replace(selection, token_counter=await self._token_counter())
-                if not job.texts:  # do not start an engine for this
-                    return call.complete(Scores([], [])), selection
-                scores = await self._scorer.score(query, job.texts, instruction)
-                return call.complete(scores), selection
+                scores = Scores([], [])
+                if job.texts:  # do not start an engine for nothing
+                    scores = await self._scorer.score(query, job.texts, instruction)
+                return Answer(scores, selection, call.complete(scores))
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
             name, count = type(error).__name__, len(job.documents)
             _logger.warning("scoring failed (%s), so %d documents keep their order", name, count)
-            return error, selection
+            return Answer(error, selection, call.usage)

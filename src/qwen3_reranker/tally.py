@@ -51,23 +51,31 @@ class CountedCall:
     Args:
         tally: What to add its usage to.
         documents: The number of documents that the caller gave.
+
+    Attributes:
+        usage: What the call cost, when the block has ended.
     """
 
-    __slots__ = ("_documents", "_tally", "_usage", "_watch")
+    __slots__ = ("_documents", "_tally", "_watch", "usage")
 
     def __init__(self, tally: Tally, documents: int) -> None:
         self._tally = tally
         self._documents = documents
-        self._usage: Usage | None = None
+        self.usage = Usage()
 
     def __enter__(self) -> Self:
         self._watch = Stopwatch()
         return self
 
-    def complete(self, scores: Scores) -> Scores:
-        """Return a scorer's scores with what it does not know of their usage, at the end."""
+    def complete(self, scores: Scores) -> Usage:
+        """
+        Return what the call cost, at its end.
+
+        Args:
+            scores: What the scorer returned. Its usage lacks what only the caller knows.
+        """
         passages = scores.passages
-        self._usage = replace(
+        self.usage = replace(
             scores.usage,
             queries=1,
             documents=self._documents,
@@ -75,13 +83,13 @@ class CountedCall:
             truncated=sum(scores.truncated),
             seconds=self._watch.lap(),
         )
-        return replace(scores, usage=self._usage)
+        return self.usage
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self._usage is not None:
-            self._tally.add(self._usage)
-            _logger.debug("scored: %s", self._usage)
-        elif kind is not None and issubclass(kind, Exception):  # a cancellation is none
+        if kind is None:
+            self._tally.add(self.usage)
+            _logger.debug("scored: %s", self.usage)
+        elif issubclass(kind, Exception):  # a cancellation is none
             seconds = self._watch.lap()
-            failed = Usage(queries=1, failures=1, documents=self._documents, seconds=seconds)
-            self._tally.add(failed)
+            self.usage = Usage(queries=1, failures=1, documents=self._documents, seconds=seconds)
+            self._tally.add(self.usage)

@@ -93,7 +93,7 @@ class Usage(_Summable):
     Attributes:
         queries: The number of calls: 1, unless usage was added up.
         failures: The calls that failed while their documents were scored, including those whose
-            order `on_error="keep_order"` kept. What they cost until then is not counted.
+            order `on_error="keep_order"` kept. Of what they cost only `seconds` is counted.
         documents: The documents that the caller gave, including blank and repeated ones.
         passages: The passages that documents were divided into. 0 if they were scored whole.
         scored: The texts that the engine or the servers scored. A text is a document or a passage;
