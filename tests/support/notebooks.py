@@ -33,7 +33,7 @@ def read(name: str) -> Any:
 
 def execute(name: str, *, timeout: int = 300) -> Any:
     """
-    Execute a notebook in a kernel of this Python, and return it with the new outputs.
+    Execute a notebook of `FOLDER`, and return it with the new outputs.
 
     Args:
         name: The name of its file, without the suffix.
@@ -43,6 +43,22 @@ def execute(name: str, *, timeout: int = 300) -> Any:
         nbclient.exceptions.CellExecutionError: A cell raised an error.
     """
     notebook = read(name)
+    run(notebook, FOLDER, timeout=timeout)
+    return strip(notebook)
+
+
+def run(notebook: Any, folder: Path, *, timeout: int) -> None:
+    """
+    Execute a notebook in place, in a kernel of this Python.
+
+    Args:
+        notebook: The notebook.
+        folder: The working directory.
+        timeout: The most seconds that a cell may take.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: A cell raised an error.
+    """
     # Without folders of kernels, "python3" is this interpreter, whatever a user has installed.
     kernels = KernelSpecManager(kernel_dirs=[])
     client = NotebookClient(
@@ -50,14 +66,13 @@ def execute(name: str, *, timeout: int = 300) -> Any:
         km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels),
         timeout=timeout,
         record_timing=False,
-        resources={"metadata": {"path": str(FOLDER)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     client.execute(
         cleanup_kc=True,  # end the kernel, and with it the engine
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)},
     )
-    return strip(notebook)
 
 
 def strip(notebook: Any) -> Any:

@@ -60,13 +60,20 @@ def plot(report: Report, name: str, system: SystemResult, axes: Axes | None) -> 
         raise InputError(f"system={system.name!r} has no scores: give the name of a reranker")
     if not any(system.curves.reliability.count) and name != "systems":
         raise InputError(f"the plot {name!r} has nothing to show: there is no candidate")
-    with styled():
-        if axes is None:
-            from matplotlib import pyplot as plt
+    if axes is None:
+        from matplotlib import pyplot as plt
 
-            width, height = figure_size(report, name)
-            size = _ON_DESK * width, _ON_DESK * height
-            _, axes = plt.subplots(figsize=size, layout="constrained")
+        width, height = figure_size(report, name)
+        # Not within `styled()`, which would undo what a notebook's backend sets at the first
+        # figure, so that no later one would be shown. The background is for dark notebooks.
+        figure = plt.figure(
+            figsize=(_ON_DESK * width, _ON_DESK * height),
+            layout="constrained",
+            facecolor=COLORS["card"],
+        )
+        with styled():
+            axes = figure.subplots()
+    with styled():
         PLOTS[name](report, system, system.curves, axes)
     return axes
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -14,6 +16,7 @@ from qwen3_reranker import InputError
 from qwen3_reranker.evaluation import Report
 from qwen3_reranker.evaluation.plots import PLOTS, shown_systems
 
+from support.notebooks import run, shown
 from support.reports import HOSTILE, empty_report, full_report, with_text
 
 
@@ -42,6 +45,19 @@ def test_a_plot_makes_a_figure_or_draws_where_it_is_told(report: Report, name: s
     assert len(axes.lines) == len(made.lines) and axes.has_data()
     made.figure.canvas.draw()
     assert mpl.rcParams == before
+    assert made.figure.get_facecolor() == (1, 1, 1, 1)  # for dark notebooks, as the text is dark
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_the_plot_of_every_cell(report: Report, tmp_path: Path) -> None:
+    report.save(tmp_path / "report.json")
+    load = "from qwen3_reranker.evaluation import Report; report = Report.load('report.json')"
+    sources = [load, *(f"report.plot({name!r});" for name in ("systems", "depth", "top_n"))]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
+    notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
+    run(notebook, tmp_path, timeout=120)
+    for cell in notebook.cells[1:]:
+        assert shown(cell)[1] == [["image/png", "text/plain"]], cell.source
 
 
 def test_the_lines_are_the_curves(report: Report) -> None:
