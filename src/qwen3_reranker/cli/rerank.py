@@ -153,14 +153,20 @@ def _print_rows(kept: Sequence[Line]) -> None:
 
 
 def _print_table(kept: Sequence[Line]) -> None:
-    """Print the documents; a column says which were truncated, if any was."""
+    """
+    Print the documents, or their best passages unless they were cut to fit a token budget.
+
+    A column says which were truncated, if any was.
+    """
     columns = ["", "P(yes)", "line", "document"]
     if any(line.truncated for line in kept):
         columns.insert(3, "truncated")
     table = Table(*columns, box=None, header_style="bold")
     for rank, line in enumerate(kept, 1):
-        span = slice(line.passage.start, line.passage.end) if line.passage else slice(None)
-        text = escape_control(" ".join(line.text[span].split()))
+        text = line.text
+        if line.passage is not None and not line.cut:
+            text = text[line.passage.start : line.passage.end]
+        text = escape_control(" ".join(text.split()))
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
         row: list[str | Text] = [str(rank), f"{line.score:.4f}", str(line.number), Text(shown)]
         if len(columns) > len(row):

@@ -65,6 +65,20 @@ def test_rerank_shows_the_passage_that_decided(url: str, tmp_path: Path) -> None
     assert "--long-documents passages" in wrong.stderr
 
 
+def test_the_table_shows_the_beginning_of_a_document_that_was_cut(url: str, tmp_path: Path) -> None:
+    filler = " ".join(f"Sentence {n} is about an apple." for n in range(200))
+    file = tmp_path / "documents.txt"
+    file.write_text(f"{filler} {TEXTS[1]}\n", "utf-8")
+    passages = ["--long-documents", "passages", "--passage-tokens", "64", "--tokenizer", "demo"]
+    budget = ["--token-budget", "20", "--cut-last"]
+    call = ["rerank", QUERY, str(file), "--base-url", url, *passages, *budget]
+    assert "Sentence 0 is about an apple." in run(*call).stdout
+    row = json.loads(run(*call, "--json").stdout)
+    assert row["cut"] is True
+    assert row["document"]["text"].startswith(row["text"])
+    assert row["passage"]["start"] > len(row["text"])
+
+
 def test_the_table_says_which_documents_were_truncated(url: str, tmp_path: Path) -> None:
     file = tmp_path / "documents.jsonl"
     rows = [TEXTS[1], f"{TEXTS[1]} {'Yes. ' * 100}", " "]
