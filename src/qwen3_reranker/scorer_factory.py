@@ -74,6 +74,11 @@ def _from_settings(
     embedded = {name: options.pop(name) for name in _EMBEDDED if name in options}
     embedded = {name: value for name, value in embedded.items() if value is not None}
     server = options
+    if unknown := [f"{name}=" for name in server if name not in declared(ServerOptions)]:
+        raise TypeError(
+            f"unexpected keyword argument {', '.join(unknown)} (the engine's own arguments, such as "
+            "dtype, belong in engine_args=)"
+        )
     if base_url is None:
         if others := [f"{name}=" for name in server if name != "timeout"]:
             names = ", ".join(others)

@@ -209,3 +209,10 @@ def test_a_proxy_gets_the_requests(server: ScriptedServer) -> None:
         reranker.score(QUERY, DOCUMENTS)
     assert all(r.path.startswith("http://reranker.invalid/") for r in server.requests)
     assert server.requests
+
+
+@pytest.mark.parametrize("backend", [{}, {"base_url": "http://h"}])
+def test_an_unknown_argument_is_not_taken_for_a_servers(backend: dict[str, Any]) -> None:
+    unknown: dict[str, Any] = {"dtype": "float32"}
+    with pytest.raises(TypeError, match=r"unexpected keyword argument dtype=.*engine_args="):
+        Reranker("demo", **backend, **unknown)
