@@ -76,8 +76,8 @@ def _from_settings(
     server = options
     if unknown := [f"{name}=" for name in server if name not in declared(ServerOptions)]:
         raise TypeError(
-            f"unexpected keyword argument {', '.join(unknown)} (the engine's own arguments, such as "
-            "dtype, belong in engine_args=)"
+            f"unexpected keyword argument {', '.join(unknown)} (the engine's own arguments, such "
+            "as dtype, belong in engine_args=)"
         )
     if base_url is None:
         if others := [f"{name}=" for name in server if name != "timeout"]:
