@@ -65,7 +65,3 @@ def engines() -> set[Engine]:
 
 other_processes: set[psutil.Process] = set()
 other_engines: set[Engine] = set()
-
-
-def other_engines_running() -> list[Engine]:
-    return [engine for engine in other_engines if engine.running is not None]

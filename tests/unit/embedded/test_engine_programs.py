@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -27,7 +28,6 @@ from support.engine_processes import (
     engine_of,
     expected,
     gone,
-    other_engines_running,
     process_of,
     wait_until,
 )
@@ -174,23 +174,27 @@ def test_a_reranker_from_before_the_fork_shares_its_engine_with_an_equal_one(
 def test_a_fork_beside_the_start_gets_no_socket(
     make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[str] = []
-    real = subprocess.Popen
+    pair: list[int] = []
+    still_open: list[str] = []
+    make_pair, start = socket.socketpair, subprocess.Popen
 
-    def sockets() -> int:
-        return sum(link.is_socket() for link in Path("/proc/self/fd").iterdir())
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        made = make_pair()
+        pair[:] = [end.fileno() for end in made]
+        return made
 
     def popen(*args: Any, **options: Any) -> Any:
         if "pass_fds" in options:
-            before = sockets()
-            found.append(in_fork(lambda: before - sockets()))
-        return real(*args, **options)
+            still_open.append(in_fork(lambda: [fd for fd in pair if is_socket(fd)]))
+        return start(*args, **options)
 
-    # A child closes the sockets of the engines that other tests have left running, too.
-    others = len(other_engines_running())
+    def is_socket(fd: int) -> bool:
+        return Path(f"/proc/self/fd/{fd}").is_socket()
+
+    monkeypatch.setattr(socket, "socketpair", socketpair)
     monkeypatch.setattr(subprocess, "Popen", popen)
     make_reranker().warm_up()
-    assert found == [str(2 + others)]
+    assert len(pair) == 2 and still_open == ["[]"]
 
 
 def in_fork(action: Callable[[], object]) -> str:
