@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -113,11 +115,25 @@ def test_errors_say_where_and_what(adapter: type[LangChainRerank]) -> None:
     assert {detail["input"] for detail in error.errors()} == {"***"}
 
 
-def test_a_hub_that_refuses_shows_no_token() -> None:
-    with Reranker("nobody/no-such-model", engine_args={"hf_token": SECRET}) as reranker:
-        error = raised(lambda **_: reranker.prompt("q", "d"))
-        assert "nobody/no-such-model" in str(error)
-        assert SECRET not in shown(error)
+def test_a_hub_that_refuses_shows_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[str | None] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            received.append(self.headers["Authorization"])
+            self.send_error(401)
+
+    with HTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{hub.server_port}/{{repo_id}}/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        with Reranker("nobody/no-such-model", engine_args={"hf_token": SECRET}) as reranker:
+            error = raised(lambda **_: reranker.prompt("q", "d"))
+        hub.shutdown()
+    assert f"Bearer {SECRET}" in received
+    assert "nobody/no-such-model" in str(error)
+    assert SECRET not in shown(error)
 
 
 def test_the_registry_of_engines_holds_no_token() -> None:
