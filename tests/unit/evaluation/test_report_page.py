@@ -155,6 +155,7 @@ def test_html_is_not_escaped_twice() -> None:
     assert tag("b", join("a<b", Html("<i>&amp;</i>"))) == "<b>a&lt;b<i>&amp;</i></b>"
 
 
+@pytest.mark.slow
 def test_equal_reports_have_equal_pages(report: Report, tmp_path: Path) -> None:
     """In another process too, whose sets have another order."""
     report.save(tmp_path / "report.json")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from qwen3_reranker.evaluation import statistics
 from qwen3_reranker.evaluation.metrics import Floats
@@ -46,6 +45,8 @@ def test_an_interval_is_that_of_the_normal_distribution_for_many_values() -> Non
 
 
 def test_an_interval_agrees_with_scipy() -> None:
+    from scipy import stats  # takes a second
+
     values = np.random.default_rng(2).beta(2, 5, 80)
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=9999, method="percentile", rng=np.random.default_rng(3)
@@ -69,6 +70,8 @@ def test_few_differences_are_counted_exactly(first: list[float], data: st.DataOb
 
 
 def test_many_differences_agree_with_scipy() -> None:
+    from scipy import stats  # takes a second
+
     rng = np.random.default_rng(4)
     first = rng.random(60)
     second = np.clip(first + rng.normal(0.03, 0.1, 60), 0, 1)

@@ -98,6 +98,7 @@ def test_event_loops_in_threads_share_a_reranker(server: ScriptedServer) -> None
     assert [scores for each in found for scores in each] == [right(i) for i in range(60)]
 
 
+@pytest.mark.slow
 async def test_a_call_of_many_documents_keeps_their_order(server: ScriptedServer) -> None:
     documents = [f"The river {i} begins where {i * i} springs are." for i in range(3000)]
     waits = cycle([0.15, 0.0, 0.1, 0.05])
@@ -112,6 +113,7 @@ async def test_a_call_of_many_documents_keeps_their_order(server: ScriptedServer
     assert server.most <= 4
 
 
+@pytest.mark.slow
 async def test_waiting_for_a_turn_is_not_the_servers_time(server: ScriptedServer) -> None:
     server.always(but(wait=0.2))
     settings: dict[str, Any] = {"dialect": "vllm-classify", "template": "client"}
@@ -220,6 +222,7 @@ async def test_canceled_and_timed_out_calls_give_their_connections_back(
     # The server learns late that a connection ended, so what it has open is not counted here.
 
 
+@pytest.mark.slow
 async def test_calls_that_time_out_leave_no_connection_behind(server: ScriptedServer) -> None:
     settings: dict[str, Any] = {"dialect": "vllm-classify", "template": "client"}
     async with Reranker(base_url=server.url, timeout=60) as patient:

@@ -131,6 +131,7 @@ async def test_a_burst_of_failures_counts_as_one(
         assert len(broken.asked()) == 11
 
 
+@pytest.mark.slow
 async def test_a_server_that_hangs_is_abandoned_after_its_timeout(pair: Pair) -> None:
     silent, other = pair
     async with over(*pair, timeout=1) as reranker:
@@ -143,6 +144,7 @@ async def test_a_server_that_hangs_is_abandoned_after_its_timeout(pair: Pair) ->
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_many_first_calls_abandon_a_server_that_hangs(pair: Pair) -> None:
     silent, _ = pair
     silent.script = dict.fromkeys(silent.script, lambda _: HANG)
@@ -265,6 +267,7 @@ def test_no_server_gets_more_requests_than_its_limit(pair: Pair) -> None:
             assert shares(*pair) == [3, 3]
 
 
+@pytest.mark.slow
 def test_all_servers_hang(pair: Pair) -> None:
     with over(*pair, timeout=1.0) as reranker:
         for server in pair:

@@ -151,6 +151,7 @@ def one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "asyncio", SimpleNamespace(timeout=timeout))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_deadline")
 async def test_calls_that_wait_for_one_detection_share_its_silence(pair: Pair) -> None:
     silent, _ = pair

@@ -81,6 +81,7 @@ def test_a_slow_answer_within_the_timeout_counts(
     assert asked() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [HANG, but(drip=0.05)], ids=["silent", "drop by drop"])
 def test_an_answer_that_does_not_come_in_time_is_waited_for_once(
     server: ScriptedServer, hasty: Reranker, asked: Asked, reply: Any
@@ -166,6 +167,7 @@ def test_a_refused_connection_names_the_server(server: ScriptedServer, at_once: 
     assert f"no connection to {gone.url}" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_kept(
     server: ScriptedServer, reranker: Reranker, asked: Asked, form: str

@@ -177,6 +177,7 @@ def test_a_document_that_is_refused_ends_the_call(
     assert len(server.asked()) - before == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("servers", [1, 2])
 def test_one_timeout_bounds_all_splits(servers: int) -> None:
     """Each answer comes in time, all of them together do not."""
@@ -201,6 +202,7 @@ def test_one_timeout_bounds_all_splits(servers: int) -> None:
     assert "maximum context length is 2048 tokens" in message
 
 
+@pytest.mark.slow
 def test_detection_and_scoring_share_one_timeout() -> None:
     with ScriptedServer() as server:
         with Reranker(base_url=server.url, timeout=60) as patient:
