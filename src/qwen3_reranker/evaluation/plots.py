@@ -23,7 +23,7 @@ from qwen3_reranker.evaluation.plot_style import (
 from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["PLOTS", "figure_size", "plot", "shown_systems"]
 
@@ -40,7 +40,7 @@ _LINES = [
 ]
 
 
-def plot(report: Report, name: str, system: SystemResult, axes: Axes | None) -> Axes:
+def plot(report: ReportData, name: str, system: SystemResult, axes: Axes | None) -> Axes:
     """
     Draw a part of a report, see `Report.plot()`.
 
@@ -78,7 +78,7 @@ def plot(report: Report, name: str, system: SystemResult, axes: Axes | None) -> 
     return axes
 
 
-def figure_size(report: Report, name: str) -> tuple[float, float]:
+def figure_size(report: ReportData, name: str) -> tuple[float, float]:
     """Return the width and height of a plot in inches, for the width of a phone."""
     if name == "systems":
         return _WIDTH, 0.7 + 0.5 * len(report.systems)
@@ -86,7 +86,7 @@ def figure_size(report: Report, name: str) -> tuple[float, float]:
     return _WIDTH, 3.0 + 0.24 * legend
 
 
-def shown_systems(report: Report) -> list[SystemResult]:
+def shown_systems(report: ReportData) -> list[SystemResult]:
     """
     Return the systems with a line of their own in the plot by depth, best first.
 
@@ -121,7 +121,7 @@ def _depth(system: SystemResult) -> float:
     return float("inf") if system.depth is None else system.depth
 
 
-def _systems(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> None:
+def _systems(report: ReportData, _: SystemResult, __: ScoreCurves, axes: Axes) -> None:
     metric = report.metrics[0]
     shown = report.systems[::-1]
     for row, system in enumerate(shown):
@@ -143,7 +143,7 @@ def _systems(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> No
     axes.xaxis.set_major_locator(MaxNLocator(6, prune="lower"))
 
 
-def _by_depth(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> None:
+def _by_depth(report: ReportData, _: SystemResult, __: ScoreCurves, axes: Axes) -> None:
     metric = report.metrics[0]
     lines = []
     for system, (color, style) in zip(shown_systems(report), _LINES, strict=False):
@@ -162,7 +162,7 @@ def _by_depth(report: Report, _: SystemResult, __: ScoreCurves, axes: Axes) -> N
     add_legend(axes, [*lines, (retriever, "the retriever's order")])
 
 
-def _by_top_n(report: Report, system: SystemResult, _: ScoreCurves, axes: Axes) -> None:
+def _by_top_n(report: ReportData, system: SystemResult, _: ScoreCurves, axes: Axes) -> None:
     before, after = report.systems[0].top_n, system.top_n
     rows = (("hit", "hit rate", "blue"), ("recall", "recall", "orange"))
     labels = []
@@ -187,7 +187,9 @@ def _by_top_n(report: Report, system: SystemResult, _: ScoreCurves, axes: Axes) 
     label_ends(axes, labels)
 
 
-def _by_min_score(report: Report, system: SystemResult, curves: ScoreCurves, axes: Axes) -> None:
+def _by_min_score(
+    report: ReportData, system: SystemResult, curves: ScoreCurves, axes: Axes
+) -> None:
     curve = curves.min_score
     known = [(x, y) for x, y in zip(curve.min_score, curve.precision, strict=True) if y is not None]
     axes.plot(*zip(*known, strict=True), color=COLORS["blue"])
@@ -199,7 +201,7 @@ def _by_min_score(report: Report, system: SystemResult, curves: ScoreCurves, axe
     ])  # fmt: skip
 
 
-def _scores(_: Report, __: SystemResult, curves: ScoreCurves, axes: Axes) -> None:
+def _scores(_: ReportData, __: SystemResult, curves: ScoreCurves, axes: Axes) -> None:
     histogram = curves.histogram
     lines = []
     for counts, name, color, hatch in (
@@ -217,7 +219,7 @@ def _scores(_: Report, __: SystemResult, curves: ScoreCurves, axes: Axes) -> Non
     add_legend(axes, lines[::-1])
 
 
-def _reliability(_: Report, __: SystemResult, curves: ScoreCurves, axes: Axes) -> None:
+def _reliability(_: ReportData, __: SystemResult, curves: ScoreCurves, axes: Axes) -> None:
     reliability = curves.reliability
     points = [
         (score, share, count)
@@ -239,7 +241,7 @@ def _reliability(_: Report, __: SystemResult, curves: ScoreCurves, axes: Axes) -
     )
 
 
-def _headroom(report: Report, system: SystemResult, _: ScoreCurves, axes: Axes) -> None:
+def _headroom(report: ReportData, system: SystemResult, _: ScoreCurves, axes: Axes) -> None:
     metric, headroom = report.metrics[0], report.headroom
     perfect = headroom.perfect[metric]
     axes.plot(headroom.depth, perfect, color=COLORS["green"])
@@ -261,7 +263,7 @@ def _headroom(report: Report, system: SystemResult, _: ScoreCurves, axes: Axes) 
 
 
 def _nothing_relevant(
-    report: Report, system: SystemResult, curves: ScoreCurves, axes: Axes
+    report: ReportData, system: SystemResult, curves: ScoreCurves, axes: Axes
 ) -> None:
     curve = curves.nothing_relevant
     axes.plot(curve.min_score, curve.answered, color=COLORS["blue"])
@@ -274,7 +276,7 @@ def _nothing_relevant(
     ])  # fmt: skip
 
 
-PLOTS: Mapping[str, Callable[[Report, SystemResult, ScoreCurves, Axes], None]] = {
+PLOTS: Mapping[str, Callable[[ReportData, SystemResult, ScoreCurves, Axes], None]] = {
     "systems": _systems,
     "depth": _by_depth,
     "top_n": _by_top_n,
@@ -287,12 +289,12 @@ PLOTS: Mapping[str, Callable[[Report, SystemResult, ScoreCurves, Axes], None]] =
 """What draws each plot, by its name."""
 
 
-def _advised(report: Report, topic: str) -> object:
+def _advised(report: ReportData, topic: str) -> object:
     """Return what the report recommends on a topic, None for nothing."""
     return next((a.value for a in report.recommendation if a.topic == topic), None)
 
 
-def _thresholds(report: Report, system: SystemResult, axes: Axes) -> None:
+def _thresholds(report: ReportData, system: SystemResult, axes: Axes) -> None:
     axes.set(xlabel="min_score", xlim=(0, 1), ylim=(0, 1.02))
     show_percent(axes)
     mark_value(axes, _advised(report, "min_score") if system is report.best else None)

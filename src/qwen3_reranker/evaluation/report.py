@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.evaluation.decoding import decode
-from qwen3_reranker.evaluation.results import Advice, DatasetSummary, Headroom, SystemResult
+from qwen3_reranker.evaluation.report_data import ReportData
 from qwen3_reranker.evaluation.text import results_table, summarize
-from qwen3_reranker.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +24,7 @@ REPORT_FORMAT = 1
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
+class Report(ReportData):
     """
     The result of `evaluate()`.
 
@@ -39,31 +38,9 @@ class Report:
         version: The version of this package.
     """
 
-    dataset: DatasetSummary
-    metrics: list[str]
-    queries: list[str]
-    systems: list[SystemResult]
-    headroom: Headroom
-    recommendation: list[Advice]
-    version: str = field(default=__version__)
-
     def __repr__(self) -> str:
         names = [system.name for system in self.systems]
         return f"Report({self.dataset.name!r}, {self.dataset.queries} queries, systems={names})"
-
-    def __getitem__(self, name: str) -> SystemResult:
-        """Return the system with a name."""
-        for system in self.systems:
-            if system.name == name:
-                return system
-        known = ", ".join(repr(system.name) for system in self.systems)
-        raise InputError(f"no system is called {name!r}: there are {known}")
-
-    @property
-    def best(self) -> SystemResult:
-        """The reranker that is best by the first metric; the first one among equals."""
-        metric = self.metrics[0]
-        return max(self.systems[1:], key=lambda system: system.metrics[metric])
 
     def table(self) -> str:
         """

@@ -11,7 +11,7 @@ from qwen3_reranker.evaluation.results import Change, DatasetSummary, SystemResu
 from qwen3_reranker.evaluation.systems import instruction_names
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["heading", "results_table", "summarize", "text_table"]
 
@@ -44,11 +44,11 @@ def results_table(systems: Sequence[SystemResult], metrics: Sequence[str]) -> st
     return text_table(rows)
 
 
-def summarize(report: Report) -> str:
+def summarize(report: ReportData) -> str:
     """Return a report in plain text."""
     metric = report.metrics[0]
     best = report.best
-    parts = [heading(report.dataset), report.table()]
+    parts = [heading(report.dataset), results_table(report.systems, report.metrics)]
     if any(p < SIGNIFICANT for system in report.systems for p in system.p_values.values()):
         parts[-1] += "\n* differs from the retriever's order by more than chance (p < 0.05)"
     instructions = instruction_names(system.instruction for system in report.systems[1:])

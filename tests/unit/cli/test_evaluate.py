@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +163,15 @@ def test_ctrl_c_ends_it_and_a_later_run_goes_on(server: ScriptedServer, tmp_path
     data, cache = write_jsonl(tmp_path / "data.jsonl", rows), str(tmp_path / "scores")
     server.always(lambda request: classify(request) if len(server.asked()) < 20 else HANG)
     command = ("evaluate", str(data), "--base-url", server.url, "--cache", cache)
-    check_interrupted(
-        *interrupted("-m", "qwen3_reranker", *command, when=lambda: len(server.asked()) >= 20)
-    )
+
+    def stored() -> bool:
+        """Return whether the last answer has been asked for, and a score is in the file."""
+        if len(server.asked()) < 20:
+            return False
+        with closing(sqlite3.connect(f"file:{cache}?mode=ro", uri=True)) as scores:
+            return scores.execute("SELECT * FROM scores").fetchone() is not None
+
+    check_interrupted(*interrupted("-m", "qwen3_reranker", *command, when=stored))
     server.always(classify)
     before = documents(server.asked())
     done = run(*command)

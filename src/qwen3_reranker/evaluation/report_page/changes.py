@@ -9,12 +9,12 @@ from qwen3_reranker.evaluation.report_page.tables import details
 from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, TopDocument
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["changes_section"]
 
 
-def changes_section(report: Report) -> Html:
+def changes_section(report: ReportData) -> Html:
     """Return the queries that got better or worse: of the best system, and of others on demand."""
     metric, best = report.metrics[0], report.best
     others = [

@@ -17,7 +17,7 @@ from qwen3_reranker.evaluation.results import SystemResult
 from qwen3_reranker.terminal import escape_control
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["chart"]
 
@@ -28,7 +28,9 @@ _REFERENCE = re.compile(r"(?<=url\()#|^#")
 _REFERRING = ("href", "clip-path", "style", "fill")
 
 
-def chart(report: Report, name: str, system: SystemResult, title: str, description: str) -> Html:
+def chart(
+    report: ReportData, name: str, system: SystemResult, title: str, description: str
+) -> Html:
     """
     Return a plot as an SVG element, whose colors are the page's CSS variables.
 

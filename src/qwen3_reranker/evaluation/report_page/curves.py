@@ -14,7 +14,7 @@ from qwen3_reranker.evaluation.report_page.tables import ABSENT, details, table
 from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["curves_section"]
 
@@ -41,7 +41,7 @@ class _Curve:
     rows: Sequence[Sequence[str]]
 
 
-def curves_section(report: Report) -> Html:
+def curves_section(report: ReportData) -> Html:
     """Return the plots of the best system, each with an explanation and its numbers."""
     best = report.best
     assert best.curves is not None
@@ -66,7 +66,7 @@ def curves_section(report: Report) -> Html:
     )
 
 
-def _figure(report: Report, system: SystemResult, curve: _Curve) -> Html:
+def _figure(report: ReportData, system: SystemResult, curve: _Curve) -> Html:
     heading = tag("h3", curve.heading)
     assert system.curves is not None
     if not any(system.curves.reliability.count):  # no candidate was scored
@@ -80,7 +80,7 @@ def _figure(report: Report, system: SystemResult, curve: _Curve) -> Html:
     )
 
 
-def _depth(report: Report) -> _Curve:
+def _depth(report: ReportData) -> _Curve:
     metric, systems = report.metrics[0], shown_systems(report)
     rows = []
     for depth in report.headroom.depth:
@@ -101,7 +101,7 @@ def _depth(report: Report) -> _Curve:
     )
 
 
-def _top_n(report: Report, system: SystemResult) -> _Curve:
+def _top_n(report: ReportData, system: SystemResult) -> _Curve:
     curve, before = system.top_n, report.systems[0].top_n
     header = ["top_n", "Hit rate", "Recall", "Precision", "Hit rate before", "Recall before"]
     columns = [curve.hit, curve.recall, curve.precision, before.hit, before.recall]
@@ -191,7 +191,7 @@ def _nothing_relevant(curves: ScoreCurves) -> _Curve:
     )
 
 
-def _headroom(report: Report) -> _Curve:
+def _headroom(report: ReportData) -> _Curve:
     metric, headroom = report.metrics[0], report.headroom
     perfect = headroom.perfect[metric]
     return _Curve(

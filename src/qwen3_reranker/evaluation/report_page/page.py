@@ -13,7 +13,7 @@ from qwen3_reranker.evaluation.report_page.systems import systems_section
 from qwen3_reranker.evaluation.text import heading
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["report_page"]
 
@@ -27,7 +27,7 @@ _TOPICS = {
 }
 
 
-def report_page(report: Report) -> str:
+def report_page(report: ReportData) -> str:
     """Return a report as an HTML document, the same for equal reports."""
     title = f"Does reranking help on {report.dataset.name}?"
     style = files(__package__).joinpath("style.css").read_text("utf-8")
@@ -54,7 +54,7 @@ def report_page(report: Report) -> str:
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _recommendation(report: Report) -> Html:
+def _recommendation(report: ReportData) -> Html:
     cards = [
         tag(
             "li",

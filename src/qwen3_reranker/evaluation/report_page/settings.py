@@ -11,12 +11,12 @@ from qwen3_reranker.evaluation.report_page.tables import ABSENT, wide_table
 from qwen3_reranker.evaluation.results import SystemResult
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["settings_section"]
 
 
-def settings_section(report: Report) -> Html:
+def settings_section(report: ReportData) -> Html:
     """Return the data, the settings of each system, and the command that compares them again."""
     data = report.dataset
     facts = [
@@ -54,7 +54,7 @@ def settings_section(report: Report) -> Html:
     )
 
 
-def command(report: Report) -> str:
+def command(report: ReportData) -> str:
     """Return a command that compares all combinations of a report's settings."""
     systems = report.systems[1:]
     options = _repeated("--model", (system.model for system in systems))

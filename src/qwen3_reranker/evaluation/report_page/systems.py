@@ -12,12 +12,12 @@ from qwen3_reranker.evaluation.results import SystemResult
 from qwen3_reranker.evaluation.systems import instruction_names
 
 if TYPE_CHECKING:
-    from qwen3_reranker.evaluation.report import Report
+    from qwen3_reranker.evaluation.report_data import ReportData
 
 __all__ = ["systems_section"]
 
 
-def systems_section(report: Report) -> Html:
+def systems_section(report: ReportData) -> Html:
     """Return the metrics of all systems, as a plot of the first one and a table of all."""
     metric = report.metrics[0]
     said = (
