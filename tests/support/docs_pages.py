@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from support.spans import unconfigured
 
@@ -91,10 +92,11 @@ def run_page(page: str, server: str) -> None:
     Run the Python and shell blocks of a page, and compare what they print with the page.
 
     The Python blocks share one namespace. `server` takes the place of the example server's URL.
+    Environment variables that a block sets are gone after the page.
     """
     module = ModuleType("documentation")
     sys.modules[module.__name__] = module  # classes look up their annotations there
-    with unconfigured():
+    with unconfigured(), mock.patch.dict(os.environ):
         for block, expected in _with_output(page):
             code = block.text.replace(EXAMPLE_SERVER, server)
             where = f"{page}:{block.line}"

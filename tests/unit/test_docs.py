@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_blocks_are_fenced(page: str) -> None:
         indented = line.startswith("    ") and not line.lstrip().startswith(("options:", "```"))
         option = re.match(r" {4,}\w+: ", line)  # of mkdocstrings
         assert not (indented and not option and not before.strip()), f"{page}:{number}: {line}"
+
+
+def test_a_page_leaves_no_environment_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("support.docs_pages.DOCS", tmp_path)
+    page = "```python\nimport os\n\nos.environ['LEFT_BY_A_PAGE'] = '1'\n```\n"
+    (tmp_path / "page.md").write_text(page, "utf-8")
+    run_page("page.md", "http://localhost:1")
+    assert "LEFT_BY_A_PAGE" not in os.environ
 
 
 def test_a_wrong_output_is_seen() -> None:
