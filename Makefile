@@ -54,7 +54,7 @@ test-python: .venv-$(notdir $(PYTHON))/ready ## Run test-fast with another Pytho
 .venv-$(notdir $(PYTHON))/ready: pyproject.toml
 	$(call venv,.venv-$(notdir $(PYTHON)))
 	$(call torch,.venv-$(notdir $(PYTHON)))
-	.venv-$(notdir $(PYTHON))/bin/pip install --quiet -e ".[cli,evaluation,langchain,llama-index,transformers]" --group dev
+	.venv-$(notdir $(PYTHON))/bin/pip install --quiet -e ".[cli,evaluation,gateway,langchain,llama-index,playground,ray,transformers]" --group dev
 	touch $@
 
 check: .venv/ready docs ## Run ruff and mypy, and build the documentation
@@ -88,7 +88,7 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 # torch runs the model card's recipe, the reference for scores.
 .venv/ready: .venv/ready-demo
 	$(call torch,.venv)
-	$(BIN)/pip install --quiet -e ".[evaluation,otel,transformers]" --group dev --group notebooks
+	$(BIN)/pip install --quiet -e ".[evaluation,gateway,otel,playground,ray,transformers]" --group dev --group notebooks
 	touch $@
 
 .venv-sglang/ready: tests/environments/sglang.txt
@@ -160,7 +160,7 @@ test-lowest: .venv-lowest/ready servers ## Run all tests with the lowest support
 	$(call venv,.venv-lowest)
 	$(call torch,.venv-lowest)
 	$(LOW)/pip install --quiet --constraint tests/environments/lowest.txt \
-		-e ".[cli,evaluation,langchain,llama-index,otel,transformers]" --group dev
+		-e ".[cli,evaluation,gateway,langchain,llama-index,otel,playground,ray,transformers]" --group dev
 	$(call own_engine,.venv-lowest) $(LOW)/qwen3-reranker install-engine --cpu --version 0.27.0
 	touch $@
 
