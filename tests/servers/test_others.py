@@ -77,12 +77,12 @@ def test_a_document_that_is_too_long_is_cut_at_its_own_end(
     # A template that the server writes gets 64 tokens of room more.
     spare = 64 if server.log_path.stem == "llama_cpp" else 0
     tokenizer = (DEMO_MODEL / "tokenizer.json").read_text("utf-8")
-    [(cut, truncated)] = PromptBuilder(tokenizer, MAX_LENGTH).truncate(query, [long], None, spare)
-    assert truncated and len(cut) > len(long) / 4
+    [cut] = PromptBuilder(tokenizer, MAX_LENGTH).truncate(query, [long], None, spare)
+    assert cut.truncated and len(cut.text) > len(long) / 4
     with connect(server) as reranker:
         [hit] = reranker.rerank(query, [long])
         assert hit.truncated
-        assert hit.score == pytest.approx(recipe.score(query, [cut])[0], abs=TOLERANCE)
+        assert hit.score == pytest.approx(recipe.score(query, [cut.text])[0], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("server", ["infinity", "litellm"], indirect=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -32,20 +33,13 @@ from qwen3_reranker.model.tokenizer import read_tokenizer
 
 __all__ = [
     "DEFAULT_MAX_LENGTH",
-    "MAX_TOKENS_PER_BYTE",
     "EncodedPrompt",
     "Prompt",
     "PromptBuilder",
+    "TruncatedText",
 ]
 
 DEFAULT_MAX_LENGTH = 8192
-MAX_TOKENS_PER_BYTE = 3
-"""
-The maximum number of tokens per byte of UTF-8 text.
-
-The tokenizer first applies NFC, which makes text at most three times as long, and no token is
-shorter than a byte.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +54,22 @@ class EncodedPrompt:
 
     ids: list[int]
     truncated: bool
+
+
+class TruncatedText(NamedTuple):
+    """
+    A document as it is sent as text.
+
+    Attributes:
+        text: The text, with its control tokens escaped.
+        truncated: Whether the end was cut off to fit `max_length`.
+        tokens: The number of tokens of the prompt from the document's label to the end of the text.
+            None if nothing had to be tokenized, because the text certainly fits.
+    """
+
+    text: str
+    truncated: bool
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,7 @@ class PromptBuilder(TextWriter):
         prefix_ids: The token ids of the fixed part before the instruction.
         suffix_ids: The token ids of the fixed part after the document.
         control_ids: The ids of all added tokens. Encoding user text never yields one of them.
+        label_length: The number of tokens of the label before the document.
         max_length: The maximum number of tokens in a prompt.
     """
 
@@ -110,9 +121,9 @@ class PromptBuilder(TextWriter):
         self.prefix_ids: list[int] = full.encode(PREFIX, add_special_tokens=False).ids
         self.suffix_ids: list[int] = full.encode(SUFFIX, add_special_tokens=False).ids
         # Without the space at its end, which becomes part of the first word's token.
-        self._document_length = len(self._encode(DOCUMENT.rstrip()))
+        self.label_length = len(self._encode(DOCUMENT.rstrip()))
         self.max_length = max_length
-        least = len(self.prefix_ids) + len(self.suffix_ids) + self._document_length + 1
+        least = len(self.prefix_ids) + len(self.suffix_ids) + self.label_length + 1
         if max_length < least:
             raise InputError(
                 f"max_length={max_length} is too small: the prompt's fixed parts and one token "
@@ -171,7 +182,7 @@ class PromptBuilder(TextWriter):
 
     def truncate(
         self, query: str, documents: Sequence[str], instruction: str | None = None, spare: int = 0
-    ) -> list[tuple[str, bool]]:
+    ) -> list[TruncatedText]:
         """
         Escape the control tokens of each document, and truncate it to fit `max_length`.
 
@@ -182,7 +193,7 @@ class PromptBuilder(TextWriter):
             spare: The number of tokens to leave unused, for a template that the server writes.
 
         Returns:
-            The text of each document, and whether it was truncated, in order.
+            What is left of each document, in order.
 
         Raises:
             PromptTooLongError: Instruction and query leave no room for a document.
@@ -196,14 +207,16 @@ class PromptBuilder(TextWriter):
         for index, document in enumerate(documents):
             check_unicode("document", document, index)
         texts = [self.escape_control_tokens(document) for document in documents]
-        fitted = [(text, False) for text in texts]
+        fitted = [TruncatedText(text, truncated=False) for text in texts]
         # Offsets take ten times as long as ids, so they are computed only for texts that are too
         # long, and ids only for those that may be.
         maybe = [index for index, text in enumerate(texts) if not self._certainly_fits(text, room)]
         found = self._plain.encode([DOCUMENT + texts[index] for index in maybe])
         for index, ids in zip(maybe, found, strict=True):
             if len(ids) > room:
-                fitted[index] = self._cut(texts[index], room), True
+                fitted[index] = self._cut(texts[index], room)
+            else:
+                fitted[index] = TruncatedText(texts[index], truncated=False, tokens=len(ids))
         return fitted
 
     def prompt(self, query: str, document: str, instruction: str | None = None) -> Prompt:
@@ -220,9 +233,9 @@ class PromptBuilder(TextWriter):
             InputError: A text contains a lone surrogate, so it is not Unicode text.
         """
         encoded = self.encode(query, [document], instruction)[0]
-        text, _ = self.truncate(query, [document], instruction)[0]
+        [sent] = self.truncate(query, [document], instruction)
         return Prompt(
-            self.head(query, instruction) + self.tail(text), encoded.ids, encoded.truncated
+            self.head(query, instruction) + self.tail(sent.text), encoded.ids, encoded.truncated
         )
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -258,7 +271,7 @@ class PromptBuilder(TextWriter):
         texts = query, default_instruction(instruction)
         escaped = self.escape_control_tokens(texts[0]), self.escape_control_tokens(texts[1])
         rooms = (self._room(self._head(*head), *head) for head in {texts, escaped})
-        return min(rooms) - self._document_length
+        return min(rooms) - self.label_length
 
     def document_lengths(self, documents: Sequence[str]) -> list[int]:
         """
@@ -271,35 +284,40 @@ class PromptBuilder(TextWriter):
             documents: The texts.
         """
         lengths = [
-            len(ids) - self._document_length
+            len(ids) - self.label_length
             for ids in self._plain.encode([DOCUMENT + document for document in documents])
         ]
         for index, document in enumerate(documents):
             if self.has_control_token(document):
                 escaped = DOCUMENT + self.escape_control_tokens(document)
-                length = len(self._encode(escaped)) - self._document_length
+                length = len(self._encode(escaped)) - self.label_length
                 lengths[index] = max(lengths[index], length)
         return lengths
 
     def token_starts(self, document: str) -> list[int]:
         """Return the position in a document at which each of its tokens begins, in a prompt."""
-        offsets = self._plain.offsets(DOCUMENT + document)[self._document_length :]
+        offsets = self._plain.offsets(DOCUMENT + document)[self.label_length :]
         starts = (max(0, start - len(DOCUMENT)) for start, _ in offsets)
         # The tokenizer's normalization may reorder accents.
         return list(accumulate(starts, max))
 
     @staticmethod
     def _certainly_fits(text: str, room: int) -> bool:
-        """Return whether `<Document>: text` has at most `room` tokens, judging by its bytes."""
-        return (len(text.encode()) + len(DOCUMENT)) * MAX_TOKENS_PER_BYTE <= room
+        """
+        Return whether `<Document>: text` has at most `room` tokens, judging by its bytes.
 
-    def _cut(self, text: str, room: int) -> str:
+        The text is in NFC, so that the tokenizer does not make it longer, and no token is shorter
+        than a byte.
+        """
+        return len(DOCUMENT) + len(text.encode()) <= room
+
+    def _cut(self, text: str, room: int) -> TruncatedText:
         """Return the beginning of a text, so that `<Document>: text` has `room` tokens."""
         while len(offsets := self._plain.offsets(DOCUMENT + text)) > room:
             # Cut where the first excess token begins. If it begins within a character, the whole
             # character is dropped.
             text = text[: max(0, offsets[room][0] - len(DOCUMENT))]
-        return text
+        return TruncatedText(text, truncated=True, tokens=len(offsets))
 
     def _encode(self, text: str) -> list[int]:
         return self._plain.encode([text])[0]
@@ -314,10 +332,10 @@ class PromptBuilder(TextWriter):
         """Return the maximum number of tokens of `<Document>: ...`."""
         fixed = len(self.prefix_ids) + len(self.suffix_ids) + spare
         room = self.max_length - fixed - len(head)
-        if room <= self._document_length:
+        if room <= self.label_length:
             raise PromptTooLongError(
                 f"no room for a document: of max_length={self.max_length} tokens the template "
-                f"takes {fixed + self._document_length}, the instruction "
+                f"takes {fixed + self.label_length}, the instruction "
                 f"{len(self._encode(default_instruction(instruction)))} and the query "
                 f"{len(self._encode(query))}. Shorten them, or raise max_length"
             )

@@ -46,12 +46,13 @@ _SPLIT = [
     {"type": "Split", "pattern": {"Regex": _PATTERN}, "behavior": "Isolated", "invert": False},
     {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
 ]
-# ASCII, the letters of European languages, punctuation, kana, CJK ideographs, Hangul and full-width
-# forms, up to a length for which the regular expression stays within its limit of steps.
+# ASCII, the letters of European languages, punctuation, currencies, arrows, mathematical and box
+# drawing symbols, kana, CJK ideographs, Hangul, full-width forms and the replacement character, up
+# to a length for which the regular expression stays within its limit of steps.
 _COMMON = re.compile(
-    "[\t\n\r -~\xa0-\u017e\u0391-\u03a1\u03a3-\u03a9\u03b1-\u03c9\u0410-\u044f\u2010-\u2027"
-    "\u2030-\u205e\u3000-\u3029\u3041-\u3096\u30a1-\u30fe\u4e00-\u9fa5\uac00-\ud7a3\uff01-\uff9d]"
-    "{0,65536}"
+    "[\x01-\x7f\xa0-\u017e\u0391-\u03a1\u03a3-\u03a9\u03b1-\u03c9\u0410-\u044f\u2002-\u200b"
+    "\u2010-\u2027\u2030-\u205e\u20a0-\u20ac\u2116-\u2122\u2190-\u22ff\u2500-\u25ff\u3000-\u3029"
+    "\u3041-\u3096\u30a1-\u30fe\u4e00-\u9fa5\uac00-\ud7a3\uff01-\uff9d\ufffd]{0,65536}"
 )
 # Separates the texts that one call encodes, and does not occur in them.
 _SEPARATOR = "\x00"

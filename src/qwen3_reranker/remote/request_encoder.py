@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import TemplateBy
 from qwen3_reranker.dialects.base import Text
 from qwen3_reranker.errors import PromptTooLongError
-from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, MAX_TOKENS_PER_BYTE, PromptBuilder
+from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, PromptBuilder, TruncatedText
 from qwen3_reranker.model.template import TEMPLATE_TOKENS, TextWriter, check_unicode
 from qwen3_reranker.remote.tokenizers import ServerTokenizer
 from qwen3_reranker.scorer import digest
@@ -42,6 +42,7 @@ class EncodedRequest:
     documents: list[Text]
     truncated: list[bool]
     instruction: str | None = None
+    counts: Sequence[int | None] = field(default=(), compare=False)
 
     @property
     def tokens(self) -> int | None:
@@ -152,9 +153,11 @@ class RequestEncoder:
         for index, text in enumerate(texts):
             check_unicode("document", text, index)
         head = self._text.head(query, instruction)
-        fitted = [(self._text.escape_control_tokens(text), False) for text in texts]
+        fitted = [
+            TruncatedText(self._text.escape_control_tokens(text), truncated=False) for text in texts
+        ]
         if self._server is not None:
-            fitted = await self._truncate(self._server, head, [text for text, _ in fitted])
+            fitted = await self._truncate(self._server, head, [text.text for text in fitted])
         return self._as_text(query, fitted, instruction, template_by)
 
     def count(self, encoded: EncodedRequest, template_by: TemplateBy) -> tuple[int, int]:
@@ -174,7 +177,10 @@ class RequestEncoder:
         assert isinstance(encoded.query, str)
         tails = [str(document) for document in encoded.documents]
         if self.builder is not None:
-            tokens = sum(self.builder.count(tails))
+            counts = encoded.counts or [None] * count
+            counted = sum(known for known in counts if known is not None)
+            unknown = [tail for tail, known in zip(tails, counts, strict=True) if known is None]
+            tokens = counted + sum(self.builder.count(unknown))
             tokens += count * sum(self.builder.count([encoded.query, encoded.instruction or ""]))
             return tokens, tokens
         size = count * len((encoded.query + (encoded.instruction or "")).encode())
@@ -202,38 +208,44 @@ class RequestEncoder:
                 head, [tail.ids for tail in tails], [tail.truncated for tail in tails]
             )
         spare = _SPARE if template_by == "server" else 0
-        return self._as_text(
-            query, builder.truncate(query, texts, instruction, spare), instruction, template_by
+        fitted = builder.truncate(query, texts, instruction, spare)
+        # `count()` then has nothing to tokenize a second time. A server that writes the template
+        # is sent no label and no suffix.
+        more = len(builder.suffix_ids) if template_by == "client" else -builder.label_length
+        return replace(
+            self._as_text(query, fitted, instruction, template_by),
+            counts=[None if text.tokens is None else text.tokens + more for text in fitted],
         )
 
     def _as_text(
         self,
         query: str,
-        fitted: Sequence[tuple[str, bool]],
+        fitted: Sequence[TruncatedText],
         instruction: str | None,
         template_by: TemplateBy,
     ) -> EncodedRequest:
-        """Encode as text. `fitted` contains each document, and whether its end was cut off."""
-        truncated = [cut for _, cut in fitted]
+        """Encode as text."""
+        truncated = [text.truncated for text in fitted]
         if template_by == "server":
             return EncodedRequest(
                 self._text.escape_control_tokens(query),
-                [text for text, _ in fitted],
+                [text.text for text in fitted],
                 truncated,
                 None if instruction is None else self._text.escape_control_tokens(instruction),
             )
-        tails: list[Text] = [self._text.tail(text) for text, _ in fitted]
+        tails: list[Text] = [self._text.tail(text.text) for text in fitted]
         return EncodedRequest(self._text.head(query, instruction), tails, truncated)
 
     async def _truncate(
         self, server: ServerTokenizer, head: str, texts: list[str]
-    ) -> list[tuple[str, bool]]:
+    ) -> list[TruncatedText]:
         """Truncate documents with the server's tokenizer, which is sent only the long ones."""
         tail = self._text.tail("")
         fixed = len((head + tail).encode())
         longest = max(len(text.encode()) for text in texts)
-        if MAX_TOKENS_PER_BYTE * (fixed + longest) <= self.max_length:
-            return [(text, False) for text in texts]
+        # In NFC, a text never has more tokens than bytes.
+        if fixed + longest <= self.max_length:
+            return [TruncatedText(text, truncated=False) for text in texts]
         room = self.max_length - len(await server.encode(head + tail)) - _SPARE
         if room < 1:
             raise PromptTooLongError(
@@ -244,12 +256,12 @@ class RequestEncoder:
         return await event_loop.gather(_fit(server, text, room) for text in texts)
 
 
-async def _fit(server: ServerTokenizer, text: str, room: int) -> tuple[str, bool]:
-    """Return a document cut to `room` tokens, and whether its end was cut off."""
-    if MAX_TOKENS_PER_BYTE * len(text.encode()) <= room:
-        return text, False
+async def _fit(server: ServerTokenizer, text: str, room: int) -> TruncatedText:
+    """Return a document cut to `room` tokens."""
+    if len(text.encode()) <= room:
+        return TruncatedText(text, truncated=False)
     ids = await server.encode(text)
     if len(ids) <= room:
-        return text, False
+        return TruncatedText(text, truncated=False)
     # Half a character is decoded as a replacement character.
-    return (await server.decode(ids[:room])).rstrip("\ufffd"), True
+    return TruncatedText((await server.decode(ids[:room])).rstrip("\ufffd"), truncated=True)

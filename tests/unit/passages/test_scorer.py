@@ -53,8 +53,8 @@ class Counting(Scorer):
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         self.asked.append(list(texts))
         fitted = self.builder.truncate(query, texts, instruction)
-        values = [relevance(query, text, instruction) for text, _ in fitted]
-        return Scores(values, [truncated for _, truncated in fitted])
+        values = [relevance(query, text.text, instruction) for text in fitted]
+        return Scores(values, [text.truncated for text in fitted])
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         return self.builder.prompt(query, document, instruction)

@@ -193,7 +193,7 @@ def test_windows_fit_as_text_too(text: str) -> None:
     builder = PromptBuilder(QWEN3_TOKENIZER.read_text("utf-8"), max_length=100)
     spans = windows(text, builder.room(query), 0, builder)
     found = [text[start:end] for start, end in spans]
-    assert not any(cut for _, cut in builder.truncate(query, found))
+    assert not any(text.truncated for text in builder.truncate(query, found))
     assert not any(prompt.truncated for prompt in builder.encode(query, found))
 
 
@@ -207,7 +207,7 @@ def test_the_room_is_what_is_not_truncated(query: str, text: str, instruction: s
         spans = windows(text, room, 0)
         found = [text[start:end] for start, end in spans]
         assert not any(p.truncated for p in builder.encode(query, found, instruction)), size
-        assert not any(cut for _, cut in builder.truncate(query, found, instruction)), size
+        assert not any(t.truncated for t in builder.truncate(query, found, instruction)), size
 
 
 class Counting(PromptBuilder):
