@@ -25,7 +25,7 @@ PUBLIC = {
         require_list scores_by_index
     """,
     "qwen3_reranker.convert": "Conversion Verification convert verify",
-    "qwen3_reranker.serve": "Launch Server compose launch serve shell usage",
+    "qwen3_reranker.serve": "Launch Server compose dockerfile kubernetes launch serve shell usage",
     "qwen3_reranker.bench": "BenchResult Comparison Failure LoadTest Row Sample compare",
     "qwen3_reranker.evaluation": """
         DEFAULT_METRICS Advice Change Changes Dataset DatasetSummary DepthCurve Headroom Metric

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal, TextIO, TypedDict
 
 import typer
 
@@ -18,6 +18,14 @@ from qwen3_reranker.serve.options import Device, Kind, Template
 __all__ = ["serve"]
 
 
+class _Images(TypedDict):
+    """The container images of a file."""
+
+    image: str | None
+    gateway: bool
+    gateway_image: str | None
+
+
 def serve(
     model: Annotated[str, typer.Argument(help="A Hugging Face name, a folder, or demo.")],
     *,
@@ -26,11 +34,11 @@ def serve(
         typer.Option(help="The program that serves the model."),
     ] = "vllm",
     print_: Annotated[
-        Literal["shell", "compose"] | None,
+        Literal["shell", "compose", "kubernetes", "dockerfile"] | None,
         typer.Option(
             "--print",
-            help="Print a shell script or a compose file that starts the server, instead of "
-            "starting it.",
+            help="Print a shell script, a compose file or Kubernetes manifests that start the "
+            "server, or the Dockerfile of the gateway's image, instead of starting it.",
         ),
     ] = None,
     version: Annotated[
@@ -101,8 +109,22 @@ def serve(
     image: Annotated[
         str | None,
         typer.Option(
-            help="With --print compose: the container image. Default: the engine's own for its "
-            "version."
+            help="With --print compose or kubernetes: the engine's container image. Default: the "
+            "engine's own for its version."
+        ),
+    ] = None,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="With --print compose or kubernetes: put the gateway in front of the engine.",
+        ),
+    ] = False,
+    gateway_image: Annotated[
+        str | None,
+        typer.Option(
+            help="With --gateway: the gateway's container image. Default: compose builds it; "
+            "Kubernetes uses a name without a registry."
         ),
     ] = None,
     quiet: Annotated[
@@ -117,9 +139,13 @@ def serve(
     ] = None,
 ) -> None:
     """Start a server for a reranker, or print how to start one."""
-    from qwen3_reranker.serve import compose, launch, shell
+    from qwen3_reranker.serve import compose, dockerfile, kubernetes, launch, shell
     from qwen3_reranker.serve import serve as start
 
+    if gateway and print_ not in ("compose", "kubernetes"):
+        raise InputError("--gateway: give --print compose or --print kubernetes, too")
+    if gateway_image is not None and not gateway:
+        raise InputError("--gateway-image: give --gateway, too")
     wanted = launch(
         model,
         engine=engine,
@@ -138,10 +164,15 @@ def serve(
         api_key_variable=api_key_variable,
         extra=extra or (),
     )
+    images: _Images = {"image": image, "gateway": gateway, "gateway_image": gateway_image}
     if print_ == "shell":
         print(shell(wanted), end="")
     elif print_ == "compose":
-        print(compose(wanted, image=image), end="")
+        print(compose(wanted, **images), end="")
+    elif print_ == "kubernetes":
+        print(kubernetes(wanted, **images), end="")
+    elif print_ == "dockerfile":
+        print(dockerfile(), end="")
     else:
         with _opened(log_file or (Path(os.devnull) if quiet else None)) as log:
             start(wanted, log=log)

@@ -16,12 +16,14 @@ from qwen3_reranker.serve.options import Device, Kind, Option, Request, Template
 from qwen3_reranker.serve.served_model import ServedModel, check_bias
 from qwen3_reranker.serve.versions import Installed, check, default_interpreter, find, is_newer
 
-__all__ = ["TEMPLATES", "Key", "Launch", "launch"]
+__all__ = ["LOOPBACK", "TEMPLATES", "Key", "Launch", "launch"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The folder of the score templates."""
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""The addresses that only this machine can reach."""
+
 # Where a client on this machine reaches a server that listens on all addresses.
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -72,7 +74,7 @@ class Launch:
         memory: The memory that the model needs on each GPU; None on a CPU, or if it is not known.
         max_length: The maximum number of tokens in a prompt.
         served_name: The model's name in requests.
-        warnings: What users of the running server should know.
+        warnings: What users of the running server should know, except about its key.
         flag_notes: What the options are for.
     """
 
@@ -99,8 +101,19 @@ class Launch:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All warnings and flag notes, for the comments of a script or a compose file."""
-        return (*self.warnings, *self.flag_notes)
+        """All notes, for the comments of a file that starts the server."""
+        return (*self.warnings, *self.key_notes, *self.flag_notes)
+
+    @property
+    def key_notes(self) -> tuple[str, ...]:
+        """What users of the running server should know about its key, or that it has none."""
+        engine = ENGINES[self.engine]
+        if self.key is not None:
+            return (engine.key_note,)
+        if self.host in LOOPBACK:
+            return ()
+        open_to = f"no API key: anyone who can reach {self.host} can use the server"
+        return (f"{open_to}; set {engine.key_variable} to require one",)
 
     def command(
         self,
@@ -250,7 +263,6 @@ def launch(
     flags = list(result.flags)
     if served_name is not None:
         flags.append(("--served-model-name", served_name))
-    key = _key(known, api_key_variable)
     return Launch(
         engine=engine,
         version=chosen,
@@ -266,7 +278,7 @@ def launch(
         options=tuple(flags),
         extra=tuple(_group(extra)),
         environment=known.cpu_variables if cpu else {},
-        key=key,
+        key=_key(known, api_key_variable),
         devices=0 if cpu else tensor_parallel * data_parallel,
         memory=result.memory,
         max_length=length,
@@ -275,7 +287,6 @@ def launch(
             *_version_notes(known, chosen, installed, assumed=version is None and usable is None),
             *_device_notes(known, given=device is not None, cpu=cpu),
             *result.warnings,
-            *_key_notes(known, key, host),
         ),
         flag_notes=tuple(result.notes),
     )
@@ -375,12 +386,3 @@ def _device_notes(engine: Engine, *, given: bool, cpu: bool) -> list[str]:
         return []
     because = f"because {engine.cpu_distribution} is installed here"
     return [f"the server runs on the CPU, {because}; use --device gpu for a GPU"]
-
-
-def _key_notes(engine: Engine, key: Key | None, host: str) -> list[str]:
-    if key is not None:
-        return [engine.key_note]
-    if host in _LOOPBACK:
-        return []
-    open_to = f"no API key: anyone who can reach {host} can use the server"
-    return [f"{open_to}; set {engine.key_variable} to require one"]

@@ -49,11 +49,13 @@ class Engine:
         image: Its container image, without a tag.
         cpu_image: Its container image for CPUs, without a tag; "" if none is known.
         reserves_nvidia_gpus: Whether a compose file has to reserve NVIDIA GPUs for it.
+        kubernetes_device: The name of its devices as a resource of Kubernetes.
         numbered_device: The path of a device that it computes on, with {} for its number; "" if a
             compose file needs none.
         host_devices: Further devices of the host that its container needs.
         host_files: Files of the host that its container needs.
         compose_notes: What to change in a compose file for other hardware.
+        kubernetes_notes: What to change in Kubernetes manifests for other hardware.
     """
 
     name: EngineName
@@ -79,10 +81,12 @@ class Engine:
     memory_option: str = "--gpu-memory-utilization"
     cpu_image: str = ""
     reserves_nvidia_gpus: bool = True
+    kubernetes_device: str = "nvidia.com/gpu"
     numbered_device: str = ""
     host_devices: tuple[str, ...] = ()
     host_files: tuple[str, ...] = ()
     compose_notes: tuple[str, ...] = ()
+    kubernetes_notes: tuple[str, ...] = ()
 
     @property
     def distributions(self) -> tuple[str, ...]:
@@ -119,6 +123,10 @@ _VLLM = Engine(
     image="vllm/vllm-openai",
     cpu_image="public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo",
 )
+_ASCEND_IMAGE_NOTE = (
+    "image: this one is for Atlas A2; its tag ends in -a3 for Atlas A3, in -310p for Atlas 300I, "
+    "and in -openeuler for that system"
+)
 # The devices and files are those of "Setup environment using container" in the documentation.
 _VLLM_ASCEND = replace(
     _VLLM,
@@ -132,6 +140,7 @@ _VLLM_ASCEND = replace(
     image="quay.io/ascend/vllm-ascend",
     cpu_image="",
     reserves_nvidia_gpus=False,
+    kubernetes_device="huawei.com/Ascend910",
     numbered_device="/dev/davinci{}",
     host_devices=("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"),
     host_files=(
@@ -143,10 +152,14 @@ _VLLM_ASCEND = replace(
     ),
     compose_notes=(
         "devices: replace /dev/davinci0 and so on by free ones (npu-smi info)",
+        _ASCEND_IMAGE_NOTE,
+    ),
+    kubernetes_notes=(
         (
-            "image: this one is for Atlas A2; its tag ends in -a3 for Atlas A3, in -310p for "
-            "Atlas 300I, and in -openeuler for that system"
+            "huawei.com/Ascend910: needs Ascend Docker Runtime on the nodes; Ascend's device "
+            "plugin may name the devices otherwise (kubectl describe node)"
         ),
+        _ASCEND_IMAGE_NOTE,
     ),
 )
 _SGLANG = Engine(

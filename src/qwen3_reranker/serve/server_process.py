@@ -28,10 +28,10 @@ from qwen3_reranker.errors import (
     UnsupportedVersionError,
 )
 from qwen3_reranker.serve import guard
+from qwen3_reranker.serve.client_code import usage
 from qwen3_reranker.serve.command import Launch
 from qwen3_reranker.serve.engines import ENGINES
 from qwen3_reranker.serve.machine import machine_environment, machine_flags
-from qwen3_reranker.serve.manifests import usage
 
 __all__ = ["Server", "serve"]
 
@@ -84,7 +84,7 @@ def serve(
     """
     with _stop_requested() as end, Server(wanted, log=log) as server:
         show(f"starting {wanted.engine} {wanted.version} for {wanted.model} ...")
-        for warning in wanted.warnings:
+        for warning in (*wanted.warnings, *wanted.key_notes):
             show(f"note: {warning}")
         if server.wait(timeout, end):
             show(

@@ -257,6 +257,37 @@ def test_a_folder_is_mounted_where_it_lies(tmp_path: Path) -> None:
     assert "image: mine\n" in compose(launch("demo", engine="sglang", device="cpu"), image="mine")
 
 
+def test_compose_lets_the_gateway_alone_be_reached() -> None:
+    made = launch(MODEL, version="0.32.0", host="0.0.0.0", api_key_variable="RERANK_KEY")
+    content = yaml.safe_load(compose(made, gateway=True))
+    variables = {"RERANK_KEY": "k", "HF_HOME": "/cache"}
+    engine, gateway = interpolated(content, variables)["services"].values()
+    assert "ports" not in engine and "VLLM_API_KEY" not in engine["environment"]
+    assert gateway["ports"] == [{"target": 8000, "published": "8000", "host_ip": "0.0.0.0"}]
+    assert gateway["environment"]["QWEN3_RERANKER_API_KEY"] == "k"
+    [name] = gateway["depends_on"]
+    assert name in content["services"]
+    assert gateway["command"][:2] == ["--base-url", f"http://{name}:8000"]
+    assert "--allow-no-key" not in gateway["command"]
+    [volume] = gateway["volumes"]
+    assert (volume["source"], volume["read_only"]) == ("/cache", True)
+    assert gateway["environment"]["HF_HOME"] == volume["target"]
+    assert ":8000/ready" in gateway["healthcheck"]["test"][-1]
+    assert "FROM python" in gateway["build"]["dockerfile_inline"]
+    ready = yaml.safe_load(compose(made, gateway=True, gateway_image="acme/gateway"))
+    assert ready["services"]["gateway"]["image"] == "acme/gateway"
+    assert "build" not in ready["services"]["gateway"]
+
+
+def test_a_gateway_without_a_key_says_so() -> None:
+    for host, said in (("127.0.0.1", False), ("0.0.0.0", True)):
+        text = compose(launch(MODEL, version="0.32.0", host=host), gateway=True)
+        gateway = yaml.safe_load(text)["services"]["gateway"]
+        assert "--allow-no-key" in gateway["command"]
+        assert "QWEN3_RERANKER_API_KEY" not in gateway["environment"]
+        assert ("can use the gateway" in text) == said
+
+
 def docker_compose() -> bool:
     docker = shutil.which("docker")
     command = [docker or "", "compose", "version"]
@@ -265,12 +296,13 @@ def docker_compose() -> bool:
 
 @pytest.mark.skipif(not docker_compose(), reason="Docker Compose is not installed")
 @pytest.mark.parametrize("engine", ["vllm", "vllm-ascend", "sglang"])
-def test_docker_compose_accepts_the_file(tmp_path: Path, engine: EngineName) -> None:
+@pytest.mark.parametrize("gateway", [False, True])
+def test_docker_compose_accepts_the_file(tmp_path: Path, engine: EngineName, gateway: bool) -> None:
     made = launch(
         MODEL, engine=engine, device="gpu", api_key_variable="RERANK_KEY", served_name="$x"
     )
     file = tmp_path / "compose.yaml"
-    file.write_text(compose(made))
+    file.write_text(compose(made, gateway=gateway))
     command = ["docker", "compose", "-f", str(file), "config", "--format", "json"]
     env = {**os.environ, "RERANK_KEY": "k"}
     run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -1,0 +1,72 @@
+"""Generate the Dockerfile of the gateway's image, and the command of its container."""
+
+from __future__ import annotations
+
+from qwen3_reranker.serve.command import LOOPBACK, Launch
+from qwen3_reranker.version import __version__
+
+__all__ = [
+    "GATEWAY_CACHE",
+    "GATEWAY_ENVIRONMENT",
+    "GATEWAY_IMAGE",
+    "GATEWAY_KEY",
+    "GRACE_SECONDS",
+    "dockerfile",
+    "gateway_arguments",
+    "gateway_notes",
+]
+
+GATEWAY_IMAGE = f"qwen3-reranker-gateway:{__version__}"
+"""The name of the gateway's image, unless the user gives another."""
+
+GATEWAY_KEY = "QWEN3_RERANKER_API_KEY"
+"""The environment variable that the gateway reads its API key from."""
+
+GATEWAY_CACHE = "/huggingface"
+"""The path in the gateway's container at which the engine's Hub cache is mounted."""
+
+# The engine has downloaded the tokenizer before the gateway starts.
+GATEWAY_ENVIRONMENT = {"HF_HOME": GATEWAY_CACHE, "HF_HUB_OFFLINE": "1"}
+"""The environment variables of the gateway's container, without its key."""
+
+GRACE_SECONDS = 120
+"""How long the gateway has at its end to answer the requests that it has accepted."""
+
+_DOCKERFILE = f"""\
+FROM python:3.13-slim
+RUN pip install --no-cache-dir "qwen3-reranker[gateway]=={__version__}"
+RUN useradd --uid 10001 --create-home gateway
+USER 10001
+ENTRYPOINT ["qwen3-reranker", "gateway"]
+"""
+
+
+def dockerfile() -> str:
+    """
+    Return the Dockerfile of an image of the gateway.
+
+    The image has this package and no engine: the engine has a container of its own. It needs no
+    GPU, and does not run as root. The container's arguments are those of `qwen3-reranker gateway`.
+    """
+    return _DOCKERFILE
+
+
+def gateway_arguments(url: str, port: int, *, key: bool) -> list[str]:
+    """
+    Return the arguments of the gateway's container.
+
+    Args:
+        url: The engine's URL.
+        port: The port to listen on.
+        key: Whether clients must send an API key.
+    """
+    arguments = ["--base-url", url, "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104
+    return arguments if key else [*arguments, "--allow-no-key"]
+
+
+def gateway_notes(launch: Launch) -> list[str]:
+    """Return what users of a gateway should know that is reached at the address of a launch."""
+    if launch.key is not None or launch.host in LOOPBACK:
+        return []
+    open_to = f"no API key: anyone who can reach {launch.host} can use the gateway"
+    return [f"{open_to}; require one with --api-key-variable {GATEWAY_KEY}"]
