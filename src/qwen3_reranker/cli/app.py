@@ -19,6 +19,7 @@ from qwen3_reranker.cli.doctor import doctor
 from qwen3_reranker.cli.engine import install_engine, uninstall_engine
 from qwen3_reranker.cli.evaluate import evaluate, tune
 from qwen3_reranker.cli.flags import flags_of, with_flags
+from qwen3_reranker.cli.gateway import gateway
 from qwen3_reranker.cli.rerank import rerank
 from qwen3_reranker.cli.serve import serve
 from qwen3_reranker.errors import RerankerError, RerankerWarning
@@ -70,6 +71,7 @@ for _command in (
     tune,
     convert,
     serve,
+    gateway,
     doctor,
     bench,
     install_engine,

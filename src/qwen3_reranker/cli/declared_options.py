@@ -18,7 +18,12 @@ __all__ = ["with_options"]
 T = TypeVar("T")
 
 
-def with_options(*options: type, panel: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+_KEY = ("--api-key", "QWEN3_RERANKER_API_KEY")
+
+
+def with_options(
+    *options: type, panel: str, key: tuple[str, str] = _KEY
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """
     Return a decorator that gives a command the options of TypedDicts such as `ServerOptions`.
 
@@ -28,10 +33,12 @@ def with_options(*options: type, panel: str) -> Callable[[Callable[..., T]], Cal
     Args:
         *options: The TypedDicts that declare the options, in order. The last one has all of them.
         panel: The heading above the options in the command's help.
+        key: The option for `api_key`, and the environment variable that it can also be set with.
     """
     texts = {name: text for declaration in options for name, text in entries(declaration).items()}
     hints = {
-        name: _hint(name, hint, texts, panel) for name, (hint, _) in declared(options[-1]).items()
+        name: _hint(name, hint, texts, panel, key)
+        for name, (hint, _) in declared(options[-1]).items()
     }
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
@@ -59,7 +66,7 @@ def with_options(*options: type, panel: str) -> Callable[[Callable[..., T]], Cal
     return decorate
 
 
-def _hint(name: str, hint: Any, texts: Mapping[str, str], panel: str) -> Any:
+def _hint(name: str, hint: Any, texts: Mapping[str, str], panel: str, key: tuple[str, str]) -> Any:
     """Return the annotation of the option for a Python argument; None if it cannot be text."""
     kind = _kind(hint.__origin__)
     if kind is None:
@@ -70,7 +77,7 @@ def _hint(name: str, hint: Any, texts: Mapping[str, str], panel: str) -> Any:
     settings: dict[str, Any] = {"help": text, "rich_help_panel": panel}
     names: tuple[str, ...] = ()
     if name == "api_key":
-        settings["envvar"] = "QWEN3_RERANKER_API_KEY"
+        names, settings["envvar"] = key[:1], key[1]
     elif name == "dialect":
         settings["autocompletion"] = _dialect_names
     elif name == "headers":

@@ -1,0 +1,30 @@
+"""
+An HTTP server that speaks the rerank APIs of Jina, Cohere, TEI, vLLM, Xinference and others.
+
+It scores as a `Reranker` does, so that platforms which know only these APIs get the right prompt,
+long documents, and several servers with fail-over. The command `qwen3-reranker gateway` runs it.
+"""
+
+from qwen3_reranker.errors import MissingDependencyError
+
+try:
+    from qwen3_reranker.gateway.app import create_app
+    from qwen3_reranker.gateway.config import AliasConfig, GatewayConfig, read_config
+    from qwen3_reranker.gateway.limits import Limits
+    from qwen3_reranker.gateway.records import Observer, RequestRecord
+except ModuleNotFoundError as error:
+    if error.name not in ("fastapi", "starlette", "pydantic"):
+        raise
+    raise MissingDependencyError(
+        f"the gateway needs FastAPI: pip install 'qwen3-reranker[gateway]' ({error})"
+    ) from error
+
+__all__ = [
+    "AliasConfig",
+    "GatewayConfig",
+    "Limits",
+    "Observer",
+    "RequestRecord",
+    "create_app",
+    "read_config",
+]

@@ -1,0 +1,164 @@
+"""What scores the requests of a gateway: one reranker, or several that share an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.gateway.api.job import Job
+from qwen3_reranker.gateway.config import AliasConfig, GatewayConfig
+from qwen3_reranker.gateway.errors import GatewayError
+from qwen3_reranker.ranking import Ranking
+from qwen3_reranker.reranker import Reranker
+
+__all__ = ["Alias", "Backend", "MakeReranker"]
+
+MakeReranker = Callable[..., Reranker]
+"""Makes a reranker with the options for long documents that it is given, such as
+`functools.partial(Reranker, "demo")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """
+    A name that a request may give as its model, and how it is scored.
+
+    Attributes:
+        name: The name; None for the model itself.
+        config: How documents are scored and selected.
+        reranker: What scores them.
+    """
+
+    name: str | None
+    config: AliasConfig
+    reranker: Reranker
+
+    async def rank(self, job: Job) -> list[Ranking]:
+        """
+        Rank the documents of each query of a job.
+
+        Raises:
+            GatewayError: Scoring failed, and the reranker kept the order of the documents.
+            RerankerError: An argument cannot be used, or scoring failed.
+        """
+        config = self.config
+        instruction = config.instruction if job.instruction is None else job.instruction
+        options: dict[str, Any] = {}
+        if job.selects:
+            top_n = config.top_n if job.top_n is None else job.top_n
+            options = {"top_n": top_n, "min_score": config.min_score, **config.selection}
+        rankings = await _gather(
+            [
+                self.reranker.arerank(query, documents, instruction=instruction, **options)
+                for query, documents in job.queries
+            ]
+        )
+        for ranking in rankings:
+            if ranking and (reason := ranking[0].error):
+                raise GatewayError(503, reason, retry_after=1)
+        return rankings
+
+
+async def _gather(calls: Sequence[Any]) -> list[Ranking]:
+    """Await calls at the same time. If one fails, the others are canceled."""
+    if len(calls) == 1:
+        return [await calls[0]]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call) for call in calls]
+    return [task.result() for task in tasks]
+
+
+class Backend:
+    """
+    The model and the aliases of a gateway.
+
+    Args:
+        reranker: Scores all requests. A function that makes rerankers is called once for each
+            different setting of long documents; the rerankers that it makes share an engine, and
+            belong to the backend.
+        config: The aliases.
+
+    Attributes:
+        rerankers: What scores; the first one for requests that name no alias.
+
+    Raises:
+        InputError: An alias has options for long documents, and `reranker` is a reranker.
+    """
+
+    def __init__(self, reranker: Reranker | MakeReranker, config: GatewayConfig) -> None:
+        self._config = config
+        self._owns = not isinstance(reranker, Reranker)
+        made: dict[Any, Reranker] = {}
+
+        def reranker_for(options: AliasConfig) -> Reranker:
+            if isinstance(reranker, Reranker):
+                if options.long_documents:
+                    raise InputError(
+                        "long_documents= is set in the configuration of the gateway: give "
+                        "create_app() a function that makes rerankers, such as "
+                        "functools.partial(Reranker, model)"
+                    )
+                return reranker
+            key = tuple(sorted(options.long_documents.items()))
+            if key not in made:
+                made[key] = reranker(**options.long_documents)
+            return made[key]
+
+        default = config.default
+        self.default = Alias(None, default, reranker_for(default))
+        self.aliases = {
+            name: Alias(name, merged, reranker_for(merged))
+            for name, alias in config.aliases.items()
+            for merged in [alias.inherit(default)]
+        }
+        self.rerankers = list(dict.fromkeys([self.default.reranker, *made.values()]))
+
+    @property
+    def model(self) -> str:
+        """The model's name, as clients give it."""
+        return self._config.model or self.default.reranker.model
+
+    @property
+    def names(self) -> list[str]:
+        """The names that a request may give, that of the model first."""
+        return [self.model, *self.aliases]
+
+    def alias(self, name: str | None) -> Alias:
+        """
+        Return how a request with a model's name is scored.
+
+        Without aliases there is only one model, so any name means it: platforms send whatever their
+        user typed, or a name such as "rerank-v3.5" that their library fills in. With aliases a name
+        that is not known is an error, because a mistyped alias would be scored with another
+        instruction, and nobody would notice.
+
+        Raises:
+            GatewayError: The name is not known.
+        """
+        if name is None or not name.strip() or name == self.model:
+            return self.default
+        if name in self.aliases:
+            return self.aliases[name]
+        if not self.aliases:
+            return self.default
+        names = ", ".join(map(repr, self.names))
+        raise GatewayError(404, f"the model {name!r:.200} is not served: give one of {names}")
+
+    async def start(self) -> None:
+        """
+        Start the engine, or detect the servers.
+
+        Raises:
+            RerankerError: It did not start.
+        """
+        for reranker in self.rerankers:
+            await reranker.awarm_up()
+
+    async def aclose(self) -> None:
+        """Close the rerankers that were made here."""
+        if self._owns:
+            for reranker in self.rerankers:
+                await reranker.aclose()

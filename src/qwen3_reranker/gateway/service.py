@@ -1,0 +1,162 @@
+"""The trip of a request through a gateway: read, parse, wait, score, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from types import ModuleType
+from typing import Any, TypeVar
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from qwen3_reranker.gateway import errors
+from qwen3_reranker.gateway.api import rerank, score, tei
+from qwen3_reranker.gateway.api.job import Job
+from qwen3_reranker.gateway.backend import Backend
+from qwen3_reranker.gateway.errors import GatewayError, gateway_error
+from qwen3_reranker.gateway.limits import Admission, Limits, read_body
+from qwen3_reranker.gateway.paths import error_body, route_path
+from qwen3_reranker.gateway.records import RequestRecord, record_of
+from qwen3_reranker.ranking import Ranking
+from qwen3_reranker.usage import Usage
+
+__all__ = ["Service", "respond"]
+
+T = TypeVar("T")
+
+
+def respond(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer in JSON."""
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+class Service:
+    """
+    Answer the requests of the APIs that score.
+
+    Args:
+        backend: What scores.
+        limits: What requests may contain, and how many are accepted at a time.
+
+    Attributes:
+        admission: The requests that are being processed.
+    """
+
+    def __init__(self, backend: Backend, limits: Limits) -> None:
+        self._backend = backend
+        self._limits = limits
+        self.admission = Admission(limits)
+
+    async def rerank(self, request: Request) -> Response:
+        """Answer a request in the API of Jina and Cohere, or, if it has `texts`, in that of TEI."""
+        return await self._answer(
+            request, lambda data: tei if "texts" in data and "documents" not in data else rerank
+        )
+
+    async def score(self, request: Request) -> Response:
+        """Answer a request in vLLM's score API."""
+        return await self._answer(request, lambda _: score)
+
+    async def _answer(
+        self, request: Request, choose: Callable[[dict[str, Any]], ModuleType]
+    ) -> Response:
+        record = record_of(request.scope)
+        write_error = error_body(route_path(request.scope))
+        stage = "received"
+        try:
+            with self.admission.accepted():
+                async with asyncio.timeout(self._limits.request_timeout):
+                    data = _decoded(await read_body(request, self._limits.max_body))
+                    api = choose(data)
+                    record.api = api.NAME
+                    if api is tei:
+                        write_error = errors.tei
+                    job: Job = api.parse(data)
+                    stage = "answered"
+                    rankings, name = await self._ranked(request, job, record)
+                    return respond(job.render(rankings, name))
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except TimeoutError:
+            seconds = self._limits.request_timeout
+            message = f"the request could not be {stage} within {seconds:g} seconds"
+            failure = GatewayError(408 if stage == "received" else 504, message)
+        except Exception as error:  # noqa: BLE001  # every request gets an answer
+            failure = gateway_error(error)
+        return respond(write_error(failure), failure.status, failure.headers)
+
+    async def _ranked(
+        self, request: Request, job: Job, record: RequestRecord
+    ) -> tuple[Sequence[Ranking], str]:
+        """Return the ranking of each query of a job, and the name of the model that scored it."""
+        record.documents = job.document_count
+        self._limits.check(job)
+        alias = self._backend.alias(job.model)
+        name = record.alias = alias.name or self._backend.model
+        arrived = time.perf_counter()
+
+        async def rank() -> list[Ranking]:
+            async with self.admission.turn():
+                begun = time.perf_counter()
+                record.queue_seconds = begun - arrived
+                try:
+                    return await alias.rank(job)
+                finally:
+                    record.scoring_seconds = time.perf_counter() - begun
+
+        rankings = await _unless_disconnected(request, rank())
+        record.usage = sum((ranking.usage for ranking in rankings), Usage())
+        return rankings, name
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    """
+    Return the JSON object in a body.
+
+    Lone surrogates, which JavaScript writes where it cuts a text within a character, are replaced.
+
+    Raises:
+        GatewayError: The body is not a JSON object.
+    """
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        try:
+            whole = json.dumps(json.loads(body), ensure_ascii=False)
+            data = orjson.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        except (ValueError, RecursionError):
+            raise GatewayError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise GatewayError(400, "the body must be a JSON object")
+    return data
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """
+    Return the result of a coroutine, which is canceled if the client goes away before.
+
+    Raises:
+        ClientDisconnect: The client went away.
+    """
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    """Return when the client has gone away. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

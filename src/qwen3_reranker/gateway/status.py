@@ -1,0 +1,57 @@
+"""The paths that say what a gateway serves, and whether it can."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from qwen3_reranker.gateway.api import models, tei
+from qwen3_reranker.gateway.backend import Backend
+from qwen3_reranker.gateway.limits import Limits
+from qwen3_reranker.gateway.readiness import Readiness
+from qwen3_reranker.gateway.service import respond
+
+__all__ = ["status_routes"]
+
+
+def status_routes(backend: Backend, readiness: Readiness, limits: Limits) -> APIRouter:
+    """
+    Return the routes of the models, of health and of readiness.
+
+    Args:
+        backend: What scores.
+        readiness: Whether it can.
+        limits: What requests may contain.
+    """
+    router = APIRouter()
+
+    @router.get("/v1/models")
+    async def list_models() -> Response:
+        """List the model and the aliases."""
+        return respond(models.describe_all(backend.names, backend.model))
+
+    @router.get("/v1/models/{name:path}")
+    async def describe_model(name: str) -> Response:
+        """Describe the model, or an alias."""
+        alias = backend.alias(name)
+        return respond(models.describe(alias.name or backend.model, backend.model))
+
+    @router.get("/info")
+    async def info() -> Response:
+        """Describe the model as Text Embeddings Inference does."""
+        return respond(tei.info(backend.model, limits))
+
+    @router.get("/health")
+    async def health() -> Response:
+        """Answer as long as the process runs."""
+        return respond({"status": "ok"})
+
+    @router.get("/ready")
+    async def ready() -> Response:
+        """Say whether requests can be scored: 200 if so, 503 if not."""
+        readiness.begin()
+        if readiness.reason is None:
+            return respond({"status": "ready"})
+        return respond({"status": "not ready", "reason": readiness.reason}, 503)
+
+    return router
