@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from qwen3_reranker.errors import InputError
+from qwen3_reranker.errors import InputError, RerankerWarning
 from qwen3_reranker.ranking import validate_scores
 from qwen3_reranker.scorer import DelegatingScorer, Scorer, Scores, digest, not_cacheable
 from qwen3_reranker.usage import Stopwatch, Usage
 from qwen3_reranker.version import __version__
 
 __all__ = ["CachedScorer", "ScoreCache"]
+
+_logger = logging.getLogger(__name__)
+
+Entry = tuple[float, bool, float]
+"""What is stored: the score, whether the document was truncated, and the log-odds."""
 
 
 @runtime_checkable
@@ -27,7 +35,7 @@ class ScoreCache(Protocol):
     def get(self, key: str, /) -> Any:
         """Return the value that is stored under a key, or None."""
 
-    def __setitem__(self, key: str, value: tuple[float, bool, float], /) -> None:
+    def __setitem__(self, key: str, value: Entry, /) -> None:
         """Store a value under a key."""
 
 
@@ -37,6 +45,11 @@ class CachedScorer(DelegatingScorer):
 
     A key is a digest of everything that a score depends on: the version of this package, the other
     scorer's `fingerprint()`, the instruction, the query and the text.
+
+    A cache that fails, such as one on a full disk, costs no answer: scores that cannot be read are
+    computed, those that cannot be stored are returned all the same, and the first failure to read
+    and the first to store are reported with a `RerankerWarning`. What is stored under a key but is
+    not a score is computed again.
 
     Args:
         scorer: Computes the scores.
@@ -57,6 +70,7 @@ class CachedScorer(DelegatingScorer):
             raise not_cacheable(scorer)
         super().__init__(scorer)
         self._cache = cache
+        self._reported: set[str] = set()
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
@@ -80,7 +94,7 @@ class CachedScorer(DelegatingScorer):
             return await self._scorer.score(query, texts, instruction)
         fixed = [__version__, fingerprint, instruction, query]
         keys = [digest([*fixed, text]) for text in texts]
-        known = {key: found for key in keys if (found := self._cache.get(key)) is not None}
+        known = {key: found for key in keys if (found := self._read(key)) is not None}
         missing = [index for index, key in enumerate(keys) if key not in known]
         usage = Usage(cached=len(keys) - len(missing), waiting_seconds=waited)
         if missing:
@@ -91,7 +105,7 @@ class CachedScorer(DelegatingScorer):
             # If the fingerprint has changed, it is unknown which one these scores belong to.
             if await self._scorer.fingerprint() == fingerprint:
                 for key, score in new.items():
-                    self._cache[key] = score
+                    self._store(key, score)
             known |= new
             usage += scores.usage
         entries = [known[key] for key in keys]
@@ -109,6 +123,38 @@ class CachedScorer(DelegatingScorer):
     async def describe(self) -> str:
         """Describe the other scorer and the cache, for people to read."""
         return f"{await self._scorer.describe()}, scores cached in a {_kind(self._cache)}"
+
+    def _read(self, key: str) -> Entry | None:
+        """Return what is stored under a key; None if it is not a score, or cannot be read."""
+        try:
+            found = self._cache.get(key)
+        except Exception as error:  # noqa: BLE001  # whatever the user's store raises
+            self._report("be read", "computed", error)
+            return None
+        return found if _is_entry(found) else None
+
+    def _store(self, key: str, entry: Entry) -> None:
+        try:
+            self._cache[key] = entry
+        except Exception as error:  # noqa: BLE001  # whatever the user's store raises
+            self._report("be written", "not stored", error)
+
+    def _report(self, what: str, instead: str, error: Exception) -> None:
+        """Issue a `RerankerWarning` the first time that the cache fails in a way."""
+        reason = f"{type(error).__name__}: {error}"
+        message = f"cache={_kind(self._cache)} cannot {what} ({reason}): scores are {instead}"
+        _logger.debug("%s", message)
+        if what not in self._reported:
+            self._reported.add(what)
+            warnings.warn(message, RerankerWarning, stacklevel=2)
+
+
+def _is_entry(found: object) -> bool:
+    """Return whether a stored value is a score: a store on disk may hold anything."""
+    match found:
+        case (float(score), bool(), float(log_odds)):
+            return 0 <= score <= 1 and not math.isnan(log_odds)
+    return False
 
 
 def _kind(cache: object) -> str:

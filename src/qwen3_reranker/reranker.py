@@ -86,7 +86,8 @@ class Reranker(OwnsScorer, RanksStreams):
             object that has `get` and supports item assignment. Rerankers may share one. Entries
             for remote models are keyed by URL, model name and request settings, and are not
             invalidated when the weights behind the name change. Servers that differ, for example
-            in `max_length`, are not cached. A `scorer` must override `fingerprint`.
+            in `max_length`, are not cached. A `scorer` must override `fingerprint`. If the store
+            fails, scores are computed and not stored, with a `RerankerWarning`.
         **options: The options for long documents, see `LongDocumentOptions`, and those for
             `base_url`, see `ServerOptions`. `timeout` also applies without a server.
 

