@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from qwen3_reranker.serve import guard
 
 __all__ = ["MAX_LENGTH", "Server", "free_port"]
@@ -44,7 +46,7 @@ def free_port() -> int:
 
 class Server:
     """
-    A server that runs during a `with` block.
+    A server that runs during a `with` block. It can be started again, on the same port.
 
     Args:
         command: The command that starts it. "{port}" in an argument is replaced by the port.
@@ -115,6 +117,14 @@ class Server:
             self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
+
+    def kill(self) -> None:
+        """Kill it and its children at once, as if memory ran out. It can be started again."""
+        assert self._guard is not None
+        for process in psutil.Process(self._guard.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.stop()
 
     def _wait(self, deadline: float) -> None:
         while not self._healthy():

@@ -1,0 +1,1 @@
+"""Load under faults: callers that compare every answer with the reference, and what they found."""
