@@ -14,7 +14,6 @@ from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, say
 from qwen3_reranker.cli.declared_options import with_options
-from qwen3_reranker.cli.document_files import Kind, read_file
 from qwen3_reranker.cli.flags import flags_of
 from qwen3_reranker.cli.options import (
     BaseUrl,
@@ -27,6 +26,7 @@ from qwen3_reranker.cli.options import (
     Model,
     open_reranker,
 )
+from qwen3_reranker.document_files import Kind, read_file
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -83,7 +83,7 @@ def bench(
         str | None,
         typer.Option(
             help="Draw the documents from this file instead of making random ones: JSON Lines, a "
-            "JSON array, or text with one document per line. - is standard input."
+            "JSON array, CSV, or text with one document per line. - is standard input."
         ),
     ] = None,
     kind: Annotated[

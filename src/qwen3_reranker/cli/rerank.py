@@ -15,7 +15,7 @@ from rich.text import Text
 
 from qwen3_reranker.cli.console import err, out, print_json, say
 from qwen3_reranker.cli.declared_options import with_options
-from qwen3_reranker.cli.document_files import Kind, Line, read_file, rerank_lines
+from qwen3_reranker.cli.file_ranking import rerank_lines
 from qwen3_reranker.cli.options import (
     AsJson,
     BaseUrl,
@@ -28,6 +28,7 @@ from qwen3_reranker.cli.options import (
     Model,
     open_reranker,
 )
+from qwen3_reranker.document_files import Kind, Line, read_file
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
@@ -45,8 +46,8 @@ def rerank(
     file: Annotated[
         str,
         typer.Argument(
-            help="The documents: JSON Lines, a JSON array, or text with one document per line. - "
-            "is standard input."
+            help="The documents: JSON Lines, a JSON array, CSV, or text with one document per "
+            "line. - is standard input."
         ),
     ],
     *,

@@ -1,11 +1,10 @@
-"""Files of documents: how they are read, and that the best of all parts are kept."""
+"""Files of documents are ranked in parts, and the best of all parts are kept."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_reranker import EngineError, InputError, Prompt, Reranker, Scorer, Scores
-from qwen3_reranker.cli import document_files as module
-from qwen3_reranker.cli.document_files import Kind, parse_lines, read_file, rerank_lines
+from qwen3_reranker.cli import file_ranking as module
+from qwen3_reranker.cli.file_ranking import rerank_lines
+from qwen3_reranker.document_files import parse_lines
 
 
 class LengthScorer(Scorer):
@@ -86,38 +86,6 @@ def test_log_odds_order_scores_that_are_equal_across_parts() -> None:
     assert [(line.number, line.logit) for line in kept] == [(3, 4.0), (4, 3.0), (1, 2.0)]
 
 
-def test_what_a_line_may_be() -> None:
-    rows = ['{"text": "a", "id": 7}', "", '"b"', '{"content": "c"}']
-    assert [(line.number, line.text) for line in parse_lines(rows, "jsonl")] == [
-        (1, "a"),
-        (3, "b"),
-        (4, "c"),
-    ]
-    [line] = parse_lines([json.dumps({"text": "no", "title": "yes"})], "jsonl", "title")
-    assert (line.text, line.record) == ("yes", {"text": "no", "title": "yes"})
-    assert [line.text for line in parse_lines(["one\n", "  \n", " two "], "txt")] == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{oops", "a.jsonl, line 2 is not JSON"),
-        ("[" * 10_000, "a.jsonl, line 2 is not JSON"),
-        ("[1]", "a.jsonl, line 2 is neither an object nor a string"),
-        (
-            '{"name": "x"}',
-            "a.jsonl, line 2 has no text under one of text, .* its keys are .'name'.",
-        ),
-        ('{"text": 3}', "a.jsonl, line 2 has no text"),
-    ],
-)
-def test_a_line_that_cannot_be_read_is_named(line: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        list(parse_lines(['"fine"', line], "jsonl", name="a.jsonl"))
-    with pytest.raises(InputError, match="no text under 'body'"):
-        list(parse_lines(['{"text": "a"}'], "jsonl", "body"))
-
-
 def test_a_blank_text_comes_last() -> None:
     rows = ['{"text": " "}', '{"text": "x"}']
     with Reranker(scorer=LengthScorer()) as reranker:
@@ -125,50 +93,6 @@ def test_a_blank_text_comes_last() -> None:
         assert [line.number for line in kept] == [2, 1]
         with pytest.raises(InputError, match="top_n=0"):
             rerank_lines(reranker, "q", [], top_n=0)
-
-
-FORMS: dict[str, tuple[str, Kind | None, list[str]]] = {
-    "lines.txt": ("[draft] one\n\n{two\n", None, ["[draft] one", "{two"]),
-    "lines.jsonl": ('\n{"text": "one"}\n"two"\n', None, ["one", "two"]),
-    "lines.json": ('{"text": "one"}\n{"text": "two"}\n', None, ["one", "two"]),
-    "array.json": ('[\n  {"text": "one"},\n  "two"\n]\n', None, ["one", "two"]),
-    "array.jsonl": ('["one", "two"]', None, ["one", "two"]),
-    "empty.json": ("[]", None, []),
-    "blank.jsonl": ("\n \n", None, []),
-    "empty.txt": ("", None, []),
-    "array.txt": ('["one", "two"]', "json", ["one", "two"]),
-    "text.json": ('{"text": "one"}', "txt", ['{"text": "one"}']),
-}
-
-
-@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
-@pytest.mark.parametrize("name", FORMS)
-def test_what_a_file_holds_is_detected(tmp_path: Path, name: str, mark: str) -> None:
-    content, kind, texts = FORMS[name]
-    (tmp_path / name).write_text(mark + content, "utf-8")
-    assert [line.text for line in read_file(str(tmp_path / name), kind)] == texts
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'"fine"\n\xff\xfe', "is not UTF-8 text"),
-        (b'[{"text": "a"},]', "is not a JSON array: .* give kind='jsonl'"),
-        (b'[{"text": "a"}, 3]', "a.json, element 2 is neither"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(InputError, match=message) as found:
-        list(read_file(str(tmp_path / "a.json")))
-    assert "a.json" in str(found.value)
-
-
-def test_an_error_of_the_consumer_is_not_blamed_on_the_file(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n", "utf-8")
-    with pytest.raises(ConnectionError, match="gone"):
-        for _ in read_file(str(tmp_path / "a.txt")):
-            raise ConnectionError("gone")
 
 
 def test_duplicates_in_other_parts_of_the_file_are_dropped() -> None:

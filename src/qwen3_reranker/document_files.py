@@ -1,32 +1,31 @@
-"""Rerank the documents in a file of any size: read it in chunks, and keep the best documents."""
+"""Read documents from text files, JSON, JSON Lines and CSV."""
 
 from __future__ import annotations
 
-import heapq
+import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.ranking import Hit
-from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.scorer import Passage
-from qwen3_reranker.selection import Selection, SelectionOptions
 
-__all__ = ["Kind", "Line", "parse_lines", "read_file", "rerank_lines"]
+__all__ = ["Kind", "Line", "detect_kind", "parse_lines", "read_file"]
 
-Kind = Literal["json", "jsonl", "txt"]
-"""A JSON array, JSON Lines, or plain text with one document per line."""
+Kind = Literal["csv", "json", "jsonl", "txt"]
+"""CSV with a header, a JSON array, JSON Lines, or plain text with one document per line."""
 
-# Documents per chunk: enough to fill an engine's batches, and few enough to hold in memory.
-_CHUNK = 1024
 _FIELDS = ("text", "page_content", "content", "contents", "passage", "document", "body")
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_CSV_SUFFIXES = (".csv", ".tsv")
+_DELIMITERS = ",;\t|"
+# The largest field that the csv module accepts; its own limit is 131,072 characters.
+_MAX_FIELD = 2**31 - 1
 # The first line of a JSON array of objects or strings. A line of text such as "[draft] buy milk"
 # does not match.
 _ARRAY = re.compile(r"\[\s*($|[\[{\"\]])")
@@ -72,9 +71,12 @@ def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> 
         file: A path, or "-" for standard input. Its encoding must be UTF-8, with or without a byte
             order mark.
         kind: The format of the file. None to decide by its suffix and, for .json, .jsonl, .ndjson
-            and standard input, by its first line that is not blank.
-        field: The key in a JSON object that holds the text. None for the first that exists of text,
-            page_content, content, contents, passage, document and body.
+            and standard input, by its first line that is not blank. The first line of a CSV file
+            names its columns, and decides whether they are separated by commas, semicolons, tabs
+            or vertical bars.
+        field: The key in a JSON object or the column of a CSV file that holds the text. None for
+            the first that exists of text, page_content, content, contents, passage, document and
+            body, or the only column.
 
     Yields:
         The documents, in the file's order.
@@ -92,7 +94,7 @@ def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> 
                 head.append(line)
                 if line.strip():
                     break
-            kind = kind or _detect_kind(file, head[-1] if head else "")
+            kind = kind or detect_kind(file, head[-1] if head else "")
             for document in parse_lines(chain(head, lines), kind, field, name):
                 count = document.number
                 yield document
@@ -111,8 +113,8 @@ def parse_lines(
     Args:
         lines: The lines of the file.
         kind: The format of the file.
-        field: The key in a JSON object that holds the text; None for the usual keys, as in
-            `read_file`.
+        field: The key in a JSON object or the column that holds the text; None for the usual
+            names, as in `read_file`.
         name: The name of the file in error messages.
 
     Yields:
@@ -124,6 +126,9 @@ def parse_lines(
     if kind == "json":
         for number, record in enumerate(_parse_array("".join(lines), name), 1):
             yield _read_record(record, number, field, f"{name}, element {number}")
+        return
+    if kind == "csv":
+        yield from _parse_csv(lines, field, name)
         return
     for number, line in enumerate(lines, 1):
         stripped = line.strip()
@@ -142,90 +147,21 @@ def parse_lines(
         yield _read_record(record, number, field, where)
 
 
-def rerank_lines(
-    reranker: Reranker,
-    query: str,
-    lines: Iterable[Line],
-    *,
-    top_n: int | None = 10,
-    instruction: str | None = None,
-    min_score: float | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
-    **options: Unpack[SelectionOptions],
-) -> list[Line]:
-    """
-    Rerank documents, holding only the best ones and one chunk of the file in memory.
-
-    To drop duplicates, all documents are held in memory.
-
-    Args:
-        reranker: The reranker that scores them.
-        query: The query.
-        lines: The documents.
-        top_n: The maximum number of documents to return, at least 1; None for all.
-        instruction: What makes a document a good match, in one English sentence; None for the
-            reranker's own.
-        min_score: The lowest P(yes) of a document to return, in [0, 1]; None for any.
-        on_progress: Called after each chunk with its number of documents.
-        **options: Which documents to return besides, see `SelectionOptions`.
-
-    Returns:
-        The best documents, best first; ties keep the file's order. Documents of a chunk that could
-        not be scored (with `on_error="keep_order"`) follow those with a score. Blank documents
-        come last.
-
-    Raises:
-        InputError: An argument is not valid.
-        RerankerError: Scoring failed, and the reranker has `on_error="raise"`.
-    """
-    selection = Selection(top_n=top_n, min_score=min_score, **options)
-    if selection.lacks_counter:
-        selection = replace(selection, token_counter=reranker.token_counter())
-    # A document that is a near-duplicate of a better one must not take its place.
-    at_most = top_n if selection.drop_duplicates is False else None
-    best: list[Line] = []
-    source = iter(lines)
-    while chunk := list(islice(source, _CHUNK)):
-        hits = reranker.rerank(
-            query,
-            [line.text for line in chunk],
-            instruction=instruction,
-            top_n=at_most,
-            min_score=min_score,
-        )
-        best += [
-            replace(
-                chunk[hit.index],
-                score=hit.score,
-                truncated=hit.truncated,
-                error=hit.error,
-                passage=hit.passage,
-                logit=hit.logit,
-            )
-            for hit in hits
-        ]
-        if at_most is not None:
-            best = heapq.nsmallest(at_most, best, key=_rank)
-        on_progress(len(chunk))
-    best.sort(key=_rank)
-    ranked = [Hit(n, line.score, line.text, error=line.error) for n, line in enumerate(best)]
-    return [replace(best[hit.index], text=hit.text, cut=hit.cut) for hit in selection.of(ranked)]
-
-
-def _rank(line: Line) -> tuple[bool, bool, float, float, int]:
-    """Return the sort key: scored lines by score, unscored ones, then blank ones; without NaN."""
-    unscored = line.error is not None
-    score, log_odds = (0.0, 0.0) if unscored else (-line.score, -line.logit)
-    return not line.text.strip(), unscored, score, log_odds, line.number
-
-
 def _standard_input() -> Any:
     return open(0, encoding="utf-8-sig", closefd=False)  # closed by `with`
 
 
-def _detect_kind(file: str, first: str) -> Kind:
-    """Return the format of a file by its suffix and its first line that is not blank."""
+def detect_kind(file: str, first: str) -> Kind:
+    """
+    Return the format of a file.
+
+    Args:
+        file: Its path or name; "-" for standard input.
+        first: Its first line that is not blank.
+    """
     suffix, first = Path(file).suffix.lower(), first.strip()
+    if suffix in _CSV_SUFFIXES:
+        return "csv"
     if file != "-" and suffix not in _JSON_SUFFIXES:
         return "txt"
     if _ARRAY.match(first):
@@ -254,6 +190,37 @@ def _parse_array(text: str, name: str) -> list[Any]:
     if not isinstance(records, list):
         raise InputError(f"{name} is not a JSON array, but a {type(records).__name__}")
     return records
+
+
+def _parse_csv(lines: Iterable[str], field: str | None, name: str) -> Iterator[Line]:
+    """Yield the documents in a CSV file, whose first line that is not blank names its columns."""
+    csv.field_size_limit(_MAX_FIELD)
+    rows = iter(lines)
+    skipped = 0
+    header = next(rows, "")
+    while header and not header.strip():
+        header, skipped = next(rows, ""), skipped + 1
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(chain([header], rows), delimiter=delimiter, strict=True)
+    columns: list[str] | None = None
+    number = 1
+    try:
+        for row in reader:
+            where = f"{name}, line {number + skipped}"
+            if columns is None:
+                columns = row
+                field = field or (columns[0] if len(columns) == 1 else None)
+            elif len(row) > len(columns):
+                raise InputError(
+                    f"{where} has {len(row)} fields, and the file has {len(columns)} columns: "
+                    "a text that contains the separator or a line break needs quotation marks"
+                )
+            elif row:
+                record = dict(zip(columns, row, strict=False))
+                yield _read_record(record, number + skipped, field, where)
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{name}, line {number + skipped} is not CSV: {error}") from None
 
 
 def _read_record(record: Any, number: int, field: str | None, where: str) -> Line:
