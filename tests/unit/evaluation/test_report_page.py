@@ -21,8 +21,8 @@ from qwen3_reranker.evaluation import Report, System, evaluate
 from qwen3_reranker.evaluation.plot_style import COLORS
 from qwen3_reranker.evaluation.plots import PLOTS
 from qwen3_reranker.evaluation.report_page import report_page
-from qwen3_reranker.evaluation.report_page.markup import Html, join, tag
 from qwen3_reranker.evaluation.report_page.settings import command
+from qwen3_reranker.markup import Html, join, tag
 from qwen3_reranker.terminal import escape_control
 
 from support.evaluation import reranker, small

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_reranker.evaluation.report_page.markup import Html, join, tag
 from qwen3_reranker.evaluation.report_page.tables import details
 from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, TopDocument
+from qwen3_reranker.markup import Html, join, tag
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData

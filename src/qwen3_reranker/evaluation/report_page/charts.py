@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from qwen3_reranker.evaluation.plot_style import COLORS, styled
 from qwen3_reranker.evaluation.plots import figure_size, plot
-from qwen3_reranker.evaluation.report_page.markup import Html
 from qwen3_reranker.evaluation.results import SystemResult
+from qwen3_reranker.markup import Html
 from qwen3_reranker.terminal import escape_control
 
 if TYPE_CHECKING:

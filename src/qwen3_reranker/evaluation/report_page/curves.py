@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.plots import shown_systems
 from qwen3_reranker.evaluation.report_page.charts import chart
-from qwen3_reranker.evaluation.report_page.markup import Html, tag
 from qwen3_reranker.evaluation.report_page.tables import ABSENT, details, table
 from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult
+from qwen3_reranker.markup import Html, tag
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.report_page.changes import changes_section
 from qwen3_reranker.evaluation.report_page.curves import curves_section
-from qwen3_reranker.evaluation.report_page.markup import Html, tag
 from qwen3_reranker.evaluation.report_page.settings import settings_section
 from qwen3_reranker.evaluation.report_page.systems import systems_section
 from qwen3_reranker.evaluation.text import heading
+from qwen3_reranker.markup import Html, tag
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData

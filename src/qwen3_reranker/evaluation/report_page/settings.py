@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qwen3_reranker.evaluation.report_page.markup import Html, tag
 from qwen3_reranker.evaluation.report_page.tables import ABSENT, wide_table
 from qwen3_reranker.evaluation.results import SystemResult
+from qwen3_reranker.markup import Html, tag
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.recommendation import SIGNIFICANT, p_text
 from qwen3_reranker.evaluation.report_page.charts import chart
-from qwen3_reranker.evaluation.report_page.markup import Html, join, tag
 from qwen3_reranker.evaluation.report_page.tables import wide_table
 from qwen3_reranker.evaluation.results import SystemResult
 from qwen3_reranker.evaluation.systems import instruction_names
+from qwen3_reranker.markup import Html, join, tag
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData

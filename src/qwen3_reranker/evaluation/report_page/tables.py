@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qwen3_reranker.evaluation.report_page.markup import Html, tag
+from qwen3_reranker.markup import Html, tag
 
 __all__ = ["ABSENT", "details", "table", "wide_table"]
 
