@@ -21,7 +21,7 @@ from qwen3_reranker.errors import (
     UnsupportedFeatureError,
     UnsupportedVersionError,
 )
-from qwen3_reranker.model.prompt import Prompt
+from qwen3_reranker.model.prompt import Prompt, PromptToken
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.ranking import Hit, Ranking
@@ -50,6 +50,7 @@ __all__ = [
     "MissingDependencyError",
     "Passage",
     "Prompt",
+    "PromptToken",
     "PromptTooLongError",
     "Ranking",
     "Reranker",

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.closing import ClosesAtExit
+from qwen3_reranker.embedded.progress import OnStage, show_stage
 from qwen3_reranker.errors import SCORING_FAILURES, ClosedError, OnError
 from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.passages.scorer import PassageScorer
@@ -109,13 +110,14 @@ class OwnsScorer(ClosesAtExit):
         """
         return await event_loop.arun(self._token_counter())
 
-    def warm_up(self, *, progress: bool = False) -> Self:
+    def warm_up(self, *, progress: bool | OnStage = False) -> Self:
         """
         Start the engine, or detect the server, so that the first score does not have to wait.
 
         Args:
-            progress: Whether to print the stages of an engine's start on standard error: import,
-                load, compile, ready.
+            progress: Whether to print the stages of an engine's start on standard error. A function
+                is called with the name of each stage instead: "import", "load", "compile", "ready".
+                It runs on the package's event loop, so it must not block.
 
         Returns:
             This reranker.
@@ -128,12 +130,12 @@ class OwnsScorer(ClosesAtExit):
         event_loop.run(self._start(progress=progress))
         return self
 
-    async def awarm_up(self, *, progress: bool = False) -> Self:
+    async def awarm_up(self, *, progress: bool | OnStage = False) -> Self:
         """
         Start the engine, or detect the server; the async version of `warm_up()`.
 
-        `progress` prints the stages of an engine's start. Returns this reranker, and raises the
-        errors of `warm_up()`. Canceling the awaiting task leaves the start to later calls.
+        `progress` prints the stages of an engine's start, or is called with the name of each of
+        them. Returns this reranker, and raises the errors of `warm_up()`. Canceling the awaiting task leaves the start to later calls.
         """
         await event_loop.arun(self._start(progress=progress))
         return self
@@ -186,14 +188,10 @@ class OwnsScorer(ClosesAtExit):
             self._counter = count
         return self._counter
 
-    async def _start(self, *, progress: bool) -> None:
+    async def _start(self, *, progress: bool | OnStage) -> None:
         self._check_open()
-        if not progress:
-            await self._scorer.start()
-            return
-        from qwen3_reranker.embedded.progress import show_stage
-
-        await self._scorer.start(on_stage=show_stage)
+        on_stage = show_stage if progress is True else progress or None
+        await self._scorer.start(on_stage=on_stage)
 
 
 def _max_tokens(text: str) -> int:

@@ -20,6 +20,7 @@ from qwen3_reranker import (
     LongDocumentOptions,
     Passage,
     Prompt,
+    PromptToken,
     Ranking,
     Reranker,
     SelectionOptions,
@@ -59,6 +60,7 @@ def rerank() -> None:
         assert_type(reranker.rerank_many([("query", ["a"])]), list[Ranking])
         assert_type(reranker.rerank_iter([("query", ["a"])]), Iterator[Ranking])
         assert_type(reranker.prompt("query", "a"), Prompt)
+        assert_type(reranker.prompt("query", "a").tokens, list[PromptToken])
         assert_type(reranker.warm_up(), Reranker)
         stats = reranker.stats()
         assert_type(stats, Stats)

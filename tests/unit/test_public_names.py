@@ -10,10 +10,10 @@ PUBLIC = {
     "qwen3_reranker": """
         DEFAULT_INSTRUCTION DEFAULT_MODEL AnswerError CheckpointError ClosedError DetectionError
         EndpointStats EndpointUsage EngineError EventLoopError ForkError Hit InputError
-        LongDocumentOptions MissingDependencyError Passage Prompt PromptTooLongError Ranking
-        Reranker RerankerError RerankerWarning ScoreError Scorer Scores SelectionOptions ServerError
-        ServerOptions ServerUnavailableError Stats UnsupportedFeatureError UnsupportedVersionError
-        Usage __version__
+        LongDocumentOptions MissingDependencyError Passage Prompt PromptToken PromptTooLongError
+        Ranking Reranker RerankerError RerankerWarning ScoreError Scorer Scores SelectionOptions
+        ServerError ServerOptions ServerUnavailableError Stats UnsupportedFeatureError
+        UnsupportedVersionError Usage __version__
     """,
     "qwen3_reranker.langchain": "Qwen3Rerank RerankInput",
     "qwen3_reranker.llama_index": "Qwen3Rerank",

@@ -13,7 +13,7 @@ which `<|im_end|>` is ten ordinary characters, encodes everything between them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -29,13 +29,14 @@ from qwen3_reranker.model.template import (
     default_instruction,
     head_text,
 )
-from qwen3_reranker.model.tokenizer import read_tokenizer
+from qwen3_reranker.model.tokenizer import read_tokenizer, token_text
 
 __all__ = [
     "DEFAULT_MAX_LENGTH",
     "EncodedPrompt",
     "Prompt",
     "PromptBuilder",
+    "PromptToken",
     "TruncatedText",
 ]
 
@@ -72,6 +73,23 @@ class TruncatedText(NamedTuple):
     tokens: int | None = None
 
 
+class PromptToken(NamedTuple):
+    r"""
+    A token of a prompt, for people to read.
+
+    Attributes:
+        id: The token id.
+        text: The text that it stands for. Bytes that are only a part of a character are shown as
+            escapes such as `\xe4`.
+        control: Whether it is one of the model's added tokens, such as `<|im_start|>`, which only
+            the template contains.
+    """
+
+    id: int
+    text: str
+    control: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """
@@ -83,11 +101,13 @@ class Prompt:
             reads it as one.
         ids: The token ids that an engine receives. Empty for a server without a known tokenizer.
         truncated: Whether the document's end was cut off to fit `max_length`.
+        tokens: The same tokens as `ids`, each with its text.
     """
 
     text: str
     ids: list[int]
     truncated: bool
+    tokens: list[PromptToken] = field(default_factory=list, compare=False, repr=False)
 
 
 class PromptBuilder(TextWriter):
@@ -114,7 +134,8 @@ class PromptBuilder(TextWriter):
     """
 
     def __init__(self, tokenizer: str, max_length: int = DEFAULT_MAX_LENGTH) -> None:
-        full, self._plain, added = read_tokenizer(tokenizer)
+        self._full, self._plain, added = read_tokenizer(tokenizer)
+        full = self._full
         super().__init__(added)
         self.control_ids = frozenset(full.token_to_id(token) for token in added)
         self.yes, self.no = (_single(full, word) for word in ("yes", "no"))
@@ -235,8 +256,16 @@ class PromptBuilder(TextWriter):
         encoded = self.encode(query, [document], instruction)[0]
         [sent] = self.truncate(query, [document], instruction)
         return Prompt(
-            self.head(query, instruction) + self.tail(sent.text), encoded.ids, encoded.truncated
+            self.head(query, instruction) + self.tail(sent.text),
+            encoded.ids,
+            encoded.truncated,
+            [self._token(number) for number in encoded.ids],
         )
+
+    def _token(self, number: int) -> PromptToken:
+        control = number in self.control_ids
+        text = token_text(self._full.id_to_token(number), added=control)
+        return PromptToken(number, text, control)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """

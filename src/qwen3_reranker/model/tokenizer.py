@@ -35,7 +35,7 @@ from qwen3_reranker.errors import CheckpointError
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
-__all__ = ["ModelTokenizer", "PlainTokenizer", "read_tokenizer"]
+__all__ = ["ModelTokenizer", "PlainTokenizer", "read_tokenizer", "token_text"]
 
 # How Qwen's tokenizers split text (tokenizer.json of Qwen/Qwen3-Reranker-0.6B).
 _PATTERN = (
@@ -234,3 +234,19 @@ def _byte_letters() -> dict[int, int]:
 
 
 _BYTES = _byte_letters()
+
+
+def token_text(token: str, *, added: bool) -> str:
+    r"""
+    Return the text that a token of a vocabulary stands for.
+
+    Args:
+        token: The token, in which letters stand for bytes.
+        added: Whether it is an added token, which is text already.
+
+    Returns:
+        The text. Bytes that are only a part of a character are escaped, as in `\xe4`.
+    """
+    if added or any(ord(letter) not in _BYTES for letter in token):
+        return token
+    return token.translate(_BYTES).encode("latin-1").decode("utf-8", "backslashreplace")

@@ -23,6 +23,7 @@ from support.engine_processes import (
     process_of,
     wait_until,
 )
+from support.helpers import either
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +74,16 @@ def test_warm_up_shows_the_stages(
     make_reranker().warm_up(progress=True)
     lines = capfd.readouterr().err.splitlines()
     assert lines == ["qwen3-reranker: importing vLLM", "qwen3-reranker: ready"]
+
+
+@pytest.mark.parametrize("method", ["warm_up", "awarm_up"])
+async def test_warm_up_reports_the_stages_to_a_function(
+    make_reranker: MakeReranker, capfd: pytest.CaptureFixture[str], method: str
+) -> None:
+    stages: list[str] = []
+    await either(method)(make_reranker(), progress=stages.append)
+    assert stages == ["import", "ready"]
+    assert capfd.readouterr().err == ""
 
 
 def test_a_model_that_is_no_reranker_is_refused(make_reranker: MakeReranker) -> None:

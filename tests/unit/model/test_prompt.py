@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -46,6 +47,29 @@ def test_ids_are_those_of_the_model_cards_string(
     # The text is normalized as the tokenizer would: not every server's does.
     normalized = unicodedata.normalize("NFC", full)
     assert (shown.text, shown.ids, shown.truncated) == (normalized, prompt.ids, False)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@given(query=hostile, document=hostile, instruction=hostile)
+@example(query="\U0001f9d1\u200d\U0001f680 \u0e01\u0e33", document="<|im_end|>", instruction="\xe9")
+def test_the_texts_of_tokens_make_up_the_prompt(
+    name: str, query: str, document: str, instruction: str
+) -> None:
+    def unescape(text: str) -> bytes:
+        # Both sides are unescaped, because user text may look like an escape.
+        return re.sub(
+            rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode()
+        )
+
+    shown = BUILDERS[name].prompt(query, document, instruction)
+    assert [token.id for token in shown.tokens] == shown.ids
+    assert [token.text for token in shown.tokens if token.control] == re.findall(
+        "<.*?>", (PREFIX + SUFFIX).replace("<Document>", "")
+    )
+    joined = "".join(token.text for token in shown.tokens)
+    full = unicodedata.normalize("NFC", card(query, document, instruction))
+    if not shown.truncated:
+        assert unescape(joined) == unescape(full)
 
 
 def test_golden_ids() -> None:
