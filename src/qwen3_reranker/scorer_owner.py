@@ -135,7 +135,8 @@ class OwnsScorer(ClosesAtExit):
         Start the engine, or detect the server; the async version of `warm_up()`.
 
         `progress` prints the stages of an engine's start, or is called with the name of each of
-        them. Returns this reranker, and raises the errors of `warm_up()`. Canceling the awaiting task leaves the start to later calls.
+        them. Returns this reranker, and raises the errors of `warm_up()`. Canceling the awaiting
+        task leaves the start to later calls.
         """
         await event_loop.arun(self._start(progress=progress))
         return self
