@@ -263,9 +263,10 @@ class PromptBuilder(TextWriter):
         )
 
     def _token(self, number: int) -> PromptToken:
+        token = self._full.id_to_token(number)
+        assert token is not None
         control = number in self.control_ids
-        text = token_text(self._full.id_to_token(number), added=control)
-        return PromptToken(number, text, control)
+        return PromptToken(number, token_text(token, added=control), control)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """
