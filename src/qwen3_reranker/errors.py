@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "ServerUnavailableError",
     "UnsupportedFeatureError",
     "UnsupportedVersionError",
+    "deferred_warnings",
     "warn_caller",
 ]
 
@@ -129,8 +133,29 @@ SCORING_FAILURES = (EngineError, PromptTooLongError, ScoreError, ServerError)
 """The errors that `on_error="keep_order"` handles. Arguments that cannot be used always raise."""
 
 
+_deferred: ContextVar[list[str] | None] = ContextVar("qwen3_reranker_warnings", default=None)
+
+
+@contextmanager
+def deferred_warnings() -> Iterator[list[str]]:
+    """
+    Yield a list that collects the messages of `warn_caller` in the block, instead of issuing them.
+
+    Use it on a worker thread, where nothing leads to the caller.
+    """
+    messages: list[str] = []
+    token = _deferred.set(messages)
+    try:
+        yield messages
+    finally:
+        _deferred.reset(token)
+
+
 def warn_caller(message: str) -> None:
     """Issue a `RerankerWarning` that points to the line outside of the package that called it."""
+    if (deferred := _deferred.get()) is not None:
+        deferred.append(message)
+        return
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_globals.get("__name__", "").startswith("qwen3_reranker."):
         frame, level = frame.f_back, level + 1

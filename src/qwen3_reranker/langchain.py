@@ -219,9 +219,8 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         """
         Return scored copies of the documents that match the query, best first.
 
-        The async version of `compress_documents()`. Scoring does not block the caller's event loop;
-        `drop_duplicates` and `token_budget` are then applied on it. Canceling the awaiting task
-        takes its requests out of the engine.
+        The async version of `compress_documents()`. It does not block the caller's event loop.
+        Canceling the awaiting task takes its requests out of the engine.
 
         Args:
             documents: The documents that a retriever found.

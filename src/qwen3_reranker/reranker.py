@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Unpack, get_args
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.answer import Answer, select
+from qwen3_reranker.answer import Answer, aselect, select
 from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.embedded.engine_settings import EngineChoice
 from qwen3_reranker.errors import SCORING_FAILURES, InputError, OnError
@@ -220,7 +220,7 @@ class Reranker(OwnsScorer, RanksStreams):
         job = self._prepare(query, documents)
         with self._span(query, job, top_n).ending() as span:
             answer = await event_loop.arun(self._score(query, job, instruction, kept))
-            return span.record(select(job, answer))
+            return span.record((await aselect(job, answer)).delivered())
 
     def score(
         self, query: str, documents: Sequence[str], *, instruction: str | None = None

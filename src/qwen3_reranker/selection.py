@@ -47,7 +47,8 @@ class SelectionOptions(TypedDict, total=False):
             even the best one fits, the list is empty, with a `RerankerWarning`. None sets no limit.
         token_counter: A function that returns the number of tokens of a text for `token_budget`,
             such as `lambda text: len(encoding.encode(text))` with an encoding of tiktoken. Give
-            that of your language model. None counts with the reranker's own tokenizer.
+            that of your language model. None counts with the reranker's own tokenizer. The async
+            methods call it in a worker thread.
         cut_last: Whether to cut the first document that does not fit into `token_budget` at the end
             of a word so that it fits, rather than leave it out.
     """
@@ -121,6 +122,11 @@ class Selection:
     def lacks_counter(self) -> bool:
         """Whether a token budget is set, and no function that counts tokens."""
         return self.token_budget is not None and self.token_counter is None
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether texts are compared or their tokens counted, which takes milliseconds."""
+        return self.drop_duplicates is not False or self.token_budget is not None
 
     def of(self, hits: Sequence[Hit]) -> list[Hit]:
         """

@@ -24,6 +24,7 @@ class LengthScorer(Scorer):
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.ended: list[str] = []
         self.cancelled: list[str] = []
         self.go_on = threading.Event()
 
@@ -43,6 +44,7 @@ class LengthScorer(Scorer):
             await asyncio.sleep(0.001)
         for _ in range(1 + hash(query) % 5):
             await asyncio.sleep(0)
+        self.ended.append(query)
         return Scores([len(text) / 100 for text in texts], [False] * len(texts))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -344,11 +345,26 @@ def test_bytes_are_an_upper_bound_of_tokens(text: str) -> None:
 TOKENIZER = PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))
 
 
-def test_a_warning_points_to_the_caller() -> None:
+async def test_a_warning_points_to_the_caller() -> None:
     reranker = Reranker(scorer=DescendingScorer())
     with pytest.warns(RerankerWarning) as caught:
-        reranker.rerank("query", CHUNKS, token_budget=1)
-    assert [warning.filename for warning in caught] == [__file__]
+        await indexes(reranker, token_budget=1)
+    assert [warning.filename for warning in caught] == [__file__] * 6
+
+
+async def test_async_methods_select_in_another_thread() -> None:
+    threads = []
+
+    def count(text: str) -> int:
+        threads.append(threading.current_thread())
+        return 1
+
+    await indexes(Reranker(scorer=DescendingScorer()), token_budget=1, token_counter=count)
+    here = threading.current_thread()
+    first, *_ = by_method = [threads[place : place + 2] for place in range(0, 12, 2)]
+    assert len(threads) == 12
+    assert first == [here, here]
+    assert [here in asked for asked in by_method] == [True, False] * 3
 
 
 # With a server

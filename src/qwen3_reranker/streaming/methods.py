@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, Unpack
 
 from qwen3_reranker import event_loop, tracing
-from qwen3_reranker.answer import Answer, select
+from qwen3_reranker.answer import Answer, Selected, aselect, select
 from qwen3_reranker.options import document_options
 from qwen3_reranker.ranking import Ranking, ScoringJob
 from qwen3_reranker.selection import Selection, SelectionOptions
@@ -132,7 +132,7 @@ class RanksStreams(ABC):
                 being scored.
         """
         kept = Selection(top_n=top_n, min_score=min_score, **selection)
-        return _ain_order(pairs, self._prepare_pair, self._begin(instruction, kept), select)
+        return _ain_order(pairs, self._prepare_pair, self._begin(instruction, kept), _deliver)
 
     @document_options(SelectionOptions)
     def rerank_many(
@@ -167,7 +167,7 @@ class RanksStreams(ABC):
         """
         kept = Selection(top_n=top_n, min_score=min_score, **selection)
         queries = [self._prepare_pair(pair) for pair in pairs]
-        with _counting(queries, shown=progress) as finish:
+        with _counting(queries, select, shown=progress) as finish:
             return list(_in_order(queries, _unchanged, self._begin(instruction, kept), finish))
 
     @document_options(SelectionOptions)
@@ -204,7 +204,7 @@ class RanksStreams(ABC):
         """
         kept = Selection(top_n=top_n, min_score=min_score, **selection)
         queries = [self._prepare_pair(pair) for pair in pairs]
-        with _counting(queries, shown=progress) as finish:
+        with _counting(queries, _deliver, shown=progress) as finish:
             stream = _ain_order(queries, _unchanged, self._begin(instruction, kept), finish)
             return [hits async for hits in stream]
 
@@ -271,9 +271,15 @@ async def _ain_order(
 ) -> AsyncIterator[Ranking]:
     """Yield what `_in_order()` yields; an async iterable is iterated in a task of its own."""
 
-    def abegin(query: str, job: ScoringJob) -> tuple[asyncio.Future[Answer], RerankSpan]:
+    async def selected(job: ScoringJob, answer: asyncio.Future[Answer]) -> Selected:
+        return await aselect(job, await answer)
+
+    def abegin(query: str, job: ScoringJob) -> tuple[asyncio.Future[Selected], RerankSpan]:
         future, span = begin(query, job)
-        return asyncio.wrap_future(future), span
+        task = asyncio.create_task(selected(job, asyncio.wrap_future(future)))
+        # A task that is canceled before it has begun does not cancel what it would await.
+        task.add_done_callback(lambda _: future.cancel())
+        return task, span
 
     source: QuerySource[asyncio.Future[Any]]
     if isinstance(items, AsyncIterable):
@@ -298,18 +304,22 @@ def _unchanged(query: PreparedQuery) -> PreparedQuery:
     return query
 
 
+def _deliver(_: ScoringJob, selected: Selected) -> Ranking:
+    return selected.delivered()
+
+
 @contextmanager
-def _counting(queries: Sequence[PreparedQuery], *, shown: bool) -> Iterator[Finish]:
-    """Yield `select`, which advances a progress bar of documents if one is to be shown."""
+def _counting(queries: Sequence[PreparedQuery], finish: Finish, *, shown: bool) -> Iterator[Finish]:
+    """Yield `finish`, which advances a progress bar of documents if one is to be shown."""
     if not shown:
-        yield select
+        yield finish
         return
     from tqdm import tqdm
 
     with tqdm(total=sum(len(job.documents) for _, job in queries), unit="doc") as bar:
 
-        def counting(job: ScoringJob, answer: Answer) -> Ranking:
+        def counting(job: ScoringJob, result: Any) -> Ranking:
             bar.update(len(job.documents))
-            return select(job, answer)
+            return finish(job, result)
 
         yield counting

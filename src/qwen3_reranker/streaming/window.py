@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from qwen3_reranker.answer import Answer
 from qwen3_reranker.ranking import Ranking, ScoringJob
 from qwen3_reranker.tracing import RerankSpan
 
@@ -16,8 +15,8 @@ __all__ = ["WINDOW", "Finish", "Window"]
 
 F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
 
-Finish = Callable[[ScoringJob, Answer], Ranking]
-"""A function that turns a query's answer into its ranking."""
+Finish = Callable[[ScoringJob, Any], Ranking]
+"""A function that turns the result of a query's future into its ranking."""
 
 WINDOW = 2048
 """
@@ -37,7 +36,7 @@ class Window(Generic[F]):
     Args:
         pull: Requests the next query from the source.
         begin: Starts to score a query.
-        finish: Turns what scoring returned into hits.
+        finish: Turns the result of the future that `begin` returned into hits.
     """
 
     def __init__(

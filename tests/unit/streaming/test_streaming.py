@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -105,6 +106,21 @@ async def test_a_consumer_that_stops_cancels_the_rest(scorer: LengthScorer) -> N
     await anext(astream)
     await astream.aclose()
     await cancelled(scorer, "wait 1", "wait 2", "wait 3")
+
+
+@pytest.mark.usefixtures("three")
+async def test_a_query_that_has_just_begun_is_cancelled_too(scorer: LengthScorer) -> None:
+    pairs = [("first", ["a", "b"]), ("second", ["a"]), ("wait", ["a", "b"])]
+    stream: Any = Reranker(scorer=scorer).arerank_iter(pairs)
+    await anext(stream)
+    while "second" not in scorer.ended:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)  # until the answer is there
+    await anext(stream)  # begins "wait", and returns before this loop goes on
+    while "wait" not in scorer.begun:
+        time.sleep(0.001)  # noqa: ASYNC251  # this loop must not go on
+    await stream.aclose()
+    await cancelled(scorer, "wait")
 
 
 async def test_a_canceled_consumer_cancels_the_rest(scorer: LengthScorer) -> None:
