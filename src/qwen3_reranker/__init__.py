@@ -29,7 +29,7 @@ from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
 from qwen3_reranker.scorer import Passage, Scorer, Scores
 from qwen3_reranker.selection import SelectionOptions
-from qwen3_reranker.usage import EndpointStats, EndpointUsage, Stats, Usage
+from qwen3_reranker.usage import EndpointStats, EndpointUsage, EngineStats, Stats, Usage
 from qwen3_reranker.version import __version__
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "EndpointStats",
     "EndpointUsage",
     "EngineError",
+    "EngineStats",
     "EventLoopError",
     "ForkError",
     "Hit",

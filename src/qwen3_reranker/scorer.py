@@ -13,7 +13,7 @@ from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.probability import logit
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.redaction import Secret
-from qwen3_reranker.usage import EndpointStats, Usage
+from qwen3_reranker.usage import EndpointStats, EngineStats, Usage
 
 __all__ = [
     "DelegatingScorer",
@@ -189,6 +189,10 @@ class Scorer(ABC):
         """Return what each server did so far and its state, by URL. Callable from any thread."""
         return {}
 
+    def engine_stats(self) -> Mapping[str, EngineStats]:
+        """Return what each embedded engine did so far, by device. Callable from any thread."""
+        return {}
+
     async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:  # noqa: ARG002
         """
         Load what `score()` needs, so that the first call does not have to wait.
@@ -232,6 +236,10 @@ class DelegatingScorer(Scorer):
     def endpoint_stats(self) -> Mapping[str, EndpointStats]:
         """Return what each of the other scorer's servers did so far, and its state."""
         return self._scorer.endpoint_stats()
+
+    def engine_stats(self) -> Mapping[str, EngineStats]:
+        """Return what each of the other scorer's engines did so far."""
+        return self._scorer.engine_stats()
 
     def start(self, *, on_stage: Callable[[str], None] | None = None) -> Coroutine[Any, Any, None]:
         """Start the other scorer."""

@@ -67,7 +67,7 @@ class OwnsScorer(ClosesAtExit):
 
     def stats(self) -> Stats:
         """
-        Return what all calls of this reranker cost so far, and the state of its servers.
+        Return what all calls of this reranker cost so far, and what its backends did.
 
         All numbers only grow, except for the back-off of a server. Another reranker that shares the
         engine has its own. This can be called from any thread and at any time, also after
@@ -75,9 +75,10 @@ class OwnsScorer(ClosesAtExit):
 
         Returns:
             A snapshot: the queries, documents, tokens, failures and seconds of the calls that have
-            ended, and for each server the same with its back-off.
+            ended, for each server the same with its back-off, and for each embedded engine the same
+            with its restarts.
         """
-        return self._tally.stats(self._scorer.endpoint_stats())
+        return self._tally.stats(self._scorer)
 
     def token_counter(self) -> TokenCounter:
         """

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Self
 
-from qwen3_reranker.scorer import Scores
-from qwen3_reranker.usage import EndpointStats, Stats, Stopwatch, Usage
+from qwen3_reranker.scorer import Scorer, Scores
+from qwen3_reranker.usage import Stats, Stopwatch, Usage
 
 __all__ = ["Tally"]
 
@@ -30,9 +29,9 @@ class Tally:
         # Replaced at once, so that another thread sees all numbers of a call or none.
         self._sums = {name: sums[name] + getattr(usage, name) for name in _NUMBERS}
 
-    def stats(self, endpoints: Mapping[str, EndpointStats]) -> Stats:
-        """Return the sums, with what the scorer says of its servers. Callable from any thread."""
-        return Stats(**self._sums, endpoints=endpoints)
+    def stats(self, scorer: Scorer) -> Stats:
+        """Return the sums, and what a scorer's servers or engines did. Callable from any thread."""
+        return Stats(**self._sums, endpoints=scorer.endpoint_stats(), engines=scorer.engine_stats())
 
     def call(self, documents: int) -> CountedCall:
         """

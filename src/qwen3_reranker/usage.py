@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Self
 
-__all__ = ["EndpointStats", "EndpointUsage", "Stats", "Stopwatch", "Usage"]
+__all__ = ["EndpointStats", "EndpointUsage", "EngineStats", "Stats", "Stopwatch", "Usage"]
 
 
 class _Summable:
@@ -81,6 +81,29 @@ class EndpointStats(EndpointUsage):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class EngineStats(_Summable):
+    """
+    What one embedded engine did for a reranker, and how often it failed.
+
+    Attributes:
+        requests: The requests that it answered with scores.
+        documents: The texts that it scored.
+        tokens: The prompt tokens of these requests, including the template.
+        seconds: The sum of the seconds from sending each request to receiving its answer.
+        failures: How often its process ended unexpectedly or did not start, whichever reranker
+            used it.
+        restarts: How often a new process took the place of one that had ended.
+    """
+
+    requests: int = 0
+    documents: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Usage(_Summable):
     """
     What a call cost.
@@ -104,7 +127,8 @@ class Usage(_Summable):
             count is used if it counts what the model reads; otherwise the token ids are counted
             that were sent. Texts that were sent to a server that counts nothing are not included.
         uncounted: The texts that `tokens` does not include.
-        retries: The attempts that followed a failed one, on the same server or on another one.
+        retries: The attempts that followed a failed one, on the same server or engine or on another
+            one.
         splits: The requests that were too large for a server, and were split in two.
         seconds: The duration of the call.
         tokenizing_seconds: Seconds in which prompts were written.
@@ -141,9 +165,12 @@ class Stats(Usage):
     Attributes:
         endpoints: What each server did and its state, by its URL, including calls that failed.
             Empty for an embedded engine.
+        engines: What each embedded engine did, by its device: "0" or "cpu:0-7" for example, and
+            "default" without `devices`. Empty for servers.
     """
 
     endpoints: Mapping[str, EndpointStats] = field(default_factory=dict)
+    engines: Mapping[str, EngineStats] = field(default_factory=dict)
 
 
 class Stopwatch:

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.embedded.engine import Engine, active_engines
+from qwen3_reranker.embedded.engine import Engine
+from qwen3_reranker.embedded.engine_registry import active_engines
 from qwen3_reranker.model.probability import sigmoid
 
 from support.fake_vllm.vllm import logit_of
@@ -28,7 +29,7 @@ MakeReranker = Callable[..., Reranker]
 
 def engine_of(reranker: Reranker) -> Any:
     """Return the engine of a reranker, to which there is no public way."""
-    return reranker._scorer._engine  # type: ignore[attr-defined]
+    return reranker._scorer._engines.engines[0]  # type: ignore[attr-defined]
 
 
 def process_of(reranker: Reranker) -> psutil.Process:

@@ -16,6 +16,7 @@ from llama_index.core.schema import NodeWithScore
 from qwen3_reranker import (
     EndpointStats,
     EndpointUsage,
+    EngineStats,
     Hit,
     LongDocumentOptions,
     Passage,
@@ -65,6 +66,7 @@ def rerank() -> None:
         stats = reranker.stats()
         assert_type(stats, Stats)
         assert_type(stats.endpoints["http://a"], EndpointStats)
+        assert_type(stats.engines["0"], EngineStats)
         assert_type(hits.usage.endpoints["http://a"], EndpointUsage)
         assert_type(hits.usage + Usage(tokens=1), Usage)
 

@@ -143,7 +143,7 @@ def test_a_close_that_fails_on_the_loop_is_reported() -> None:
 def test_a_close_by_a_collection_in_the_midst_of_making_an_engine() -> None:
     """The collector may run while the registry of engines is locked."""
     out = run("""
-        from qwen3_reranker.embedded import engine
+        from qwen3_reranker.embedded import engine, engine_registry
         original = engine.Engine.__init__
 
         def collecting(self, *args):
@@ -157,7 +157,7 @@ def test_a_close_by_a_collection_in_the_midst_of_making_an_engine() -> None:
         engine.Engine.__init__ = collecting
         Reranker("demo", max_length=100).close()
         old.close()
-        print(len(engine.active_engines()))
+        print(len(engine_registry.active_engines()))
     """)
     assert out == "0\n"
 

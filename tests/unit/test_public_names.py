@@ -9,7 +9,7 @@ import pytest
 PUBLIC = {
     "qwen3_reranker": """
         DEFAULT_INSTRUCTION DEFAULT_MODEL AnswerError CheckpointError ClosedError DetectionError
-        EndpointStats EndpointUsage EngineError EventLoopError ForkError Hit InputError
+        EndpointStats EndpointUsage EngineError EngineStats EventLoopError ForkError Hit InputError
         LongDocumentOptions MissingDependencyError Passage Prompt PromptToken PromptTooLongError
         Ranking Reranker RerankerError RerankerWarning ScoreError Scorer Scores SelectionOptions
         ServerError ServerOptions ServerUnavailableError Stats UnsupportedFeatureError

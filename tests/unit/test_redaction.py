@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from qwen3_reranker import Reranker, RerankerError
-from qwen3_reranker.embedded.engine import active_engines
+from qwen3_reranker.embedded.engine_registry import active_engines
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 

@@ -1,17 +1,14 @@
-"""The engines that rerankers share: started on demand, restarted after a crash, ended together."""
+"""A model and the backend that scores with it: started on demand, and restarted after a crash."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import sys
-import time
-from concurrent.futures import Future
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from qwen3_reranker import event_loop
-from qwen3_reranker.backoff import backoff
 from qwen3_reranker.embedded.client import EngineClient
 from qwen3_reranker.embedded.engine_args import (
     engine_arguments,
@@ -19,6 +16,7 @@ from qwen3_reranker.embedded.engine_args import (
     one_token_more,
 )
 from qwen3_reranker.embedded.engine_settings import EngineModel, EngineSettings
+from qwen3_reranker.embedded.failures import Failures
 from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.progress import Announcement, OnStage
 from qwen3_reranker.embedded.releases import check_version
@@ -28,15 +26,9 @@ from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.redaction import reveal_token
 from qwen3_reranker.usage import Stopwatch
 
-__all__ = ["Engine", "Running", "acquire", "release"]
+__all__ = ["Engine", "Running"]
 
 _logger = logging.getLogger(__name__)
-
-# After the third failure in a row, and after each one that follows, calls fail at once for a while.
-# The pause is given in seconds, and doubles each time.
-_TOLERATED_FAILURES = 2
-_FIRST_PAUSE = 5.0
-_LONGEST_PAUSE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,10 @@ class Engine:
     Attributes:
         settings: The same settings.
         users: The tokens of those that use the engine, managed by `acquire` and `release`.
-        running: The backend, if one is ready.
+        running: The backend, if one is ready. It may have ended since, see `alive`.
+        outstanding: The number of tokens that have been sent to the backend and not been scored.
+        failures: The failures of the backend: its starts that failed, and its unexpected ends.
+        restarts: How often a backend was started in the place of one that had ended.
         pid: The id of the process that started the engine. None before the first start.
     """
 
@@ -83,9 +78,31 @@ class Engine:
         self._closed = False
         # The fingerprint of files that failed the check, and the error.
         self._rejected = ("", "")
-        self._failures = 0
-        self._failed_at = 0.0
-        self._last_failure = ""
+        self._has_run = False
+        self.outstanding = 0
+        self.failures = Failures()
+        self.restarts = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a backend that is ready to score, and that has not ended."""
+        return self.running is not None and self.running.client.reason is None
+
+    def check(self) -> None:
+        """
+        Raise unless the engine can be used.
+
+        Raises:
+            ClosedError: The engine was closed.
+            ForkError: The engine belongs to the parent of this process.
+        """
+        if self.pid not in (None, os.getpid()):
+            raise ForkError(
+                f"this reranker's engine belongs to process {self.pid}, and this is its fork "
+                f"{os.getpid()}: make the Reranker in the child, or start it with spawn"
+            )
+        if self._closed:
+            raise ClosedError("the reranker's engine is closed: make a new Reranker")
 
     def model(self) -> EngineModel:
         """
@@ -139,47 +156,62 @@ class Engine:
             ForkError: The engine belongs to the parent of this process.
             EngineError: The engine did not start, or has failed repeatedly.
         """
-        self._check()
+        self.check()
         if self.running is not None and self.running.client.reason is None:
             return self.running
-        if self._starting is None or self._starting.done():
-            self._check_failures()
-            self.pid = os.getpid()
-            self._announcement = Announcement(self.settings.model, quiet=quiet)
-            self._starting = asyncio.create_task(self._start(self._announcement))
-            # Retrieve its error, because there may be no caller left to do so.
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        starting = self._begin(quiet=quiet)
         if on_stage is not None:
             self._announcement.listeners.append(on_stage)
         self._waiting += 1
         try:
-            return await asyncio.shield(self._starting)
+            return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._check()  # it may have been closed in the meantime
+            self.check()  # it may have been closed in the meantime
             raise
         finally:
             self._waiting -= 1
 
-    def record_success(self) -> None:
-        """Reset the count of failures in a row, because the engine has scored."""
-        self._failures = 0
-
-    def record_failure(self, running: Running, error: EngineError) -> None:
+    def restart(self, model: EngineModel) -> None:
         """
-        Discard a backend that has ended, so that the next call starts another one.
+        Start the backend in the background, unless it has failed repeatedly.
 
         Args:
-            running: The backend that a call has used.
-            error: The call's error.
+            model: The model that the other engines of a group have loaded. If its files have
+                changed since, the start fails.
+        """
+        self.check()
+        with suppress(EngineError):
+            self._begin(quiet=True, expected=model)
+
+    async def encode(self, running: Running, prompts: Sequence[list[int]]) -> list[list[float]]:
+        """
+        Return the raw logits of each prompt, in order: one number, or one per label.
+
+        If the backend has ended, it is discarded, so that the next call starts another one.
+
+        Args:
+            running: The backend that `start()` returned.
+            prompts: The token ids of each prompt.
 
         Raises:
-            ClosedError: The call failed because the engine was closed.
+            ClosedError: The engine was closed.
             ForkError: The engine belongs to the parent of this process.
+            EngineError: The backend failed on a prompt, or has ended.
         """
-        self._check()
-        if running.client.reason is not None and self.running is running:
-            self.running = None
-            self._count_failure(str(error))
+        tokens = sum(map(len, prompts))
+        self.outstanding += tokens
+        try:
+            rows = await running.client.encode(prompts)
+        except EngineError as error:
+            self.check()
+            if running.client.reason is not None and self.running is running:
+                self.running = None
+                self.failures.add(str(error))
+            raise
+        finally:
+            self.outstanding -= tokens
+        self.failures.end_row()
+        return rows
 
     def abandon_start(self) -> None:
         """Cancel a start that no caller waits for."""
@@ -206,37 +238,21 @@ class Engine:
             await running.client.aclose()
             _logger.info("stopped %s for %s", running.description, self.settings.model)
 
-    def _check(self) -> None:
-        if self.pid not in (None, os.getpid()):
-            raise ForkError(
-                f"this reranker's engine belongs to process {self.pid}, and this is its fork "
-                f"{os.getpid()}: make the Reranker in the child, or start it with spawn"
-            )
-        if self._closed:
-            raise ClosedError("the reranker's engine is closed: make a new Reranker")
+    def _begin(self, *, quiet: bool, expected: EngineModel | None = None) -> asyncio.Task[Running]:
+        """Return the task of the start that is under way; begin one if there is none."""
+        if self._starting is None or self._starting.done():
+            self.failures.check()
+            self.pid = os.getpid()
+            self._announcement = Announcement(self.settings.model, quiet=quiet)
+            self._starting = asyncio.create_task(self._start(self._announcement, expected))
+            # Retrieve its error, because there may be no caller left to do so.
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._starting
 
-    def _check_failures(self) -> None:
-        """Raise the last error again, for a while after the engine has failed repeatedly."""
-        if self._failures <= _TOLERATED_FAILURES:
-            return
-        failures = self._failures - _TOLERATED_FAILURES
-        pause = backoff(failures, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
-        left = self._failed_at + pause - time.monotonic()
-        if left > 0:
-            raise EngineError(
-                f"the engine failed {self._failures} times in a row, and is not started again for "
-                f"{left:.0f} s. The last time: {self._last_failure}"
-            )
-
-    def _count_failure(self, words: str) -> None:
-        self._failures += 1
-        self._failed_at = time.monotonic()
-        self._last_failure = words
-
-    async def _start(self, announcement: Announcement) -> Running:
+    async def _start(self, announcement: Announcement, expected: EngineModel | None) -> Running:
         previous, self.running = self.running, None
         if previous is not None:  # it ended while it was idle
-            self._count_failure(previous.client.reason or "")
+            self.failures.add(previous.client.reason or "")
         if self._rejected[0]:
             model = self._model = await asyncio.to_thread(EngineModel.read, self.settings)
             if model.fingerprint == self._rejected[0]:
@@ -249,17 +265,20 @@ class Engine:
         try:
             # Meanwhile the process imports vLLM.
             model = self._model = await asyncio.to_thread(EngineModel.read, self.settings)
-            self.running = await self._make(client, model)
+            self.running = await self._make(client, model, expected)
         except BaseException as error:
             announcement.end(ready=False)
             await asyncio.shield(client.aclose())
             if isinstance(error, Exception):
                 reason = str(error).partition("\n")[0]
                 _logger.warning("%s did not start for %s: %s", backend, name, reason)
-            if isinstance(error, EngineError):
-                self._count_failure(str(error))
+            # A start in the background must not be repeated at every call.
+            if isinstance(error, EngineError) or (expected and isinstance(error, Exception)):
+                self.failures.add(str(error))
             raise
         announcement.end(ready=True)
+        self.restarts += self._has_run
+        self._has_run = True
         description = self.running.description
         _logger.info("started %s for %s in %.1f s", description, name, watch.lap())
         return self.running
@@ -278,9 +297,19 @@ class Engine:
         announcement.begin(client.log, eager=settings.user_args.get("enforce_eager"))
         return client
 
-    async def _make(self, client: EngineClient | TransformersClient, model: EngineModel) -> Running:
-        """Load the model, and check that it scores as a reranker."""
+    async def _make(
+        self,
+        client: EngineClient | TransformersClient,
+        model: EngineModel,
+        expected: EngineModel | None,
+    ) -> Running:
+        """Load the model, and check that it is the one expected and scores as a reranker."""
         settings = self.settings
+        if expected is not None and model.state != expected.state:
+            raise EngineError(
+                f"the files of {settings.model} have changed since other engines loaded them: "
+                "close all rerankers that use the model, and make new ones"
+            )
         if isinstance(client, TransformersClient):
             description = await client.load(model.checkpoint, model.prompts)
         else:
@@ -332,65 +361,3 @@ class Engine:
             )
             self._rejected = (model.fingerprint, message)
             raise CheckpointError(message)
-
-
-def acquire(settings: EngineSettings, user: object) -> Engine:
-    """
-    Return the engine with these settings; make it if there is none.
-
-    Args:
-        settings: The engine's settings.
-        user: A token that identifies the user. Call `release` with it.
-    """
-    with event_loop.critical():
-        while True:
-            engine = _engines.get(settings.key)
-            if engine is None:
-                engine = _engines[settings.key] = Engine(settings)
-            engine.users.add(user)
-            # The garbage collector may just have released its last user.
-            if _engines.get(settings.key) is engine:
-                return engine
-
-
-def release(engine: Engine, user: object) -> Future[None] | None:
-    """
-    Remove a user of an engine, and end the engine if it was the last one.
-
-    Returns:
-        A future that waits for the engine's end. None if it has other users, or no end to wait for.
-    """
-    with event_loop.critical():
-        if user not in engine.users:
-            return None
-        engine.users.discard(user)
-        if engine.users:
-            return None
-        if _engines.get(engine.settings.key) is engine:
-            del _engines[engine.settings.key]
-    # While the interpreter shuts down, the process has been killed and the event loop has stopped.
-    return None if sys.is_finalizing() else event_loop.submit(engine.aclose())
-
-
-def active_engines() -> list[Engine]:
-    """Return the engines that have users, whether or not their processes run."""
-    return list(_engines.values())
-
-
-async def _abandon_starts() -> None:
-    """Cancel the starts that only calls interrupted by the user waited for."""
-    await asyncio.sleep(0.1)  # until these calls have been canceled
-    for engine in active_engines():
-        engine.abandon_start()
-
-
-def _after_fork() -> None:
-    """In a forked child, forget the engines whose processes belong to the parent."""
-    for key, engine in list(_engines.items()):
-        if engine.pid is not None:
-            del _engines[key]
-
-
-_engines: dict[str, Engine] = {}
-event_loop.on_interrupt.append(_abandon_starts)
-event_loop.after_fork(_after_fork)

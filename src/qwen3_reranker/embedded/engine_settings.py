@@ -34,6 +34,8 @@ class EngineSettings:
         check: Whether to score two questions with obvious answers when the engine has started.
         timeout: The number of seconds without a sign of life after which the process is ended.
         backend: What runs the model: vLLM in a process of its own, or transformers in this one.
+        devices: The GPUs or core sets that the engine uses, see `devices.assign_devices`. Several
+            if the model is divided among them. Empty for the default: all cores, or the first GPU.
     """
 
     model: str
@@ -43,12 +45,18 @@ class EngineSettings:
     check: bool
     timeout: float
     backend: Backend = "vllm"
+    devices: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """The devices, for people to read: "default" if they were not chosen."""
+        return ",".join(self.devices) or "default"
 
     @property
     def key(self) -> str:
         """A digest of the settings, which may hold a token. Engines with equal keys are shared."""
         parts = [self.model, self.max_length, self.python, self.check, self.timeout, self.backend]
-        return digest([*parts, self.user_args])
+        return digest([*parts, self.devices, self.user_args])
 
 
 @dataclass(frozen=True, slots=True)

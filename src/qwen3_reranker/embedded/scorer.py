@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
@@ -11,18 +12,23 @@ from functools import partial
 from typing import Any, get_args
 
 from qwen3_reranker import event_loop
-from qwen3_reranker.embedded.engine import Running, acquire, release
 from qwen3_reranker.embedded.engine_args import validate_engine_args
-from qwen3_reranker.embedded.engine_settings import Backend, EngineChoice, EngineSettings
+from qwen3_reranker.embedded.engine_group import EngineGroup
+from qwen3_reranker.embedded.engine_settings import (
+    Backend,
+    EngineChoice,
+    EngineModel,
+    EngineSettings,
+)
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.progress import OnStage, announce
 from qwen3_reranker.embedded.transformers_client import validate_arguments
-from qwen3_reranker.errors import EngineError, InputError
+from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import locate
 from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.prompt import Prompt, PromptBuilder
 from qwen3_reranker.scorer import Scorer, Scores, digest, joined
-from qwen3_reranker.usage import Stopwatch, Usage
+from qwen3_reranker.usage import EngineStats, Stopwatch, Usage
 
 __all__ = ["EmbeddedScorer"]
 
@@ -30,6 +36,9 @@ __all__ = ["EmbeddedScorer"]
 # busy without holding the token ids of, say, 100,000 documents in memory at once.
 _DOCUMENTS_PER_PART = 256
 _CONCURRENT_PARTS = 8
+# Several engines share the documents of a query, but not fewer than these, because each part begins
+# with the same prompt.
+_FEWEST_DOCUMENTS_PER_PART = 8
 
 
 class EmbeddedScorer(Scorer):
@@ -88,10 +97,9 @@ class EmbeddedScorer(Scorer):
             timeout=timeout,
             backend=backend,
         )
-        user = object()
-        self._engine = acquire(settings, user)
+        self._engines = EngineGroup([settings])
         # Called by aclose(), or when a reranker that was not closed is garbage collected.
-        self._release = weakref.finalize(self, release, self._engine, user)
+        self._release = weakref.finalize(self, self._engines.release)
         self._release.atexit = False
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -115,47 +123,45 @@ class EmbeddedScorer(Scorer):
         if not texts:
             return Scores([], [])
         watch = Stopwatch()
-        running = await self._engine.start(quiet=self._quiet)
+        model = await self._engines.ready(quiet=self._quiet)
         waited = watch.lap()
-        if len(texts) <= _DOCUMENTS_PER_PART:
-            return await self._score_part(running, query, texts, instruction, waited)
-        slots = asyncio.Semaphore(_CONCURRENT_PARTS)
+        engines = len(self._engines.engines)
+        share = max(math.ceil(len(texts) / engines), _FEWEST_DOCUMENTS_PER_PART)
+        size = min(share, _DOCUMENTS_PER_PART)
+        if len(texts) <= size:
+            return await self._score_part(model, query, texts, instruction, waited)
+        slots = asyncio.Semaphore(max(_CONCURRENT_PARTS, 2 * engines))
 
         async def score_part(part: Sequence[str]) -> Scores:
             watch = Stopwatch()
             async with slots:
-                return await self._score_part(running, query, part, instruction, watch.lap())
+                return await self._score_part(model, query, part, instruction, watch.lap())
 
-        starts = range(0, len(texts), _DOCUMENTS_PER_PART)
-        parts = (score_part(texts[start : start + _DOCUMENTS_PER_PART]) for start in starts)
+        starts = range(0, len(texts), size)
+        parts = (score_part(texts[start : start + size]) for start in starts)
         return joined(await event_loop.gather(parts), Usage(waiting_seconds=waited))
 
     async def _score_part(
         self,
-        running: Running,
+        model: EngineModel,
         query: str,
         texts: Sequence[str],
         instruction: str | None,
         waited: float,
     ) -> Scores:
-        """Score texts with a running engine; `waited` are the seconds until it was their turn."""
-        model = running.model
+        """Score texts with an engine; `waited` are the seconds until it was their turn."""
         watch = Stopwatch()
         encode = partial(model.prompts.encode, query, texts, instruction)
         prompts = await event_loop.tokenize(encode, texts)
         tokenizing = watch.lap()
-        try:
-            logits = await running.client.encode([prompt.ids for prompt in prompts])
-        except EngineError as error:
-            self._engine.record_failure(running, error)
-            raise
+        logits, retries = await self._engines.encode(model, [prompt.ids for prompt in prompts])
         scoring = watch.lap()
-        self._engine.record_success()
         log_odds = [model.logit(row) for row in logits]
         values = [sigmoid(value) for value in log_odds]
         usage = Usage(
             scored=len(prompts),
             tokens=sum(len(prompt.ids) for prompt in prompts),
+            retries=retries,
             tokenizing_seconds=tokenizing,
             waiting_seconds=waited,
             scoring_seconds=scoring,
@@ -175,7 +181,7 @@ class EmbeddedScorer(Scorer):
             PromptTooLongError: Instruction and query leave no room for a document.
             CheckpointError: The model is not a Qwen3 reranker.
         """
-        return self._engine.model().prompts.prompt(query, document, instruction)
+        return self._engines.model().prompts.prompt(query, document, instruction)
 
     async def prompt_builder(self) -> PromptBuilder:
         """
@@ -184,7 +190,7 @@ class EmbeddedScorer(Scorer):
         Raises:
             CheckpointError: The model is not a Qwen3 reranker.
         """
-        return (await self._engine.amodel()).prompts
+        return (await self._engines.amodel()).prompts
 
     async def describe(self) -> str:
         """
@@ -193,11 +199,10 @@ class EmbeddedScorer(Scorer):
         Raises:
             CheckpointError: The model is not a Qwen3 reranker.
         """
-        model = await self._engine.amodel()
-        running = self._engine.running
-        engine = running.description if running else f"{self._engine.settings.backend}, not started"
+        model = await self._engines.amodel()
         return (
-            f"embedded {engine}, {model.checkpoint.kind} checkpoint {model.checkpoint.model}, "
+            f"embedded {self._engines.describe()}, {model.checkpoint.kind} checkpoint "
+            f"{model.checkpoint.model}, "
             f"token ids, template written by this client, max_length {model.prompts.max_length}"
         )
 
@@ -210,11 +215,15 @@ class EmbeddedScorer(Scorer):
         Raises:
             CheckpointError: The model is not a Qwen3 reranker.
         """
-        fingerprint = await self._engine.fingerprint()
-        length = (await self._engine.amodel()).prompts.max_length
-        settings = self._engine.settings
+        fingerprint = await self._engines.fingerprint()
+        length = (await self._engines.amodel()).prompts.max_length
+        settings = self._engines.settings
         args = {name: arg for name, arg in settings.user_args.items() if name != "hf_token"}
         return digest([settings.backend, fingerprint, length, args, settings.python])
+
+    def engine_stats(self) -> Mapping[str, EngineStats]:
+        """Return what each engine did for this reranker, by its device."""
+        return self._engines.stats()
 
     async def start(self, *, on_stage: OnStage | None = None) -> None:
         """
@@ -228,7 +237,7 @@ class EmbeddedScorer(Scorer):
             ClosedError: The scorer is closed.
             EngineError: The engine did not start.
         """
-        await self._engine.start(quiet=self._quiet, on_stage=on_stage)
+        await self._engines.start(quiet=self._quiet, on_stage=on_stage)
 
     def aclose(self) -> Coroutine[Any, Any, None]:
         """
@@ -237,7 +246,7 @@ class EmbeddedScorer(Scorer):
         The engine ends when its last scorer releases it. Pending calls raise `ClosedError`.
         """
         # Released by the call itself, so that canceling the coroutine leaves no engine behind.
-        return _wait(self._release())
+        return _wait(self._release() or ())
 
 
 def _default_backend(*, quiet: bool) -> Backend:
@@ -252,6 +261,5 @@ def _default_backend(*, quiet: bool) -> Backend:
     return "transformers"
 
 
-async def _wait(closing: Future[None] | None) -> None:
-    if closing is not None:
-        await asyncio.shield(asyncio.wrap_future(closing))
+async def _wait(endings: Sequence[Future[None]]) -> None:
+    await asyncio.gather(*(asyncio.shield(asyncio.wrap_future(ending)) for ending in endings))

@@ -154,14 +154,15 @@ class Adapter(Settings, ClosesAtExit):
 
     def stats(self) -> Stats:
         """
-        Return what all calls of this adapter's reranker cost so far, and the state of its servers.
+        Return what all calls of this adapter's reranker cost so far, and what its backends did.
 
         A `reranker` that was handed in also counts the calls that others make with it. This can be
         called from any thread and at any time; it waits for nothing.
 
         Returns:
             A snapshot: the queries, documents, tokens, failures and seconds of the calls that have
-            ended, and for each server the same with its back-off.
+            ended, for each server the same with its back-off, and for each embedded engine the same
+            with its restarts.
         """
         return self._reranker.stats()
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from qwen3_reranker import Reranker
-from qwen3_reranker.embedded.engine import active_engines
+from qwen3_reranker.embedded.engine_registry import active_engines
 
 from support.engine_processes import SUPPORT, MakePython, other_engines, other_processes
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qwen3_reranker import ClosedError, Reranker, event_loop
-from qwen3_reranker.embedded.engine import active_engines
+from qwen3_reranker.embedded.engine_registry import active_engines
 
 from support.engine_processes import (
     TEXTS,

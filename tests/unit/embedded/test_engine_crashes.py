@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,13 @@ import pytest
 from qwen3_reranker import (
     ClosedError,
     EngineError,
+    EngineStats,
     Reranker,
     RerankerError,
     UnsupportedVersionError,
     event_loop,
 )
-from qwen3_reranker.embedded import engine as engine_module
-from qwen3_reranker.embedded import engine_files
+from qwen3_reranker.embedded import engine_files, failures
 from qwen3_reranker.embedded.client import PROGRAM, EngineClient
 from qwen3_reranker.redaction import Redactor, Secret
 
@@ -74,9 +75,22 @@ def test_after_a_kill_the_next_call_works(make_reranker: MakeReranker) -> None:
 def test_a_process_killed_while_idle_is_replaced(make_reranker: MakeReranker) -> None:
     reranker = make_reranker()
     reranker.warm_up()
+    assert reranker.stats().engines == {"default": EngineStats()}
     process_of(reranker).kill()
     wait_until(lambda: engine_of(reranker).running.client.reason)
+    assert "vllm, not running" in reranker.describe()
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
+    tokens = sum(len(reranker.prompt("q", text).ids) for text in TEXTS)
+    [stats] = reranker.stats().engines.values()
+    assert stats.seconds > 0
+    assert replace(stats, seconds=0) == EngineStats(1, 40, tokens, failures=1, restarts=1)
+
+
+def test_a_failed_start_is_counted(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(engine_args={"refuse": "CUDA out of memory"})
+    with pytest.raises(EngineError):
+        reranker.warm_up()
+    assert reranker.stats().engines == {"default": EngineStats(failures=1)}
 
 
 def test_killed_during_the_start(make_reranker: MakeReranker) -> None:
@@ -130,7 +144,7 @@ def test_a_crash_loop_raises_the_engines_message(
         reranker.score("q", TEXTS)
     assert set(children()) == before
     # Afterwards it is tried again.
-    monkeypatch.setattr(engine_module, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(failures, "_FIRST_PAUSE", 0.0)
     with pytest.raises(EngineError, match="did not start"):
         reranker.score("q", TEXTS)
 
@@ -186,7 +200,7 @@ def test_what_is_no_engine_is_an_error(tmp_path: Path) -> None:
 def test_the_log_of_every_failed_start_is_kept(
     make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(engine_module, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(failures, "_FIRST_PAUSE", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     reranker = make_reranker(engine_args={"refuse": "CUDA out of memory"})
     for _ in range(10):
