@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -110,6 +111,10 @@ def gateway(
         float | None,
         typer.Option(help="The seconds within which a request must be answered. Default: 60."),
     ] = None,
+    access_log: Annotated[
+        Literal["json", "text", "none"],
+        typer.Option(help="How each request is logged to standard output; never with its texts."),
+    ] = "text",
     max_length: MaxLength = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
@@ -119,6 +124,7 @@ def gateway(
 ) -> None:
     """Run an HTTP server that speaks the rerank APIs of Jina, Cohere, TEI, vLLM and others."""
     from qwen3_reranker.gateway import GatewayConfig, create_app, read_config
+    from qwen3_reranker.gateway.access_log import access_log as observers_of
     from qwen3_reranker.gateway.keys import read_keys
     from qwen3_reranker.gateway.server import GatewayServer, listen
     from qwen3_reranker.reranker import Reranker
@@ -160,7 +166,13 @@ def gateway(
         name, number = listener.getsockname()[:2]
         url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
         server = GatewayServer(listener, on_started=lambda: say(f"listening on {url}"))
-        server.run(create_app(make, replace(chosen, keys=keys), on_failure=server.fail))
+        app = create_app(
+            make,
+            replace(chosen, keys=keys),
+            observers=observers_of(access_log, sys.stdout),
+            on_failure=server.fail,
+        )
+        server.run(app)
 
 
 def _require_key(host: str, *, has_keys: bool, allow_none: bool) -> None:

@@ -15,6 +15,7 @@ from qwen3_reranker.gateway.backend import Backend, MakeReranker
 from qwen3_reranker.gateway.config import GatewayConfig
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.gateway.keys import RequireKey
+from qwen3_reranker.gateway.metrics import Metrics
 from qwen3_reranker.gateway.paths import RERANK, SCORE, error_body, route_path
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.records import Observer, RecordRequests
@@ -65,6 +66,7 @@ def create_app(
     backend = Backend(reranker, config)
     service = Service(backend, config.limits)
     readiness = Readiness(backend, on_failure)
+    metrics = Metrics(backend, service.admission, readiness)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +85,7 @@ def create_app(
         redoc_url=None,
     )
     app.add_middleware(RequireKey, keys=config.keys)
-    app.add_middleware(RecordRequests, observers=observers)
+    app.add_middleware(RecordRequests, observers=(metrics.observe, *observers))
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(GatewayError, _answer_gateway_error)
 
@@ -92,6 +94,7 @@ def create_app(
     for path in SCORE:
         app.add_api_route(path, service.score, methods=["POST"])
 
+    app.add_api_route("/metrics", metrics.answer, methods=["GET"])
     app.include_router(status_routes(backend, readiness, config.limits))
     return app
 

@@ -25,8 +25,8 @@ __all__ = ["VARIABLE", "RequireKey", "read_keys"]
 VARIABLE = "QWEN3_RERANKER_API_KEY"
 """The environment variable that holds the key which clients must send."""
 
-# What orchestrators ask, and what says nothing that the documentation does not say.
-_OPEN = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
+# What orchestrators and Prometheus ask, and what says nothing that the documentation does not say.
+_OPEN = frozenset({"/health", "/ready", "/metrics", "/docs", "/openapi.json"})
 
 
 def read_keys(file: str | Path | None = None) -> tuple[Secret, ...]:

@@ -53,12 +53,14 @@ class Service:
 
     async def rerank(self, request: Request) -> Response:
         """Answer a request in the API of Jina and Cohere, or, if it has `texts`, in that of TEI."""
+        record_of(request.scope).api = rerank.NAME
         return await self._answer(
             request, lambda data: tei if "texts" in data and "documents" not in data else rerank
         )
 
     async def score(self, request: Request) -> Response:
         """Answer a request in vLLM's score API."""
+        record_of(request.scope).api = score.NAME
         return await self._answer(request, lambda _: score)
 
     async def _answer(

@@ -1,0 +1,146 @@
+"""What a gateway tells Prometheus."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from qwen3_reranker.gateway.backend import Backend
+from qwen3_reranker.gateway.limits import Admission
+from qwen3_reranker.gateway.readiness import Readiness
+from qwen3_reranker.gateway.records import RequestRecord
+from qwen3_reranker.version import __version__
+
+__all__ = ["Metrics"]
+
+_PREFIX = "qwen3_reranker"
+# Seconds: from a few short documents on a GPU to the longest request that is answered by default.
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """
+    Count the requests of a gateway, and describe its state.
+
+    Each instance has a registry of its own, so several gateways can run in a process. No label has
+    a value that a client can choose: a path or a model that is not known has none.
+
+    Args:
+        backend: What scores, whose servers and engines are described.
+        admission: The requests that are being processed.
+        readiness: Whether requests can be scored.
+    """
+
+    def __init__(self, backend: Backend, admission: Admission, readiness: Readiness) -> None:
+        self._registry = registry = CollectorRegistry()
+
+        def counter(name: str, what: str, *labels: str) -> Counter:
+            return Counter(f"{_PREFIX}_{name}", what, labels, registry=registry)
+
+        def seconds(name: str, what: str, *labels: str) -> Histogram:
+            return Histogram(
+                f"{_PREFIX}_{name}_seconds", what, labels, buckets=_BUCKETS, registry=registry
+            )
+
+        def gauge(name: str, what: str, value: Callable[[], float]) -> None:
+            Gauge(f"{_PREFIX}_{name}", what, registry=registry).set_function(value)
+
+        self._requests = counter("requests", "Requests answered", "api", "model", "status")
+        self._documents = counter("documents", "Documents in requests that were scored", "model")
+        self._tokens = counter("tokens", "Prompt tokens that were scored", "model")
+        self._truncated = counter(
+            "truncated_documents", "Documents whose end was cut off to fit the prompt", "model"
+        )
+        self._cached = counter("cached_scores", "Scores that came from the cache", "model")
+        self._seconds = seconds(
+            "request_duration", "Seconds from receiving a request to its answer", "api", "model"
+        )
+        self._queue = seconds("queue_duration", "Seconds that a request waited to be scored")
+        self._scoring = seconds("scoring_duration", "Seconds that a request was scored", "model")
+        gauge("requests_in_progress", "Requests that are being scored", lambda: admission.active)
+        gauge(
+            "requests_queued",
+            "Requests that wait to be scored",
+            lambda: admission.present - admission.active,
+        )
+        gauge("ready", "Whether requests can be scored", lambda: readiness.reason is None)
+        about = {"version": __version__, "python": platform.python_version()}
+        build = Gauge(
+            f"{_PREFIX}_build_info", "The version of the gateway", tuple(about), registry=registry
+        )
+        build.labels(**about).set(1)
+        registry.register(_Scorers(backend))
+        ProcessCollector(registry=registry)
+
+    def observe(self, record: RequestRecord) -> None:
+        """Count a request that has been answered."""
+        api, model = record.api or "other", record.alias or ""
+        self._requests.labels(api, model, str(record.status)).inc()
+        if record.api is None:
+            return
+        self._seconds.labels(api, model).observe(record.seconds)
+        if record.scoring_seconds:
+            self._queue.observe(record.queue_seconds)
+            self._scoring.labels(model).observe(record.scoring_seconds)
+        usage = record.usage
+        for metric, count in (
+            (self._documents, usage.documents),
+            (self._tokens, usage.tokens),
+            (self._truncated, usage.truncated),
+            (self._cached, usage.cached),
+        ):
+            if count:
+                metric.labels(model).inc(count)
+
+    async def answer(self, request: Request) -> Response:
+        """Return the metrics, in the format that Prometheus prefers."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), media_type=content_type)
+
+
+class _Scorers(Collector):
+    """Describe the servers and engines of a backend, as its rerankers know them."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._rerankers = backend.rerankers
+
+    def collect(self) -> Iterator[Metric]:
+        stats = [reranker.stats() for reranker in self._rerankers]
+        endpoints = _by_name([one.endpoints for one in stats])
+
+        def total(name: str, what: str, attribute: str) -> Metric:
+            family = CounterMetricFamily(f"{_PREFIX}_upstream_{name}", what, labels=["url"])
+            for url, parts in endpoints.items():
+                family.add_metric([url], sum(getattr(part, attribute) for part in parts))
+            return family
+
+        up = GaugeMetricFamily(
+            f"{_PREFIX}_upstream_up",
+            "Whether a server is used: 0 while others are preferred, because it has failed",
+            labels=["url"],
+        )
+        for url, parts in endpoints.items():
+            up.add_metric([url], float(not any(part.backoff_seconds for part in parts)))
+        yield up
+        yield total("requests", "Requests that a server answered with scores", "requests")
+        yield total("documents", "Texts that a server scored", "documents")
+        yield total("tokens", "Prompt tokens that a server scored", "tokens")
+        yield total("failures", "Attempts at a server that failed", "failures")
+        yield total("busy_seconds", "Seconds of all requests to a server", "seconds")
+
+
+def _by_name(mappings: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of several mappings by their keys."""
+    found: dict[str, list[Any]] = {}
+    for mapping in mappings:
+        for name, value in mapping.items():
+            found.setdefault(name, []).append(value)
+    return found
