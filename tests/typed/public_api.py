@@ -30,6 +30,7 @@ from qwen3_reranker import (
     Usage,
 )
 from qwen3_reranker.bench import BenchResult, Comparison, LoadTest, compare
+from qwen3_reranker.bulk import BulkSummary, rerank_files
 from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate, tune
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
@@ -87,6 +88,20 @@ async def bench(reranker: Reranker) -> None:
     assert_type(result.p99_e2el_ms, float | None)
     assert_type(result.errors["ServerError"].count, int)
     assert_type(compare(result, test.result()), Comparison)
+
+
+def bulk() -> None:
+    summary = rerank_files(
+        "queries.jsonl",
+        "scored",
+        model="demo",
+        top_n=5,
+        ray="auto",
+        num_gpus=1,
+        on_progress=lambda progress: print(progress.seconds_left),
+    )
+    assert_type(summary, BulkSummary)
+    assert_type(summary.bad_rows, int)
 
 
 async def arerank() -> None:

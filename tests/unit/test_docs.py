@@ -99,6 +99,7 @@ def test_exported_names_are_in_the_reference() -> None:
         ".serve",
         ".doctor",
         ".bench",
+        ".bulk",
         ".evaluation",
         ".dialects",
     ):

@@ -27,6 +27,7 @@ PUBLIC = {
     "qwen3_reranker.convert": "Conversion Verification convert verify",
     "qwen3_reranker.serve": "Launch Server compose dockerfile kubernetes launch serve shell usage",
     "qwen3_reranker.bench": "BenchResult Comparison Failure LoadTest Row Sample compare",
+    "qwen3_reranker.bulk": ("BatchReranker BulkProgress BulkSummary rerank_dataset rerank_files"),
     "qwen3_reranker.evaluation": """
         DEFAULT_METRICS Advice Change Changes Dataset DatasetSummary DepthCurve Headroom Metric
         MinScoreCurve NothingRelevant Reliability Report ScoreCurves ScoreFile ScoreHistogram System

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from qwen3_reranker.cli.bench import bench
+from qwen3_reranker.cli.bulk import bulk
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
@@ -59,14 +60,15 @@ class Command(TyperCommand):
 app = typer.Typer(
     help="Rerank documents with Qwen3 rerankers, and evaluate, convert, serve and diagnose such "
     "models.",
-    epilog="Exit codes: 0 success; 1 doctor found a problem, or convert --verify a difference; "
-    "2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
+    epilog="Exit codes: 0 success; 1 doctor found a problem, convert --verify a difference, or "
+    "bulk bad rows; 2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 for _command in (
     rerank,
+    bulk,
     evaluate,
     tune,
     convert,

@@ -1,0 +1,87 @@
+"""Rerank a dataset of Ray Data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qwen3_reranker.bulk.batches import BatchReranker
+from qwen3_reranker.bulk.files import require_ray
+from qwen3_reranker.bulk.settings import bulk_options
+from qwen3_reranker.selection import Selection
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+__all__ = ["rerank_dataset"]
+
+_ROWS_PER_BATCH = 256
+
+
+def rerank_dataset(
+    dataset: Dataset,
+    *,
+    model: str | None = None,
+    base_url: str | Sequence[str] | None = None,
+    query: str = "query",
+    documents: str = "documents",
+    text: str = "text",
+    top_n: int | None = None,
+    concurrency: int | None = None,
+    num_gpus: float | None = None,
+    **options: Any,
+) -> Dataset:
+    """
+    Rerank the rows of a dataset of Ray Data, with a pool of engines or of clients of a server.
+
+    The result is lazy, as usual with Ray Data: rows are scored while it is consumed or written. A
+    row is a query with a list of documents, and gets the column `hits`: a list of
+    `{"index": ..., "score": ...}`, best first. Or it is a query-document pair, and gets the column
+    `score`. Every row also gets the column `error`, which is null unless the row cannot be scored.
+
+    Args:
+        dataset: The rows. It needs at least as many blocks as there are engines.
+        model: The model, as for `Reranker`, on the machines of the cluster.
+        base_url: The URL of a server that scores, or a list of them, as for `Reranker`.
+        query: The column of the query.
+        documents: The column of the list of documents. A dataset without it has pairs.
+        text: The column of a pair's document.
+        top_n: Keep at most this many hits per row, 1 or more. None keeps all.
+        concurrency: The number of engines or clients, 1 or more. None fills the cluster: as many as
+            its GPUs allow, or one per machine.
+        num_gpus: The number of GPUs of each engine, 0 or more. None is 1 if the cluster has GPUs.
+            An engine without a GPU gets an equal share of the CPUs, except for one CPU that is left
+            to the rest of the pipeline.
+        **options: Further arguments of `Reranker`, except for `on_error`.
+
+    Returns:
+        The dataset with the new columns.
+
+    Raises:
+        InputError: An argument cannot be used.
+        MissingDependencyError: Ray is not installed.
+    """
+    require_ray()
+    Selection(top_n=top_n)  # validates it
+    arguments = {
+        **bulk_options(model, base_url, options),
+        "query": query,
+        "documents": documents,
+        "text": text,
+        "top_n": top_n,
+    }
+    from qwen3_reranker.bulk.resources import cluster_resources
+
+    embedded = base_url is None and options.get("scorer") is None
+    resources = cluster_resources(concurrency, num_gpus, embedded=embedded, spare_cpus=1)
+    return dataset.map_batches(
+        BatchReranker,
+        fn_constructor_kwargs=arguments,
+        batch_size=_ROWS_PER_BATCH,
+        batch_format="pyarrow",
+        concurrency=resources.concurrency,
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
+        # The second task is scored while the first one is being completed.
+        max_concurrency=2,
+    )

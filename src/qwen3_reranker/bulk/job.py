@@ -1,0 +1,88 @@
+"""What a worker does with a partition, here or on another machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qwen3_reranker.bulk.jsonl import JsonLines
+from qwen3_reranker.bulk.output import Counts, Output
+from qwen3_reranker.bulk.partitions import FileFormat, Partition
+from qwen3_reranker.bulk.rows import Columns
+from qwen3_reranker.bulk.scoring import OnProgress, score_rows
+from qwen3_reranker.errors import MissingDependencyError
+from qwen3_reranker.reranker import Reranker
+
+__all__ = ["FormatName", "Job", "file_format"]
+
+FormatName = Literal["jsonl", "parquet"]
+"""A format of files."""
+
+
+def file_format(name: FormatName) -> FileFormat:
+    """
+    Return a format.
+
+    Raises:
+        MissingDependencyError: It needs a library that is not installed.
+    """
+    if name == "jsonl":
+        return JsonLines()
+    try:
+        from qwen3_reranker.bulk.parquet import Parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Parquet files need pyarrow: pip install 'qwen3-reranker[ray]'"
+        ) from error
+    return Parquet()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    A run over files, as far as a worker needs to know it.
+
+    Attributes:
+        format: The format of the input and the output.
+        output: Where the results go.
+        columns: The columns that are read.
+        top_n: The maximum number of hits per row. None keeps all.
+    """
+
+    format: FormatName
+    output: Output
+    columns: Columns
+    top_n: int | None
+
+    def run(
+        self,
+        reranker: Reranker,
+        partition: Partition,
+        on_progress: OnProgress = lambda _rows, _documents: None,
+    ) -> Counts:
+        """
+        Read, score and write a partition.
+
+        Args:
+            reranker: Computes the scores.
+            partition: The partition.
+            on_progress: Called with the rows and documents that are done. The rows add up to those
+                of the partition.
+
+        Raises:
+            InputError: The input has changed.
+            OSError: A file cannot be read or written.
+            RerankerError: Scoring failed.
+        """
+        reported = 0
+
+        def count(rows: int, documents: int) -> None:
+            nonlocal reported
+            reported += rows
+            on_progress(rows, documents)
+
+        loaded = file_format(self.format).load(partition.file, partition.range, self.columns)
+        results = score_rows(reranker, loaded.rows, top_n=self.top_n, on_progress=count)
+        counts = self.output.write(partition, loaded, results)
+        on_progress(partition.range.rows - reported, 0)  # bad rows and blank lines
+        return counts

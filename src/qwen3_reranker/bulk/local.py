@@ -1,0 +1,51 @@
+"""Run a job in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
+
+from qwen3_reranker.bulk.job import Job
+from qwen3_reranker.bulk.partitions import Partition
+from qwen3_reranker.bulk.scoring import OnProgress
+from qwen3_reranker.reranker import Reranker
+
+__all__ = ["PARTITIONS_PER_ENGINE", "run_here"]
+
+PARTITIONS_PER_ENGINE = 2
+"""The partitions that an engine works on at a time, so that it computes while one is written."""
+
+
+def run_here(
+    job: Job, partitions: Sequence[Partition], options: Mapping[str, Any], on_progress: OnProgress
+) -> None:
+    """
+    Run a job with one reranker.
+
+    Args:
+        job: What to do.
+        partitions: The partitions, in the order in which they are begun.
+        options: The arguments of the reranker.
+        on_progress: Called with the rows and documents that are done, from several threads.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        RerankerError: Scoring failed. The other partitions are abandoned.
+    """
+    reranker = Reranker(**options)
+    pool = ThreadPoolExecutor(PARTITIONS_PER_ENGINE, "qwen3-reranker-bulk")
+    futures = [pool.submit(job.run, reranker, part, on_progress) for part in partitions]
+    try:
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+    except KeyboardInterrupt:  # to wait for an engine that is starting would take too long
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        reranker.close()  # the calls of the other threads fail now
+        raise
+    pool.shutdown()
+    reranker.close()

@@ -1,0 +1,249 @@
+"""
+The output folder: parts that appear whole or not, and what a later run needs to continue.
+
+    OUT/manifest.json  the settings, the input files, and how they were divided into partitions
+    OUT/rows/part-*    the rows of each partition that have been scored
+    OUT/state/part-*   what each partition contained; its existence marks the partition as done
+    OUT/bad.jsonl      the rows that could not be scored
+
+The name of a part depends only on its place in the input, and it replaces another part of the same
+name as a whole. So no row can be written twice, whatever was killed and repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from qwen3_reranker.bulk.partitions import Loaded, Partition, Range
+from qwen3_reranker.bulk.scoring import Result
+from qwen3_reranker.errors import InputError
+
+__all__ = ["Counts", "InputFile", "Output"]
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """
+    A file of the input, as it was when the output was begun.
+
+    Attributes:
+        name: Its path below the input folder.
+        bytes: Its size.
+        modified: The time of its last modification, in nanoseconds.
+    """
+
+    name: str
+    bytes: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """
+    What partitions contained.
+
+    Attributes:
+        rows: The rows, including bad ones.
+        documents: The documents of the rows that were scored.
+        bad: The rows that could not be scored.
+    """
+
+    rows: int = 0
+    documents: int = 0
+    bad: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.rows + other.rows, self.documents + other.documents, self.bad + other.bad
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """
+    An output folder.
+
+    Attributes:
+        folder: Its path, which must be the same on all machines that write to it.
+        suffix: The suffix of the parts, such as ".parquet".
+    """
+
+    folder: Path
+    suffix: str
+
+    @property
+    def bad_file(self) -> Path:
+        """The file of the rows that could not be scored."""
+        return self.folder / "bad.jsonl"
+
+    def begin(
+        self,
+        source: Path,
+        files: Sequence[InputFile],
+        settings: dict[str, Any],
+        plan: Callable[[], Iterable[Partition]],
+    ) -> list[Partition]:
+        """
+        Return the partitions of the input: those of the run that began this folder, or new ones.
+
+        Args:
+            source: The input folder.
+            files: The input files.
+            settings: Everything that the output depends on besides, as JSON values.
+            plan: Divides the files into partitions. It is called only for a new folder.
+
+        Raises:
+            InputError: The folder was begun with other files or settings, or has other content.
+        """
+        manifest = self.folder / "manifest.json"
+        if manifest.exists():
+            partitions = self._continue(manifest, source, files, settings)
+        else:
+            # A run that was killed may have left its temporary manifest.
+            if self.folder.exists() and any(self.folder.glob("[!.]*")):
+                raise InputError(
+                    f"{self.folder} is neither empty nor the output of an earlier run: give "
+                    "another folder"
+                )
+            partitions = list(plan())
+            record = {
+                "version": _VERSION,
+                "settings": settings,
+                "files": [asdict(file) for file in files],
+                "partitions": [[partition.number, *partition.range] for partition in partitions],
+            }
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _replace(manifest, json.dumps(record, indent=1).encode())
+        for name in ("rows", "state"):
+            (self.folder / name).mkdir(exist_ok=True)
+        return partitions
+
+    def is_done(self, partition: Partition) -> bool:
+        """Return whether a partition has been written completely."""
+        try:
+            state = json.loads(self._state(partition).read_bytes())
+            return bool(self._part(partition).stat().st_size == state["bytes"])
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def write(self, partition: Partition, loaded: Loaded, results: list[Result]) -> Counts:
+        """Write a partition, all of it or nothing, and return what it contained."""
+        size = _replace(self._part(partition), lambda file: loaded.write(file, results))
+        bad, documents = [], 0
+        for index, (row, result) in enumerate(zip(loaded.rows, results, strict=True)):
+            if result.error is not None:
+                after, content = loaded.bad_row(index)
+                number = partition.range.first + after + 1
+                bad.append({"number": number, "reason": result.error, "row": content})
+            elif not isinstance(row, InputError):
+                documents += len(row.documents)
+        counts = Counts(len(results), documents, len(bad))
+        state = {"bytes": size, "counts": asdict(counts), "bad": bad}
+        # Rows of Parquet may have values that JSON does not, such as dates.
+        _replace(self._state(partition), json.dumps(state, default=str).encode())
+        return counts
+
+    def finish(self, source: Path, partitions: Sequence[Partition]) -> Counts:
+        """
+        Write the file of bad rows, in the order of the input, and return what all partitions held.
+
+        Temporary files that killed runs have left are removed.
+        """
+        total = Counts()
+
+        def write(file: IO[bytes]) -> None:
+            nonlocal total
+            for partition in partitions:
+                state = json.loads(self._state(partition).read_bytes())
+                total += Counts(**state["counts"])
+                name = Path(partition.file).relative_to(source).as_posix()
+                for bad in state["bad"]:
+                    file.write(json.dumps({"file": name, **bad}).encode() + b"\n")
+
+        _replace(self.bad_file, write)
+        for folder in (self.folder, self.folder / "rows", self.folder / "state"):
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+        return total
+
+    def _part(self, partition: Partition) -> Path:
+        return self.folder / "rows" / f"{partition.name}{self.suffix}"
+
+    def _state(self, partition: Partition) -> Path:
+        return self.folder / "state" / f"{partition.name}.json"
+
+    def _continue(
+        self,
+        manifest: Path,
+        source: Path,
+        files: Sequence[InputFile],
+        settings: dict[str, Any],
+    ) -> list[Partition]:
+        """Return the partitions of the run that began this folder, if it was the same run."""
+        try:
+            record = json.loads(manifest.read_bytes())
+            begun = [InputFile(**file) for file in record["files"]]
+            self._compare(record["settings"], settings)
+            self._compare_files(begun, files)
+            return [
+                Partition(number, str(source / files[number].name), Range(*rows))
+                for number, *rows in record["partitions"]
+            ]
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{manifest} cannot be read ({error!r}): give another folder for the output"
+            ) from None
+
+    def _compare(self, begun: dict[str, Any], now: dict[str, Any]) -> None:
+        for name in {**begun, **now}:
+            if begun.get(name) != now.get(name):
+                raise InputError(
+                    f"{self.folder} was begun with {name}={begun.get(name)!r}, and this run has "
+                    f"{name}={now.get(name)!r}: give the same, or another folder for the output"
+                )
+
+    def _compare_files(self, begun: Sequence[InputFile], now: Sequence[InputFile]) -> None:
+        if begun == list(now):
+            return
+        names = {file.name for file in {*begun} ^ {*now}}
+        raise InputError(
+            f"{min(names, default='the input')} is not the file that it was when {self.folder} was "
+            "begun (its size or time differs): give another folder for the output"
+        )
+
+
+def _replace(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> int:
+    """Write a file so that it appears whole or not at all, and return its size in bytes."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The entry in the folder has to be stored, too. Windows cannot do this, and need not.
+    with contextlib.suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return size

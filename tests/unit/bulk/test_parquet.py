@@ -1,0 +1,109 @@
+"""Parquet files: types and columns are kept, and every row is read once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen3_reranker import InputError
+from qwen3_reranker.bulk import files, rerank_files
+
+from support.bulk import TOO_LONG, CrcScorer, expected, read_bad, relevance
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_SMALLEST_PARTITION", 100)
+    monkeypatch.setattr("qwen3_reranker.bulk.output.os.fsync", lambda _: None)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    groups=st.integers(1, 5),
+    bad=st.sets(st.integers(0, 26)),
+)
+def test_every_row_is_scored_once_or_named_with_a_reason(
+    sizes: list[int], groups: int, bad: set[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        (source := Path(name, "in")).mkdir()
+        first, wrong, right = 0, [], []
+        for number, size in enumerate(sizes):
+            places = range(first, first + size)
+            queries = [None if n % 2 and n in bad else f"q{n}" for n in places]
+            queries = [
+                TOO_LONG if n in bad and q else q for n, q in zip(places, queries, strict=True)
+            ]
+            table = pa.table(
+                {
+                    "query": pa.array(queries, pa.string()),
+                    "text": pa.array(["t"] * size, pa.string()),
+                }
+            )
+            pq.write_table(table, source / f"{number}.parquet", row_group_size=groups)
+            right += [q for n, q in zip(places, queries, strict=True) if n not in bad]
+            wrong += [(f"{number}.parquet", n - first + 1) for n in places if n in bad]
+            first += size
+        summary = rerank_files(source, Path(name, "out"), scorer=CrcScorer())
+        result = pq.read_table(Path(name, "out", "rows"))
+        assert result["query"].to_pylist() == right
+        assert result["score"].to_pylist() == [relevance(str(q), "t") for q in right]
+        assert [(row["file"], row["number"]) for row in read_bad(Path(name, "out"))] == wrong
+        assert summary.rows == sum(sizes)
+
+
+def test_columns_and_their_types_are_kept(tmp_path: Path) -> None:
+    day = dt.date(2026, 1, 2)
+    columns = {
+        "id": pa.array([1, 2, 3], pa.int16()),
+        "query": ["a", "b", " "],
+        "documents": [["x", "y", "z"], [], ["x"]],
+        "day": pa.array([day, None, day], pa.date32()),
+        "raw": pa.array([b"\xff", b"", b"1"], pa.binary()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    rerank_files(tmp_path / "in.parquet", tmp_path / "out", top_n=2, scorer=CrcScorer())
+    result = pq.read_table(tmp_path / "out" / "rows")
+    assert result.drop(["hits"]) == pa.table(columns).slice(0, 2)
+    assert result["hits"].to_pylist() == [expected("a", ["x", "y", "z"], 2), []]
+    [bad] = read_bad(tmp_path / "out")
+    assert (bad["number"], bad["row"]["id"], bad["row"]["day"]) == (3, 3, "2026-01-02")
+
+
+def test_a_large_row_group_is_divided(tmp_path: Path) -> None:
+    table = pa.table({"query": ["q"] * 90, "text": [f"text {n}" for n in range(90)]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    assert len([*(tmp_path / "out" / "rows").iterdir()]) > 3
+    assert pq.read_table(tmp_path / "out" / "rows").drop(["score"]) == table
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"question": ["q"], "text": ["t"]}, "there is no 'query', only 'question', 'text'"),
+        ({"query": ["q"]}, "neither 'documents' nor 'text', only 'query'"),
+        ({"query": ["q"], "text": ["t"], "score": [1]}, "there is a 'score' already"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_before_anything_is_written(
+    tmp_path: Path, columns: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match=message):
+        rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.parquet").write_text("text")
+    with pytest.raises(InputError, match=r"in\.parquet cannot be read as Parquet"):
+        rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())

@@ -1,0 +1,58 @@
+"""`qwen3-reranker bulk`: exit codes, messages and options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.bulk import read_bad, read_rows, write_lines
+from support.command_line import Call
+from support.scripted_server import MODEL, ScriptedServer, relevance
+
+ROWS = [
+    {"id": 1, "query": "copy a folder", "documents": ["Copy a folder.", "Shuffle a list.", " "]},
+    {"id": 2, "query": "copy a folder", "text": "Copy a folder."},
+]
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with ScriptedServer() as server:
+        yield server.url
+
+
+def test_rows_are_scored_and_counted(tmp_path: Path, url: str, call: Call) -> None:
+    source = write_lines(tmp_path / "in.jsonl", ROWS)
+    target = tmp_path / "out"
+    code, printed, messages = call("bulk", str(source), str(target), "--base-url", url, "--top-n=1")
+    assert (code, printed) == (0, "")
+    assert "2 rows with 4 documents" in messages
+    first, second = read_rows(target)
+    score = relevance("copy a folder", "Copy a folder.")
+    assert [hit["index"] for hit in first["hits"]] == [0]
+    assert first["hits"][0]["score"] == pytest.approx(score)
+    assert second["score"] == pytest.approx(score)
+    assert json.loads((target / "manifest.json").read_bytes())["settings"]["model"] == MODEL
+
+
+def test_bad_rows_end_with_exit_code_1_each_time(tmp_path: Path, url: str, call: Call) -> None:
+    source = write_lines(tmp_path / "in.jsonl", [*ROWS, {"query": "no document"}])
+    for _ in range(2):
+        code, _, messages = call("bulk", str(source), str(tmp_path / "out"), "--base-url", url)
+        assert code == 1
+        assert f"1 rows cannot be scored, see {tmp_path / 'out' / 'bad.jsonl'}" in messages
+    assert [row["number"] for row in read_bad(tmp_path / "out")] == [3]
+
+
+def test_errors_name_options(tmp_path: Path, url: str, call: Call) -> None:
+    arguments = ("bulk", str(write_lines(tmp_path / "in.jsonl", ROWS)), str(tmp_path / "out"))
+    code, _, messages = call(*arguments, "--concurrency", "2")
+    assert code == 2
+    assert "only a Ray cluster can use --concurrency and --num-gpus: give --ray too" in messages
+    call(*arguments, "--base-url", url, "--top-n", "2")
+    code, _, messages = call(*arguments, "--base-url", url, "--top-n", "3")
+    assert code == 2
+    assert "was begun with --top-n 2, and this run has --top-n 3" in messages
