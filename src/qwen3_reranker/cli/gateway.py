@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -24,7 +25,7 @@ from qwen3_reranker.cli.options import (
     MaxLength,
     engine_args,
 )
-from qwen3_reranker.errors import InputError
+from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -165,14 +166,38 @@ def gateway(
     with listen(host, port) as listener:
         name, number = listener.getsockname()[:2]
         url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
-        server = GatewayServer(listener, on_started=lambda: say(f"listening on {url}"))
+        failures: list[RerankerError] = []
+
+        def fail(error: RerankerError) -> None:
+            failures.append(error)
+            server.stop()
+
+        _log_to_stderr()
         app = create_app(
             make,
             replace(chosen, keys=keys),
             observers=observers_of(access_log, sys.stdout),
-            on_failure=server.fail,
+            on_failure=fail,
         )
-        server.run(app)
+        server = GatewayServer(app, listener, on_started=lambda: say(f"listening on {url}"))
+        server.run_here()
+    if failures:
+        raise failures[0]
+
+
+class _SayHandler(logging.Handler):
+    """Prints log records as the command's other messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record), "red" if record.levelno >= logging.ERROR else None)
+
+
+def _log_to_stderr() -> None:
+    """Print what this package logs, and the warnings of other libraries."""
+    handler = _SayHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("qwen3_reranker").setLevel(logging.INFO)
 
 
 def _require_key(host: str, *, has_keys: bool, allow_none: bool) -> None:

@@ -64,8 +64,8 @@ def create_app(
     """
     config = config or GatewayConfig()
     backend = Backend(reranker, config)
-    service = Service(backend, config.limits)
     readiness = Readiness(backend, on_failure)
+    service = Service(backend, config.limits, readiness)
     metrics = Metrics(backend, service.admission, readiness)
 
     @asynccontextmanager

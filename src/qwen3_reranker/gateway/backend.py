@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qwen3_reranker import event_loop
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.gateway.api.job import Job
 from qwen3_reranker.gateway.config import AliasConfig, GatewayConfig
@@ -50,25 +50,14 @@ class Alias:
         if job.selects:
             top_n = config.top_n if job.top_n is None else job.top_n
             options = {"top_n": top_n, "min_score": config.min_score, **config.selection}
-        rankings = await _gather(
-            [
-                self.reranker.arerank(query, documents, instruction=instruction, **options)
-                for query, documents in job.queries
-            ]
+        rankings = await event_loop.gather(
+            self.reranker.arerank(query, documents, instruction=instruction, **options)
+            for query, documents in job.queries
         )
         for ranking in rankings:
             if ranking and (reason := ranking[0].error):
                 raise GatewayError(503, reason, retry_after=1)
         return rankings
-
-
-async def _gather(calls: Sequence[Any]) -> list[Ranking]:
-    """Await calls at the same time. If one fails, the others are canceled."""
-    if len(calls) == 1:
-        return [await calls[0]]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(call) for call in calls]
-    return [task.result() for task in tasks]
 
 
 class Backend:

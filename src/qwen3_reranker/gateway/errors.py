@@ -32,6 +32,7 @@ _TYPES = {
     405: "method_not_allowed",
     408: "timeout_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     422: "invalid_request_error",
     502: "upstream_error",
     503: "overloaded_error",

@@ -90,7 +90,8 @@ class RequireKey:
                 "status": error.status,
                 "headers": [
                     (b"content-type", b"application/json"),
-                    (b"www-authenticate", b'Bearer, Basic realm="qwen3-reranker"'),
+                    (b"www-authenticate", b"Bearer"),
+                    (b"www-authenticate", b'Basic realm="qwen3-reranker"'),
                 ],
             }
         )

@@ -131,7 +131,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         limit: The maximum size in bytes.
 
     Raises:
-        GatewayError: The body is larger. If the request says so, nothing of it is read.
+        GatewayError: The body is larger, or compressed. If the request says so, nothing of it is
+            read.
     """
 
     def refuse() -> GatewayError:
@@ -139,6 +140,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             413, f"the body is larger than {limit} bytes: send fewer documents, in several requests"
         )
 
+    if (coding := request.headers.get("content-encoding", "identity")) != "identity":
+        raise GatewayError(415, f"Content-Encoding {coding!r:.80}: send the body uncompressed")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise refuse()

@@ -71,7 +71,7 @@ class Metrics:
             "Requests that wait to be scored",
             lambda: admission.present - admission.active,
         )
-        gauge("ready", "Whether requests can be scored", lambda: readiness.reason is None)
+        gauge("ready", "Whether requests can be scored", lambda: readiness.ready)
         about = {"version": __version__, "python": platform.python_version()}
         build = Gauge(
             f"{_PREFIX}_build_info", "The version of the gateway", tuple(about), registry=registry

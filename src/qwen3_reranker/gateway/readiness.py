@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from qwen3_reranker.errors import RerankerError, ServerError
@@ -15,20 +16,26 @@ _logger = logging.getLogger(__name__)
 
 # Seconds between attempts to reach servers that do not answer yet.
 _PAUSES = (1.0, 2.0, 5.0)
+# Seconds for which a request that was scored shows that others can be, too.
+_FRESH = 30.0
+# Seconds that scoring one short document may take.
+_PATIENCE = 5.0
 
 
 class Readiness:
     """
     Start a backend in the background, and say whether it can score.
 
-    Servers that do not answer yet are tried again until they do. Any other failure is final.
+    Servers that do not answer yet are tried again until they do. Any other failure of the start is
+    final. Afterwards, a request that was scored in the last 30 seconds shows that scoring works;
+    without one, a short document is scored to find out.
+
+    What it says does not reveal anything about the servers, because everyone may ask. The details
+    are logged.
 
     Args:
         backend: What is started.
-        on_failure: Called with an error that trying again would not mend.
-
-    Attributes:
-        reason: Why requests cannot be scored now; None if they can.
+        on_failure: Called with an error of the start that trying again would not mend.
     """
 
     def __init__(
@@ -36,20 +43,63 @@ class Readiness:
     ) -> None:
         self._backend = backend
         self._on_failure = on_failure
-        self._task: asyncio.Task[None] | None = None
-        self.reason: str | None = "starting"
+        self._start_task: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[str | None] | None = None
+        self._obstacle: str | None = "starting"
+        self._logged: str | None = None
+        self._scored_at: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be scored, as far as that is known without trying."""
+        return self._obstacle is None and self._scored_at is not None
 
     def begin(self) -> None:
         """Start the backend, unless that has been done."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._start())
+        if self._start_task is None:
+            self._start_task = asyncio.create_task(self._start())
 
     async def end(self) -> None:
         """Stop waiting for the backend. Requests can no longer be scored."""
-        self.reason = "shutting down"
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._obstacle = "shutting down"
+        tasks = [task for task in (self._start_task, self._probe) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def note(self, *, scored: bool) -> None:
+        """
+        Take into account how a request ended.
+
+        Args:
+            scored: Whether it was scored, rather than failed for a reason that others share.
+        """
+        self._scored_at = time.monotonic() if scored else None
+
+    async def obstacle(self) -> str | None:
+        """Return why requests cannot be scored now; None if they can."""
+        self.begin()
+        if self._obstacle is not None or self._is_fresh():
+            return self._obstacle
+        if self._probe is None or self._probe.done():  # everyone who asks waits for the same one
+            self._probe = asyncio.create_task(self._try())
+        return await asyncio.shield(self._probe)
+
+    def _is_fresh(self) -> bool:
+        return self._scored_at is not None and time.monotonic() - self._scored_at < _FRESH
+
+    async def _try(self) -> str | None:
+        """Score a short document; return why that failed."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._backend.default.reranker.ascore("ready?", ["yes"])
+        except TimeoutError:
+            return f"scoring takes more than {_PATIENCE:g} seconds"
+        except RerankerError as error:
+            self._log(error)
+            return "scoring fails"
+        self.note(scored=True)
+        return None
 
     async def _start(self) -> None:
         attempt = 0
@@ -57,18 +107,24 @@ class Readiness:
             try:
                 await self._backend.start()
             except ServerError as error:
-                if self.reason != str(error):
-                    _logger.warning("not ready yet: %s", error)
-                self.reason = str(error)
+                self._log(error)
+                self._obstacle = "the servers behind the gateway cannot score yet"
             except RerankerError as error:
-                _logger.exception("the start failed")
-                self.reason = str(error)
+                _logger.exception("the engine cannot be started")
+                self._obstacle = "the engine cannot be started"
                 if self._on_failure is not None:
                     self._on_failure(error)
                 return
             else:
-                self.reason = None
+                self.note(scored=True)
+                self._obstacle = None
                 _logger.info("ready to score with %s", self._backend.model)
                 return
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1
+
+    def _log(self, error: RerankerError) -> None:
+        """Log why scoring fails, once for each reason in a row."""
+        if self._logged != str(error):
+            self._logged = str(error)
+            _logger.warning("cannot score: %s", error)

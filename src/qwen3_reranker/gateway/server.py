@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.server import HANDLED_SIGNALS
 
-from qwen3_reranker.errors import InputError, RerankerError
+from qwen3_reranker.errors import InputError
 
 __all__ = ["GatewayServer", "listen"]
-
-_logger = logging.getLogger(__name__)
 
 # Seconds in which connections that are open may still send a request, after a signal to stop.
 _GRACE = 0.5
 _BACKLOG = 2048
+# Seconds for which an idle connection is kept. It is longer than clients and proxies usually keep
+# theirs, so that they do not send a request on a connection that is being closed.
+_KEEP_ALIVE = 75
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -37,11 +38,13 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InputError: The port is in use or not allowed, or the host is not one of this machine.
     """
+    if not 0 <= port <= 65535:
+        raise InputError(f"port={port}: give a number from 1 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise InputError(
             f"host={host!r}: it is not known here ({error}): give an address of this machine, such "
             "as 127.0.0.1, or 0.0.0.0 for all networks"
@@ -51,16 +54,14 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise InputError(_why(host, port, error)) from error
     return listener
 
 
-def _why(host: str, port: int, error: OSError | OverflowError) -> str:
+def _why(host: str, port: int, error: OSError) -> str:
     """Return why an address cannot be listened on, and what to do."""
-    if isinstance(error, OverflowError):
-        return f"port={port}: give a number from 1 to 65535"
     if error.errno == errno.EADDRINUSE:
         return f"port={port} is used by another program: give another port, or end that program"
     if error.errno == errno.EADDRNOTAVAIL:
@@ -73,86 +74,80 @@ def _why(host: str, port: int, error: OSError | OverflowError) -> str:
     return f"cannot listen on {host}, port={port}: {error.strerror}"
 
 
-class GatewayServer:
+class GatewayServer(uvicorn.Server):
     """
-    Serve an application until SIGINT or SIGTERM.
+    Serve an application until it is told to stop.
 
-    On the first signal it stops accepting connections, answers what it has accepted, and returns.
-    On a second one it does not wait for answers.
+    Then it stops accepting connections, answers what it has accepted, and returns. Told a second
+    time, it does not wait for scores: what has not been answered fails.
 
     Args:
+        app: The application.
         listener: Where to listen, as `listen()` returns it. It is closed at the end.
         on_started: Called when connections are accepted.
     """
 
     def __init__(
-        self, listener: socket.socket, on_started: Callable[[], None] | None = None
+        self,
+        app: FastAPI,
+        listener: socket.socket,
+        on_started: Callable[[], None] | None = None,
     ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+            )
+        )
         self._listener = listener
         self._on_started = on_started
-        self._error: RerankerError | None = None
-        self._server: _Server | None = None
-
-    def fail(self, error: RerankerError) -> None:
-        """Stop, and let `run()` raise an error. Call it on the application's event loop."""
-        self._error = error
-        if self._server is not None:
-            self._server.should_exit = True
-
-    def run(self, app: FastAPI) -> None:
-        """
-        Serve an application on this thread.
-
-        Raises:
-            RerankerError: What `fail()` was called with.
-        """
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", server_header=False
-        )
-        self._server = _Server(config, self._on_started)
-        with _signals(self._server.stop):
-            asyncio.run(self._server.serve(sockets=[self._listener]))
-        if self._error is not None:
-            raise self._error
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with signals handled by the caller, and connections that end after an answer."""
-
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None] | None) -> None:
-        super().__init__(config)
-        self._started_callback = on_started
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
     def stop(self, *_: int | FrameType | None) -> None:
+        """Stop. It is a signal handler, and can be called from any thread."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    def run_here(self) -> None:
+        """Serve on this thread. On the main thread, SIGINT and SIGTERM stop it."""
+        asyncio.run(self.serve(sockets=[self._listener]))
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while serving, and do not raise them again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.stop) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
         await super().startup(sockets)
-        if self._started_callback is not None:
-            self._started_callback()
+        if self._on_started is not None:
+            self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """
+        Stop accepting connections, and return when all requests have been answered.
+
+        A client may be sending a request at this moment on a connection that was idle. Such
+        requests are answered, too, and all answers say that the connection ends with them.
+        """
         for server in self.servers:
             server.close()
-        # Clients learn that their connection ends together with an answer.
-        self.server_state.default_headers = [
-            *self.server_state.default_headers,
-            (b"connection", b"close"),
-        ]
+        # This list is also that of requests that are being processed.
+        self.server_state.default_headers.append((b"connection", b"close"))
         await asyncio.sleep(0 if self.force_exit else _GRACE)
         await super().shutdown(sockets)
-
-
-@contextmanager
-def _signals(stop: Callable[..., Any]) -> Iterator[None]:
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if self.force_exit:  # uvicorn leaves the engine running then, and requests unanswered
+            await self.lifespan.shutdown()
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=_GRACE)

@@ -20,6 +20,7 @@ from qwen3_reranker.gateway.backend import Backend
 from qwen3_reranker.gateway.errors import GatewayError, gateway_error
 from qwen3_reranker.gateway.limits import Admission, Limits, read_body
 from qwen3_reranker.gateway.paths import error_body, route_path
+from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.records import RequestRecord, record_of
 from qwen3_reranker.ranking import Ranking
 from qwen3_reranker.usage import Usage
@@ -27,6 +28,9 @@ from qwen3_reranker.usage import Usage
 __all__ = ["Service", "respond"]
 
 T = TypeVar("T")
+
+# Bytes of a body that take about 2 ms to read.
+_LARGE = 2**20
 
 
 def respond(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -41,14 +45,16 @@ class Service:
     Args:
         backend: What scores.
         limits: What requests may contain, and how many are accepted at a time.
+        readiness: What is told whether requests can be scored.
 
     Attributes:
         admission: The requests that are being processed.
     """
 
-    def __init__(self, backend: Backend, limits: Limits) -> None:
+    def __init__(self, backend: Backend, limits: Limits, readiness: Readiness) -> None:
         self._backend = backend
         self._limits = limits
+        self._readiness = readiness
         self.admission = Admission(limits)
 
     async def rerank(self, request: Request) -> Response:
@@ -72,7 +78,7 @@ class Service:
         try:
             with self.admission.accepted():
                 async with asyncio.timeout(self._limits.request_timeout):
-                    data = _decoded(await read_body(request, self._limits.max_body))
+                    data = await _decoded(await read_body(request, self._limits.max_body))
                     api = choose(data)
                     record.api = api.NAME
                     if api is tei:
@@ -89,6 +95,8 @@ class Service:
             failure = GatewayError(408 if stage == "received" else 504, message)
         except Exception as error:  # noqa: BLE001  # every request gets an answer
             failure = gateway_error(error)
+            if stage == "answered" and failure.status >= 500:
+                self._readiness.note(scored=False)
         return respond(write_error(failure), failure.status, failure.headers)
 
     async def _ranked(
@@ -112,10 +120,17 @@ class Service:
 
         rankings = await _unless_disconnected(request, rank())
         record.usage = sum((ranking.usage for ranking in rankings), Usage())
+        if record.usage.scored:
+            self._readiness.note(scored=True)
         return rankings, name
 
 
-def _decoded(body: bytes) -> dict[str, Any]:
+async def _decoded(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body; see `_parse_json`. A large one is read in a thread."""
+    return _parse_json(body) if len(body) <= _LARGE else await asyncio.to_thread(_parse_json, body)
+
+
+def _parse_json(body: bytes) -> dict[str, Any]:
     """
     Return the JSON object in a body.
 

@@ -41,17 +41,17 @@ def status_routes(backend: Backend, readiness: Readiness, limits: Limits) -> API
         """Describe the model as Text Embeddings Inference does."""
         return respond(tei.info(backend.model, limits))
 
-    @router.get("/health")
+    @router.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> Response:
         """Answer as long as the process runs."""
         return respond({"status": "ok"})
 
-    @router.get("/ready")
+    @router.api_route("/ready", methods=["GET", "HEAD"])
     async def ready() -> Response:
         """Say whether requests can be scored: 200 if so, 503 if not."""
-        readiness.begin()
-        if readiness.reason is None:
+        obstacle = await readiness.obstacle()
+        if obstacle is None:
             return respond({"status": "ready"})
-        return respond({"status": "not ready", "reason": readiness.reason}, 503)
+        return respond({"status": "not ready", "reason": obstacle}, 503)
 
     return router
