@@ -8,6 +8,7 @@ SGLANG = .venv-sglang/bin
 LITELLM = .venv-litellm/bin
 INFINITY = .venv-infinity/bin
 LLAMA_CPP = .venv-llama-cpp/bin
+CLIENTS = .venv-clients/bin
 XINFERENCE = .venv-xinference/bin
 # Where pip finds a CPU build of torch if its own indexes have none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -30,7 +31,7 @@ TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
-.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers bench dist test-install test-lowest test-xinference clean
+.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench dist test-install test-lowest test-xinference clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,8 +78,9 @@ setup: .venv/ready engine servers ## Create all environments
 engine: .venv/ready-demo ## Install vLLM into its private environment
 	$(BIN)/qwen3-reranker install-engine
 
-# The servers that the tests use. Each pins versions of its own, so each has its own environment.
-servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready ## Create the environments of SGLang, LiteLLM, Infinity and llama.cpp
+# The servers that the tests use, and published clients. Each pins versions of its own, so each has its own
+# environment.
+servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama-cpp/ready .venv-clients/ready ## Create the environments of other servers and of published clients
 
 .venv/ready-demo: pyproject.toml
 	$(call venv,.venv)
@@ -113,6 +115,18 @@ servers: .venv-sglang/ready .venv-litellm/ready .venv-infinity/ready .venv-llama
 	$(call venv,.venv-llama-cpp)
 	$(LLAMA_CPP)/pip install --quiet --requirement $<
 	touch $@
+
+# The major versions of cohere's client exclude each other. The other frameworks need 5; 4 and 7 go into
+# folders of their own, with the dependencies that are there already.
+.venv-clients/ready: tests/environments/clients.txt
+	$(call venv,.venv-clients)
+	$(CLIENTS)/pip install --quiet --requirement $<
+	$(CLIENTS)/pip install --quiet --no-deps --upgrade --target .venv-clients/cohere-4 cohere==4.57
+	$(CLIENTS)/pip install --quiet --no-deps --upgrade --target .venv-clients/cohere-7 cohere==7.3.1
+	touch $@
+
+platforms: setup ## Run all platforms' requests and clients, and write docs/reference/platforms.md
+	PYTHONPATH=tests:src $(BIN)/python -m support.platform_results
 
 # Xinference takes long to install and to start, so CI does not run it; docs/how-to/servers.md has the last
 # result. Its own requirements include CUDA, so the list here is complete and installed without dependencies.

@@ -1,0 +1,216 @@
+"""
+What each platform and each published client makes of the servers' answers, compared with the model
+card's recipe, and the page of the documentation that shows it.
+
+    make platforms    # runs them all, and writes the results and the page; tests compare
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from qwen3_reranker import Reranker
+from qwen3_reranker.embedded.reference import TransformersScorer
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+
+from support import client_packages
+from support.docs_pages import DOCS
+from support.platforms import PLATFORMS, Endpoint, Platform, Ranking, best_first
+from support.real_pairs import real_pairs
+from support.servers.processes import MAX_LENGTH, Server
+from support.servers.sglang_servers import RERANK_TEMPLATE, sglang_server
+from support.servers.vllm_servers import launched_vllm
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "tests/servers/platform_results.json"
+PAGE = DOCS / "reference/platforms.md"
+CLIENTS = ROOT / ".venv-clients"
+
+TOLERANCE = 2e-3
+TOP_N = 3
+PAIRS = [(query, [text.strip() for text in texts]) for query, texts in real_pairs(2)]
+WORKS = "works"
+COHERE_4 = ("cohere", "Client(api_url)")
+# No server needs it, and some clients do not start without one.
+UNUSED_KEY = "not-needed"
+
+# The servers by the names of their fixtures: their titles, and how they are made.
+SERVERS: dict[str, tuple[str, Callable[[Path], Server]]] = {
+    "vllm_template": ("vLLM from `serve`", lambda log: launched_vllm("server", log)),
+    "sglang_causal": (
+        "SGLang",
+        lambda log: sglang_server(DEMO_MODEL, log, template=RERANK_TEMPLATE),
+    ),
+}
+# SGLang's answer is a list, which hardly any client reads; one table shows that.
+CLIENT_SERVERS = [name for name in SERVERS if name != "sglang_causal"]
+
+# The client packages that run in one process, by the folder that comes first on its path.
+_COHERE = [(package, name) for package, name in client_packages.CLIENTS if package == "cohere"]
+RUNS = {
+    "": [client for client in client_packages.CLIENTS if client != COHERE_4],
+    "cohere-4": [COHERE_4],
+    "cohere-7": [client for client in _COHERE if client != COHERE_4],
+}
+
+Scores = list[list[float]]
+Outcomes = dict[str, str]
+
+
+def reference_scores(recipe: Reranker) -> Scores:
+    """Return the scores of `PAIRS` by the model card's recipe."""
+    return [recipe.score(query, documents) for query, documents in PAIRS]
+
+
+def compare(ranking: Ranking, right: Ranking) -> str:
+    """Return `WORKS`, or in which respect a ranking differs from the right one."""
+    if len(ranking) != len(right):
+        return "wrong number"
+    expected = dict(right)
+    if any(abs(expected.get(index, 2) - score) > TOLERANCE for index, score in ranking):
+        return "wrong scores"
+    pairs = zip(ranking, right, strict=True)
+    if any(abs(score - best) > TOLERANCE for (_, score), (_, best) in pairs):
+        return "wrong order"
+    return WORKS
+
+
+def worst(outcomes: Iterable[str]) -> str:
+    """Return the first outcome that is not `WORKS`, or else that."""
+    return next((outcome for outcome in outcomes if outcome != WORKS), WORKS)
+
+
+def platform_outcome(platform: Platform, endpoint: Endpoint, reference: Scores) -> str:
+    """Have a platform rank `PAIRS`, and return how that went."""
+
+    def one(query: str, documents: list[str], scores: list[float]) -> str:
+        try:
+            ranking = platform.rank(endpoint, query, documents, TOP_N)
+        except requests.HTTPError as error:
+            return f"HTTP {error.response.status_code}"
+        except (AssertionError, AttributeError, KeyError, TypeError):
+            return "unreadable"
+        return compare(ranking, platform.expected(scores, TOP_N))
+
+    pairs = zip(PAIRS, reference, strict=True)
+    return worst(one(query, documents, scores) for (query, documents), scores in pairs)
+
+
+def platform_outcomes(server: Server, reference: Scores) -> Outcomes:
+    """Return how each platform gets on with a server."""
+    with requests.Session() as http:
+        endpoint = Endpoint(http, server.url, server.served)
+        return {
+            platform.name: platform_outcome(platform, endpoint, reference) for platform in PLATFORMS
+        }
+
+
+def client_outcomes(server: Server, reference: Scores) -> Outcomes:
+    """Run all client packages against a server, and return how each gets on with it."""
+
+    def outcome(answers: Iterable[Any]) -> str:
+        return worst(
+            compare([(index, score) for index, score in answer], best_first(scores, TOP_N))
+            if isinstance(answer, list)
+            else str(answer["error"])
+            for answer, scores in zip(answers, reference, strict=True)
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = pool.map(lambda folder: _run_packages(server, folder), RUNS)
+        return {answer["client"]: outcome(answer["rankings"]) for run in runs for answer in run}
+
+
+def _run_packages(server: Server, folder: str) -> list[dict[str, Any]]:
+    """Return what the client packages of an environment make of `PAIRS`."""
+    settings = {"root": server.url, "model": server.served, "key": UNUSED_KEY, "top_n": TOP_N}
+    done = subprocess.run(
+        [str(CLIENTS / "bin/python"), "-P", client_packages.__file__],
+        input=json.dumps({"clients": RUNS[folder], "pairs": PAIRS, "settings": settings}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ
+        | {"HAYSTACK_TELEMETRY_ENABLED": "False"}
+        | {"PYTHONPATH": str(CLIENTS / folder) if folder else ""},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")]
+    answers: list[dict[str, Any]] = json.loads(line.removeprefix("ANSWERS "))
+    return answers
+
+
+def page() -> str:
+    """Return the page that shows the recorded results."""
+    results = json.loads(RESULTS.read_text("utf-8"))
+    platforms = _table(
+        ["Platform", "What to type", *(title for title, _ in SERVERS.values())],
+        (
+            [platform.name, _fields(platform), *_marks(results["platforms"][platform.name])]
+            for platform in PLATFORMS
+        ),
+    )
+    clients = _table(
+        ["Package, class", *(SERVERS[name][0] for name in CLIENT_SERVERS)],
+        ([f"`{name}`", *_marks(found)] for name, found in results["clients"].items()),
+    )
+    text = PAGE.read_text("utf-8")
+    for name, table in (("platforms", platforms), ("clients", clients)):
+        mark = re.compile(rf"(?<=<!-- {name}: begin -->\n).*(?=<!-- {name}: end -->)", re.DOTALL)
+        text, tables = mark.subn(lambda _, table=table: f"{table}\n", text)
+        assert tables == 1, f"{PAGE} has {tables} tables of {name}"
+    return text
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _fields(platform: Platform) -> str:
+    """Return the fields and their values for a gateway on a host of its own."""
+    values = {"root": "http://HOST:8000", "model": "MODEL", "key": "KEY"}
+    return "<br>".join(
+        f"{name}: `{value.format(**values)}`" for name, value in platform.fields.items()
+    )
+
+
+def _marks(outcomes: Mapping[str, str]) -> list[str]:
+    """Return the cells of one row, in the order of the servers."""
+    return ["yes" if outcomes[name] == WORKS else f"no: {outcomes[name]}" for name in outcomes]
+
+
+def main() -> None:
+    """Run everything against all servers, and write the results and the page."""
+    platforms: dict[str, Outcomes] = defaultdict(dict)
+    clients: dict[str, Outcomes] = defaultdict(dict)
+    with Reranker(
+        scorer=TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
+    ) as recipe:
+        reference = reference_scores(recipe)
+    for name, (_, make) in SERVERS.items():
+        with tempfile.TemporaryDirectory() as folder, make(Path(folder, "log")) as server:
+            for row, outcome in platform_outcomes(server, reference).items():
+                platforms[row][name] = outcome
+            if name in CLIENT_SERVERS:
+                for row, outcome in client_outcomes(server, reference).items():
+                    clients[row][name] = outcome
+    results = {"platforms": platforms, "clients": clients}
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    PAGE.write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
