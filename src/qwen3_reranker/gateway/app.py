@@ -16,7 +16,7 @@ from qwen3_reranker.gateway.config import GatewayConfig
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.gateway.keys import RequireKey
 from qwen3_reranker.gateway.metrics import Metrics
-from qwen3_reranker.gateway.paths import RERANK, SCORE, error_body, route_path
+from qwen3_reranker.gateway.paths import RANKING, RERANK, SCORE, error_body, route_path
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.records import Observer, RecordRequests
 from qwen3_reranker.gateway.service import Service, respond
@@ -93,9 +93,11 @@ def create_app(
         app.add_api_route(path, service.rerank, methods=["POST"])
     for path in SCORE:
         app.add_api_route(path, service.score, methods=["POST"])
+    for path in RANKING:
+        app.add_api_route(path, service.ranking, methods=["POST"])
 
     app.add_api_route("/metrics", metrics.answer, methods=["GET"])
-    app.include_router(status_routes(backend, readiness, config.limits))
+    app.include_router(status_routes(backend, readiness, config))
     return app
 
 
@@ -112,7 +114,9 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     path = route_path(request.scope)
     message = str(error.detail)
     if error.status_code == 404:
-        message = f"there is no {path!r:.200} here: the paths are {', '.join(RERANK + SCORE)}"
+        message = (
+            f"there is no {path!r:.200} here: the paths are {', '.join(RERANK + SCORE + RANKING)}"
+        )
         if path.startswith("/v1/v"):
             message += ". Leave /v1 out of the base URL, which this client adds itself"
     elif error.status_code == 405:

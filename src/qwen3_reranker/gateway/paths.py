@@ -10,13 +10,16 @@ from qwen3_reranker.gateway import errors
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-__all__ = ["RERANK", "SCORE", "error_body", "route_path"]
+__all__ = ["RANKING", "RERANK", "SCORE", "error_body", "route_path"]
 
 RERANK = ("/rerank", "/v1/rerank", "/v2/rerank", "/api/rerank")
 """Jina, Cohere, vLLM, Xinference, SiliconFlow, Ollama's clients, and TEI by its `texts`."""
 
 SCORE = ("/score", "/v1/score")
 """vLLM."""
+
+RANKING = ("/ranking", "/v1/ranking", "/reranking", "/v1/reranking")
+"""NVIDIA's inference microservices; RAGFlow's client of them uses the last two."""
 
 
 def route_path(scope: Scope) -> str:
@@ -30,6 +33,6 @@ def error_body(path: str) -> Callable[[errors.GatewayError], dict[str, Any]]:
     """Return the function that writes the errors of a path."""
     if path.startswith("/v2/"):
         return errors.cohere
-    if path.endswith("rerank"):
+    if path.endswith(("rerank", "ranking")):
         return errors.shared
     return errors.openai

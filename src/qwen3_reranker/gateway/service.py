@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from qwen3_reranker.gateway import errors
-from qwen3_reranker.gateway.api import rerank, score, tei
+from qwen3_reranker.gateway.api import nvidia, rerank, score, tei
 from qwen3_reranker.gateway.api.job import Job
 from qwen3_reranker.gateway.backend import Backend
 from qwen3_reranker.gateway.errors import GatewayError, gateway_error
@@ -68,6 +68,10 @@ class Service:
         """Answer a request in vLLM's score API."""
         record_of(request.scope).api = score.NAME
         return await self._answer(request, lambda _: score)
+
+    async def ranking(self, request: Request) -> Response:
+        """Answer a request in the API of NVIDIA's inference microservices."""
+        return await self._answer(request, lambda _: nvidia)
 
     async def _answer(
         self, request: Request, choose: Callable[[dict[str, Any]], ModuleType]

@@ -7,21 +7,21 @@ from starlette.responses import Response
 
 from qwen3_reranker.gateway.api import models, tei
 from qwen3_reranker.gateway.backend import Backend
-from qwen3_reranker.gateway.limits import Limits
+from qwen3_reranker.gateway.config import GatewayConfig
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.service import respond
 
 __all__ = ["status_routes"]
 
 
-def status_routes(backend: Backend, readiness: Readiness, limits: Limits) -> APIRouter:
+def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig) -> APIRouter:
     """
     Return the routes of the models, of health and of readiness.
 
     Args:
         backend: What scores.
         readiness: Whether it can.
-        limits: What requests may contain.
+        config: Limits and keys.
     """
     router = APIRouter()
 
@@ -39,7 +39,12 @@ def status_routes(backend: Backend, readiness: Readiness, limits: Limits) -> API
     @router.get("/info")
     async def info() -> Response:
         """Describe the model as Text Embeddings Inference does."""
-        return respond(tei.info(backend.model, limits))
+        return respond(tei.info(backend.model, config.limits))
+
+    @router.get("/v1/cluster/auth")
+    async def needs_key() -> Response:
+        """Say whether requests need a key, which Xinference's client asks before it sends one."""
+        return respond({"auth": bool(config.keys)})
 
     @router.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import httpx
@@ -88,3 +89,21 @@ async def test_an_alias_scores_with_its_instruction() -> None:
     body = {"model": "faq", "query": QUERY, "documents": DOCUMENTS[:1]}
     (found,) = await results(body, aliases=aliases)
     assert found["relevance_score"] == relevance(QUERY, DOCUMENTS[0], "Find the answer")
+
+
+@pytest.mark.parametrize("path", ["/ranking", "/v1/ranking", "/reranking", "/v1/reranking"])
+async def test_nvidias_clients_get_log_odds(path: str) -> None:
+    passages = [{"text": text} for text in [*DOCUMENTS, " "]]
+    answer = (await post({"query": {"text": QUERY}, "passages": passages}, path)).json()
+    assert [ranking["index"] for ranking in answer["rankings"]] == [*BEST_FIRST, len(DOCUMENTS)]
+    logits = [ranking["logit"] for ranking in answer["rankings"]]
+    wanted = [math.log(RIGHT[index] / (1 - RIGHT[index])) for index in BEST_FIRST]
+    assert logits[:-1] == pytest.approx(wanted)
+    # The blank one's are minus infinity.
+    assert logits[-1] == -1000
+
+
+@pytest.mark.parametrize("keys", [(), ("secret",)])
+async def test_xinferences_client_learns_whether_a_key_is_needed(keys: tuple[str, ...]) -> None:
+    async with gateway(RelevanceScorer(), GatewayConfig(keys=keys)) as client:
+        assert (await client.get("/v1/cluster/auth")).json() == {"auth": bool(keys)}

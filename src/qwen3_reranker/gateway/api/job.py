@@ -10,9 +10,21 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qwen3_reranker.gateway.errors import GatewayError
-from qwen3_reranker.ranking import Ranking
+from qwen3_reranker.ranking import Hit, Ranking
 
-__all__ = ["Document", "InstructedBody", "Job", "TextDocument", "text_of", "texts_of", "validated"]
+__all__ = [
+    "Document",
+    "InstructedBody",
+    "Job",
+    "TextDocument",
+    "finite_logit",
+    "text_of",
+    "texts_of",
+    "validated",
+]
+
+# The log-odds of a blank document are -inf, which JSON cannot represent.
+_LOWEST = -1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +143,7 @@ def validated(kind: type[B], data: dict[str, Any]) -> B:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = _path(first["loc"])
-        if path.startswith(("documents[", "items[")):
+        if path.startswith(("documents[", "items[", "passages[")):
             message = "give a string, or an object with a string under 'text'"
         else:
             message = first["msg"][:1].lower() + first["msg"][1:]
@@ -146,6 +158,11 @@ def text_of(document: Document) -> str:
 def texts_of(documents: Sequence[Document]) -> list[str]:
     """Return the texts of documents."""
     return [document if isinstance(document, str) else document.text for document in documents]
+
+
+def finite_logit(hit: Hit) -> float:
+    """Return the log-odds of a document as a number that JSON can represent."""
+    return max(hit.logit, _LOWEST)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

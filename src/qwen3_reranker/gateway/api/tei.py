@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from qwen3_reranker.gateway.api.job import InstructedBody, Job, validated
+from qwen3_reranker.gateway.api.job import InstructedBody, Job, finite_logit, validated
 from qwen3_reranker.gateway.limits import Limits
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.version import __version__
@@ -21,9 +21,6 @@ from qwen3_reranker.version import __version__
 __all__ = ["EXAMPLE", "NAME", "Body", "info", "parse"]
 
 NAME = "tei"
-
-# The log-odds of a blank document are -inf, which JSON cannot represent.
-_LOWEST = -1000.0
 
 
 class Body(InstructedBody):
@@ -62,7 +59,7 @@ def parse(data: dict[str, Any]) -> Job:
 def _render(raw: bool, with_texts: bool, rankings: Sequence[Ranking], _: str) -> list[Any]:
     def result(hit: Hit) -> dict[str, Any]:
         text = {"text": hit.text} if with_texts else {}
-        score = max(hit.logit, _LOWEST) if raw else hit.score
+        score = finite_logit(hit) if raw else hit.score
         return {"index": hit.index, **text, "score": score}
 
     (ranking,) = rankings

@@ -1,0 +1,74 @@
+"""
+The rerank API of NVIDIA's inference microservices (NIM).
+
+    {"model": "m", "query": {"text": "q"}, "passages": [{"text": "d"}, {"text": "e"}]}
+    {"rankings": [{"index": 1, "logit": 4.1}, {"index": 0, "logit": -5.2}],
+     "usage": {"prompt_tokens": 93, "total_tokens": 93}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from qwen3_reranker.gateway.api.job import (
+    Document,
+    InstructedBody,
+    Job,
+    finite_logit,
+    text_of,
+    texts_of,
+    validated,
+)
+from qwen3_reranker.ranking import Ranking
+
+__all__ = ["EXAMPLE", "NAME", "Body", "parse"]
+
+NAME = "nvidia"
+
+
+class Body(InstructedBody):
+    """A query, and the passages to rank by it."""
+
+    query: Document = Field(description="The question or search text, under `text`.")
+    passages: list[Document] = Field(description="The documents, each under `text`.")
+    top_n: int | None = Field(
+        None, description="Return at most this many passages. Null, 0 or less returns all."
+    )
+    truncate: str | None = Field(
+        None, description="Accepted and ignored: passages that are too long are always truncated."
+    )
+
+
+EXAMPLE = {
+    "rankings": [{"index": 1, "logit": 4.1}, {"index": 0, "logit": -5.2}],
+    "usage": {"prompt_tokens": 171, "total_tokens": 171},
+}
+
+
+def parse(data: dict[str, Any]) -> Job:
+    """
+    Return what a body asks for.
+
+    Raises:
+        GatewayError: A field cannot be used.
+    """
+    body = validated(Body, data)
+    return Job(
+        model=body.model,
+        queries=[(text_of(body.query), texts_of(body.passages))],
+        instruction=body.chosen_instruction(),
+        top_n=body.top_n if body.top_n is not None and body.top_n > 0 else None,
+        render=_render,
+    )
+
+
+def _render(rankings: Sequence[Ranking], _: str) -> dict[str, Any]:
+    (ranking,) = rankings
+    tokens = ranking.usage.tokens
+    return {
+        "rankings": [{"index": hit.index, "logit": finite_logit(hit)} for hit in ranking],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
