@@ -13,7 +13,7 @@ import re
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from support import client_packages
 from support.docs_pages import DOCS
 from support.platforms import PLATFORMS, Endpoint, Platform, Ranking, best_first
 from support.real_pairs import real_pairs
+from support.servers.gateway_servers import gateway_server
 from support.servers.processes import MAX_LENGTH, Server
 from support.servers.sglang_servers import RERANK_TEMPLATE, sglang_server
 from support.servers.vllm_servers import launched_vllm
@@ -41,27 +42,28 @@ TOLERANCE = 2e-3
 TOP_N = 3
 PAIRS = [(query, [text.strip() for text in texts]) for query, texts in real_pairs(2)]
 WORKS = "works"
-COHERE_4 = ("cohere", "Client(api_url)")
+# The server's URL in the documentation.
+EXAMPLE = "http://HOST:8000"
 # No server needs it, and some clients do not start without one.
 UNUSED_KEY = "not-needed"
 
-# The servers by the names of their fixtures: their titles, and how they are made.
-SERVERS: dict[str, tuple[str, Callable[[Path], Server]]] = {
-    "vllm_template": ("vLLM from `serve`", lambda log: launched_vllm("server", log)),
-    "sglang_causal": (
-        "SGLang",
-        lambda log: sglang_server(DEMO_MODEL, log, template=RERANK_TEMPLATE),
-    ),
+# The servers by the names of their fixtures, and their titles.
+SERVERS = {
+    "gateway": "gateway",
+    "vllm_template": "vLLM from `serve`",
+    "sglang_causal": "SGLang",
 }
 # SGLang's answer is a list, which hardly any client reads; one table shows that.
 CLIENT_SERVERS = [name for name in SERVERS if name != "sglang_causal"]
 
-# The client packages that run in one process, by the folder that comes first on its path.
-_COHERE = [(package, name) for package, name in client_packages.CLIENTS if package == "cohere"]
+# The client packages that run in one process, by the folder that comes first on its path. Of
+# cohere's classes, the one with `api_url` is that of version 4.
+_COHERE = {i for i, one in enumerate(client_packages.CLIENTS) if one.package == "cohere"}
+_COHERE_4 = {i for i in _COHERE if client_packages.CLIENTS[i].argument == "api_url"}
 RUNS = {
-    "": [client for client in client_packages.CLIENTS if client != COHERE_4],
-    "cohere-4": [COHERE_4],
-    "cohere-7": [client for client in _COHERE if client != COHERE_4],
+    "cohere-4": _COHERE_4,
+    "cohere-7": _COHERE - _COHERE_4,
+    "": set(range(len(client_packages.CLIENTS))) - _COHERE_4,
 }
 
 Scores = list[list[float]]
@@ -129,15 +131,28 @@ def client_outcomes(server: Server, reference: Scores) -> Outcomes:
 
     with ThreadPoolExecutor(2) as pool:
         runs = pool.map(lambda folder: _run_packages(server, folder), RUNS)
-        return {answer["client"]: outcome(answer["rankings"]) for run in runs for answer in run}
+        return {_client_name(answer): outcome(answer["rankings"]) for run in runs for answer in run}
+
+
+def _client_name(answer: Mapping[str, Any]) -> str:
+    """Return a client's package, its version, and how the class is pointed at a server."""
+    client = client_packages.CLIENTS[answer["client"]]
+    url = f'{client.argument}="{EXAMPLE}{client.path}"'
+    extra = f', api_provider="{client.provider}"' if client.provider else ""
+    return f"{client.package} {answer['version']}: {client.name}({url}{extra})"
 
 
 def _run_packages(server: Server, folder: str) -> list[dict[str, Any]]:
     """Return what the client packages of an environment make of `PAIRS`."""
-    settings = {"root": server.url, "model": server.served, "key": UNUSED_KEY, "top_n": TOP_N}
+    request = {
+        "clients": sorted(RUNS[folder]),
+        "root": server.url,
+        "pairs": PAIRS,
+        "settings": {"model": server.served, "key": UNUSED_KEY, "top_n": TOP_N},
+    }
     done = subprocess.run(
         [str(CLIENTS / "bin/python"), "-P", client_packages.__file__],
-        input=json.dumps({"clients": RUNS[folder], "pairs": PAIRS, "settings": settings}),
+        input=json.dumps(request),
         capture_output=True,
         text=True,
         timeout=300,
@@ -156,15 +171,15 @@ def page() -> str:
     """Return the page that shows the recorded results."""
     results = json.loads(RESULTS.read_text("utf-8"))
     platforms = _table(
-        ["Platform", "What to type", *(title for title, _ in SERVERS.values())],
+        ["Platform", "What to type", *SERVERS.values()],
         (
             [platform.name, _fields(platform), *_marks(results["platforms"][platform.name])]
             for platform in PLATFORMS
         ),
     )
     clients = _table(
-        ["Package, class", *(SERVERS[name][0] for name in CLIENT_SERVERS)],
-        ([f"`{name}`", *_marks(found)] for name, found in results["clients"].items()),
+        ["Package and class", *(SERVERS[name] for name in CLIENT_SERVERS)],
+        ([_code(name), *_marks(found)] for name, found in results["clients"].items()),
     )
     text = PAGE.read_text("utf-8")
     for name, table in (("platforms", platforms), ("clients", clients)):
@@ -179,9 +194,14 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _code(client: str) -> str:
+    package, call = client.split(": ", 1)
+    return f"{package}<br>`{call}`"
+
+
 def _fields(platform: Platform) -> str:
     """Return the fields and their values for a gateway on a host of its own."""
-    values = {"root": "http://HOST:8000", "model": "MODEL", "key": "KEY"}
+    values = {"root": EXAMPLE, "model": "MODEL", "key": "KEY"}
     return "<br>".join(
         f"{name}: `{value.format(**values)}`" for name, value in platform.fields.items()
     )
@@ -189,7 +209,21 @@ def _fields(platform: Platform) -> str:
 
 def _marks(outcomes: Mapping[str, str]) -> list[str]:
     """Return the cells of one row, in the order of the servers."""
-    return ["yes" if outcomes[name] == WORKS else f"no: {outcomes[name]}" for name in outcomes]
+    found = [outcomes[name] for name in SERVERS if name in outcomes]
+    return ["yes" if outcome == WORKS else f"no: {outcome}" for outcome in found]
+
+
+def _running() -> Iterator[tuple[str, Server]]:
+    """Start the servers one after the other; each runs until the next one is asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        logs = Path(folder)
+        with launched_vllm("server", logs / "vllm_template.log") as vllm:
+            yield "vllm_template", vllm
+            with gateway_server(vllm, logs / "gateway.log") as gateway:
+                yield "gateway", gateway
+        sglang = sglang_server(DEMO_MODEL, logs / "sglang.log", template=RERANK_TEMPLATE)
+        with sglang:
+            yield "sglang_causal", sglang
 
 
 def main() -> None:
@@ -200,13 +234,12 @@ def main() -> None:
         scorer=TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
     ) as recipe:
         reference = reference_scores(recipe)
-    for name, (_, make) in SERVERS.items():
-        with tempfile.TemporaryDirectory() as folder, make(Path(folder, "log")) as server:
-            for row, outcome in platform_outcomes(server, reference).items():
-                platforms[row][name] = outcome
-            if name in CLIENT_SERVERS:
-                for row, outcome in client_outcomes(server, reference).items():
-                    clients[row][name] = outcome
+    for name, server in _running():
+        for row, outcome in platform_outcomes(server, reference).items():
+            platforms[row][name] = outcome
+        if name in CLIENT_SERVERS:
+            for row, outcome in client_outcomes(server, reference).items():
+                clients[row][name] = outcome
     results = {"platforms": platforms, "clients": clients}
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     PAGE.write_text(page(), "utf-8")

@@ -19,6 +19,7 @@ from qwen3_reranker.convert import convert
 from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
+from support.servers.gateway_servers import gateway_server
 from support.servers.infinity_servers import INFINITY, infinity_server
 from support.servers.litellm_servers import LITELLM, litellm_server
 from support.servers.llama_cpp_servers import LLAMA_CPP, llama_cpp_server
@@ -26,10 +27,17 @@ from support.servers.processes import MAX_LENGTH, Server
 from support.servers.sglang_servers import PYTHON, RERANK_TEMPLATE, launched_sglang, sglang_server
 from support.servers.vllm_servers import SCORE_TEMPLATE, launched_vllm, vllm_server
 
-# The names of the fixtures, in the order of a run. The proxy comes after the servers behind it.
+# The names of the fixtures, in the order of a run. Proxies come after the servers behind them.
 ORDER = [
-    *("llama_cpp", "infinity", "vllm_template", "litellm", "vllm_newline_lost", "vllm_one_label"),
-    *("vllm_original", "vllm_key", "vllm_generate", "sglang_causal", "sglang_two_label"),
+    *("llama_cpp", "infinity", "vllm_template", "litellm", "gateway", "vllm_newline_lost"),
+    *(
+        "vllm_one_label",
+        "vllm_original",
+        "vllm_key",
+        "vllm_generate",
+        "sglang_causal",
+        "sglang_two_label",
+    ),
 ]
 # The proxy and the two servers behind it.
 AT_A_TIME = 3
@@ -202,6 +210,14 @@ def litellm(start: Start, logs: Path, vllm_template: Server, infinity: Server) -
 
     # Of these very servers: others have other ports.
     return start(f"litellm of {vllm_template.port} and {infinity.port}", make)
+
+
+@pytest.fixture
+def gateway(start: Start, logs: Path, vllm_template: Server) -> Server:
+    """The gateway in front of `vllm_template`."""
+    log = logs / "gateway.log"
+    # Of this very server: another one has another port.
+    return start(f"gateway of {vllm_template.port}", lambda: gateway_server(vllm_template, log))
 
 
 def _check(program: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real gateway on the demo model, in front of its own engine."""
+"""A real gateway in front of another server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ALIAS = "python-questions"
 """A name that stands for the model with `support.helpers.INSTRUCTION`."""
 
 
-def gateway_server(log: Path) -> Server:
+def gateway_server(upstream: Server, log: Path) -> Server:
     """Return a gateway with one alias and no key, not started yet; `log` gets its output."""
     command = [
-        *(sys.executable, "-m", "qwen3_reranker", "gateway", "demo", "--port", "{port}"),
-        *("--dtype", "float32", "--max-length", str(MAX_LENGTH), "--eager"),
-        *("--alias", f"{ALIAS}={INSTRUCTION}"),
+        *(sys.executable, "-m", "qwen3_reranker", "gateway"),
+        *("--base-url", upstream.url, "--port", "{port}"),
+        *("--max-length", str(MAX_LENGTH), "--alias", f"{ALIAS}={INSTRUCTION}"),
     ]
-    return Server(command, log, health="/ready", served="demo")
+    return Server(command, log, health="/ready", served=upstream.served)
