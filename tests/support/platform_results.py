@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -26,7 +25,7 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from support import client_packages
 from support.docs_pages import DOCS
-from support.platforms import PLATFORMS, Endpoint, Platform, Ranking, best_first
+from support.platforms import PLATFORMS, Endpoint, Platform, Ranking, RefusedError, best_first
 from support.real_pairs import real_pairs
 from support.servers.gateway_servers import gateway_server
 from support.servers.processes import MAX_LENGTH, Server
@@ -99,8 +98,8 @@ def platform_outcome(platform: Platform, endpoint: Endpoint, reference: Scores) 
     def one(query: str, documents: list[str], scores: list[float]) -> str:
         try:
             ranking = platform.rank(endpoint, query, documents, TOP_N)
-        except requests.HTTPError as error:
-            return f"HTTP {error.response.status_code}"
+        except RefusedError as error:
+            return str(error)
         except (AssertionError, AttributeError, KeyError, TypeError):
             return "unreadable"
         return compare(ranking, platform.expected(scores, TOP_N))
@@ -183,9 +182,10 @@ def page() -> str:
     )
     text = PAGE.read_text("utf-8")
     for name, table in (("platforms", platforms), ("clients", clients)):
-        mark = re.compile(rf"(?<=<!-- {name}: begin -->\n).*(?=<!-- {name}: end -->)", re.DOTALL)
-        text, tables = mark.subn(lambda _, table=table: f"{table}\n", text)
-        assert tables == 1, f"{PAGE} has {tables} tables of {name}"
+        before, begin, rest = text.partition(f"<!-- {name}: begin -->\n")
+        _, end, after = rest.partition(f"<!-- {name}: end -->")
+        assert begin and end, f"{PAGE} has no table of {name}"
+        text = f"{before}{begin}{table}\n{end}{after}"
     return text
 
 

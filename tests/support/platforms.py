@@ -20,6 +20,10 @@ TIMEOUT = 60
 TEI_BATCH = 8
 
 
+class RefusedError(Exception):
+    """The server answered with an HTTP error."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """
@@ -38,16 +42,19 @@ class Endpoint:
     key: str = ""
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-        """Send a body as JSON, and return the JSON of the answer; raise for an HTTP error."""
+        """Send a body as JSON and return that of the answer, or raise `RefusedError`."""
         url = path if path.startswith("http") else self.root + path
         response = self.http.post(url, json=body, headers=dict(headers), timeout=TIMEOUT)
-        response.raise_for_status()
-        return response.json()
+        return self._read(response)
 
     def get(self, path: str, headers: Mapping[str, str]) -> Any:
-        """Return the JSON at a path; raise for an HTTP error."""
+        """Return the JSON at a path, or raise `RefusedError`."""
         response = self.http.get(self.root + path, headers=dict(headers), timeout=TIMEOUT)
-        response.raise_for_status()
+        return self._read(response)
+
+    def _read(self, response: Any) -> Any:
+        if response.status_code >= 400:
+            raise RefusedError(f"HTTP {response.status_code}")
         return response.json()
 
     def always(self) -> dict[str, str]:
@@ -108,6 +115,10 @@ class Platform:
     sends_model: bool = field(default=True, kw_only=True)
 
 
+def _body(endpoint: Endpoint, query: str, documents: Sequence[str], **more: Any) -> dict[str, Any]:
+    return {"model": endpoint.model, "query": query, "documents": documents, **more}
+
+
 def _as_returned(results: Sequence[Mapping[str, Any]]) -> Ranking:
     """Read results in the order of the answer."""
     return [(result["index"], result["relevance_score"]) for result in results]
@@ -130,8 +141,8 @@ def _check_texts(results: Sequence[Mapping[str, Any]], documents: Sequence[str])
 def fastgpt(extra: Mapping[str, Any]) -> Rank:
     def rank(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
         kept = [(index, text.strip()) for index, text in enumerate(documents) if text.strip()]
-        body = {"model": endpoint.model, "query": query, "documents": [text for _, text in kept]}
-        answer = endpoint.post("/v1/rerank", {**body, **extra}, endpoint.always())
+        body = _body(endpoint, query, [text for _, text in kept], **extra)
+        answer = endpoint.post("/v1/rerank", body, endpoint.always())
         tokens = answer.get("meta", {}).get("tokens", {}).get("input_tokens", 1)
         assert tokens > 0
         best: dict[int, float] = {}
@@ -147,7 +158,7 @@ def fastgpt(extra: Mapping[str, Any]) -> Rank:
 
 
 def _dify_openai(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
+    body = _body(endpoint, query, documents, top_n=top_n)
     answer = endpoint.post("/v1/rerank", body, endpoint.if_set())
     results = answer.get("results", [])
     ranking = [(result.get("index", 0), result.get("relevance_score", 0.0)) for result in results]
@@ -155,8 +166,8 @@ def _dify_openai(endpoint: Endpoint, query: str, documents: list[str], top_n: in
 
 
 def _dify_sdk(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": None}
-    answer = endpoint.post("/v1/rerank", {**body, "return_documents": True}, endpoint.if_set())
+    body = _body(endpoint, query, documents, top_n=None, return_documents=True)
+    answer = endpoint.post("/v1/rerank", body, endpoint.if_set())
     results = answer["results"]
     scores = [result["relevance_score"] for result in results]
     span = max(scores) - min(scores) or 1.0
@@ -175,16 +186,8 @@ def _dify_xinference(endpoint: Endpoint, query: str, documents: list[str], top_n
         f"/v1/models/{endpoint.model}", endpoint.always() if needs_key and endpoint.key else {}
     )
     assert model["model_type"] == "rerank"
-    body = {
-        "model": endpoint.model,
-        "documents": documents,
-        "query": query,
-        "top_n": top_n,
-        "max_chunks_per_doc": None,
-        "return_documents": True,
-        "return_len": None,
-        "kwargs": "{}",
-    }
+    unused = {"max_chunks_per_doc": None, "return_len": None, "kwargs": "{}"}
+    body = _body(endpoint, query, documents, top_n=top_n, return_documents=True, **unused)
     results = endpoint.post("/v1/rerank", body, endpoint.if_set())["results"]
     _check_texts(results, documents)
     return _as_returned(results)
@@ -212,7 +215,7 @@ def _dify_localai(endpoint: Endpoint, query: str, documents: list[str], top_n: i
 def _dify_with_optional_text(
     path: str, endpoint: Endpoint, query: str, documents: list[str], top_n: int | None
 ) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
+    body = _body(endpoint, query, documents, top_n=top_n)
     results = endpoint.post(path, body, endpoint.always())["results"]
     # A null would be as bad as a wrong text.
     _check_texts([result for result in results if "document" in result], documents)
@@ -220,21 +223,20 @@ def _dify_with_optional_text(
 
 
 def _dify_siliconflow(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
-    answer = endpoint.post("/v1/rerank", {**body, "return_documents": True}, endpoint.always())
+    body = _body(endpoint, query, documents, top_n=top_n, return_documents=True)
+    answer = endpoint.post("/v1/rerank", body, endpoint.always())
     _check_texts(answer["results"], documents)
     return _as_returned(answer["results"])
 
 
 def _dify_jina(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
-    body["return_documents"] = False
+    body = _body(endpoint, query, documents, top_n=top_n, return_documents=False)
     return _as_returned(endpoint.post("/v1/rerank", body, endpoint.always())["results"])
 
 
 def _dify_ollama(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
     # The base URL is taken as it is if it ends in /rerank.
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
+    body = _body(endpoint, query, documents, top_n=top_n)
     results = endpoint.post("/v1/rerank", body, endpoint.if_set()).get("results", [])[:top_n]
     # The text of the result is the document if there is one, and has to be a string.
     assert all(isinstance(result.get("document", ""), str) for result in results)
@@ -242,7 +244,7 @@ def _dify_ollama(endpoint: Endpoint, query: str, documents: list[str], top_n: in
 
 
 def _dify_openrouter(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
+    body = _body(endpoint, query, documents, top_n=top_n)
     headers = {**endpoint.always(), "HTTP-Referer": "https://dify.ai/", "X-Title": "Dify"}
     return _as_returned(endpoint.post("/v1/rerank", body, headers)["results"])
 
@@ -265,23 +267,22 @@ def _ragflow_openai(endpoint: Endpoint, query: str, documents: list[str], top_n:
     # The documents are cut to 500 tokens of another model's tokenizer.
     base = f"{endpoint.root}/v1"
     url = base if "/rerank" in base else urljoin(f"{base}/", "rerank")
-    body = {"model": endpoint.model, "query": query, "documents": documents}
-    answer = endpoint.post(url, {**body, "top_n": len(documents)}, endpoint.always())
+    body = _body(endpoint, query, documents, top_n=len(documents))
+    answer = endpoint.post(url, body, endpoint.always())
     return _ragflow(answer.get("results", []), len(documents), "relevance_score")
 
 
 def _ragflow_cohere(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
     # What cohere's v1 client makes of a base URL without /v1.
-    body = {"model": endpoint.model, "query": query, "documents": documents}
-    body |= {"top_n": len(documents), "return_documents": False}
+    body = _body(endpoint, query, documents, top_n=len(documents), return_documents=False)
     answer = endpoint.post("/v1/rerank", body, {**endpoint.always(), "X-Client-Name": ""})
     assert all(isinstance(result["index"], int) for result in answer["results"])
     return _ragflow(answer["results"], len(documents), "relevance_score")
 
 
 def _ragflow_go(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents}
-    answer = endpoint.post("/v1/rerank", {**body, "top_n": len(documents)}, endpoint.if_set())
+    body = _body(endpoint, query, documents, top_n=len(documents))
+    answer = endpoint.post("/v1/rerank", body, endpoint.if_set())
     return sorted(_as_returned(answer["results"]))
 
 
@@ -298,8 +299,7 @@ def _ragflow_tei(endpoint: Endpoint, query: str, documents: list[str], top_n: in
 def _ragflow_xinference(
     endpoint: Endpoint, query: str, documents: list[str], top_n: int
 ) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents}
-    body |= {"return_documents": "true", "return_len": "true"}
+    body = _body(endpoint, query, documents, return_documents="true", return_len="true")
     headers = {"accept": "application/json", **endpoint.if_set()}
     answer = endpoint.post("/v1/rerank", body, headers)
     return _ragflow(answer.get("results", []), len(documents), "relevance_score")
@@ -326,8 +326,8 @@ def _log_odds_stretched(scores: Sequence[float], top_n: int) -> Ranking:
 
 
 def _open_webui(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents}
-    answer = endpoint.post("/v1/rerank", {**body, "top_n": len(documents)}, endpoint.always())
+    body = _body(endpoint, query, documents, top_n=len(documents))
+    answer = endpoint.post("/v1/rerank", body, endpoint.always())
     # Scores are taken by position, so a missing index would shift them to other documents.
     results = sorted(answer["results"], key=lambda result: result["index"])
     return list(enumerate(result["relevance_score"] for result in results))
@@ -335,16 +335,16 @@ def _open_webui(endpoint: Endpoint, query: str, documents: list[str], top_n: int
 
 def lightrag(path: str, extra: Mapping[str, Any]) -> Rank:
     def rank(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-        body = {"model": endpoint.model, "query": query, "documents": documents, "top_n": top_n}
-        return _as_returned(endpoint.post(path, {**body, **extra}, endpoint.if_set())["results"])
+        body = _body(endpoint, query, documents, top_n=top_n, **extra)
+        return _as_returned(endpoint.post(path, body, endpoint.if_set())["results"])
 
     return rank
 
 
 def _n8n(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    body = {"model": endpoint.model, "query": query, "documents": documents}
+    body = _body(endpoint, query, documents, top_n=min(top_n, len(documents)))
     headers = {"Accept": "application/json", **endpoint.if_set()}
-    answer = endpoint.post("/v1/rerank", {**body, "top_n": min(top_n, len(documents))}, headers)
+    answer = endpoint.post("/v1/rerank", body, headers)
     ranking = [
         (result["index"], result.get("relevance_score") or result.get("score") or 0)
         for result in answer["results"]
