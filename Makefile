@@ -31,7 +31,7 @@ TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
-.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench dist test-install test-lowest test-xinference clean
+.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-xinference clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -160,9 +160,13 @@ bench-%: .venv-bench/ready ## Run one benchmark, such as bench-remote
 BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 	"from qwen3_reranker.embedded.environment import installed_engine; print(installed_engine().python)")
 
+# How long: LOAD="--minutes 5". tests/benchmarks/results/load_gateway.json has the last result.
+load-gateway: .venv/ready engine ## Load a gateway while a server behind it is killed twice
+	PYTHONPATH=tests:examples $(BIN)/python -m reliability.load_gateway $(LOAD)
+
 .venv-bench/ready: .venv/ready
 	$(call own_engine,.venv-bench) $(BIN)/qwen3-reranker install-engine
-	$(BIN)/pip --python $(BENCH_PYTHON) install --quiet -e ".[cli,langchain,llama-index,transformers]" \
+	$(BIN)/pip --python $(BENCH_PYTHON) install --quiet -e ".[cli,gateway,langchain,llama-index,transformers]" \
 		--group dev --group bench
 	touch $@
 

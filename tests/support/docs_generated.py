@@ -17,6 +17,7 @@ from qwen3_reranker.cli.app import app
 from qwen3_reranker.problems import PROBLEMS
 
 from support.docs_pages import DOCS
+from support.grafana import DASHBOARD_FILE, dashboard_text
 from support.report_schema import SCHEMA_FILE, schema_text
 
 CLI_PAGE = DOCS / "reference" / "cli.md"
@@ -125,6 +126,7 @@ def main() -> None:
     """Write the pages."""
     CLI_PAGE.write_text(cli_page(), "utf-8")
     PROBLEMS_PAGE.write_text(problems_page(), "utf-8")
+    DASHBOARD_FILE.write_text(dashboard_text(), "utf-8")
     SCHEMA_FILE.write_text(schema_text(), "utf-8")
 
 

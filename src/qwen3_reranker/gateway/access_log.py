@@ -24,7 +24,7 @@ def access_log(chosen: AccessLogFormat, stream: TextIO) -> list[Observer]:
     Return what writes a line for each request, if anything does.
 
     A line has neither texts of queries or documents nor keys. Requests that are not for scores,
-    such as for health and metrics, are logged only if they failed.
+    such as for metrics, are logged only if they failed, and those for readiness not at all.
 
     Args:
         chosen: "json" for a JSON object per line, "text" for people, "none" for no log.
@@ -38,7 +38,7 @@ def access_log(chosen: AccessLogFormat, stream: TextIO) -> list[Observer]:
 
 def _written(line: Callable[[RequestRecord], str], stream: TextIO) -> Observer:
     def observe(record: RequestRecord) -> None:
-        if record.api is None and record.status < 400:
+        if record.api is None and (record.status < 400 or record.path == "/ready"):
             return
         stream.write(line(record))
         stream.flush()

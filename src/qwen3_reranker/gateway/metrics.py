@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -24,6 +24,8 @@ __all__ = ["Metrics"]
 _PREFIX = "qwen3_reranker"
 # Seconds: from a few short documents on a GPU to the longest request that is answered by default.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# What the rerankers of a backend say of each server, by its URL, or of each engine, by its device.
+_Stats = dict[str, list[Any]]
 
 
 class Metrics:
@@ -115,13 +117,7 @@ class _Scorers(Collector):
     def collect(self) -> Iterator[Metric]:
         stats = [reranker.stats() for reranker in self._rerankers]
         endpoints = _by_name([one.endpoints for one in stats])
-
-        def total(name: str, what: str, attribute: str) -> Metric:
-            family = CounterMetricFamily(f"{_PREFIX}_upstream_{name}", what, labels=["url"])
-            for url, parts in endpoints.items():
-                family.add_metric([url], sum(getattr(part, attribute) for part in parts))
-            return family
-
+        engines = _by_name([one.engines for one in stats])
         up = GaugeMetricFamily(
             f"{_PREFIX}_upstream_up",
             "Whether a server is used: 0 while others are preferred, because it has failed",
@@ -130,16 +126,57 @@ class _Scorers(Collector):
         for url, parts in endpoints.items():
             up.add_metric([url], float(not any(part.backoff_seconds for part in parts)))
         yield up
-        yield total("requests", "Requests that a server answered with scores", "requests")
-        yield total("documents", "Texts that a server scored", "documents")
-        yield total("tokens", "Prompt tokens that a server scored", "tokens")
-        yield total("failures", "Attempts at a server that failed", "failures")
-        yield total("busy_seconds", "Seconds of all requests to a server", "seconds")
+        yield from _counters("upstream", "a server", "url", endpoints)
+        yield _counter("upstream", "url", endpoints, "failures", "Attempts at a server that failed")
+        yield from _counters("engine", "an engine", "device", engines)
+        # Every reranker counts all of them, whoever used the engine.
+        for name, what in (
+            ("failures", "How often an engine ended unexpectedly or did not start"),
+            ("restarts", "How often an engine was started again"),
+        ):
+            yield _counter("engine", "device", engines, name, what, combine=max)
 
 
-def _by_name(mappings: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _counters(kind: str, who: str, label: str, stats: _Stats) -> Iterator[Metric]:
+    """Return counters for what each server or engine did."""
+    for name, what in (
+        ("requests", f"Requests that {who} answered with scores"),
+        ("documents", f"Texts that {who} scored"),
+        ("tokens", f"Prompt tokens that {who} scored"),
+        ("seconds", f"Seconds of all requests to {who}"),
+    ):
+        yield _counter(kind, label, stats, name, what)
+
+
+def _counter(
+    kind: str,
+    label: str,
+    stats: _Stats,
+    name: str,
+    what: str,
+    *,
+    combine: Callable[[Iterable[float]], float] = sum,
+) -> Metric:
+    """
+    Return a counter for each server or engine.
+
+    Args:
+        kind: "upstream" or "engine".
+        label: The label that tells them apart.
+        stats: What each reranker says of each of them.
+        name: The attribute to read, which names the metric, too.
+        what: What is counted.
+        combine: Makes one number of what the rerankers say.
+    """
+    family = CounterMetricFamily(f"{_PREFIX}_{kind}_{name}", what, labels=[label])
+    for value, parts in stats.items():
+        family.add_metric([value], combine(getattr(part, name) for part in parts))
+    return family
+
+
+def _by_name(mappings: Iterable[Mapping[str, Any]]) -> _Stats:
     """Return the values of several mappings by their keys."""
-    found: dict[str, list[Any]] = {}
+    found: _Stats = {}
     for mapping in mappings:
         for name, value in mapping.items():
             found.setdefault(name, []).append(value)

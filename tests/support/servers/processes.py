@@ -84,8 +84,13 @@ class Server:
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
         started = time.monotonic()
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("ab") as log:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", guard.__file__, PATIENCE, *self._command],
                 stdin=subprocess.PIPE,
@@ -101,7 +106,6 @@ class Server:
             self.stop()
             raise
         self.start_seconds = time.monotonic() - started
-        return self
 
     def __exit__(
         self,
@@ -120,11 +124,15 @@ class Server:
 
     def kill(self) -> None:
         """Kill it and its children at once, as if memory ran out. It can be started again."""
-        assert self._guard is not None
-        for process in psutil.Process(self._guard.pid).children(recursive=True):
+        for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.stop()
+
+    def processes(self) -> list[psutil.Process]:
+        """Return its processes."""
+        assert self._guard is not None
+        return psutil.Process(self._guard.pid).children(recursive=True)
 
     def _wait(self, deadline: float) -> None:
         while not self._healthy():

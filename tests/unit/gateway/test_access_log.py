@@ -104,6 +104,13 @@ async def test_a_traceparent_that_is_none_is_ignored(parent: str) -> None:
     assert json.loads(line)["trace_id"] is None
 
 
+def test_waiting_for_a_gateway_that_starts_is_not_logged() -> None:
+    stream = io.StringIO()
+    [observe] = access_log("json", stream)
+    observe(RequestRecord("GET", "/ready", "id", status=503))
+    assert not stream.getvalue()
+
+
 async def test_a_refusal_has_an_id_too() -> None:
     stream = io.StringIO()
     observers = access_log("json", stream)

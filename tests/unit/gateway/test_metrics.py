@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from qwen3_reranker import Reranker, ServerUnavailableError, __version__
 from qwen3_reranker.gateway import AliasConfig, GatewayConfig, Limits, create_app
 from qwen3_reranker.serve import kubernetes, launch
+from qwen3_reranker.usage import EngineStats
 
 from support.gateway import RelevanceScorer, client_of, gateway
 from support.scripted_server import DOCUMENTS, QUERY, ScriptedServer
@@ -140,7 +141,27 @@ async def test_the_servers_behind_it_are_described_without_their_keys() -> None:
     assert found[f"qwen3_reranker_upstream_failures_total url={bad.url}"] > 0
 
 
-async def test_a_gateway_that_is_not_ready_and_a_failure_are_seen() -> None:
+async def test_the_engines_are_described_whichever_reranker_used_them() -> None:
+    class Engines(RelevanceScorer):
+        def engine_stats(self) -> dict[str, EngineStats]:
+            return {"cuda:0": EngineStats(requests=4, tokens=9, failures=2, restarts=1)}
+
+    def make(**_: Any) -> Reranker:
+        return Reranker(scorer=Engines())
+
+    config = GatewayConfig(
+        aliases={"long": AliasConfig(long_documents={"long_documents": "passages"})}
+    )
+    async with client_of(create_app(make, config)) as client:
+        found = await samples(client)
+    # Two rerankers share the engine: each has done its own part, and both know of each restart.
+    assert found["qwen3_reranker_engine_requests_total device=cuda:0"] == 8
+    assert found["qwen3_reranker_engine_tokens_total device=cuda:0"] == 18
+    assert found["qwen3_reranker_engine_restarts_total device=cuda:0"] == 1
+    assert found["qwen3_reranker_engine_failures_total device=cuda:0"] == 2
+
+
+async def test_a_failure_counts_as_a_request_and_not_as_documents() -> None:
     scorer = RelevanceScorer()
     scorer.error = ServerUnavailableError("gone")
     async with gateway(scorer) as client:
