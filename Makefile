@@ -31,7 +31,7 @@ TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
-.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-xinference clean
+.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-xinference soak fuzz clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +138,14 @@ test-xinference: setup .venv-xinference/ready ## Compare Xinference's engines wi
 	$(call torch,.venv-xinference)
 	$(XINFERENCE)/pip install --quiet --no-deps --requirement $<
 	touch $@
+
+# docs/explanation/reliability.md has the last results of both.
+MINUTES ?= 10
+soak: setup ## Kill and spoil what 200 callers use, and compare every answer: make soak MINUTES=10
+	PYTHONPATH=tests:examples $(BIN)/python -m reliability.soak --minutes $(MINUTES)
+
+fuzz: .venv/ready ## Try damaged answers, addresses, prompts, models and requests: make fuzz MINUTES=10
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
 
 # All measurements of docs/explanation/performance.md; each benchmark gets the options in BENCH, such as
 # BENCH="--shape 0.6B". The engine is compared with vLLM's own classes, so everything is in one environment.

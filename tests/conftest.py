@@ -17,9 +17,10 @@ from support.helpers import SETTINGS
 
 pytest_plugins = ["support.servers.fixtures"]
 
-# `make test-fast` selects the profile "fast".
+# `make test-fast` selects the profile "fast", and `make fuzz` the profile "fuzz".
 settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.register_profile("fast", max_examples=15, deadline=None)
+settings.register_profile("fuzz", max_examples=2000, deadline=None)
 settings.load_profile("thorough")
 
 # A run in the background (nohup) ignores these signals, and the programs that tests start and

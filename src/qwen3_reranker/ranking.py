@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from qwen3_reranker.errors import InputError, ScoreError, warn_caller
@@ -108,8 +109,8 @@ class ScoringJob:
         slots: For each document the position of its text in `texts`. None if it is blank.
 
     Raises:
-        InputError: `documents` is a single string, or a document is not a str, or not Unicode
-            text.
+        InputError: `documents` is not a list of documents, or a document is not a str, or not
+            Unicode text.
     """
 
     documents: list[str]
@@ -117,7 +118,9 @@ class ScoringJob:
     slots: list[int | None] = field(init=False)
 
     def __init__(self, documents: Sequence[str]) -> None:
-        if isinstance(documents, (str, bytes)):
+        # A set and the keys of a mapping have no positions that the caller could know.
+        refused = isinstance(documents, (str, bytes, Mapping, AbstractSet))
+        if refused or not isinstance(documents, Iterable):
             raise InputError(f"documents must be a list of str, not one {type(documents).__name__}")
         texts: dict[str, int] = {}
         slots: list[int | None] = []

@@ -89,3 +89,9 @@ def test_documents_are_checked() -> None:
         ScoringJob(["a", None])  # type: ignore[list-item]
     with pytest.raises(InputError, match="not one str"):
         ScoringJob("abc")
+
+
+@pytest.mark.parametrize("documents", ["one", b"one", {"one": 1}, {"one", "two"}, 5, None, 0.5])
+def test_what_is_not_a_list_of_documents_is_refused(documents: object) -> None:
+    with pytest.raises(InputError, match="documents must be a list of str, not one"):
+        ScoringJob(documents)  # type: ignore[arg-type]

@@ -124,8 +124,13 @@ def _reject_external_links(folder: Path) -> None:
     if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
         allowed.append(root.parents[1] / "blobs")
     for path in sorted(folder.iterdir()):
-        target = path.resolve()
-        if path.is_symlink() and target.is_file() and not any(map(target.is_relative_to, allowed)):
+        if not path.is_symlink():
+            continue
+        try:
+            target = path.resolve()
+        except RuntimeError as error:  # before Python 3.13
+            raise CheckpointError(f"{path} is a symbolic link to itself") from error
+        if target.is_file() and not any(map(target.is_relative_to, allowed)):
             raise CheckpointError(
                 f"{path} is a symbolic link out of the folder, to {target}: if the file belongs to "
                 "the model, replace the link by the file itself (cp -L)"

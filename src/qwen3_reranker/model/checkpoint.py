@@ -62,7 +62,7 @@ class Checkpoint:
         if Path(name).is_dir():
             _check_weights(Path(name))
         source = _Source(name, revision, token)
-        config = json.loads(source.read(CONFIG))
+        config = _parse_config(name, source.read(CONFIG))
         kind = _kind(name, config)
         modules = source.read("modules.json", optional=True)
         if modules and "sentence_transformers.models.Pooling" in modules:
@@ -71,14 +71,25 @@ class Checkpoint:
 
     @property
     def limit(self) -> int:
-        """The maximum number of tokens that the model can read (`max_position_embeddings`)."""
-        return int(self.config["max_position_embeddings"])
+        """
+        The maximum number of tokens that the model can read (`max_position_embeddings`).
+
+        Raises:
+            CheckpointError: The config.json has no such number.
+        """
+        limit = self.config.get("max_position_embeddings")
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise CheckpointError(
+                f"{self.model}: its config.json says max_position_embeddings={limit!r:.80}, which "
+                "is not a number of tokens"
+            )
+        return limit
 
     @property
     def yes_label(self) -> int:
         """The index of "yes" among the two labels: 1, unless the config names the labels."""
-        labels = {str(v).lower(): int(k) for k, v in self.config.get("id2label", {}).items()}
-        return labels.get("yes", 1)
+        names = self.config.get("id2label") or {}
+        return next((int(k) for k, v in names.items() if str(v).lower() == "yes"), 1)
 
     def logit(self, logits: Sequence[float]) -> float:
         """
@@ -199,23 +210,39 @@ def _files(folder: Path) -> dict[str, os.stat_result]:
     return {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
+def _parse_config(name: str, text: str) -> Mapping[str, Any]:
+    """Return the content of a config.json."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name}: its config.json cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{name}: its config.json is not a JSON object")
+    return config
+
+
 def _kind(name: str, config: Mapping[str, Any]) -> Literal["causal", "one-label", "two-label"]:
     architectures = config.get("architectures") or []
     if architectures == [CAUSAL]:
         return "causal"
     if architectures != [CLASSIFIER]:
         raise CheckpointError(
-            f"{name} is not a Qwen3 reranker: its config.json says architectures={architectures}, "
-            f"not {CAUSAL} (original) or {CLASSIFIER} (converted)"
+            f"{name} is not a Qwen3 reranker: its config.json says architectures="
+            f"{architectures!r:.80}, not {CAUSAL} (original) or {CLASSIFIER} (converted)"
         )
-    labels = config.get("num_labels") or len(config.get("id2label") or {}) or 2
+    names = config.get("id2label") or {}
+    if not isinstance(names, dict) or not {*names} <= {str(n) for n in range(len(names))}:
+        raise CheckpointError(
+            f"{name}: its config.json says id2label={names!r:.80}, which does not number the labels"
+        )
+    labels = config.get("num_labels") or len(names) or 2
     if labels == 1:
         return "one-label"
     if labels == 2:
         return "two-label"
     raise CheckpointError(
-        f"{name} classifies into {labels} labels; a converted Qwen3 reranker has one (yes - no) "
-        "or two ([no, yes])"
+        f"{name} classifies into {labels!r:.80} labels; a converted Qwen3 reranker has one "
+        "(yes - no) or two ([no, yes])"
     )
 
 
@@ -245,7 +272,10 @@ class _Source:
         folder = Path(self.name)
         path = folder / file if folder.is_dir() else self._from_hub(file, optional=optional)
         if path is not None and path.is_file():
-            return path.read_text("utf-8")
+            try:
+                return path.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise CheckpointError(f"{path} is not UTF-8 text: {error}") from None
         if optional:
             return ""
         raise CheckpointError(f"{self.name} contains no {file}, so it is not a model folder")

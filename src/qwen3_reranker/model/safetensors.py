@@ -132,8 +132,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         if there is no index. Of a tensor that several files hold, the one that the index names.
 
     Raises:
-        CheckpointError: There are no safetensors files, or a file or the index is broken.
-        OSError: A file that the index names is missing.
+        CheckpointError: There are no safetensors files, or a file or the index is broken or
+            missing.
     """
     weight_map = read_weight_map(folder)
     if weight_map is None:
@@ -161,30 +161,34 @@ def read_header(path: Path) -> dict[str, Tensor]:
         The tensors by name.
 
     Raises:
-        CheckpointError: It is not a safetensors file, or it is incomplete.
+        CheckpointError: It cannot be read, is not a safetensors file, or is incomplete.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if (start + file.read(len(_LFS_POINTER) - 8)) == _LFS_POINTER:
-            raise CheckpointError(
-                f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder"
-            )
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > min(_LONGEST_HEADER, size - 8):
-            raise CheckpointError(
-                f"{path} is not a safetensors file, or was cut off at its beginning"
-            )
-        file.seek(8)
-        try:
-            entries = json.loads(file.read(length))
-            tensors = {
-                name: _tensor(path, name, entry, 8 + length)
-                for name, entry in entries.items()
-                if name != "__metadata__"
-            }
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{path} is not a safetensors file: {error!r}") from error
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            if (start + file.read(len(_LFS_POINTER) - 8)) == _LFS_POINTER:
+                raise CheckpointError(
+                    f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its "
+                    "folder"
+                )
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(_LONGEST_HEADER, size - 8):
+                raise CheckpointError(
+                    f"{path} is not a safetensors file, or was cut off at its beginning"
+                )
+            file.seek(8)
+            header = file.read(length)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        tensors = {
+            name: _tensor(path, name, entry, 8 + length)
+            for name, entry in json.loads(header).items()
+            if name != "__metadata__"
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error!r:.200}") from error
     end = max((tensor.start + tensor.size for tensor in tensors.values()), default=8 + length)
     if end != size:
         raise CheckpointError(

@@ -76,6 +76,9 @@ class RemoteScorer(Scorer):
         urls = [base_url] if isinstance(base_url, str) else list(base_url)
         if not urls:
             raise InputError(f"base_url={base_url!r}: give at least one URL")
+        for url in urls:
+            if not isinstance(url, str):
+                raise InputError(f"base_url= has {url!r:.80}, which is not a URL: give strings")
         self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
         self._reporter = SupportReporter(
             options["on_unsupported"], max_length_given=max_length is not None

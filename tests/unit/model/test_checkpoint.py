@@ -54,6 +54,31 @@ def test_other_models_are_refused_with_the_reason(
         Reranker(str(tmp_path / "x")).score("q", ["d"])
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "config.json cannot be read"),
+        (b"{" * 100_000, "config.json cannot be read"),
+        (b"\xff\xfe", "config.json is not UTF-8 text"),
+        (b"[]", "config.json is not a JSON object"),
+        (b'{"architectures": ["Qwen3ForCausalLM"]}', "max_position_embeddings=None"),
+        (
+            b'{"architectures": ["Qwen3ForSequenceClassification"], "id2label": ["no", "yes"]}',
+            "id2label=",
+        ),
+        (
+            b'{"architectures": ["Qwen3ForSequenceClassification"], "id2label": {"x": "no"}}',
+            "id2label=",
+        ),
+    ],
+)
+def test_a_damaged_config_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    copy_demo(tmp_path / "x")
+    (tmp_path / "x" / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=reason), Reranker(str(tmp_path / "x")) as reranker:
+        reranker.prompt("q", "d")
+
+
 def test_an_embedding_model_is_refused(tmp_path: Path) -> None:
     copy_demo(tmp_path / "x")
     modules = [{"type": "sentence_transformers.models.Pooling"}]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from qwen3_reranker import Reranker
 from qwen3_reranker.dialects import Dialect, dialects, find
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.remote.base_url import Address
@@ -242,3 +244,9 @@ def test_any_text_is_an_address_or_an_input_error(text: str) -> None:
         except InputError:
             continue
         assert address.at("/classify").startswith(("http://", "https://"))
+
+
+@pytest.mark.parametrize("base_url", [[["http://h"]], [None], [5], b"http://h", ["http://h", {}]])
+def test_a_list_of_something_else_is_refused(base_url: Any) -> None:
+    with pytest.raises(InputError, match=r"base_url= has .*, which is not a URL"):
+        Reranker(base_url=base_url)
