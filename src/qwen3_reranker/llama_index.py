@@ -118,6 +118,12 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
             "/opt/vllm/bin/python". None uses the environment variable
             QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, or the
             environment that `qwen3-reranker install-engine` made, in this order.
+        devices: The devices on which vLLM runs, one engine on each: GPUs by index, such as [0, 1],
+            or by UUID, or sets of CPU cores, such as ["cpu:0-15", "cpu:16-31"]. Each query is
+            divided among them. Indices count the GPUs that CUDA_VISIBLE_DEVICES shows. With
+            `tensor_parallel_size` t in `engine_args`, each engine runs on t consecutive devices.
+            `engine_args={"data_parallel_size": n}` stands for the first n of them. None runs one
+            engine, on the first GPU or all cores.
         check: Whether to score two questions with obvious answers when an engine has started, and
             to reject a model that does not answer them as a Qwen3 reranker does.
         quiet: Whether to suppress the notice on standard error that an engine takes longer than

@@ -74,6 +74,12 @@ class Reranker(OwnsScorer, RanksStreams):
             "/opt/vllm/bin/python". It need not have this package. None uses the environment
             variable QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, or the
             environment that `qwen3-reranker install-engine` made, in this order.
+        devices: The devices on which vLLM runs, one engine on each: GPUs by index, such as [0, 1],
+            or by UUID, or sets of CPU cores, such as ["cpu:0-15", "cpu:16-31"]. Each query is
+            divided among them. Indices count the GPUs that CUDA_VISIBLE_DEVICES shows. With
+            `tensor_parallel_size` t in `engine_args`, each engine runs on t consecutive devices.
+            `engine_args={"data_parallel_size": n}` stands for the first n of them. None runs one
+            engine, on the first GPU or all cores.
         check: Whether to score two questions with obvious answers when an engine has started, and
             to reject a model that does not answer them as a Qwen3 reranker does.
         quiet: Whether to suppress the notice on standard error that an engine takes longer than
@@ -124,6 +130,7 @@ class Reranker(OwnsScorer, RanksStreams):
         engine: EngineChoice = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
+        devices: Sequence[int | str] | None = None,
         check: bool = True,
         quiet: bool = False,
         scorer: Scorer | None = None,
@@ -137,7 +144,7 @@ class Reranker(OwnsScorer, RanksStreams):
         if on_error not in get_args(OnError):
             raise InputError(f"on_error={on_error!r}: give 'raise' or 'keep_order'")
         settings |= {"model": model, "base_url": base_url, "max_length": max_length}
-        settings |= {"engine": engine, "engine_python": engine_python}
+        settings |= {"engine": engine, "engine_python": engine_python, "devices": devices}
         self._scorer = make_scorer(scorer, cache, check=check, quiet=quiet, **settings)
         self._on_error = on_error
         self._tally = Tally()

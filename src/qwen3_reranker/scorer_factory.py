@@ -19,7 +19,7 @@ DEFAULT_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 """The model that an embedded engine runs if none is given."""
 
 # The arguments that only an embedded engine can use. `timeout` is for engines and for servers.
-_EMBEDDED = ("engine", "engine_args", "engine_python", "check", "quiet")
+_EMBEDDED = ("engine", "engine_args", "engine_python", "devices", "check", "quiet")
 _DEFAULTS = {"engine": "auto", "check": True, "quiet": False}
 
 

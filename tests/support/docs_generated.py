@@ -103,7 +103,7 @@ def _values(hint: Any) -> str:
         return f"{_values(get_args(kind)[0])}, repeatable"
     if get_origin(kind) is tuple:
         return " ".join(map(_values, get_args(kind)))
-    names = {int: "number", float: "number", str: "text", Path: "path"}
+    names = {int: "number", float: "number", str: "text", Path: "path", Any: "list"}
     return names[kind] if kind in names else _values(kind)
 
 

@@ -20,7 +20,8 @@ __all__ = ["bulk_options", "score_settings"]
 
 # How a server is reached plays no part: a run may continue with the same model elsewhere.
 _SERVER = ServerOptions.__annotations__.keys() - {"dialect", "template", "tokenizer"}
-_IGNORED = {*_SERVER, "base_url", "model", "engine_python", "check", "quiet", "cache", "scorer"}
+_MACHINE = {"engine_python", "devices"}
+_IGNORED = {*_SERVER, *_MACHINE, "base_url", "model", "check", "quiet", "cache", "scorer"}
 
 
 def bulk_options(

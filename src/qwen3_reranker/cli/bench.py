@@ -18,6 +18,7 @@ from qwen3_reranker.cli.flags import flags_of
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
+    Devices,
     Eager,
     Engine,
     EnginePython,
@@ -115,6 +116,7 @@ def bench(
     ] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     check: Check = True,
     eager: Eager = False,
     **options: Any,
@@ -140,6 +142,7 @@ def bench(
         max_length=max_length,
         engine=engine,
         engine_python=engine_python,
+        devices=devices,
         check=check,
         **options,
     )

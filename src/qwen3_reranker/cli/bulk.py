@@ -16,6 +16,7 @@ from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
+    Devices,
     Eager,
     Engine,
     EnginePython,
@@ -91,6 +92,7 @@ def bulk(
     ] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     check: Check = True,
     eager: Eager = False,
     **options: Any,
@@ -122,6 +124,7 @@ def bulk(
             max_length=max_length,
             engine=engine,
             engine_python=engine_python,
+            devices=devices,
             engine_args=engine_args(eager=eager),
             check=check,
             **options,

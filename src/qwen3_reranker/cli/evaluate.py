@@ -9,8 +9,7 @@ import typer
 
 from qwen3_reranker.cli.console import err
 from qwen3_reranker.cli.declared_options import with_options
-from qwen3_reranker.cli.options import Eager, Engine, EnginePython, engine_args
-from qwen3_reranker.embedded.engine_settings import EngineChoice
+from qwen3_reranker.cli.options import Devices, Eager, Engine, EnginePython, engine_args
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -111,6 +110,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help=_JSON_HELP)] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     eager: Eager = False,
     **options: Any,
 ) -> None:
@@ -134,7 +134,14 @@ def evaluate(
         instructions=_instructions(instruction or ["default"]),
         max_lengths=_numbers("max_length", max_length),
         depths=_numbers("depth", depth),
-        **_options(base_url, options, engine=engine, engine_python=engine_python, eager=eager),
+        **_options(
+            base_url,
+            options,
+            engine=engine,
+            engine_python=engine_python,
+            devices=devices,
+            eager=eager,
+        ),
     )
     report = evaluate_systems(
         Dataset.load(data, split=split, run=run),
@@ -196,6 +203,7 @@ def tune(
     ] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     eager: Eager = False,
     **options: Any,
 ) -> None:
@@ -204,7 +212,9 @@ def tune(
     from qwen3_reranker.evaluation import tune as tune_instruction
 
     _check_file("--json", json_file, ".json")
-    options = _options(base_url, options, engine=engine, engine_python=engine_python, eager=eager)
+    options = _options(
+        base_url, options, engine=engine, engine_python=engine_python, devices=devices, eager=eager
+    )
     report = tune_instruction(
         Dataset.load(data, split=split, run=run),
         System(model=model, base_url=base_url, depth=depth, max_length=max_length, options=options),
@@ -221,22 +231,12 @@ def tune(
 
 
 def _options(
-    base_url: list[str] | None,
-    given: dict[str, Any],
-    *,
-    engine: EngineChoice,
-    engine_python: str | None,
-    eager: bool,
+    base_url: list[str] | None, given: dict[str, Any], *, eager: bool, **embedded: Any
 ) -> dict[str, Any]:
     """Return the arguments of `Reranker` that are not settings of a `System`."""
     if not base_url:  # a key in the environment is not for an embedded engine
         given.pop("api_key", None)
-    embedded = {
-        "engine": engine,
-        "engine_args": engine_args(eager=eager),
-        "engine_python": engine_python,
-    }
-    return {**embedded, **given}
+    return {"engine_args": engine_args(eager=eager), **embedded, **given}
 
 
 def _check_file(option: str, file: Path | None, suffix: str) -> None:

@@ -10,7 +10,10 @@ __all__ = ["flags_of", "with_flags"]
 
 # What can follow an argument: a value as Python writes it, or the end of the word. Other programs
 # write `name=value` too, so values in any other form are left alone.
-_VALUE = r"""(?P<value>'[^']*'|"[^"]*"|\{[^}]*\}|-?\d+(?:\.\d+)?|None|True|False|(?=[\s,.;:)]|$))"""
+_VALUE = (
+    r"""(?P<value>'[^']*'|"[^"]*"|\{[^}]*\}|\[[^]]*\]|-?\d+(?:\.\d+)?|None|True|False"""
+    r"|(?=[\s,.;:)]|$))"
+)
 # A quoted value that needs no quotes in a shell.
 _PLAIN = re.compile(r"""['"]([\w./:-]+)['"]""")
 # Arguments without an option of the same name, and the option that advice about them means.
@@ -65,6 +68,9 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
         if value.startswith("{"):  # headers={"Name": ...}, which is --header 'Name: ...'
             inner = re.sub(r"""[{}"']""", "", value)
             return f"{flag} '{inner}'"
+        if value.startswith("["):  # devices=[0, 1], which is --devices 0,1
+            inner = re.sub(r"[][' ]", "", value)
+            return f"{flag} {inner}"
         plain = _PLAIN.fullmatch(value)
         return f"{flag} {plain[1] if plain else value}"
 

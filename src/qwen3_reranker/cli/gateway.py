@@ -18,6 +18,7 @@ from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
+    Devices,
     Eager,
     Engine,
     EnginePython,
@@ -119,6 +120,7 @@ def gateway(
     max_length: MaxLength = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     check: Check = True,
     eager: Eager = False,
     **options: Any,
@@ -160,6 +162,7 @@ def gateway(
         engine=engine,
         engine_args=engine_args(eager=eager),
         engine_python=engine_python,
+        devices=devices,
         check=check,
         **options,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qwen3_reranker.closing import closed_after
+from qwen3_reranker.embedded.devices import split_devices
 from qwen3_reranker.embedded.engine_settings import EngineChoice
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "AsJson",
     "BaseUrl",
     "Check",
+    "Devices",
     "Eager",
     "Engine",
     "EnginePython",
@@ -76,6 +78,15 @@ EnginePython = Annotated[
     typer.Option(
         help="A Python interpreter that has vLLM, such as /opt/vllm/bin/python. Default: "
         "QWEN3_RERANKER_ENGINE_PYTHON, this interpreter, or the private environment."
+    ),
+]
+Devices = Annotated[
+    Any,  # parsed to a list[int | str]
+    typer.Option(
+        parser=split_devices,
+        metavar="LIST",
+        help="The devices to run vLLM on, an engine on each: GPUs, such as 0,1, or sets of CPU "
+        "cores, such as cpu:0-7,cpu:8-15.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -20,6 +20,7 @@ from qwen3_reranker.cli.options import (
     AsJson,
     BaseUrl,
     Check,
+    Devices,
     Eager,
     Engine,
     EnginePython,
@@ -85,6 +86,7 @@ def rerank(
     ] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     check: Check = True,
     eager: Eager = False,
     as_json: AsJson = False,
@@ -99,6 +101,7 @@ def rerank(
         max_length=max_length,
         engine=engine,
         engine_python=engine_python,
+        devices=devices,
         check=check,
         **options,
     )

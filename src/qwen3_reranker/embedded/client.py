@@ -21,6 +21,7 @@ from typing import Any
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.embedded import engine_files, protocol
+from qwen3_reranker.embedded.devices import device_environment
 from qwen3_reranker.embedded.engine_args import process_count
 from qwen3_reranker.embedded.interpreter import engine_environment
 from qwen3_reranker.embedded.releases import CPU_PACKAGE, PACKAGE
@@ -48,6 +49,7 @@ class EngineClient:
 
     Args:
         python: The path of an interpreter that has vLLM.
+        devices: The devices that the process may use. Empty for all.
         timeout: The number of seconds without a sign of life after which a busy process is ended.
             A start has at least 60.
         on_log: Called with the head of each log frame.
@@ -66,6 +68,7 @@ class EngineClient:
         self,
         python: str,
         *,
+        devices: Sequence[str] = (),
         timeout: float,
         on_log: Callable[[Mapping[str, Any]], None],
         token: Secret | None = None,
@@ -87,7 +90,7 @@ class EngineClient:
         self._reaping = threading.Lock()
         with contextlib.ExitStack() as cleanup:
             try:
-                self._process = self._spawn(python, cleanup)
+                self._process = self._spawn(python, devices, cleanup)
             except (OSError, RuntimeError) as error:
                 folder = tempfile.tempdir or os.environ.get("TMPDIR", "not set")
                 raise EngineError(
@@ -105,7 +108,9 @@ class EngineClient:
             ),
         ]
 
-    def _spawn(self, python: str, cleanup: contextlib.ExitStack) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, python: str, devices: Sequence[str], cleanup: contextlib.ExitStack
+    ) -> subprocess.Popen[bytes]:
         """Start the process, and register with `cleanup` what to undo after a failure."""
         self._folder = engine_files.make_folder()
         cleanup.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -121,7 +126,7 @@ class EngineClient:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=engine_environment(python, self._folder),
+                    env=engine_environment(python, self._folder) | device_environment(devices),
                     pass_fds=[theirs.fileno()],
                     # Ctrl-C in the terminal must not reach it, and the group is killed as a whole.
                     process_group=0,

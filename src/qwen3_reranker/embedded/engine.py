@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from qwen3_reranker.embedded.client import EngineClient
+from qwen3_reranker.embedded.devices import cores_of, on_cpu
 from qwen3_reranker.embedded.engine_args import (
     engine_arguments,
     engine_variables,
@@ -21,7 +22,7 @@ from qwen3_reranker.embedded.interpreter import find_engine_python
 from qwen3_reranker.embedded.progress import Announcement, OnStage
 from qwen3_reranker.embedded.releases import check_version
 from qwen3_reranker.embedded.transformers_client import TransformersClient
-from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError
+from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError, InputError
 from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.redaction import reveal_token
 from qwen3_reranker.usage import Stopwatch
@@ -290,6 +291,7 @@ class Engine:
             return TransformersClient(settings.user_args)
         client = EngineClient(
             find_engine_python(settings.python),
+            devices=settings.devices,
             timeout=settings.timeout,
             on_log=announcement.log,
             token=settings.user_args.get("hf_token"),
@@ -334,15 +336,25 @@ class Engine:
             can_compile=hello["can_compile"],
         )
         args |= one_token_more(model.checkpoint, args, settings.user_args)
+        cpu = hello["device"] == "cpu"
+        if settings.devices and on_cpu(settings.devices) != cpu:
+            have, need = ("CPU", "cores, such as 'cpu:0-7'") if cpu else ("GPU", "GPUs, such as 0")
+            raise InputError(
+                f"devices has {settings.device}, but this vLLM is built for a {have}: give {need}"
+            )
+        core_sets = [cores_of(device) for device in settings.devices] if cpu else []
         try:
             ready = await client.start(
-                reveal_token(args), engine_variables(cpu=hello["device"] == "cpu")
+                reveal_token(args), engine_variables(cpu=cpu, core_sets=core_sets)
             )
         except EngineError as error:
             raise EngineError(
                 f"vLLM {hello['vllm']} did not start for {settings.model}: {error}"
             ) from error
-        return f"vLLM {hello['vllm']} on {hello['device']}, {ready['dtype']}"
+        device = hello["device"]
+        if settings.devices:
+            device = settings.device if cpu else f"{device} {settings.device}"
+        return f"vLLM {hello['vllm']} on {device}, {ready['dtype']}"
 
     async def _probe(self, client: EngineClient | TransformersClient, model: EngineModel) -> None:
         prompts = [

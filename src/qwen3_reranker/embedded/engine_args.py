@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,10 @@ would never be reused.
 """
 
 _ACTIVATIONS = 2 * 2**30
+_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 CPU_VARIABLES = {
     # All cores. By default vLLM reserves one.
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    _BINDING: "nobind",
     # The engine process runs the model itself ("uni"). To start another process for that would
     # double the start-up time.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -88,11 +89,6 @@ def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
                 "engine process: give a value that JSON can represent, such as 'float32' for a "
                 "dtype"
             ) from error
-    if (replicas := validated.get("data_parallel_size", 1)) != 1:
-        raise InputError(
-            f"engine_args has data_parallel_size={replicas}: one engine on several devices is not "
-            "supported yet. Start a server for each device, and give base_url= a list of them"
-        )
     return validated
 
 
@@ -184,10 +180,23 @@ def process_count(args: Mapping[str, Any]) -> int:
     return int(math.prod(sizes))
 
 
-def engine_variables(*, cpu: bool) -> dict[str, str]:
-    """Return the environment variables to set for an engine, except those that the user has set."""
+def engine_variables(*, cpu: bool, core_sets: Sequence[Sequence[int]] = ()) -> dict[str, str]:
+    """
+    Return the environment variables to set for an engine, except those that the user has set.
+
+    Args:
+        cpu: Whether the engine runs on a CPU.
+        core_sets: The cores of each of vLLM's processes, which have precedence over variables that
+            the user has set. Empty for all cores.
+    """
     wanted = cpu_environment() if cpu else {}
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+    variables = {name: value for name, value in wanted.items() if name not in os.environ}
+    if core_sets:
+        variables["OMP_NUM_THREADS"] = str(len(core_sets[0]))
+        # The process of a single set is bound to it as a whole.
+        lists = [",".join(map(str, cores)) for cores in core_sets]
+        variables[_BINDING] = "|".join(lists) if len(lists) > 1 else CPU_VARIABLES[_BINDING]
+    return variables
 
 
 def cpu_environment() -> dict[str, str]:

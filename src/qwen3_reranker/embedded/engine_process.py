@@ -378,6 +378,9 @@ def main() -> None:
     # Python puts this file's folder first, but its modules must not be importable by their names.
     folder = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != folder]
+    # Before threads start, which inherit it, and before torch asks how many cores there are.
+    if cores := os.environ.get(protocol.CORES_VARIABLE):
+        os.sched_setaffinity(0, set(map(int, cores.split(","))))
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     connection = Connection(sock, sys.argv[2])

@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
+    "CORES_VARIABLE",
     "GRACE",
     "VERSION",
     "Decoder",
@@ -44,6 +45,8 @@ __all__ = [
 VERSION = 2
 GRACE = 5.0
 """The seconds that vLLM's worker processes (tensor parallelism) have to end by themselves."""
+CORES_VARIABLE = "QWEN3_RERANKER_ENGINE_CORES"
+"""The environment variable that tells an engine process which cores to use, as "0,1,2"."""
 _HEADER = struct.Struct("=4sIQ")
 _MAGIC = b"Q3R1"
 _MAX_HEAD = 2**24

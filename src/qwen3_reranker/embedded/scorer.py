@@ -8,10 +8,12 @@ import sys
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
 from qwen3_reranker import event_loop
+from qwen3_reranker.embedded.devices import assign_devices
 from qwen3_reranker.embedded.engine_args import validate_engine_args
 from qwen3_reranker.embedded.engine_group import EngineGroup
 from qwen3_reranker.embedded.engine_settings import (
@@ -53,6 +55,8 @@ class EmbeddedScorer(Scorer):
             systems for which vLLM has no wheels.
         engine_args: Arguments of the engine, which replace those that this package chooses.
         engine_python: The interpreter whose vLLM runs the engine. None looks for one.
+        devices: The GPUs or the sets of cores to use, see `assign_devices`. None uses one engine on
+            the default device.
         check: Whether to score two questions with obvious answers when an engine has started.
         quiet: Whether to suppress the notice of a slow start on standard error.
         timeout: The number of seconds, 1 or more, without a sign of life after which a busy engine
@@ -70,6 +74,7 @@ class EmbeddedScorer(Scorer):
         engine: EngineChoice = "auto",
         engine_args: Mapping[str, Any] | None = None,
         engine_python: str | None = None,
+        devices: Sequence[int | str] | None = None,
         check: bool = True,
         quiet: bool = False,
         timeout: float = 60.0,
@@ -86,18 +91,26 @@ class EmbeddedScorer(Scorer):
                 raise InputError(
                     "engine_python= is for vLLM; engine='transformers' runs in this process"
                 )
+            if devices is not None:
+                raise InputError(
+                    "devices= is for vLLM; give engine='transformers' one device with "
+                    "engine_args={'device': 'cuda:0'}"
+                )
         self.model = locate(model)
         self._quiet = quiet
+        args = validate_engine_args(engine_args)
+        assigned = assign_devices(devices, args)
+        args.pop("data_parallel_size", None)
         settings = EngineSettings(
             self.model,
             max_length,
-            validate_engine_args(engine_args),
+            args,
             None if engine_python is None else locate_interpreter(engine_python),
             check=check,
             timeout=timeout,
             backend=backend,
         )
-        self._engines = EngineGroup([settings])
+        self._engines = EngineGroup([replace(settings, devices=each) for each in assigned])
         # Called by aclose(), or when a reranker that was not closed is garbage collected.
         self._release = weakref.finalize(self, self._engines.release)
         self._release.atexit = False

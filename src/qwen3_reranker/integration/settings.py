@@ -38,6 +38,7 @@ class AdapterOptions(SelectionOptions, RerankerOptions, total=False):
     engine: Annotated[EngineChoice, Option("auto")]
     engine_args: Annotated[dict[str, Any] | None, Option(hidden=True)]
     engine_python: Annotated[str | None, Option()]
+    devices: Annotated[list[Annotated[int, Field(strict=True)] | str] | None, Option()]
     check: Annotated[bool, Option(default=True)]
     quiet: Annotated[bool, Option(default=False)]
     returns: Annotated[Literal["document", "passage"], Option("document")]

@@ -4,11 +4,15 @@ Stands for vLLM in the engine process, without a model: for faults that vLLM has
 A prompt's logit is that of `logit_of`. Engine arguments that vLLM does not have tell what goes
 wrong: `step_seconds`, `step_file` (created when scoring begins), `refuse` (at the start), `die_at`
 and `fail_at` (on a prompt that has this id), `same_logit`, `logit_is_step_size`, `helper` (a
-process that the engine starts).
+process that the engine starts), `refuse_in` (a folder: the start fails if there is a file that is
+named after the device), `environments` (a file to which the engine adds its variables and cores).
+
+The environment variable FAKE_VLLM_DEVICE makes it a build for another device than the CPU.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
@@ -36,11 +40,15 @@ def logit_of(ids: Sequence[int]) -> float:
 
 
 class current_platform:  # noqa: N801
-    device_type = "cpu"
+    device_type = os.environ.get("FAKE_VLLM_DEVICE", "cpu")
+
+    @classmethod
+    def is_cpu(cls) -> bool:
+        return cls.device_type == "cpu"
 
     @staticmethod
-    def is_cpu() -> bool:
-        return True
+    def get_device_total_memory() -> int:
+        return 80 * 2**30
 
 
 class EngineArgs:
@@ -61,6 +69,14 @@ class LLMEngine:
     def __init__(self, args: dict[str, Any]) -> None:
         if "refuse" in args:
             raise RuntimeError(args["refuse"])
+        if "refuse_in" in args:
+            name = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            if Path(args["refuse_in"], name).exists():
+                raise RuntimeError(f"GPU {name} has fallen off the bus")
+        if "environments" in args:
+            seen = {**os.environ, "cores": sorted(os.sched_getaffinity(0))}
+            with Path(args["environments"]).open("a") as file:
+                file.write(json.dumps(seen) + "\n")
         if "helper" in args:
             subprocess.Popen(["sleep", "600"])
         self.args = args

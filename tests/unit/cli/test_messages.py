@@ -197,11 +197,18 @@ def test_rerank_hands_the_engines_options_on(
 
     monkeypatch.setattr("qwen3_reranker.reranker.Reranker", refuse)
     asked = ("rerank", QUERY, str(tmp_path / "a.txt"))
-    names = ("engine", "engine_python", "check")
+    names = ("engine", "engine_python", "devices", "check")
     assert call(*asked)[0] == 2
-    assert [given[name] for name in names] == ["auto", None, True]
-    call(*asked, "--engine", "transformers", "--engine-python", "/p", "--no-check")
-    assert [given[name] for name in names] == ["transformers", "/p", False]
+    assert [given[name] for name in names] == ["auto", None, None, True]
+    options = ("--engine", "transformers", "--engine-python", "/p", "--devices", "0,GPU-8f6a")
+    call(*asked, *options, "--no-check")
+    assert [given[name] for name in names] == ["transformers", "/p", [0, "GPU-8f6a"], False]
+
+
+def test_a_device_that_cannot_be_used_is_named(call: Call, tmp_path: Path) -> None:
+    code, _, said = call("rerank", QUERY, str(tmp_path / "a.txt"), "--devices", "0,1,0")
+    assert code == 2
+    assert "error: --devices 0,1,0 has GPU 0 twice" in said
 
 
 def test_the_doctor_looks_at_the_interpreter_of_the_engine(call: Call, tmp_path: Path) -> None:

@@ -118,7 +118,6 @@ def test_a_refused_model_is_tried_again_when_its_files_have_changed(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"engine_args": {"data_parallel_size": 2}}, "data_parallel_size=2: one engine on several"),
         ({"engine_args": {"dtype": object()}}, r"engine_args\['dtype'\] is a object"),
         ({"timeout": 0.5}, "timeout=0.5: give a number of seconds, 1 or more"),
         (
