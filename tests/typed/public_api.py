@@ -7,8 +7,10 @@ The public API as a typed program uses it. It is type-checked, never run.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import Any, assert_type
 
+from fastapi import FastAPI
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnablePassthrough
 from llama_index.core.schema import NodeWithScore
@@ -32,6 +34,14 @@ from qwen3_reranker import (
 from qwen3_reranker.bench import BenchResult, Comparison, LoadTest, compare
 from qwen3_reranker.bulk import BulkSummary, rerank_files
 from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate, tune
+from qwen3_reranker.gateway import (
+    AliasConfig,
+    GatewayConfig,
+    Limits,
+    Observer,
+    create_app,
+    read_config,
+)
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -135,6 +145,15 @@ async def llama_index(nodes: list[NodeWithScore]) -> None:
     adapter.top_n = 2
     adapter.token_budget = 100
     adapter.drop_duplicates = True
+
+
+def gateway() -> None:
+    aliases = {"tickets": AliasConfig(instruction="Find equal bugs", selection={"cut_last": True})}
+    limits = Limits(max_active=8, request_timeout=30)
+    config = GatewayConfig(aliases=aliases, limits=limits, keys=("key",))
+    observers: list[Observer] = [lambda record: print(record.seconds, record.usage.tokens)]
+    assert_type(create_app(Reranker("demo"), config, observers=observers), FastAPI)
+    create_app(partial(Reranker, "demo"), read_config("gateway.toml"))
 
 
 def evaluation() -> None:

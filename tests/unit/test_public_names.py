@@ -26,6 +26,9 @@ PUBLIC = {
     """,
     "qwen3_reranker.convert": "Conversion Verification convert verify",
     "qwen3_reranker.serve": "Launch Server compose dockerfile kubernetes launch serve shell usage",
+    "qwen3_reranker.gateway": """
+        AliasConfig GatewayConfig Limits MakeReranker Observer RequestRecord create_app read_config
+    """,
     "qwen3_reranker.bench": "BenchResult Comparison Failure LoadTest Row Sample compare",
     "qwen3_reranker.bulk": ("BatchReranker BulkProgress BulkSummary rerank_dataset rerank_files"),
     "qwen3_reranker.evaluation": """

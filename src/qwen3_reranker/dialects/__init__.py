@@ -24,6 +24,7 @@ from qwen3_reranker.dialects.cohere import CohereV1, CohereV2, Jina
 from qwen3_reranker.dialects.completions import Completions
 from qwen3_reranker.dialects.dashscope import DashScope, DashScopeNative
 from qwen3_reranker.dialects.deepinfra import DeepInfra
+from qwen3_reranker.dialects.gateway import Gateway
 from qwen3_reranker.dialects.infinity import Infinity, LitellmInfinity
 from qwen3_reranker.dialects.litellm import Litellm
 from qwen3_reranker.dialects.llama_cpp import LlamaCpp
@@ -103,6 +104,7 @@ _ALL: list[Callable[[], Dialect]] = [
     SglangRerank,
     Rerank,
     SglangClassify,
+    Gateway,
     Tei,
     LlamaCpp,
     Xinference,

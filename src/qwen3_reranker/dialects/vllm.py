@@ -73,7 +73,7 @@ class VllmScore(Dialect):
     kind = "vLLM"
     common = True
     paths = ("/v1/score", "/score")
-    template_modes = ("client", "server")
+    template_modes: ClassVar[tuple[TemplateBy, ...]] = ("client", "server")
     instruction = True
     counts = True
     answer_tokens = _ANSWER_TOKENS

@@ -10,6 +10,7 @@ from qwen3_reranker.gateway.backend import Backend
 from qwen3_reranker.gateway.config import GatewayConfig
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.service import respond
+from qwen3_reranker.version import __version__
 
 __all__ = ["status_routes"]
 
@@ -36,6 +37,11 @@ def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig)
         alias = backend.alias(name)
         return respond(models.describe(alias.name or backend.model, backend.model))
 
+    @router.get("/version")
+    async def version() -> Response:
+        """Return the version, and the name by which this package recognizes a gateway."""
+        return respond({"version": __version__, "software": "qwen3-reranker"})
+
     @router.get("/info")
     async def info() -> Response:
         """Describe the model as Text Embeddings Inference does."""
@@ -46,12 +52,14 @@ def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig)
         """Say whether requests need a key, which Xinference's client asks before it sends one."""
         return respond({"auth": bool(config.keys)})
 
-    @router.api_route("/health", methods=["GET", "HEAD"])
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health")
     async def health() -> Response:
         """Answer as long as the process runs."""
         return respond({"status": "ok"})
 
-    @router.api_route("/ready", methods=["GET", "HEAD"])
+    @router.head("/ready", include_in_schema=False)
+    @router.get("/ready")
     async def ready() -> Response:
         """Say whether requests can be scored: 200 if so, 503 if not."""
         obstacle = await readiness.obstacle()

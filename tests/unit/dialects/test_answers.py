@@ -47,7 +47,7 @@ SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("xinference-vllm", "litellm", "litellm-infinity", "rerank"), _results),
     **dict.fromkeys(("siliconflow", "dashscope", "jina"), _results),
     **dict.fromkeys(("cohere-v1", "cohere-v2"), _results),
-    **dict.fromkeys(("vllm-score", "vllm-generative"), _data),
+    **dict.fromkeys(("vllm-score", "vllm-generative", "gateway"), _data),
     **dict.fromkeys(("tei", "sglang-rerank"), _bare),
     "completions": _choices,
     "dashscope-native": lambda rows: {"output": _results(rows)},

@@ -58,6 +58,11 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "sglang-rerank": ("/v1/rerank", _JINA, {"instruct": "i"}),
     "sglang-classify": ("/v1/classify", {"model": "m", "input": ["qa", "qb"]}, {}),
+    "gateway": (
+        "/v1/score",
+        {"model": "m", "text_1": "q", "text_2": ["a", "b"]},
+        {"instruction": "i"},
+    ),
     "tei": (
         "/rerank",
         {
@@ -163,6 +168,7 @@ ANSWERS = {
         {"index": 0, "label": "no", "probs": [0.9552890, 0.0447110], "num_classes": 2},
         {"index": 1, "label": "yes", "probs": [0.0137709, 0.9862291], "num_classes": 2}],
         "usage": {"prompt_tokens": 172, "total_tokens": 172, "reasoning_tokens": 0}}""",
+    "gateway": _VLLM_SCORE,
     "tei": '[{"index": 1, "score": 0.9862291}, {"index": 0, "score": 0.0447110}]',
     "llama.cpp": """{"model": "m", "object": "list",
         "usage": {"prompt_tokens": 172, "total_tokens": 172}, "results": [

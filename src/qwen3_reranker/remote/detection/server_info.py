@@ -230,6 +230,8 @@ class _Kind:
 _MODEL_INFO = frozenset({"model_path", "is_generation"})
 _VLLM = _Kind("vLLM", owned_by="vllm")
 _KINDS = (
+    # First, because it also answers as other kinds do.
+    _Kind("qwen3-reranker", answers={"/version": frozenset({"version", "software"})}),
     _Kind(
         "SGLang",
         answers={"/model_info": _MODEL_INFO, "/get_model_info": _MODEL_INFO},
@@ -259,7 +261,7 @@ _KINDS = (
     _Kind("Infinity", owned_by="infinity", title="infinity"),
     _Kind("LiteLLM", title="litellm"),
 )
-_PATHS = (*_LISTS, "/version", *(path for kind in _KINDS for path in kind.answers))
+_PATHS = (*_LISTS, *dict.fromkeys(path for kind in _KINDS for path in kind.answers))
 
 
 # The list of models

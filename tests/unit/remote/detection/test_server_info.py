@@ -58,6 +58,14 @@ TEI = {
         "docker_label": None,
     }
 }
+GATEWAY = {
+    "/version": {"version": "0.2.0", "software": "qwen3-reranker"},
+    "/info": TEI["/info"],
+    "/v1/models": models(
+        model("demo", "qwen3-reranker", root="demo", model_type="rerank"),
+        model("faq", "qwen3-reranker", root="demo", model_type="rerank"),
+    ),
+}
 LLAMA = {
     "/v1/models": {
         "models": [{"name": "qwen3-reranker.gguf", "model": "qwen3-reranker.gguf"}],
@@ -147,6 +155,11 @@ async def info_of(answers: Any, other: Any = None) -> ServerInfo:
             id="Xinference",
         ),
         pytest.param(LITELLM, ServerInfo("LiteLLM", None, ("my-reranker",)), id="LiteLLM"),
+        pytest.param(
+            GATEWAY,
+            ServerInfo("qwen3-reranker", "0.2.0", ("demo", "faq"), ("demo",)),
+            id="gateway",
+        ),
         pytest.param({}, ServerInfo(), id="404 everywhere"),
     ],
 )
