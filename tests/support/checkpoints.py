@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker.convert import convert
@@ -76,6 +77,15 @@ def tiny(folder: Path, *, dtype: str = "bfloat16", tied: bool = True, shards: in
     if not tied:
         weights[LM_HEAD] = random(12288, 16)
     return save(folder, weights, shards)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's tensors, as its index places them."""
+    found = {}
+    for name, file in json.loads((folder / INDEX).read_text())["weight_map"].items():
+        with safe_open(folder / file, framework="pt") as shard:
+            found[name] = shard.get_tensor(name)
+    return found
 
 
 def save(folder: Path, weights: dict[str, torch.Tensor], shards: int = 1) -> Path:

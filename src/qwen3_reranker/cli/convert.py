@@ -9,11 +9,9 @@ import typer
 
 from qwen3_reranker.cli.console import err, say
 from qwen3_reranker.convert.conversion import Engine
+from qwen3_reranker.convert.quantize import NumberFormat
 
 __all__ = ["convert"]
-
-# A correct conversion changes scores in fp32 by less.
-_CLOSE = 2e-3
 
 
 def convert(
@@ -37,6 +35,12 @@ def convert(
         Engine | None,
         typer.Option("--for", help="The program that will run the converted model."),
     ] = None,
+    quantize: Annotated[
+        NumberFormat | None,
+        typer.Option(
+            help="Write the weights in eight bits, for vLLM: int8 (CPUs and GPUs) or fp8 (GPUs)."
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -58,16 +62,22 @@ def convert(
         target,
         labels=cast(Literal[1, 2] | None, labels),
         engine=engine,
+        quantize=quantize,
         progress=err.is_terminal,
     )
-    say(
-        f"{done.folder}: {done.labels} label(s), head in {done.dtype}, {len(done.linked)} files "
-        f"linked ({done.linked_bytes / 1e9:.2f} GB), {len(done.copied)} copied "
-        f"({done.copied_bytes / 1e9:.2f} GB)"
-    )
+    parts = [
+        f"{done.labels} label(s)",
+        f"head in {done.dtype}",
+        f"{len(done.linked)} files linked ({done.linked_bytes / 1e9:.2f} GB)",
+        f"{len(done.copied)} copied ({done.copied_bytes / 1e9:.2f} GB)",
+    ]
+    if done.quantization is not None:
+        size = f"{done.quantized_bytes / 1e9:.2f} GB"
+        parts.append(f"{len(done.quantized)} quantized to {done.quantization} ({size})")
+    say(f"{done.folder}: {', '.join(parts)}")
     if not verify:
         return
     comparison = compare_scores(source, target)
     print(comparison)
-    if comparison.difference > _CLOSE:
+    if comparison.difference > comparison.tolerance:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ Convert an original (causal) checkpoint to a sequence classifier without loading
 A causal reranker answers with the logits of "yes" and "no", which come from two rows of its output
 matrix. The classifier's head consists of these two rows ([no, yes]) or of their difference. So a
 conversion reads two rows, writes a shard of a few kilobytes and a config, and links the weights as
-they are.
+they are. Only to quantize them does it read all weights, one block at a time.
 """
 
 from __future__ import annotations
@@ -14,53 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from qwen3_reranker.convert import files
-from qwen3_reranker.convert.source import OTHER_FORMATS, Source
-from qwen3_reranker.errors import CheckpointError, InputError
-from qwen3_reranker.model.checkpoint import Checkpoint
-from qwen3_reranker.model.layout import (
-    CLASSIFIER,
-    CONFIG,
-    SCORE_BIAS,
-    SCORE_WEIGHT,
-    TOKENIZER_CONFIG,
+from qwen3_reranker.convert.compressed_tensors import check_weights, quantization_config
+from qwen3_reranker.convert.quantize import NumberFormat, check_format
+from qwen3_reranker.convert.readback import verify_written
+from qwen3_reranker.convert.source import Source
+from qwen3_reranker.convert.transfer import (
+    HEAD_FILE,
+    body,
+    check_names,
+    transfer,
+    write_index,
+    write_tokenizer_config,
 )
-from qwen3_reranker.model.safetensors import (
-    INDEX,
-    SINGLE,
-    decode,
-    encode,
-    read_header,
-    read_tensors,
-    write_tensors,
-)
+from qwen3_reranker.errors import InputError
+from qwen3_reranker.model.layout import CLASSIFIER, CONFIG, SCORE_BIAS, SCORE_WEIGHT
+from qwen3_reranker.model.safetensors import decode, encode, write_tensors
 
 __all__ = ["Conversion", "Engine", "convert"]
 
 Engine = Literal["vllm", "sglang", "transformers"]
 """The program that will run a converted model."""
 
-_HEAD_FILE = "score.safetensors"
-# Loaders look for an index only if no file has the name of a single one.
-_RENAMED = "model-00001-of-00001.safetensors"
-_OUTPUT = "lm_head."
-# Files that hold weights, or say how the causal model is used.
-_OMITTED_SUFFIXES = {".safetensors", *OTHER_FORMATS}
-_OMITTED_FILES = {
-    CONFIG,
-    INDEX,
-    "pytorch_model.bin.index.json",
-    "generation_config.json",
-    # sentence-transformers would compute the score from the causal model's logits.
-    "modules.json",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    # sentence-transformers would put every pair into the chat template.
-    "chat_template.jinja",
-    "chat_template.json",
-}
 # Settings of the causal model as a reranker, which would be applied to the new head again.
 _OMITTED_SETTINGS = {
     "classifier_from_token",
@@ -88,10 +63,14 @@ class Conversion:
         no: The token id of "no", whose row went into the head.
         dtype: The dtype of the head: "float32" for one label, the checkpoint's own for two.
         bias: Whether the head has a bias, which is zero.
+        quantization: The format of the quantized weights, "int8" or "fp8"; None if the weights are
+            those of the source.
         linked: The names of the files that are hard links to the source's files.
         copied: The names of the files that were copied.
         linked_bytes: The total size of the linked files.
         copied_bytes: The total size of the copied files.
+        quantized: The names of the files with quantized weights.
+        quantized_bytes: The total size of these files.
     """
 
     folder: Path
@@ -100,10 +79,13 @@ class Conversion:
     no: int
     dtype: str
     bias: bool
+    quantization: NumberFormat | None
     linked: tuple[str, ...]
     copied: tuple[str, ...]
     linked_bytes: int
     copied_bytes: int
+    quantized: tuple[str, ...]
+    quantized_bytes: int
 
 
 def convert(
@@ -112,6 +94,7 @@ def convert(
     *,
     labels: Literal[1, 2] | None = None,
     engine: Engine | None = None,
+    quantize: NumberFormat | None = None,
     link: bool = True,
     progress: bool = False,
     revision: str | None = None,
@@ -124,6 +107,11 @@ def convert(
     possible. `target` appears only when it is complete and its head has been read back and
     compared.
 
+    With `quantize`, the weights of the linear layers are written in eight bits, with one scale per
+    output channel, in the compressed-tensors format that vLLM reads; the engine quantizes the
+    inputs of these layers, with one scale per token. Embeddings, norms and the head keep their
+    dtype. The weights are read one block at a time, so the memory does not grow with the model.
+
     Args:
         source: A folder, a Hugging Face name or "demo".
         target: A folder that does not exist yet or is empty.
@@ -133,6 +121,8 @@ def convert(
             head has a bias, which it fills with random numbers if the checkpoint has none, so a
             zero bias is written for "sglang". "vllm" and "transformers" get no bias. None writes
             one too, which all three accept, although transformers reports it as unexpected.
+        quantize: "int8" or "fp8" (E4M3) to quantize the weights, which needs numpy; None leaves
+            them as they are.
         link: False copies the weights even if they can be linked.
         progress: Whether to show a progress bar.
         revision: The branch, tag or commit on the Hub; None for the default branch.
@@ -144,6 +134,7 @@ def convert(
     Raises:
         CheckpointError: `source` cannot be converted; the message says why.
         InputError: `target` exists or cannot be created, or an argument is not valid.
+        MissingDependencyError: `quantize` is given and numpy is not installed.
     """
     if engine not in (None, "vllm", "sglang", "transformers"):
         raise InputError(f"engine={engine!r}: give 'vllm', 'sglang', 'transformers' or None")
@@ -156,21 +147,23 @@ def convert(
             "labels=1 is not for SGLang, which gives every document the score 1.0 with one label: "
             "give 2 ([no, yes])"
         )
+    check_format(quantize)
     target = Path(target).expanduser()
     # Before gigabytes are downloaded.
     files.check_target(target)
     opened = Source.open(str(source), revision, token)
-    _check_names(opened)
+    check_names(opened)
+    if quantize is not None:
+        check_weights(body(opened).values())
     head = _make_head(opened, labels, bias=engine in (None, "sglang"))
     with files.atomic_folder(target) as folder:
-        linked, copied = _transfer(opened, folder, link=link, progress=progress)
-        if _has_chat_template(opened):
-            _write_tokenizer_config(opened, folder)
-        write_tensors(folder / _HEAD_FILE, head)
-        _write_index(opened, folder)
-        config = json.dumps(_make_config(opened, labels), indent=2, ensure_ascii=False)
-        files.write(folder / CONFIG, config + "\n")
-        _verify_written(opened, folder, labels)
+        done = transfer(opened, folder, quantize=quantize, link=link, progress=progress)
+        write_tokenizer_config(opened, folder)
+        write_tensors(folder / HEAD_FILE, head)
+        write_index(opened, folder, done)
+        config = _make_config(opened, labels, quantize)
+        files.write(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        verify_written(opened, folder, labels, quantize)
     return Conversion(
         folder=target,
         labels=labels,
@@ -178,10 +171,13 @@ def convert(
         no=opened.no,
         dtype=_DTYPES[head[SCORE_WEIGHT][0]],
         bias=SCORE_BIAS in head,
-        linked=tuple(linked),
-        copied=tuple(copied),
-        linked_bytes=sum(linked.values()),
-        copied_bytes=sum(copied.values()),
+        quantization=quantize,
+        linked=tuple(done.linked),
+        copied=tuple(done.copied),
+        linked_bytes=sum(done.linked.values()),
+        copied_bytes=sum(done.copied.values()),
+        quantized=tuple(done.quantized),
+        quantized_bytes=sum(done.quantized.values()),
     )
 
 
@@ -202,91 +198,7 @@ def _make_head(source: Source, labels: int, *, bias: bool) -> _Head:
     return head
 
 
-def _kept_tensors(source: Source) -> dict[str, str]:
-    """Return the tensors of the classifier's body, each with the new name of its file."""
-    return {
-        name: _RENAMED if tensor.file.name == SINGLE else tensor.file.name
-        for name, tensor in source.tensors.items()
-        if not name.startswith(_OUTPUT)
-    }
-
-
-def _check_names(source: Source) -> None:
-    """
-    Reject a checkpoint with a shard whose name the conversion needs for another file.
-
-    Raises:
-        CheckpointError: There is such a shard.
-    """
-    taken = {tensor.file.name for tensor in source.tensors.values()}
-    names = {_HEAD_FILE} | ({_RENAMED} if SINGLE in taken else set())
-    if clash := sorted(names & taken):
-        raise CheckpointError(
-            f"{source.folder} has a shard named {clash[0]}, but the conversion writes a file of "
-            "that name: rename the shard, in the index too"
-        )
-
-
-def _transfer(
-    source: Source, folder: Path, *, link: bool, progress: bool
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Link or copy all files that do not change; return the sizes of both kinds by name."""
-    # This leaves out a shard that holds nothing but the output matrix.
-    kept = _kept_tensors(source)
-    weights = {kept[name]: source.tensors[name].file for name in kept}
-    written = {TOKENIZER_CONFIG} if _has_chat_template(source) else set()
-    others = {
-        path.name: path
-        for path in sorted(source.folder.iterdir())
-        if path.is_file()
-        and path.suffix not in _OMITTED_SUFFIXES
-        and path.name not in _OMITTED_FILES | written
-        and not path.name.startswith(".")
-    }
-    linked, copied = {}, {}
-    sizes = {name: path.stat().st_size for name, path in (weights | others).items()}
-    with tqdm(
-        total=sum(sizes.values()),
-        unit="B",
-        unit_scale=True,
-        desc="Converting",
-        disable=not progress,
-    ) as bar:
-        for name, path in weights.items():
-            if link and files.link(path, folder / name):
-                linked[name] = sizes[name]
-                bar.update(sizes[name])
-            else:
-                files.copy(path, folder / name, bar.update)
-                copied[name] = sizes[name]
-        for name, path in others.items():
-            # People edit these small files; through a link that would change the source.
-            files.copy(path, folder / name, bar.update)
-            copied[name] = sizes[name]
-    return linked, copied
-
-
-def _has_chat_template(source: Source) -> bool:
-    return "chat_template" in source.tokenizer_config
-
-
-def _write_tokenizer_config(source: Source, folder: Path) -> None:
-    """Write tokenizer_config.json without its chat template, which loaders would apply."""
-    config = {k: v for k, v in source.tokenizer_config.items() if k != "chat_template"}
-    text = json.dumps(config, indent=2, ensure_ascii=False)
-    files.write(folder / TOKENIZER_CONFIG, text + "\n")
-
-
-def _write_index(source: Source, folder: Path) -> None:
-    kept = _kept_tensors(source)
-    head = read_header(folder / _HEAD_FILE)
-    weight_map = kept | dict.fromkeys(head, _HEAD_FILE)
-    size = sum(source.tensors[name].size for name in kept) + sum(t.size for t in head.values())
-    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-    files.write(folder / INDEX, json.dumps(index, indent=2) + "\n")
-
-
-def _make_config(source: Source, labels: int) -> dict[str, Any]:
+def _make_config(source: Source, labels: int, quantize: NumberFormat | None) -> dict[str, Any]:
     names = ["LABEL_0"] if labels == 1 else ["no", "yes"]
     config = {k: v for k, v in source.config.items() if k not in _OMITTED_SETTINGS}
     config |= {
@@ -301,38 +213,6 @@ def _make_config(source: Source, labels: int) -> dict[str, Any]:
     if not (config.get("dtype") or config.get("torch_dtype")):
         # Otherwise loaders guess it from the first tensor, which may be the fp32 head.
         config["torch_dtype"] = _DTYPES[source.head.dtype]
+    if quantize is not None:
+        config["quantization_config"] = quantization_config(quantize)
     return config
-
-
-def _verify_written(source: Source, folder: Path, labels: int) -> None:
-    """
-    Read the result as a loader does, and compare it with the source.
-
-    Raises:
-        CheckpointError: It differs, because of a broken disk or a bug in this package.
-    """
-    tensors = read_tensors(folder)
-    no, yes = (decode(row, source.head.dtype) for row in source.head.rows([source.no, source.yes]))
-    score = tensors[SCORE_WEIGHT]
-    rows = [decode(row, score.dtype) for row in score.rows(range(score.shape[0]))]
-    if labels == 2:
-        equal = rows == [no, yes]
-    else:
-        difference = [y - n for y, n in zip(yes, no, strict=True)]
-        equal = rows == [decode(encode(difference), "F32")]
-    bias = tensors.get(SCORE_BIAS)
-    if bias is not None:
-        with bias.file.open("rb") as file:
-            file.seek(bias.start)
-            equal = equal and not any(file.read(bias.size))
-    for name, tensor in source.tensors.items():
-        if not name.startswith(_OUTPUT):
-            kept = tensors[name]
-            layout = (tensor.dtype, tensor.shape, tensor.start, tensor.size)
-            equal = equal and layout == (kept.dtype, kept.shape, kept.start, kept.size)
-    kind = "one-label" if labels == 1 else "two-label"
-    if not equal or Checkpoint.load(str(folder)).kind != kind:
-        raise CheckpointError(
-            f"the checkpoint written for {source.folder} reads back differently, so it was "
-            "removed: check the disk, and try again"
-        )

@@ -91,7 +91,7 @@ class Source:
             method = quantization.get("quant_method", "unknown")
             raise CheckpointError(
                 f"{name} is quantized ({method}), and engines would expect the new head to be "
-                "quantized too: convert the unquantized checkpoint, then quantize the result"
+                "quantized too: convert the unquantized checkpoint, with quantize='int8' or 'fp8'"
             )
         folder = Path(name)
         if not folder.is_dir():

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from qwen3_reranker.errors import CheckpointError
 
@@ -23,6 +24,7 @@ __all__ = [
     "INDEX",
     "SINGLE",
     "Tensor",
+    "TensorWriter",
     "decode",
     "encode",
     "read_header",
@@ -76,7 +78,7 @@ class Tensor:
         Returns:
             The bytes of each row, in the order of `numbers`.
         """
-        width = self.shape[1] * FLOATS[self.dtype]
+        width = self.size // self.shape[0]
         rows = []
         with self.file.open("rb") as file:
             for number in numbers:
@@ -209,23 +211,69 @@ def write_tensors(path: Path, tensors: Mapping[str, tuple[str, Sequence[int], by
     Raises:
         FileExistsError: The file exists.
     """
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, (dtype, shape, data) in tensors.items():
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(shape),
-            "data_offsets": [offset, offset + len(data)],
-        }
-        offset += len(data)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("xb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, _, data in tensors.values():
-            file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    layout = {name: (dtype, shape, len(data)) for name, (dtype, shape, data) in tensors.items()}
+    with TensorWriter(path, layout) as writer:
+        for name, (_, _, data) in tensors.items():
+            writer.write(name, data)
+
+
+class TensorWriter:
+    """
+    Write a safetensors file piece by piece, and flush it to the disk.
+
+    Args:
+        path: The file to create.
+        layout: The dtype, shape and number of bytes of each tensor by name, in the order in which
+            the file holds them. Loaders map the file into memory, so tensors of larger numbers
+            should come first: a tensor must start at a multiple of the size of its numbers.
+
+    Raises:
+        FileExistsError: The file exists.
+    """
+
+    def __init__(self, path: Path, layout: Mapping[str, tuple[str, Sequence[int], int]]) -> None:
+        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        self._next: dict[str, int] = {}
+        self._end: dict[str, int] = {}
+        offset = 0
+        for name, (dtype, shape, size) in layout.items():
+            offsets = [offset, offset + size]
+            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": offsets}
+            self._next[name], self._end[name] = offsets
+            offset += size
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._file = path.open("xb")
+        self._data = self._file.write(struct.pack("<Q", len(text)) + text)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """
+        Write the next bytes of a tensor. The tensors may take turns.
+
+        Args:
+            name: The name of the tensor.
+            data: Its next bytes.
+
+        Raises:
+            ValueError: The tensor has no room for so many bytes.
+        """
+        start = self._next[name]
+        if start + len(data) > self._end[name]:
+            raise ValueError(f"{name} is longer than its layout says")
+        self._file.seek(self._data + start)
+        self._file.write(data)
+        self._next[name] = start + len(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._file as file:
+            if kind is None:
+                if self._next != self._end:
+                    raise ValueError("the tensors are shorter than their layout says")
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def decode(data: bytes, dtype: str) -> list[float]:

@@ -112,6 +112,16 @@ def test_convert_and_verify(tmp_path: Path) -> None:
     assert again.stderr.startswith("error: ")
 
 
+def test_convert_quantizes_and_verifies(tmp_path: Path) -> None:
+    target = tmp_path / "converted"
+    done = run("convert", "demo", str(target), "--quantize", "int8", "--verify")
+    assert "1 quantized to int8" in done.stderr and "tolerance: 0.15" in done.stdout
+    config = json.loads((target / "config.json").read_text("utf-8"))
+    assert config["quantization_config"]["format"] == "int-quantized"
+    wrong = run("convert", "demo", str(tmp_path / "other"), "--quantize", "int4", code=2)
+    assert "int4" in wrong.stderr and not (tmp_path / "other").exists()
+
+
 def test_serve_prints_how_to_start_it() -> None:
     name = "Qwen/Qwen3-Reranker-0.6B"
     shell = run(

@@ -18,6 +18,7 @@ from qwen3_reranker import __version__
 from qwen3_reranker.cli.app import Command, app
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.convert.conversion import Engine
+from qwen3_reranker.convert.quantize import NumberFormat
 from qwen3_reranker.embedded.engine_settings import EngineChoice
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.problems import CLIENT_WRITES, PROBLEMS
@@ -75,6 +76,7 @@ def test_help_and_version(call: Call) -> None:
     ("command", "option", "choices"),
     [
         ("convert", "engine", Engine),
+        ("convert", "quantize", NumberFormat),
         ("rerank", "engine", EngineChoice),
         ("serve", "engine", EngineName),
         ("serve", "device", Device),

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker import CheckpointError, InputError
@@ -24,18 +23,9 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.model.safetensors import INDEX
 
-from support.checkpoints import cache_on_hub, copy_demo, save, tiny
+from support.checkpoints import cache_on_hub, copy_demo, read_weights, save, tiny
 
 PROMPTS = PromptBuilder((DEMO_MODEL / "tokenizer.json").read_text("utf-8"))
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """A checkpoint's tensors, as its index places them."""
-    found = {}
-    for name, file in json.loads((folder / INDEX).read_text())["weight_map"].items():
-        with safe_open(folder / file, framework="pt") as shard:
-            found[name] = shard.get_tensor(name)
-    return found
 
 
 def everything(folder: Path) -> dict[str, torch.Tensor]:
@@ -57,7 +47,7 @@ def test_the_head_is_the_two_rows_and_nothing_else_changes(
     before = contents(source)
     done = convert(source, tmp_path / "target", labels=labels)  # type: ignore[arg-type]
     assert contents(source) == before
-    old, new = everything(source), tensors(done.folder)
+    old, new = everything(source), read_weights(done.folder)
     rows = old["model.embed_tokens.weight" if tied else "lm_head.weight"]
     no, yes = rows[PROMPTS.no], rows[PROMPTS.yes]
     score, bias = new.pop("score.weight"), new.pop("score.bias")
@@ -84,7 +74,7 @@ def test_the_bias_is_written_for_engines_that_apply_it(
     tmp_path: Path, engine: Any, bias: bool
 ) -> None:
     done = convert(tiny(tmp_path / "source"), tmp_path / "target", engine=engine)
-    assert ("score.bias" in tensors(done.folder)) is done.bias is bias
+    assert ("score.bias" in read_weights(done.folder)) is done.bias is bias
 
 
 @pytest.mark.parametrize(
@@ -180,7 +170,7 @@ def test_a_hub_name_is_taken_from_the_hubs_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = cache_on_hub(tmp_path, monkeypatch, tiny)
-    assert "score.weight" in tensors(convert(name, tmp_path / "t").folder)
+    assert "score.weight" in read_weights(convert(name, tmp_path / "t").folder)
 
 
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP])
@@ -256,8 +246,8 @@ def test_a_folder_that_cannot_be_created(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_empty_folder_and_one_below_folders_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "score.weight" in tensors(convert("demo", tmp_path / "empty").folder)
-    assert "score.weight" in tensors(convert("demo", tmp_path / "a" / "b").folder)
+    assert "score.weight" in read_weights(convert("demo", tmp_path / "empty").folder)
+    assert "score.weight" in read_weights(convert("demo", tmp_path / "a" / "b").folder)
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == (tmp_path / "a").stat().st_mode & 0o777
 
 
@@ -304,7 +294,7 @@ convert(sys.argv[1], sys.argv[2])
     [left] = tmp_path.glob("target.partial-*")
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         Checkpoint.load(str(left))
-    assert "score.weight" in tensors(convert(tmp_path / "source", tmp_path / "target").folder)
+    assert "score.weight" in read_weights(convert(tmp_path / "source", tmp_path / "target").folder)
 
 
 def test_a_head_that_reads_back_differently_is_not_kept(
