@@ -1,0 +1,235 @@
+"""What clients are told where scoring fails, and whether the gateway says that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from qwen3_reranker import (
+    CheckpointError,
+    ClosedError,
+    EngineError,
+    InputError,
+    PromptTooLongError,
+    Reranker,
+    RerankerError,
+    RerankerWarning,
+    ScoreError,
+    ServerError,
+    ServerUnavailableError,
+    UnsupportedFeatureError,
+)
+from qwen3_reranker.gateway import create_app, readiness
+
+from support.gateway import RelevanceScorer, client_of, gateway
+from support.helpers import AnsweringScorer
+from support.scripted_server import DOCUMENTS, QUERY
+
+BODY = {"query": QUERY, "documents": DOCUMENTS}
+
+
+async def failure(error: Exception, path: str = "/v1/rerank", body: Any = BODY) -> httpx.Response:
+    scorer = RelevanceScorer()
+    scorer.error = error
+    async with gateway(scorer) as client:
+        return await client.post(path, json=body)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (InputError("no"), 422, None),
+        (PromptTooLongError("no"), 422, None),
+        (UnsupportedFeatureError("no"), 422, None),
+        (EngineError("no"), 500, None),
+        (ScoreError("no"), 500, None),
+        (CheckpointError("no"), 500, None),
+        (ServerError("no", 400), 502, None),
+        (ServerUnavailableError("no", 429), 503, "1"),
+        (ClosedError("no"), 503, "1"),
+    ],
+)
+async def test_each_failure_has_a_status(
+    error: Exception, status: int, retry_after: str | None
+) -> None:
+    response = await failure(error)
+    assert (response.status_code, response.headers.get("retry-after")) == (status, retry_after)
+    assert response.json()["error"]["message"] == response.json()["detail"] == "no"
+
+
+async def test_an_unexpected_error_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    response = await failure(ZeroDivisionError("a secret"))
+    message = "internal error (ZeroDivisionError), see the gateway's log"
+    assert (response.status_code, response.json()["message"]) == (500, message)
+    assert "a secret" in caplog.text
+
+
+async def test_one_failing_query_of_several_is_an_ordinary_failure() -> None:
+    pairs = {"text_1": ["a", "b"], "text_2": ["c", "d"]}
+    response = await failure(EngineError("no"), "/v1/score", pairs)
+    assert (response.status_code, response.json()["error"]["message"]) == (500, "no")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "word"),
+    [
+        (ServerUnavailableError("no"), 503, "Overloaded"),
+        (EngineError("no"), 500, "Backend"),
+        (InputError("no"), 422, "Validation"),
+    ],
+)
+async def test_tei_gets_its_own_words(error: Exception, status: int, word: str) -> None:
+    response = await failure(error, "/rerank", {"query": QUERY, "texts": DOCUMENTS})
+    assert response.status_code == status
+    assert response.json() == {"error": "no", "error_type": word}
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2.0, -1.0])
+async def test_what_is_no_probability_is_never_returned(value: float) -> None:
+    async with gateway(AnsweringScorer(value)) as client:
+        response = await client.post("/rerank", json={"query": QUERY, "documents": ["a"]})
+    assert response.status_code == 500
+    assert "not a probability" in response.json()["message"]
+
+
+async def test_a_reranker_that_keeps_the_order_does_not_hide_a_failure() -> None:
+    scorer = RelevanceScorer()
+    scorer.error = EngineError("out of memory")
+    reranker = Reranker(scorer=scorer, on_error="keep_order")
+    async with client_of(create_app(reranker)) as client:
+        with pytest.warns(RerankerWarning):
+            response = await client.post("/rerank", json=BODY)
+    assert response.status_code == 503
+    assert response.json()["message"] == "out of memory"
+
+
+# Ready or not
+
+
+class StartingScorer(RelevanceScorer):
+    """Starts when told to, or fails to."""
+
+    def __init__(self, *failures: Exception) -> None:
+        super().__init__()
+        self.failures = list(failures)
+
+    async def start(self, *, on_stage: Callable[[str], None] | None = None) -> None:
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.005)
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+@asynccontextmanager
+async def asked(scorer: RelevanceScorer, **settings: Any) -> AsyncIterator[Any]:
+    """Yield a function that returns what `/ready` says."""
+    async with gateway(scorer, **settings) as client:
+
+        async def ask() -> str:
+            assert (await client.get("/health")).status_code == 200
+            response = await client.get("/ready")
+            assert (response.status_code == 200) == (response.json()["status"] == "ready")
+            return str(response.json().get("reason", "ready"))
+
+        async def until(wanted: str) -> None:
+            async with asyncio.timeout(10):
+                while await ask() != wanted:
+                    await asyncio.sleep(0.005)
+
+        ask.until = until  # type: ignore[attr-defined]
+        ask.client = client  # type: ignore[attr-defined]
+        yield ask
+
+
+async def test_it_is_ready_when_the_engine_has_started() -> None:
+    scorer = StartingScorer()
+    scorer.go_on.clear()
+    async with asked(scorer) as ask:
+        assert await ask() == "starting"
+        scorer.go_on.set()
+        await ask.until("ready")
+        assert scorer.calls == []
+
+
+async def test_servers_that_are_not_up_yet_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(readiness, "_PAUSES", (0.05,))
+    down = ServerUnavailableError("no connection to http://internal")
+    async with asked(StartingScorer(down, down, down)) as ask:
+        await ask.until("the servers behind the gateway cannot score yet")
+        await ask.until("ready")
+    assert caplog.text.count("http://internal") == 1
+
+
+async def test_a_model_that_cannot_be_used_is_reported_once() -> None:
+    failures: list[RerankerError] = []
+    error = CheckpointError("no reranker")
+    async with asked(StartingScorer(error), on_failure=failures.append) as ask:
+        await ask.until("the engine cannot be started")
+        assert failures == [error]
+
+
+async def test_a_failure_is_noticed_and_so_is_its_end() -> None:
+    scorer = StartingScorer()
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        scorer.error = ServerUnavailableError("no connection to http://internal")
+        assert await ask() == "ready"  # nobody has noticed yet
+        assert (await ask.client.post("/rerank", json=BODY)).status_code == 503
+        assert await ask() == "scoring fails"
+        scorer.error = None
+        assert await ask() == "ready"
+
+
+async def test_refused_requests_do_not_make_it_unready() -> None:
+    scorer = StartingScorer()
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        scorer.error = EngineError("not called")
+        for wrong in ({}, BODY | {"query": " "}, BODY | {"top_n": "x"}):
+            assert (await ask.client.post("/rerank", json=wrong)).status_code == 422
+        blank = BODY | {"documents": [" "]}
+        assert (await ask.client.post("/rerank", json=blank)).status_code == 200
+        assert await ask() == "ready"
+
+
+async def test_an_idle_gateway_scores_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_FRESH", 0.0)
+    scorer = StartingScorer()
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        before = len(scorer.calls)
+        assert before >= 1
+        await asyncio.gather(*(ask.client.get("/ready") for _ in range(5)))
+        assert len(scorer.calls) == before + 1  # all waited for the same one
+        scorer.error = EngineError("it died")
+        assert await ask() == "scoring fails"
+
+
+async def test_a_gateway_that_is_too_slow_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_FRESH", 0.0)
+    monkeypatch.setattr(readiness, "_PATIENCE", 0.05)
+    scorer = StartingScorer()
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        scorer.go_on.clear()
+        assert await ask() == "scoring takes more than 0.05 seconds"
+        async with asyncio.timeout(10):
+            while scorer.cancelled != ["ready?"]:
+                await asyncio.sleep(0.005)
+
+
+async def test_an_application_without_a_lifespan_starts_when_it_is_asked() -> None:
+    """As one that is mounted in another application."""
+    transport = httpx.ASGITransport(create_app(Reranker(scorer=RelevanceScorer())))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        assert (await client.post("/rerank", json=BODY)).status_code == 200
+        async with asyncio.timeout(10):
+            while (await client.get("/ready")).status_code != 200:
+                await asyncio.sleep(0.005)
