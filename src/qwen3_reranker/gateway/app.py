@@ -13,12 +13,14 @@ from starlette.responses import Response
 from qwen3_reranker.errors import RerankerError
 from qwen3_reranker.gateway.backend import Backend, MakeReranker
 from qwen3_reranker.gateway.config import GatewayConfig
+from qwen3_reranker.gateway.endpoints import ENDPOINTS
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.gateway.keys import RequireKey
 from qwen3_reranker.gateway.metrics import Metrics
-from qwen3_reranker.gateway.paths import RANKING, RERANK, SCORE, error_body, route_path
+from qwen3_reranker.gateway.paths import error_body, route_path
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.records import Observer, RecordRequests
+from qwen3_reranker.gateway.schema import operation, responses
 from qwen3_reranker.gateway.service import Service, respond
 from qwen3_reranker.gateway.status import status_routes
 from qwen3_reranker.reranker import Reranker
@@ -89,13 +91,17 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(GatewayError, _answer_gateway_error)
 
-    for path in RERANK:
-        app.add_api_route(path, service.rerank, methods=["POST"])
-    for path in SCORE:
-        app.add_api_route(path, service.score, methods=["POST"])
-    for path in RANKING:
-        app.add_api_route(path, service.ranking, methods=["POST"])
-
+    for endpoint in ENDPOINTS:
+        for path in endpoint.paths:
+            app.add_api_route(
+                path,
+                service.handler(endpoint),
+                methods=["POST"],
+                name=endpoint.apis[0].name,
+                summary=endpoint.summary,
+                responses=responses(endpoint),
+                openapi_extra=operation(endpoint),
+            )
     app.add_api_route("/metrics", metrics.answer, methods=["GET"])
     app.include_router(status_routes(backend, readiness, config))
     return app
@@ -114,9 +120,8 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     path = route_path(request.scope)
     message = str(error.detail)
     if error.status_code == 404:
-        message = (
-            f"there is no {path!r:.200} here: the paths are {', '.join(RERANK + SCORE + RANKING)}"
-        )
+        paths = ", ".join(path for endpoint in ENDPOINTS for path in endpoint.paths)
+        message = f"there is no {path!r:.200} here: the paths are {paths}"
         if path.startswith("/v1/v"):
             message += ". Leave /v1 out of the base URL, which this client adds itself"
     elif error.status_code == 405:

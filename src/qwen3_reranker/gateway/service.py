@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from types import ModuleType
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -14,9 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from qwen3_reranker.gateway import errors
-from qwen3_reranker.gateway.api import nvidia, rerank, score, tei
+from qwen3_reranker.gateway.api import tei
 from qwen3_reranker.gateway.api.job import Job
 from qwen3_reranker.gateway.backend import Backend
+from qwen3_reranker.gateway.endpoints import Endpoint
 from qwen3_reranker.gateway.errors import GatewayError, gateway_error
 from qwen3_reranker.gateway.limits import Admission, Limits, read_body
 from qwen3_reranker.gateway.paths import error_body, route_path
@@ -57,25 +57,16 @@ class Service:
         self._readiness = readiness
         self.admission = Admission(limits)
 
-    async def rerank(self, request: Request) -> Response:
-        """Answer a request in the API of Jina and Cohere, or, if it has `texts`, in that of TEI."""
-        record_of(request.scope).api = rerank.NAME
-        return await self._answer(
-            request, lambda data: tei if "texts" in data and "documents" not in data else rerank
-        )
+    def handler(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        """Return the function that answers the requests to an endpoint."""
 
-    async def score(self, request: Request) -> Response:
-        """Answer a request in vLLM's score API."""
-        record_of(request.scope).api = score.NAME
-        return await self._answer(request, lambda _: score)
+        async def answer(request: Request) -> Response:
+            record_of(request.scope).api = endpoint.apis[0].name
+            return await self._answer(request, endpoint)
 
-    async def ranking(self, request: Request) -> Response:
-        """Answer a request in the API of NVIDIA's inference microservices."""
-        return await self._answer(request, lambda _: nvidia)
+        return answer
 
-    async def _answer(
-        self, request: Request, choose: Callable[[dict[str, Any]], ModuleType]
-    ) -> Response:
+    async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
         record = record_of(request.scope)
         write_error = error_body(route_path(request.scope))
         stage = "received"
@@ -83,11 +74,11 @@ class Service:
             with self.admission.accepted():
                 async with asyncio.timeout(self._limits.request_timeout):
                     data = await _decoded(await read_body(request, self._limits.max_body))
-                    api = choose(data)
-                    record.api = api.NAME
-                    if api is tei:
+                    api = endpoint.api_of(data)
+                    record.api = api.name
+                    if api is tei.API:
                         write_error = errors.tei
-                    job: Job = api.parse(data)
+                    job = api.parse(data)
                     stage = "answered"
                     rankings, name = await self._ranked(request, job, record)
                     return respond(job.render(rankings, name))

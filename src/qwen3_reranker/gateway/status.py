@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
 from qwen3_reranker.gateway.api import models, tei
 from qwen3_reranker.gateway.backend import Backend
 from qwen3_reranker.gateway.config import GatewayConfig
+from qwen3_reranker.gateway.docs_page import docs_page
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.service import respond
 from qwen3_reranker.version import __version__
@@ -36,6 +38,15 @@ def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig)
         """Describe the model, or an alias."""
         alias = backend.alias(name)
         return respond(models.describe(alias.name or backend.model, backend.model))
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        """Describe all endpoints, for people."""
+        listed = request.app.openapi()["paths"].items()
+        gets = [
+            (path, methods["get"]["description"]) for path, methods in listed if "get" in methods
+        ]
+        return HTMLResponse(docs_page(gets))
 
     @router.get("/version")
     async def version() -> Response:

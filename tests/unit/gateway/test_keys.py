@@ -23,7 +23,7 @@ def basic(user: str, password: str) -> str:
 
 
 async def status(header: str | None, config: GatewayConfig, path: str = "/rerank") -> int:
-    headers = {} if header is None else {"Authorization": header.encode()}
+    headers = [] if header is None else [(b"Authorization", header.encode())]
     async with gateway(RelevanceScorer(), config) as client:
         if path == "/rerank":
             return (await client.post(path, json=BODY, headers=headers)).status_code

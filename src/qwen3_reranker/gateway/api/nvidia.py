@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from qwen3_reranker.gateway.api.api import Api
 from qwen3_reranker.gateway.api.job import (
     Document,
     InstructedBody,
@@ -24,9 +25,7 @@ from qwen3_reranker.gateway.api.job import (
 )
 from qwen3_reranker.ranking import Ranking
 
-__all__ = ["EXAMPLE", "NAME", "Body", "parse"]
-
-NAME = "nvidia"
+__all__ = ["API", "Body", "parse"]
 
 
 class Body(InstructedBody):
@@ -40,12 +39,6 @@ class Body(InstructedBody):
     truncate: str | None = Field(
         None, description="Accepted and ignored: passages that are too long are always truncated."
     )
-
-
-EXAMPLE = {
-    "rankings": [{"index": 1, "logit": 4.1}, {"index": 0, "logit": -5.2}],
-    "usage": {"prompt_tokens": 171, "total_tokens": 171},
-}
 
 
 def parse(data: dict[str, Any]) -> Job:
@@ -72,3 +65,24 @@ def _render(rankings: Sequence[Ranking], _: str) -> dict[str, Any]:
         "rankings": [{"index": hit.index, "logit": finite_logit(hit)} for hit in ranking],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
+
+
+API = Api(
+    name="nvidia",
+    title="NVIDIA NIM",
+    body=Body,
+    parse=parse,
+    example_request={
+        "model": "Qwen/Qwen3-Reranker-0.6B",
+        "query": {"text": "How do I copy a folder?"},
+        "passages": [
+            {"text": "random.shuffle(x) shuffles a list."},
+            {"text": "shutil.copytree() copies a directory tree."},
+        ],
+    },
+    example_answer={
+        "rankings": [{"index": 1, "logit": 4.1}, {"index": 0, "logit": -5.2}],
+        "usage": {"prompt_tokens": 171, "total_tokens": 171},
+    },
+)
+"""The API."""

@@ -15,12 +15,11 @@ from uuid import uuid4
 
 from pydantic import Field
 
+from qwen3_reranker.gateway.api.api import Api
 from qwen3_reranker.gateway.api.job import Document, InstructedBody, Job, texts_of, validated
 from qwen3_reranker.ranking import Ranking
 
-__all__ = ["EXAMPLE", "NAME", "Body", "parse"]
-
-NAME = "rerank"
+__all__ = ["API", "Body", "parse"]
 
 
 class Body(InstructedBody):
@@ -36,19 +35,6 @@ class Body(InstructedBody):
     return_documents: bool | None = Field(
         None, description="Whether each result has its text, under `document.text`."
     )
-
-
-EXAMPLE = {
-    "id": "rerank-8f14e45f",
-    "model": "Qwen/Qwen3-Reranker-0.6B",
-    "results": [{"index": 1, "relevance_score": 0.98}, {"index": 0, "relevance_score": 0.01}],
-    "usage": {"prompt_tokens": 171, "total_tokens": 171},
-    "meta": {
-        "api_version": {"version": "2"},
-        "billed_units": {"search_units": 1},
-        "tokens": {"input_tokens": 171, "output_tokens": 0},
-    },
-}
 
 
 def parse(data: dict[str, Any]) -> Job:
@@ -92,3 +78,32 @@ def _render(with_texts: bool, rankings: Sequence[Ranking], model: str) -> dict[s
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         "meta": meta,
     }
+
+
+API = Api(
+    name="rerank",
+    title="Jina, Cohere, vLLM, Xinference, SiliconFlow",
+    body=Body,
+    parse=parse,
+    example_request={
+        "model": "Qwen/Qwen3-Reranker-0.6B",
+        "query": "How do I copy a folder?",
+        "documents": [
+            "random.shuffle(x) shuffles a list.",
+            "shutil.copytree() copies a directory tree.",
+        ],
+        "top_n": 2,
+    },
+    example_answer={
+        "id": "rerank-8f14e45f",
+        "model": "Qwen/Qwen3-Reranker-0.6B",
+        "results": [{"index": 1, "relevance_score": 0.98}, {"index": 0, "relevance_score": 0.01}],
+        "usage": {"prompt_tokens": 171, "total_tokens": 171},
+        "meta": {
+            "api_version": {"version": "2"},
+            "billed_units": {"search_units": 1},
+            "tokens": {"input_tokens": 171, "output_tokens": 0},
+        },
+    },
+)
+"""The API."""

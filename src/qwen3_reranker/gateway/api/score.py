@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from pydantic import Field
 
+from qwen3_reranker.gateway.api.api import Api
 from qwen3_reranker.gateway.api.job import (
     Document,
     InstructedBody,
@@ -26,9 +27,7 @@ from qwen3_reranker.gateway.api.job import (
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.ranking import Ranking
 
-__all__ = ["EXAMPLE", "NAME", "Body", "parse"]
-
-NAME = "score"
+__all__ = ["API", "Body", "parse"]
 
 # The names of the two fields, in the order in which vLLM 0.32 looks for them.
 _FIELDS = (
@@ -51,19 +50,6 @@ class Body(InstructedBody):
     items: Texts = Field(None, description="Another name of `text_2`.")
     data_1: Texts = Field(None, description="Another name of `text_1`.")
     data_2: Texts = Field(None, description="Another name of `text_2`.")
-
-
-EXAMPLE = {
-    "id": "score-8f14e45f",
-    "object": "list",
-    "created": 1798761600,
-    "model": "Qwen/Qwen3-Reranker-0.6B",
-    "data": [
-        {"index": 0, "object": "score", "score": 0.01},
-        {"index": 1, "object": "score", "score": 0.98},
-    ],
-    "usage": {"prompt_tokens": 171, "total_tokens": 171, "completion_tokens": 0},
-}
 
 
 class _Position(NamedTuple):
@@ -132,3 +118,31 @@ def _render(
         ],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
     }
+
+
+API = Api(
+    name="score",
+    title="vLLM",
+    body=Body,
+    parse=parse,
+    example_request={
+        "model": "Qwen/Qwen3-Reranker-0.6B",
+        "text_1": "How do I copy a folder?",
+        "text_2": [
+            "random.shuffle(x) shuffles a list.",
+            "shutil.copytree() copies a directory tree.",
+        ],
+    },
+    example_answer={
+        "id": "score-8f14e45f",
+        "object": "list",
+        "created": 1798761600,
+        "model": "Qwen/Qwen3-Reranker-0.6B",
+        "data": [
+            {"index": 0, "object": "score", "score": 0.01},
+            {"index": 1, "object": "score", "score": 0.98},
+        ],
+        "usage": {"prompt_tokens": 171, "total_tokens": 171, "completion_tokens": 0},
+    },
+)
+"""The API."""

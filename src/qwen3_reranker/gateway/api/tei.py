@@ -13,14 +13,13 @@ from typing import Any
 
 from pydantic import Field
 
+from qwen3_reranker.gateway.api.api import Api
 from qwen3_reranker.gateway.api.job import InstructedBody, Job, finite_logit, validated
 from qwen3_reranker.gateway.limits import Limits
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.version import __version__
 
-__all__ = ["EXAMPLE", "NAME", "Body", "info", "parse"]
-
-NAME = "tei"
+__all__ = ["API", "Body", "info", "parse"]
 
 
 class Body(InstructedBody):
@@ -35,9 +34,6 @@ class Body(InstructedBody):
     truncate: bool | None = Field(
         None, description="Accepted and ignored: texts that are too long are always truncated."
     )
-
-
-EXAMPLE = [{"index": 1, "score": 0.98}, {"index": 0, "score": 0.01}]
 
 
 def parse(data: dict[str, Any]) -> Job:
@@ -84,3 +80,20 @@ def info(model: str, limits: Limits) -> dict[str, Any]:
         "auto_truncate": True,
         "version": __version__,
     }
+
+
+API = Api(
+    name="tei",
+    title="Text Embeddings Inference (TEI), recognized by the field texts",
+    body=Body,
+    parse=parse,
+    example_request={
+        "query": "How do I copy a folder?",
+        "texts": [
+            "random.shuffle(x) shuffles a list.",
+            "shutil.copytree() copies a directory tree.",
+        ],
+    },
+    example_answer=[{"index": 1, "score": 0.98}, {"index": 0, "score": 0.01}],
+)
+"""The API."""
