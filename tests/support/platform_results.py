@@ -65,6 +65,7 @@ RUNS = {
     "": set(range(len(client_packages.CLIENTS))) - _COHERE_4,
 }
 
+Pairs = list[tuple[str, list[str]]]
 Scores = list[list[float]]
 Outcomes = dict[str, str]
 
@@ -92,8 +93,10 @@ def worst(outcomes: Iterable[str]) -> str:
     return next((outcome for outcome in outcomes if outcome != WORKS), WORKS)
 
 
-def platform_outcome(platform: Platform, endpoint: Endpoint, reference: Scores) -> str:
-    """Have a platform rank `PAIRS`, and return how that went."""
+def platform_outcome(
+    platform: Platform, endpoint: Endpoint, pairs: Pairs, reference: Scores
+) -> str:
+    """Have a platform rank documents, and return how that went."""
 
     def one(query: str, documents: list[str], scores: list[float]) -> str:
         try:
@@ -104,8 +107,8 @@ def platform_outcome(platform: Platform, endpoint: Endpoint, reference: Scores) 
             return "unreadable"
         return compare(ranking, platform.expected(scores, TOP_N))
 
-    pairs = zip(PAIRS, reference, strict=True)
-    return worst(one(query, documents, scores) for (query, documents), scores in pairs)
+    both = zip(pairs, reference, strict=True)
+    return worst(one(query, documents, scores) for (query, documents), scores in both)
 
 
 def platform_outcomes(server: Server, reference: Scores) -> Outcomes:
@@ -113,7 +116,8 @@ def platform_outcomes(server: Server, reference: Scores) -> Outcomes:
     with requests.Session() as http:
         endpoint = Endpoint(http, server.url, server.served)
         return {
-            platform.name: platform_outcome(platform, endpoint, reference) for platform in PLATFORMS
+            platform.name: platform_outcome(platform, endpoint, PAIRS, reference)
+            for platform in PLATFORMS
         }
 
 

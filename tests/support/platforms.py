@@ -105,6 +105,7 @@ class Platform:
         rank: Sends the platform's requests, and returns what the platform makes of the answer.
         expected: What the platform should make of the right scores.
         sends_model: Whether the request names a model, so that an alias can be chosen.
+        sends_key: Whether the platform sends an API key at all.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Platform:
     rank: Rank
     expected: Expected = best_first
     sends_model: bool = field(default=True, kw_only=True)
+    sends_key: bool = field(default=True, kw_only=True)
 
 
 def _body(endpoint: Endpoint, query: str, documents: Sequence[str], **more: Any) -> dict[str, Any]:
@@ -441,6 +443,7 @@ PLATFORMS = [
         _ragflow_tei,
         in_given_order,
         sends_model=False,
+        sends_key=False,
     ),
     Platform(
         "RAGFlow, Xinference",
