@@ -16,6 +16,7 @@ import typer
 from qwen3_reranker.cli.app import app
 from qwen3_reranker.problems import PROBLEMS
 
+from support import platform_results
 from support.docs_pages import DOCS
 from support.grafana import DASHBOARD_FILE, dashboard_text
 from support.report_schema import SCHEMA_FILE, schema_text
@@ -128,6 +129,7 @@ def main() -> None:
     PROBLEMS_PAGE.write_text(problems_page(), "utf-8")
     DASHBOARD_FILE.write_text(dashboard_text(), "utf-8")
     SCHEMA_FILE.write_text(schema_text(), "utf-8")
+    platform_results.PAGE.write_text(platform_results.page(), "utf-8")
 
 
 if __name__ == "__main__":

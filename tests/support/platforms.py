@@ -355,6 +355,7 @@ def _n8n(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ra
 
 
 DIFY = "langgenius/dify-official-plugins models/{}/models/rerank/rerank.py @7af2283"
+LIGHTRAG = {"RERANK_MODEL": "{model}", "RERANK_BINDING_API_KEY": "{key}"}
 RAGFLOW = "infiniflow/ragflow rag/llm/rerank_model.py @b1b8cd6"
 _FASTGPT = "labring/FastGPT packages/service/core/ai/rerank/index.ts @0352c5d"
 
@@ -362,7 +363,7 @@ PLATFORMS = [
     Platform(
         "FastGPT",
         _FASTGPT,
-        {"Model ID": "{model}", "Request URL": "{root}/v1/rerank", "Request key": "{key}"},
+        {"Model ID": "{model}", "Custom url": "{root}/v1/rerank", "Custom key": "{key}"},
         fastgpt({}),
         all_documents,
     ),
@@ -418,28 +419,28 @@ PLATFORMS = [
     Platform(
         "RAGFlow, OpenAI-API-Compatible",
         RAGFLOW,
-        {"Model name": "{model}", "Base url": "{root}/v1", "API-Key": "{key}"},
+        {"Model name": "{model}", "Base URL": "{root}/v1", "API Key": "{key}"},
         _ragflow_openai,
         in_given_order,
     ),
     Platform(
         "RAGFlow, VLLM or Cohere (Python)",
         RAGFLOW,
-        {"Model name": "{model}", "Base url": "{root}", "API-Key": "{key}"},
+        {"Model name": "{model}", "Base URL": "{root}", "API Key": "{key}"},
         _ragflow_cohere,
         in_given_order,
     ),
     Platform(
         "RAGFlow, VLLM (Go)",
         "infiniflow/ragflow internal/entity/models/vllm.go @b1b8cd6",
-        {"Model name": "{model}", "Base url": "{root}/v1", "API-Key": "{key}"},
+        {"Model name": "{model}", "Base URL": "{root}/v1", "API Key": "{key}"},
         _ragflow_go,
         in_given_order,
     ),
     Platform(
         "RAGFlow, HuggingFace (TEI)",
         RAGFLOW,
-        {"Base url": "{root}"},
+        {"Base URL": "{root}"},
         _ragflow_tei,
         in_given_order,
         sends_model=False,
@@ -448,34 +449,34 @@ PLATFORMS = [
     Platform(
         "RAGFlow, Xinference",
         RAGFLOW,
-        {"Model name": "{model}", "Base url": "{root}", "API-Key": "{key}"},
+        {"Model name": "{model}", "Base URL": "{root}", "API Key": "{key}"},
         _ragflow_xinference,
         in_given_order,
     ),
     Platform(
         "RAGFlow, NVIDIA",
         RAGFLOW,
-        {"Model name": "{model}", "Base url": "{root}/v1", "API-Key": "{key}"},
+        {"Model name": "{model}", "Base URL": "{root}/v1", "API Key": "{key}"},
         _ragflow_nvidia,
         _log_odds_stretched,
     ),
     Platform(
         "Open WebUI",
         "open-webui/open-webui backend/open_webui/retrieval/models/external.py @ab233f8",
-        {"External Reranker URL": "{root}/v1/rerank", "API Key": "{key}", "Model": "{model}"},
+        {"API Base URL": "{root}/v1/rerank", "API Key": "{key}", "Reranking Model": "{model}"},
         _open_webui,
         in_given_order,
     ),
     Platform(
         "LightRAG, binding cohere",
         "HKUDS/LightRAG lightrag/rerank.py @08d65b3",
-        {"RERANK_BINDING": "cohere", "RERANK_BINDING_HOST": "{root}/v2/rerank"},
+        LIGHTRAG | {"RERANK_BINDING": "cohere", "RERANK_BINDING_HOST": "{root}/v2/rerank"},
         lightrag("/v2/rerank", {}),
     ),
     Platform(
         "LightRAG, binding jina",
         "HKUDS/LightRAG lightrag/rerank.py @08d65b3",
-        {"RERANK_BINDING": "jina", "RERANK_BINDING_HOST": "{root}/v1/rerank"},
+        LIGHTRAG | {"RERANK_BINDING": "jina", "RERANK_BINDING_HOST": "{root}/v1/rerank"},
         lightrag("/v1/rerank", {"return_documents": False}),
     ),
     Platform(
