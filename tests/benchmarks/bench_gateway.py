@@ -3,10 +3,10 @@ Compare the gateway over an embedded engine with vLLM's own `/v1/rerank`, in one
 
     make bench-gateway                         # or: python -m benchmarks.bench_gateway [--turns 6]
 
-Both are started by this package's command with its default settings, so their engines have the same
-ones. Runs are interleaved, one contender at a time, with the same new requests for both. The exit
-code is 1 if the gateway has less than 0.95 of vLLM's throughput, or more than 1.1 times its 99th
-percentile, at any number of callers.
+Both are started by this package's command, `serve` and `gateway --eager`, so their engines have the
+same settings: on a CPU, `serve` does not compile the model. Runs are interleaved, one contender at
+a time, with the same new requests for both. The exit code is 1 if the gateway has less than 0.95 of
+vLLM's throughput, or more than 1.1 times its 99th percentile, at any number of callers.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         servers = {
-            "vllm": command("serve", "demo", folder / "vllm.log", health="/health"),
-            "gateway": command("gateway", "demo", folder / "gateway.log", health="/ready"),
+            "vllm": command("serve demo", folder / "vllm.log", health="/health"),
+            "gateway": command("gateway demo --eager", folder / "gateway.log", health="/ready"),
         }
         for server in servers.values():
             stack.enter_context(server)
@@ -67,9 +67,9 @@ def main() -> None:
     )
 
 
-def command(name: str, model: str, log: Path, *, health: str) -> Server:
-    """Return a server that a subcommand of this package runs, not started yet."""
-    program = [sys.executable, "-m", "qwen3_reranker", name, model, "--port", "{port}"]
+def command(words: str, log: Path, *, health: str) -> Server:
+    """Return a server that this package's command runs, not started yet."""
+    program = [sys.executable, "-m", "qwen3_reranker", *words.split(), "--port", "{port}"]
     return Server(program, log, health=health)
 
 

@@ -33,10 +33,10 @@ _LABELS = {"app.kubernetes.io/name": _NAME}
 _MODEL = "/models/reranker"
 # The names of the keys in the Secret.
 _API_KEY, _HUB_TOKEN = "api-key", "hf-token"
-# Where each gauge of the gateway should be on average; the autoscaler takes the larger answer. The
-# queue makes it add replicas. Without the requests in progress, replicas that keep the queue empty
-# would be removed.
-_TARGETS = {"qwen3_reranker_requests_queued": 4, "qwen3_reranker_requests_in_progress": 16}
+# Where each gauge of the gateway should be on average; the autoscaler takes the larger answer. A
+# gateway scores 64 requests at a time, and the others queue. The queue makes it add replicas;
+# without the requests in progress, replicas that keep the queue empty would be removed.
+_TARGETS = {"qwen3_reranker_requests_queued": 4, "qwen3_reranker_requests_in_progress": 32}
 _MAX_REPLICAS = 4
 
 _KEY_NOTE = (

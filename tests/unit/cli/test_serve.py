@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import typer
 import yaml
+
+from qwen3_reranker.cli.app import app
+from qwen3_reranker.serve.gateway_image import gateway_arguments
 
 from support.command_line import Call
 
@@ -29,6 +35,16 @@ def test_it_prints_the_dockerfile_that_compose_builds(call: Call) -> None:
     code, file, _ = call(*SERVE, "--print", "compose", "--gateway")
     build = yaml.safe_load(file)["services"]["gateway"]["build"]
     assert (code, build["dockerfile_inline"]) == (0, output)
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_the_gateway_knows_the_arguments_that_its_container_has(*, key: bool) -> None:
+    arguments = gateway_arguments("http://engine:8000", 9000, key=key)
+    group: Any = typer.main.get_command(app)
+    given = group.commands["gateway"].make_context("gateway", arguments).params
+    assert given["base_url"] == ["http://engine:8000"]
+    assert (given["host"], given["port"]) == ("0.0.0.0", 9000)
+    assert given["allow_no_key"] is not key
 
 
 @pytest.mark.parametrize(
