@@ -149,7 +149,7 @@ fuzz: .venv/ready ## Try damaged answers, addresses, prompts, models and request
 
 # All measurements of docs/explanation/performance.md; each benchmark gets the options in BENCH, such as
 # BENCH="--shape 0.6B". The engine is compared with vLLM's own classes, so everything is in one environment.
-bench: bench-embedded bench-transformers bench-limit bench-remote bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/explanation/performance.md
+bench: bench-embedded bench-transformers bench-limit bench-remote bench-gateway bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/explanation/performance.md
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
 
 # The share of the raw engine, with no other contender in memory.
@@ -168,7 +168,7 @@ bench-%: .venv-bench/ready ## Run one benchmark, such as bench-remote
 BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 	"from qwen3_reranker.embedded.environment import installed_engine; print(installed_engine().python)")
 
-# How long: LOAD="--minutes 5". tests/benchmarks/results/load_gateway.json has the last result.
+# How long: LOAD="--minutes 5". docs/explanation/performance.md has the last result.
 load-gateway: .venv/ready engine ## Load a gateway while a server behind it is killed twice
 	PYTHONPATH=tests:examples $(BIN)/python -m reliability.load_gateway $(LOAD)
 

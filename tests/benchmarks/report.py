@@ -35,6 +35,8 @@ NAMES = {
     "bare": "bare httpx loop, bodies encoded beforehand",
     "bare_tokenizing": "bare httpx loop, encoding each body",
     "ours": "`Reranker.arerank`",
+    "gateway": "gateway",
+    "vllm": "vLLM's own `/v1/rerank`",
     "http_reranker": "langchain-reranker's HttpReranker",
     "langchain_cohere": "langchain-cohere's CohereRerank",
     "llama_index_cohere": "LlamaIndex's CohereRerank",
@@ -148,6 +150,54 @@ def remote() -> str:
     return "\n".join([_table(head, rows), "", *notes])
 
 
+def gateway() -> str:
+    """Return throughput, p99 and CPU time of the gateway and of vLLM's own endpoint."""
+    found = record.load("gateway")
+    turns, ratios_by_callers = found["turns"], found["ratios"]
+    rows = []
+    for callers, share in ratios_by_callers.items():
+        for name in ("gateway", "vllm"):
+            outcomes = turns[f"{name}@{callers}"]
+            own = name == "gateway"
+            rows.append(
+                [
+                    callers,
+                    NAMES[name],
+                    f"{_median(outcomes, 'rate'):.0f}",
+                    f"{share['throughput']:.2f}" if own else "",
+                    f"{_p99(outcomes) * 1000:.0f}",
+                    f"{share['p99']:.2f}" if own else "",
+                    f"{_median(outcomes, 'frontend_cpu_ms'):.1f}",
+                ]
+            )
+    head = [
+        *("callers", "", "documents/s", "share", "p99 ms", "p99 / vLLM's"),
+        "CPU ms/request beside the engine",
+    ]
+    return _table(head, rows)
+
+
+def load() -> str:
+    """Return what became of the calls while a server behind the gateway was killed."""
+    found = record.load("load")
+    rows = [
+        ["calls", f"{found['calls']:,}"],
+        *([f"{name} answers", str(found[name])] for name in ("wrong", "lost", "doubled")),
+        ["refused calls", str(found["refused"])],
+        ["answers that the gateway counted", f"{found['answers_counted_by_the_gateway']:,}"],
+        ["longest time without an answer", f"{found['longest_stall']:.1f} s"],
+        ["median, p99", f"{found['median_seconds']:.1f} s, {found['p99_seconds']:.1f} s"],
+        *(
+            [
+                f"server killed after {kill['after_seconds']:.0f} s; up again after",
+                f"{kill['up_again_after_seconds']:.0f} s",
+            ]
+            for kill in found["kills"]
+        ),
+    ]
+    return _table([f"{found['callers']} callers, {found['seconds']:.0f} s", ""], rows)
+
+
 def costs() -> str:
     """Return the times of imports, of starts and of cached scores."""
     found = record.load("costs")
@@ -235,6 +285,8 @@ _OF = {
     "transformers": (transformers,),
     "limit": (limit,),
     "remote": (remote,),
+    "gateway": (gateway,),
+    "load": (load,),
     "costs": (costs,),
     "growth": (growth, streamed),
     "levers": (levers,),

@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--callers", type=int, default=200)
-    parser.add_argument("--save", default="load_gateway", help="the name of the JSON file")
+    parser.add_argument("--save", default="load", help="the name of the JSON file")
     arguments = parser.parse_args()
     scorer = TransformersScorer("demo", dtype="float32", max_length=MAX_LENGTH)
     with Reranker(scorer=scorer) as reference:

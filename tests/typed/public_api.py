@@ -46,6 +46,7 @@ from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 from qwen3_reranker.selection import Selection, within_budget, without_duplicates
+from qwen3_reranker.serve import Launch, compose, dockerfile, kubernetes, launch, shell
 
 
 def rerank() -> None:
@@ -177,3 +178,12 @@ def mistakes() -> None:
     Reranker("demo").rerank("query", ["a"], token_counter=str)  # type: ignore[arg-type]
     Reranker("demo").rerank("query", [1])  # type: ignore[list-item]
     LangChainRerank(model="demo").compress_documents(["text"], "query")  # type: ignore[list-item]
+
+
+def serve() -> None:
+    plan = launch("demo", version="0.32.0", device="gpu", api_key_variable="KEY")
+    assert_type(plan, Launch)
+    assert_type(shell(plan), str)
+    assert_type(compose(plan, gateway=True), str)
+    assert_type(kubernetes(plan, image="engine", gateway=True, gateway_image="gateway"), str)
+    assert_type(dockerfile(), str)
