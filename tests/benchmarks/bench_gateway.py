@@ -1,7 +1,7 @@
 """
 Compare the gateway over an embedded engine with vLLM's own `/v1/rerank`, in one run.
 
-    make bench-gateway                         # or: python -m benchmarks.bench_gateway [--turns 6]
+    make bench-gateway                         # or: python -m benchmarks.bench_gateway [--turns 8]
 
 Both are started by this package's command, `serve` and `gateway --eager`, so their engines have the
 same settings: on a CPU, `serve` does not compile the model. Runs are interleaved, one contender at
@@ -31,7 +31,7 @@ from benchmarks.work import Work, make_queries, make_work
 from support.servers.processes import Server
 
 # Requests per turn, by the number of callers.
-REQUESTS = {1: 12, 16: 64, 64: 192}
+REQUESTS = {1: 8, 16: 48, 64: 128}
 DOCUMENTS = 10
 LONGEST = 1500  # characters
 LEAST_THROUGHPUT, MOST_P99 = 0.95, 1.1
@@ -43,7 +43,7 @@ Turns = dict[str, list[dict[str, Any]]]
 def main() -> None:
     """Start both, interleave the runs, print the table and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
-    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--save", default="gateway", help="the name of the JSON file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

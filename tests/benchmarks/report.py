@@ -168,11 +168,12 @@ def gateway() -> str:
                     f"{_p99(outcomes) * 1000:.0f}",
                     f"{share['p99']:.2f}" if own else "",
                     f"{_median(outcomes, 'frontend_cpu_ms'):.1f}",
+                    f"{_median(outcomes, 'engine_cpu_ms'):.0f}",
                 ]
             )
     head = [
         *("callers", "", "documents/s", "share", "p99 ms", "p99 / vLLM's"),
-        "CPU ms/request beside the engine",
+        *("CPU ms/request: HTTP and tokens", "engine"),
     ]
     return _table(head, rows)
 
