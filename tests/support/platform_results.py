@@ -123,6 +123,7 @@ def platform_outcomes(server: Server, reference: Scores) -> Outcomes:
 
 def client_outcomes(server: Server, reference: Scores) -> Outcomes:
     """Run all client packages against a server, and return how each gets on with it."""
+    assert CLIENTS.is_dir(), f"{CLIENTS} is missing: `make setup` makes it"
 
     def outcome(answers: Iterable[Any]) -> str:
         return worst(

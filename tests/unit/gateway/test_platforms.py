@@ -16,12 +16,18 @@ from qwen3_reranker.gateway import AliasConfig, GatewayConfig
 
 from support.gateway import RelevanceScorer, running
 from support.platform_results import WORKS, compare
-from support.platforms import PLATFORMS, Endpoint, Platform, RefusedError, fastgpt
+from support.platforms import PLATFORMS, Endpoint, Platform, Ranking, RefusedError, fastgpt
 from support.scripted_server import DOCUMENTS, QUERY, RIGHT, relevance
 
 KEY = "the-key-of-the-tests"
 INSTRUCTION = "Given a question about mountains, retrieve the passage that answers it"
-CONFIG = GatewayConfig(aliases={"mountains": AliasConfig(instruction=INSTRUCTION)})
+STRICT = 0.29
+CONFIG = GatewayConfig(
+    aliases={
+        "mountains": AliasConfig(instruction=INSTRUCTION),
+        "strict": AliasConfig(min_score=STRICT),
+    }
+)
 TOP_N = 3
 
 platforms = pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform.name)
@@ -46,6 +52,21 @@ def outcome(
 ) -> str:
     found = platform.rank(endpoint, QUERY, documents, TOP_N)
     return compare(found, platform.expected(scores, TOP_N))
+
+
+@pytest.mark.parametrize(
+    ("ranking", "found"),
+    [
+        ([(1, 0.9), (0, 0.4)], WORKS),
+        ([(0, 0.4), (1, 0.9)], "wrong order"),
+        ([(0, 0.9), (1, 0.4)], "wrong scores"),
+        ([(1, 0.9), (2, 0.4)], "wrong scores"),
+        ([(1, 0.9), (1, 0.9)], "wrong order"),
+        ([(1, 0.9)], "wrong number"),
+    ],
+)
+def test_a_wrong_ranking_is_noticed(ranking: Ranking, found: str) -> None:
+    assert compare(ranking, [(1, 0.9), (0, 0.4)]) == found
 
 
 @platforms
@@ -84,6 +105,16 @@ def test_fastgpts_extra_body_fields_can_hold_the_instruction(
     scores = [relevance(QUERY, document, INSTRUCTION) for document in DOCUMENTS]
     instructed = dataclasses.replace(platform, rank=fastgpt(extra))
     assert outcome(instructed, endpoint, DOCUMENTS, scores) == WORKS
+
+
+def test_open_webui_needs_an_alias_that_drops_no_document(endpoint: Endpoint) -> None:
+    """Otherwise the scores belong to other documents."""
+    [platform] = [platform for platform in PLATFORMS if platform.name == "Open WebUI"]
+    strict = dataclasses.replace(endpoint, model="strict")
+    ranking = platform.rank(strict, QUERY, DOCUMENTS[::-1], TOP_N)
+    kept = [score for score in RIGHT[::-1] if score >= STRICT]
+    assert kept[0] != RIGHT[-1]
+    assert ranking == list(enumerate(kept))
 
 
 @platforms
