@@ -1,7 +1,7 @@
 """
 `qwen3-reranker bench` beside `vllm bench serve`, which send the same requests to the same server.
 
-    make bench-serve                          # or: python -m benchmarks.bench_serve [--turns 3]
+    make bench-serve                          # or: python -m benchmarks.bench_serve [--turns 5]
 
 The server is vLLM with the demo model and the score template, without a prefix cache, because the
 requests are the same in every run: those of vLLM's dataset random-rerank. Both programs take turns.
@@ -145,9 +145,9 @@ def main() -> None:
     """Start a server unless there is one, take turns, print the table, and write the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=96)
-    parser.add_argument("--documents", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=400, help="in each document and the query")
+    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--documents", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=150, help="in each document and the query")
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--base-url", help="a server that runs already, whose model is demo")
     parser.add_argument("--save", default="serve", help="the name of the JSON file")

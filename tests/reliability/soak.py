@@ -48,8 +48,9 @@ __all__ = ["Soak"]
 _RESULT = "soak"
 # The share of the calls of each reranker.
 _SHARES = {"engine": 0.3, "cached": 0.1, "servers": 0.4, "gateway": 0.2}
-# The share of the calls on event loops that are canceled, and after at most how many seconds.
-_CANCELED, _CANCEL_WITHIN = 0.3, 2.0
+# The share of the calls on event loops that are canceled unless they end before, and after at most
+# how many seconds.
+_CANCELED, _CANCEL_WITHIN = 0.6, 2.0
 # The event loops on which half of the callers run.
 _LOOPS = 4
 # The seconds after which a call that has not ended is lost.
@@ -88,7 +89,7 @@ class Calls(Tally):
         with self._lock:
             self.counts["calls"] += 1
             self.errors[type(error).__name__] += 1
-            self.messages.setdefault(type(error).__name__, f"{error}"[:1000])
+            self.messages.setdefault(type(error).__name__, f"{error}".partition("\n")[0][:300])
 
     def figures(self) -> dict[str, Any]:
         """Return the figures of `Tally`, with the errors by type and the first message of each."""

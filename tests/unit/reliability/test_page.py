@@ -21,8 +21,15 @@ RUN = {
     "memory_mib_per_minute": 0.5,
 }
 PART = {
-    "calls": 1_200, "answered": 1_000, "canceled": 190, "errors": {"ServerError": 10},
-    "wrong": 0, "lost": 0, "doubled": 0, "longest_stall": 1.25, "seconds": 600,
+    "calls": 1_200,
+    "answered": 1_000,
+    "canceled": 190,
+    "errors": {"ServerError": 10},
+    "wrong": 0,
+    "lost": 0,
+    "doubled": 0,
+    "longest_stall": 1.25,
+    "seconds": 600,
 }
 
 
