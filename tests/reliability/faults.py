@@ -28,6 +28,7 @@ __all__ = ["Fault", "Forks", "all_faults"]
 # The seconds after which a forked child is given up, and the number of children.
 _PATIENCE, _CHILDREN = 60, 3
 _RIGHT = "right"
+_SPOILED_AT_LEAST = 3
 _DAY = 86_400.0
 # What an engine whose memory is limited may take besides what it has, in bytes: less than a batch
 # needs.
@@ -99,10 +100,18 @@ def all_faults(backends: Backends, cases: Sequence[Case], forks: Forks) -> list[
 
 @contextmanager
 def _spoiled(proxies: Sequence[FaultyProxy], fault: str) -> Iterator[str]:
+    """Spoil answers, at least a few of each proxy: a busy server gets few requests in a second."""
+    before = [proxy.met[fault] for proxy in proxies]
     for proxy in proxies:
         proxy.fault = fault
     try:
         yield "servers" if len(proxies) > 1 else proxies[0].url
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline and any(
+            proxy.met[fault] < number + _SPOILED_AT_LEAST
+            for proxy, number in zip(proxies, before, strict=True)
+        ):
+            time.sleep(0.05)
     finally:
         for proxy in proxies:
             proxy.fault = None

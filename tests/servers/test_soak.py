@@ -26,7 +26,7 @@ BRIEF = {
 def test_no_answer_is_wrong_lost_or_doubled(recipe: Reranker, tmp_path: Path) -> None:
     with opened(tmp_path, light=True) as backends:
         cases = make_cases(recipe)
-        soak = Soak(backends, cases, callers=24, unit=0.3)
+        soak = Soak(backends, cases, callers=16, unit=0.3)
         faults = [f for f in all_faults(backends, cases, soak.forks) if f.name in BRIEF]
         soak.run(0, faults)
         figures = soak.figures()
