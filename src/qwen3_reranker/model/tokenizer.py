@@ -141,12 +141,12 @@ def read_tokenizer(tokenizer: str) -> ModelTokenizer:
     """
     try:
         full = Tokenizer.from_str(tokenizer)
+        data = orjson.loads(tokenizer)  # which is stricter
     except Exception as error:  # noqa: BLE001  # tokenizers raises nothing else
         raise CheckpointError(f"the tokenizer.json cannot be read: {error}") from None
     # A training run may have left these settings in the file. Lengths are handled here.
     full.no_truncation()
     full.no_padding()
-    data = orjson.loads(tokenizer)
     added = [token["content"] for token in data.get("added_tokens", [])]
     for token in _PROMPT_TOKENS:
         if token not in added:

@@ -79,6 +79,15 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: bytes, reason: str) 
         reranker.prompt("q", "d")
 
 
+def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
+    copy_demo(tmp_path / "x")
+    path = tmp_path / "x" / "tokenizer.json"
+    # The library "tokenizers" accepts this.
+    path.write_text('{"", ' + path.read_text("utf-8")[1:], "utf-8")
+    with pytest.raises(CheckpointError, match="tokenizer.json cannot be read"):
+        Reranker(str(tmp_path / "x")).prompt("q", "d")
+
+
 def test_an_embedding_model_is_refused(tmp_path: Path) -> None:
     copy_demo(tmp_path / "x")
     modules = [{"type": "sentence_transformers.models.Pooling"}]
