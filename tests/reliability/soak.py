@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import statistics
 import sys
 import tempfile
 import threading
@@ -171,8 +172,9 @@ class Soak:
     def problems(self) -> list[str]:
         """Return what broke a promise, in words."""
         figures = self.all.figures()
-        found = [f"{figures[kind]} {kind}" for kind in ("wrong", "lost", "doubled", "refused")]
-        found = [text for text in found if not text.startswith("0 ")] + figures["examples"]
+        kinds = [kind for kind in ("wrong", "lost", "doubled", "refused") if figures[kind]]
+        found = [f"{figures[kind]} {kind}" for kind in kinds]
+        found += figures["examples"]
         found += [f"{name} did not end" for _, name in self._hanging()]
         found += [f"{e['fault']}: no recovery" for e in self.events if e["recovered"] is None]
         return found + [f"forked child: {wrong}" for wrong in self.forks.wrong]
@@ -252,9 +254,8 @@ class Soak:
         if len(samples) < 2:
             return None
         times, sizes = zip(*samples, strict=True)
-        middle, size = sum(times) / len(times), sum(sizes) / len(sizes)
-        above = sum((t - middle) * (s - size) for t, s in samples)
-        return round(60 * above / sum((t - middle) ** 2 for t in times) / _MIB, 2)
+        per_second = statistics.linear_regression(times, sizes).slope
+        return round(60 * per_second / _MIB, 2)
 
 
 class _Recorded:
