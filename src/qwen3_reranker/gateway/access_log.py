@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
-
-import orjson
 
 from qwen3_reranker.gateway.records import Observer, RequestRecord
 
@@ -32,6 +33,9 @@ def access_log(chosen: AccessLogFormat, stream: TextIO) -> list[Observer]:
     """
     if chosen == "none":
         return []
+    if isinstance(stream, io.TextIOWrapper):
+        # The encoding of a console may lack characters of an alias.
+        stream.reconfigure(errors="backslashreplace")
     line = _json if chosen == "json" else _text
     return [_written(line, stream)]
 
@@ -40,14 +44,16 @@ def _written(line: Callable[[RequestRecord], str], stream: TextIO) -> Observer:
     def observe(record: RequestRecord) -> None:
         if record.api is None and (record.status < 400 or record.path == "/ready"):
             return
-        stream.write(line(record))
-        stream.flush()
+        # A full disk, or a pipe that nobody reads, must not fail requests.
+        with contextlib.suppress(OSError):
+            stream.write(line(record))
+            stream.flush()
 
     return observe
 
 
 def _json(record: RequestRecord) -> str:
-    """Return a line of JSON. Seconds have microseconds, and what does not apply is null."""
+    """Return a line of JSON in ASCII. Seconds have microseconds; what does not apply is null."""
     usage = record.usage
     values: dict[str, Any] = {
         "time": _time(),
@@ -66,7 +72,7 @@ def _json(record: RequestRecord) -> str:
         "queue_seconds": round(record.queue_seconds, 6),
         "scoring_seconds": round(record.scoring_seconds, 6),
     }
-    return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE).decode()
+    return json.dumps(values, separators=(",", ":")) + "\n"
 
 
 def _text(record: RequestRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from datetime import UTC, datetime
@@ -102,6 +103,29 @@ async def test_a_request_id_that_would_break_a_log_is_replaced(given_id: str) ->
 async def test_a_traceparent_that_is_none_is_ignored(parent: str) -> None:
     line, _ = await logged("json", BODY, traceparent=parent)
     assert json.loads(line)["trace_id"] is None
+
+
+async def test_requests_are_answered_although_the_log_cannot_be_written() -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    observers = access_log("text", Full())
+    async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
+        for _ in range(2):
+            assert (await client.post("/rerank", json=BODY, headers=KEY)).status_code == 200
+
+
+@pytest.mark.parametrize("chosen", ["json", "text"])
+def test_an_alias_that_the_console_cannot_show_is_escaped(chosen: Any) -> None:
+    raw = io.BytesIO()
+    [observe] = access_log(chosen, io.TextIOWrapper(raw, encoding="ascii"))
+    observe(RequestRecord("POST", "/rerank", "id", api="rerank", alias="é问😀", status=200))
+    line = raw.getvalue().decode()
+    if chosen == "json":
+        assert json.loads(line)["model"] == "é问😀"
+    else:
+        assert r"\xe9\u95ee\U0001f600" in line
 
 
 def test_waiting_for_a_gateway_that_starts_is_not_logged() -> None:
