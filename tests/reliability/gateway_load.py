@@ -29,9 +29,11 @@ def gateway_server(urls: Sequence[str], log: Path, *more: str) -> Server:
         log: The file for its output, which includes its access log.
         *more: Further arguments of the command.
     """
+    # A busy machine is slow, which is no lost answer.
+    patience = ("--request-timeout", "300")
     addresses = [word for url in urls for word in ("--base-url", url)]
     command = [sys.executable, "-m", "qwen3_reranker", "gateway", *addresses]
-    return Server([*command, "--port", "{port}", *more], log, health="/ready")
+    return Server([*command, "--port", "{port}", *patience, *more], log, health="/ready")
 
 
 async def load(
@@ -63,7 +65,7 @@ async def load(
     tally, stop = Tally(), asyncio.Event()
     before = await counted(gateway.url)
     limits = httpx.Limits(max_connections=callers, max_keepalive_connections=callers)
-    async with httpx.AsyncClient(limits=limits, timeout=120) as client:
+    async with httpx.AsyncClient(limits=limits, timeout=360) as client:
         ask = over_http(client, f"{gateway.url}/v1/rerank")
         running = asyncio.create_task(
             keep_asking(ask, endless(cases), tally, callers=callers, until=stop)
