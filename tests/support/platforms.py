@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin
 
@@ -207,19 +207,20 @@ def _dify_tei(endpoint: Endpoint, query: str, documents: list[str], top_n: int) 
 
 
 def _dify_gpustack(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    return _dify_with_optional_text("/v1/rerank", endpoint, query, documents, top_n)
+    return _dify_with_optional_text(endpoint, query, documents, top_n)
 
 
 def _dify_localai(endpoint: Endpoint, query: str, documents: list[str], top_n: int) -> Ranking:
-    return _dify_with_optional_text("/v1/rerank", endpoint, query, documents, None)
+    # Its form has no field for a key, so it sends what Python makes of the missing one.
+    return _dify_with_optional_text(replace(endpoint, key="None"), query, documents, None)
 
 
 def _dify_with_optional_text(
-    path: str, endpoint: Endpoint, query: str, documents: list[str], top_n: int | None
+    endpoint: Endpoint, query: str, documents: list[str], top_n: int | None
 ) -> Ranking:
     body = _body(endpoint, query, documents, top_n=top_n)
-    results = endpoint.post(path, body, endpoint.always())["results"]
-    # A null would be as bad as a wrong text.
+    results = endpoint.post("/v1/rerank", body, endpoint.always())["results"]
+    # The platform does not expect a null.
     _check_texts([result for result in results if "document" in result], documents)
     return _as_returned(results)
 
@@ -406,6 +407,7 @@ PLATFORMS = [
         {"Model Name": "{model}", "Server url": "{root}/v1"},
         _dify_localai,
         all_documents,
+        sends_key=False,
     ),
     Platform(
         "Dify, Ollama",
