@@ -48,7 +48,7 @@ UNUSED_KEY = "not-needed"
 
 # The servers by the names of their fixtures, and their titles.
 SERVERS = {
-    "gateway": "gateway",
+    "gateway": "Gateway",
     "vllm_template": "vLLM from `serve`",
     "sglang_causal": "SGLang",
 }
@@ -206,6 +206,8 @@ def _code(client: str) -> str:
 
 def _fields(platform: Platform) -> str:
     """Return the fields and their values for a gateway on a host of its own."""
+    if not platform.fields:
+        return "(no field for a URL)"
     values = {"root": EXAMPLE, "model": "MODEL", "key": "KEY"}
     return "<br>".join(
         f"{name}: `{value.format(**values)}`" for name, value in platform.fields.items()
