@@ -202,6 +202,20 @@ def ours(folder: str) -> Modes:
     return {name: _fresh(reset, mode) for name, mode in modes.items()}
 
 
+def several(settings: str) -> Modes:
+    """Load this package; `settings` is JSON: {"folder": ..., "engines": ...}."""
+    from qwen3_reranker import Reranker
+
+    folder, engines = json.loads(settings).values()
+    # Random weights would fail the check.
+    arguments = {"data_parallel_size": engines}
+    reranker = Reranker(folder, check=False, engine_args=arguments).warm_up()
+    return {
+        "one query at a time": _each(lambda query, texts: len(reranker.rerank(query, texts))),
+        "all queries at once": lambda work: lambda: sum(map(len, reranker.rerank_many(work))),
+    }
+
+
 def _each(one: Callable[[str, list[str]], int]) -> Callable[[Work], Callable[[], int]]:
     """Return a mode that scores one query after the other."""
     return lambda work: lambda: sum(one(query, texts) for query, texts in work)

@@ -34,7 +34,7 @@ def test_the_documented_calls_lead_to_the_engine(
     reranker: Reranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documented = documented_calls("embedded")
-    assert len(documented) <= 9
-    assert len({module for _, module in documented}) <= 5
+    assert len(documented) <= 10
+    assert len({module for _, module in documented}) <= 6
     reranker.warm_up()
     assert actual_calls(monkeypatch, EngineClient, "_ask", reranker=reranker) == documented

@@ -27,9 +27,16 @@ MakePython = Callable[..., str]
 MakeReranker = Callable[..., Reranker]
 
 
+def engines_of(reranker: Reranker) -> list[Any]:
+    """Return the engines of a reranker, to which there is no public way."""
+    engines: list[Any] = reranker._scorer._engines.engines  # type: ignore[attr-defined]
+    return engines
+
+
 def engine_of(reranker: Reranker) -> Any:
-    """Return the engine of a reranker, to which there is no public way."""
-    return reranker._scorer._engines.engines[0]  # type: ignore[attr-defined]
+    """Return the only engine of a reranker."""
+    [engine] = engines_of(reranker)
+    return engine
 
 
 def process_of(reranker: Reranker) -> psutil.Process:

@@ -263,6 +263,9 @@ def _gpu(environment: Environment) -> Finding:
     # The packages in this environment say nothing about an engine in another one.
     build = None if environment.engine_elsewhere else _cpu_build(environment)
     if build is None:
+        count = len(environment.gpus)
+        if count > 1:
+            message += f". An embedded engine uses one of the {count}, unless devices= names more"
         return ok("environment", "GPU", message)
     message = f"{message}, but {build} is for the CPU"
     return problem("environment", "GPU", "gpu-unused", message, status="warning")

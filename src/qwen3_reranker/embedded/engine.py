@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from qwen3_reranker.embedded.client import EngineClient
@@ -184,25 +184,24 @@ class Engine:
         with suppress(EngineError):
             self._begin(quiet=True, expected=model)
 
-    async def encode(self, running: Running, prompts: Sequence[list[int]]) -> list[list[float]]:
+    @contextmanager
+    def scoring(self, running: Running, tokens: int) -> Iterator[None]:
         """
-        Return the raw logits of each prompt, in order: one number, or one per label.
+        Return a context manager for a request to the backend, which counts its tokens and failures.
 
         If the backend has ended, it is discarded, so that the next call starts another one.
 
         Args:
             running: The backend that `start()` returned.
-            prompts: The token ids of each prompt.
+            tokens: The number of tokens of the request.
 
         Raises:
-            ClosedError: The engine was closed.
+            ClosedError: The request failed because the engine was closed.
             ForkError: The engine belongs to the parent of this process.
-            EngineError: The backend failed on a prompt, or has ended.
         """
-        tokens = sum(map(len, prompts))
         self.outstanding += tokens
         try:
-            rows = await running.client.encode(prompts)
+            yield
         except EngineError as error:
             self.check()
             if running.client.reason is not None and self.running is running:
@@ -212,7 +211,6 @@ class Engine:
         finally:
             self.outstanding -= tokens
         self.failures.end_row()
-        return rows
 
     def abandon_start(self) -> None:
         """Cancel a start that no caller waits for."""

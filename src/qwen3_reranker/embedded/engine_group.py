@@ -150,18 +150,19 @@ class EngineGroup:
             ForkError: The engines belong to the parent of this process.
             EngineError: An engine failed on a prompt, or two have ended (or the only one).
         """
+        tokens = sum(map(len, prompts))
         retries = 0
         while True:
             engine, running = await self._least_busy(model)
             watch = Stopwatch()
             try:
-                rows = await engine.encode(running, prompts)
+                with engine.scoring(running, tokens):
+                    rows = await running.client.encode(prompts)
             except EngineError:
                 if retries or len(self.engines) == 1 or running.client.reason is None:
                     raise
                 retries += 1
             else:
-                tokens = sum(map(len, prompts))
                 self._work[engine] += EngineStats(1, len(prompts), tokens, watch.lap())
                 return rows, retries
 

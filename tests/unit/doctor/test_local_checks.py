@@ -136,6 +136,15 @@ def test_the_torch_that_torchvision_was_built_for(monkeypatch: pytest.MonkeyPatc
     assert "2.9.1" in found.message
 
 
+def test_how_to_use_more_than_one_gpu_is_said() -> None:
+    gpu = "H200, 139 GiB"
+    assert checked(gpus=(gpu,))["GPU"].message == gpu
+    message = checked(gpus=(gpu, gpu))["GPU"].message
+    assert (
+        message == f"{gpu}; {gpu}. An embedded engine uses one of the 2, unless devices= names more"
+    )
+
+
 def test_gpus_are_what_the_driver_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path))

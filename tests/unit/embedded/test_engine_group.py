@@ -22,6 +22,7 @@ from support.engine_processes import (
     MakePython,
     MakeReranker,
     children,
+    engines_of,
     expected,
     gone,
     wait_until,
@@ -43,11 +44,11 @@ def group_of(reranker: Reranker) -> Any:
 
 
 def processes_of(reranker: Reranker) -> list[psutil.Process]:
-    return [psutil.Process(engine.running.client.pid) for engine in group_of(reranker).engines]
+    return [psutil.Process(engine.running.client.pid) for engine in engines_of(reranker)]
 
 
 def all_run(reranker: Reranker) -> bool:
-    return all(engine.alive for engine in group_of(reranker).engines)
+    return all(engine.alive for engine in engines_of(reranker))
 
 
 def enough(answered: list[str]) -> bool:
@@ -177,7 +178,7 @@ async def test_a_canceled_query_leaves_all_engines(make_reranker: MakeReranker) 
     args = {"step_seconds": 0.2}
     reranker = make_reranker(variables=GPU, devices=[0, 1], engine_args=args)
     await reranker.awarm_up()
-    engines = group_of(reranker).engines
+    engines = engines_of(reranker)
     call = asyncio.create_task(reranker.ascore("q", MANY))
     while not all(engine.outstanding for engine in engines):
         await asyncio.sleep(0.005)
@@ -232,7 +233,7 @@ def test_an_engine_killed_while_idle_is_replaced_in_the_background(
     make_reranker: MakeReranker,
 ) -> None:
     reranker = make_reranker(variables=GPU, devices=[0, 1]).warm_up()
-    engine = group_of(reranker).engines[0]
+    engine = engines_of(reranker)[0]
     processes_of(reranker)[0].kill()
     wait_until(lambda: not engine.alive)
     assert "0 (vllm, not running), 1 (vLLM" in reranker.describe()
@@ -249,7 +250,7 @@ def test_when_all_engines_have_ended_the_next_call_waits_for_new_ones(
     reranker = make_reranker(variables=GPU, devices=[0, 1]).warm_up()
     for process in processes_of(reranker):
         process.kill()
-    wait_until(lambda: not any(engine.alive for engine in group_of(reranker).engines))
+    wait_until(lambda: not any(engine.alive for engine in engines_of(reranker)))
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
     assert reranker.stats().failures == 0
 
@@ -297,7 +298,7 @@ def test_the_others_go_on_without_an_engine_that_does_not_start_again(
     monkeypatch.setattr(failures, "_LONGEST_PAUSE", 600.0)
     args = {"refuse_in": str(tmp_path)}
     reranker = make_reranker(variables=GPU, devices=[0, 1], engine_args=args).warm_up()
-    failing = group_of(reranker).engines[1]
+    failing = engines_of(reranker)[1]
     (tmp_path / "1").touch()
     processes_of(reranker)[1].kill()
     wait_until(lambda: not failing.alive)
@@ -320,7 +321,7 @@ def test_engines_with_other_files_do_not_share_a_query(
     python = make_python(**GPU)
     with Reranker(str(folder), engine_python=python, devices=[0, 1], check=False) as reranker:
         reranker.warm_up()
-        changed, other = group_of(reranker).engines
+        changed, other = engines_of(reranker)
         os.utime(folder / "model.safetensors", (1, 1))
         processes_of(reranker)[0].kill()
         wait_until(lambda: not changed.alive)
@@ -341,7 +342,7 @@ def test_closing_ends_all_engines_and_calls(make_reranker: MakeReranker) -> None
     args = {"step_seconds": 600}
     reranker = make_reranker(variables=GPU, devices=[0, 1, 2], engine_args=args).warm_up()
     processes = processes_of(reranker)
-    engines = group_of(reranker).engines
+    engines = engines_of(reranker)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(reranker.score, "q", MANY)
         wait_until(lambda: all(engine.outstanding for engine in engines))
@@ -355,7 +356,7 @@ def test_closing_ends_a_start_in_the_background(
 ) -> None:
     python = Path(make_python(**GPU))
     reranker = make_reranker(engine_python=str(python), devices=[0, 1]).warm_up()
-    engine = group_of(reranker).engines[0]
+    engine = engines_of(reranker)[0]
     slow = "export FAKE_VLLM_IMPORT_SECONDS=600\nexec"
     python.write_text(python.read_text().replace("exec", slow))
     processes_of(reranker)[0].kill()
