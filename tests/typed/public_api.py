@@ -92,6 +92,13 @@ def long_documents() -> None:
     LlamaIndexRerank(model="demo", **options, returns="passage")
 
 
+def devices() -> None:
+    Reranker("demo", devices=range(4), engine_args={"tensor_parallel_size": 2})
+    Reranker("demo", devices=["cpu:0-15", "cpu:16-31"])
+    LangChainRerank(model="demo", devices=[0, "GPU-8f6a"])
+    LlamaIndexRerank(model="demo", devices=[0, 1])
+
+
 async def bench(reranker: Reranker) -> None:
     test = LoadTest(reranker, rate=20, pairs=[("query", ("a", "b"))], seconds=5)
     assert_type(test.run(), BenchResult)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker import InputError, Reranker
+from qwen3_reranker import EngineStats, InputError, Reranker, Stats
 from qwen3_reranker.embedded.devices import assign_devices, cores_of, split_devices
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -140,6 +140,11 @@ def test_devices_in_a_text(text: str, devices: list[int | str]) -> None:
 def test_devices_that_cannot_be_used(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Reranker("demo", **settings)
+
+
+def test_a_cache_and_passages_show_the_engines_behind_them() -> None:
+    with Reranker("demo", devices=[1, 0], cache={}, long_documents="passages") as reranker:
+        assert reranker.stats() == Stats(engines={"1": EngineStats(), "0": EngineStats()})
 
 
 @pytest.mark.parametrize("adapter_class", [LangChainRerank, LlamaIndexRerank])

@@ -244,6 +244,16 @@ def test_an_engine_killed_while_idle_is_replaced_in_the_background(
     assert reranker.stats().engines["0"].restarts == 1
 
 
+def test_an_engine_that_hangs_is_replaced(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker(variables=GPU, devices=[0, 1], timeout=1).warm_up()
+    processes_of(reranker)[0].suspend()
+    ranking = reranker.rerank("q", ["a"])
+    assert [hit.score for hit in ranking] == expected(reranker, "q", ["a"])
+    assert ranking.usage.retries == 1
+    wait_until(lambda: all_run(reranker))
+    assert reranker.stats().engines["0"].restarts == 1
+
+
 def test_when_all_engines_have_ended_the_next_call_waits_for_new_ones(
     make_reranker: MakeReranker,
 ) -> None:

@@ -44,7 +44,8 @@ def test_the_users_process_loads_no_vllm(make_python: MakePython) -> None:
     code = textwrap.dedent(f"""
         import sys
         from qwen3_reranker import Reranker
-        with Reranker("demo", check=False, engine_python={make_python()!r}) as reranker:
+        python = {make_python()!r}
+        with Reranker("demo", check=False, quiet=True, engine_python=python) as reranker:
             print(len(reranker.score("q", ["a", "b"])))
         print({{"vllm", "torch", "httpx"}} & set(sys.modules))
     """)
