@@ -31,7 +31,7 @@ TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
-.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-xinference soak fuzz clean
+.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-ray test-xinference soak fuzz clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -146,6 +146,10 @@ soak: setup ## Kill and spoil what 200 callers use, and compare every answer: ma
 
 fuzz: .venv/ready ## Try damaged answers, addresses, prompts, models and requests: make fuzz MINUTES=10
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
+
+# The tests of bulk reranking alone, with a Ray cluster of two nodes whose processes are killed.
+test-ray: .venv/ready engine ## Run the tests of bulk reranking, on a Ray cluster of two nodes
+	$(BIN)/python -m pytest tests/unit/bulk tests/unit/cli/test_bulk.py tests/engine/test_bulk_ray.py
 
 # All measurements of docs/explanation/performance.md; each benchmark gets the options in BENCH, such as
 # BENCH="--shape 0.6B". The engine is compared with vLLM's own classes, so everything is in one environment.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -31,25 +32,30 @@ class CrcScorer(Scorer):
     Scores with `relevance`; it can be sent to another process.
 
     Args:
-        seconds: How long each query takes.
+        seconds: How long each query takes, until there is a file `fast` in `pids`.
         crashes: How many calls for a query with the word "crash" fail.
+        pids: A folder in which each process that scores creates a file with its id as the name.
     """
 
     model = "crc"
 
-    def __init__(self, seconds: float = 0.0, crashes: int = 0) -> None:
+    def __init__(self, seconds: float = 0.0, crashes: int = 0, pids: Path | None = None) -> None:
         self.seconds = seconds
         self.crashes = crashes
+        self.pids = pids
         self.calls: list[tuple[str, int]] = []
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if self.pids is not None:
+            (self.pids / str(os.getpid())).touch()
         if TOO_LONG in query:
             raise PromptTooLongError("no room for a document")
         if "crash" in query and self.crashes:
             self.crashes -= 1
             raise EngineError("the engine process was killed")
         self.calls.append((query, len(texts)))
-        time.sleep(self.seconds)  # noqa: ASYNC251  # so queries are scored one after the other
+        if self.pids is None or not (self.pids / "fast").exists():
+            time.sleep(self.seconds)  # noqa: ASYNC251  # so queries are scored one after the other
         return Scores([relevance(query, text) for text in texts], [False] * len(texts))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,8 +62,9 @@ def connected(address: str) -> Iterator[None]:
         yield
         return
     try:
+        _require_listener(address)
         ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"ray={address!r}: there is no Ray cluster ({error}): start one with "
             "`ray start --head`, or give 'local'"
@@ -71,6 +73,13 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise an OSError or a ValueError at once; Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def run_on_cluster(

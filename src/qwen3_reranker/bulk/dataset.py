@@ -70,6 +70,8 @@ def rerank_dataset(
         "text": text,
         "top_n": top_n,
     }
+    from ray.data import ActorPoolStrategy
+
     from qwen3_reranker.bulk.resources import cluster_resources
 
     embedded = base_url is None and options.get("scorer") is None
@@ -79,9 +81,7 @@ def rerank_dataset(
         fn_constructor_kwargs=arguments,
         batch_size=_ROWS_PER_BATCH,
         batch_format="pyarrow",
-        concurrency=resources.concurrency,
+        compute=ActorPoolStrategy(size=resources.concurrency),
         num_cpus=resources.num_cpus,
         num_gpus=resources.num_gpus,
-        # The second task is scored while the first one is being completed.
-        max_concurrency=2,
     )

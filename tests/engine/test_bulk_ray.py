@@ -1,0 +1,246 @@
+"""Bulk reranking on a real Ray cluster of two nodes, whose actors and machines are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from qwen3_reranker import CheckpointError, EngineError, InputError, Reranker
+from qwen3_reranker.bulk import files, rerank_dataset, rerank_files
+
+from support.bulk import CrcScorer, expected, read_bad, read_rows, write_lines
+from support.engine_processes import gone, wait_until
+from support.helpers import SETTINGS
+
+ray = pytest.importorskip("ray")
+MEBIBYTE = 2**20
+
+
+class TwoNodes:
+    """A cluster of two nodes on this machine. The first one has no CPUs for work to spare."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 2,
+                "object_store_memory": 80 * MEBIBYTE,
+                "include_dashboard": False,
+            },
+        )
+        self.nodes: list[Any] = []
+        self.add()
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def add(self) -> None:
+        node = self.cluster.add_node(num_cpus=2, object_store_memory=80 * MEBIBYTE)
+        self.nodes.append(node)
+
+    def kill_node(self) -> None:
+        self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[TwoNodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # The workers import the scorer of these tests.
+        tests = str(Path(__file__).parents[1])
+        path = os.environ.get("PYTHONPATH", "")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [tests, path])))
+        nodes = TwoNodes()
+        yield nodes
+        ray.shutdown()
+        nodes.cluster.shutdown()
+
+
+@pytest.fixture
+def connection(nodes: TwoNodes) -> Iterator[TwoNodes]:
+    """Connect this process, as a pipeline of Ray Data does."""
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    yield nodes
+    ray.shutdown()
+
+
+@pytest.fixture
+def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_SMALLEST_PARTITION", 400)
+
+
+def rows_of(count: int) -> list[dict[str, Any]]:
+    return [
+        {"id": n, "query": f"query {n % 9}", "documents": [f"{n}", "copy", "x"]}
+        for n in range(count)
+    ]
+
+
+def with_hits(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "hits": expected(row["query"], row["documents"])} for row in rows]
+
+
+def actors(pids: Path) -> list[int]:
+    """Return the processes that have scored, in the order of their ids."""
+    return sorted(int(path.name) for path in pids.iterdir() if path.name.isdigit())
+
+
+def sabotage(nodes: TwoNodes, pids: Path) -> None:
+    """Kill one of two scoring actors, and the second node when a third one scores."""
+    wait_until(lambda: len(actors(pids)) == 2, 60)
+    kill(actors(pids)[0])
+    wait_until(lambda: len(actors(pids)) == 3, 60)
+    scoring = [pid for pid in actors(pids) if psutil.pid_exists(pid)]
+    assert len(scoring) == 2
+    nodes.kill_node()
+    wait_until(lambda: not all(map(psutil.pid_exists, scoring)), 60)
+    (pids / "fast").touch()
+
+
+def engines() -> list[psutil.Process]:
+    """Return the engine processes of this machine that belong to actors of Ray."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any("engine_process.py" in word for word in process.cmdline()):
+                parent = process.parent()
+                if parent is not None and "ray::" in " ".join(parent.cmdline()):
+                    found.append(process)
+    return found
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("small_partitions")
+def test_engines_of_two_nodes_score_like_a_reranker_and_leave_nothing(
+    nodes: TwoNodes, tmp_path: Path, reranker: Reranker
+) -> None:
+    """One engine's actor is killed in the midst. Each engine has half of the threads."""
+    words = ["copy", "remove", "folder", "file", "list", "dictionary", "wait", "thread"]
+    choose = random.Random(1)
+    rows = [
+        {
+            "query": f"How do I {choose.choice(words)} a {choose.choice(words)}?",
+            "documents": [" ".join(choose.choices(words, k=9)) for _ in range(3)],
+        }
+        for _ in range(150)
+    ]
+    source, target = write_lines(tmp_path / "in.jsonl", [*rows, {"query": "?"}]), tmp_path / "out"
+    threads: set[str] = set()
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            rerank_files, source, target, ray=nodes.address, concurrency=2, **SETTINGS
+        )
+        wait_until(lambda: len(engines()) == 2, 120)
+        threads.update(engine.environ()["OMP_NUM_THREADS"] for engine in engines())
+        wait_until(lambda: [*target.glob("rows/part-*")], 120)
+        [engine, _] = engines()
+        kill(engine.ppid())
+        wait_until(lambda: gone(engine))  # it does not outlive its actor
+        summary = run.result()
+    assert threads == {"2"}  # of the two CPUs of its node, as Ray counts them
+    assert (summary.rows, summary.documents, summary.bad_rows) == (151, 450, 1)
+    wanted = reranker.rerank_many([(row["query"], row["documents"]) for row in rows])
+    for row, result, hits in zip(rows, read_rows(target), wanted, strict=True):
+        scores = {hit["index"]: hit["score"] for hit in result.pop("hits")}
+        assert result == row
+        assert scores == pytest.approx({hit.index: hit.score for hit in hits}, abs=1e-4)
+    wait_until(lambda: not engines())
+
+
+@pytest.mark.usefixtures("small_partitions")
+def test_files_outlive_an_actor_and_then_a_node(nodes: TwoNodes, tmp_path: Path) -> None:
+    rows = rows_of(900)
+    source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out"
+    (pids := tmp_path / "pids").mkdir()
+    scorer = CrcScorer(seconds=0.05, pids=pids)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            rerank_files, source, target, ray=nodes.address, concurrency=2, scorer=scorer
+        )
+        sabotage(nodes, pids)
+        assert not run.done()
+        run.result()
+    assert read_rows(target) == with_hits(rows)
+    assert read_bad(target) == []
+    nodes.add()
+
+
+def test_a_dataset_outlives_an_actor_and_then_a_node(connection: TwoNodes, tmp_path: Path) -> None:
+    rows = rows_of(900)
+    dataset = ray.data.from_items(rows, override_num_blocks=30)
+    scorer = CrcScorer(seconds=0.05, pids=tmp_path)
+    result = rerank_dataset(dataset, scorer=scorer, concurrency=2)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(result.take_all)
+        sabotage(connection, tmp_path)
+        assert not run.done()
+        connection.add()  # Ray Data waits for room for the lost actor
+        found = sorted(run.result(), key=lambda row: row["id"])
+    assert found == [{**row, "error": None} for row in with_hits(rows)]
+
+
+def test_a_dataset_names_the_rows_that_cannot_be_scored(connection: TwoNodes) -> None:
+    rows = [{"id": 1, "q": "a", "text": "b"}, {"id": 2, "q": " ", "text": "b"}]
+    result = rerank_dataset(ray.data.from_items(rows), query="q", scorer=CrcScorer(), concurrency=1)
+    first, second = sorted(result.take_all(), key=lambda row: row["id"])
+    assert (first["score"], first["error"]) == (expected("a", ["b"])[0]["score"], None)
+    assert second["score"] is None
+    assert "query is blank" in second["error"]
+
+
+def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_path: Path) -> None:
+    """12,000 rows of 15 KB are more than the cluster's memory for objects can hold."""
+
+    def make(row: dict[str, Any]) -> dict[str, Any]:
+        return {"query": "q", "documents": [f"{row['id']}", "x" * 15_000]}
+
+    endless = ray.data.range(500_000, override_num_blocks=5_000).map(make)
+    scorer = CrcScorer(pids=tmp_path)
+    rows = iter(rerank_dataset(endless, scorer=scorer, concurrency=1).iter_rows())
+    sizes = []
+    for count, _row in enumerate(rows, 1):
+        if count % 1000 == 0:
+            [pid] = actors(tmp_path)
+            both = (psutil.Process(), psutil.Process(pid))
+            sizes.append(sum(process.memory_info().rss for process in both) / MEBIBYTE)
+        if count == 12_000:
+            break
+    assert max(sizes[4:]) - max(sizes[:4]) < 60, sizes
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"model": "/nowhere"}, CheckpointError, "/nowhere"),
+        ({"scorer": CrcScorer(), "concurrency": 0}, InputError, "concurrency=0"),
+        ({"scorer": CrcScorer(), "num_gpus": -1}, InputError, "num_gpus=-1"),
+        ({"scorer": CrcScorer(), "ray": "127.0.0.1:1"}, InputError, "there is no Ray cluster"),
+        ({"scorer": CrcScorer(crashes=9)}, EngineError, "the engine process was killed"),
+    ],
+)
+def test_failures_end_a_run_with_the_error_itself(
+    nodes: TwoNodes, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    source = write_lines(tmp_path / "in.jsonl", [{"query": "query crash", "text": "t"}])
+    with pytest.raises(error, match=message):
+        rerank_files(source, tmp_path / "out", **{"ray": nodes.address, **options})
+    assert not ray.is_initialized()
