@@ -21,7 +21,7 @@ from support.bulk import CrcScorer, expected, read_bad, read_rows, write_lines
 from support.engine_processes import gone, wait_until
 from support.helpers import SETTINGS
 
-ray = pytest.importorskip("ray")
+ray: Any = pytest.importorskip("ray")
 MEBIBYTE = 2**20
 
 
@@ -135,7 +135,7 @@ def test_engines_of_two_nodes_score_like_a_reranker_and_leave_nothing(
     """One engine's actor is killed in the midst. Each engine has half of the threads."""
     words = ["copy", "remove", "folder", "file", "list", "dictionary", "wait", "thread"]
     choose = random.Random(1)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "query": f"How do I {choose.choice(words)} a {choose.choice(words)}?",
             "documents": [" ".join(choose.choices(words, k=9)) for _ in range(3)],

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,12 @@ def write_lines(file: Path, rows: Sequence[Any]) -> Path:
     return file
 
 
-def read_rows(output: Path) -> list[Mapping[str, Any]]:
+def read_rows(output: Path) -> list[dict[str, Any]]:
     """Return all rows of an output, in the order of its parts."""
     parts = sorted((output / "rows").glob("part-*.jsonl"))
     return [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
 
 
-def read_bad(output: Path) -> list[Mapping[str, Any]]:
+def read_bad(output: Path) -> list[dict[str, Any]]:
     """Return the bad rows of an output."""
     return [json.loads(line) for line in (output / "bad.jsonl").read_bytes().splitlines()]
