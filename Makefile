@@ -166,6 +166,10 @@ bench-transformers: .venv-bench/ready
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
 		--only cross_encoder transformers --save transformers $(BENCH)
 
+# Ray starts the engine of `install-engine`, so this needs no environment of its own.
+bench-bulk: .venv/ready engine ## Measure bulk reranking in this process and with Ray
+	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_bulk $(BENCH)
+
 bench-%: .venv-bench/ready ## Run one benchmark, such as bench-remote
 	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_$* $(BENCH)
 

@@ -31,7 +31,7 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(
+        self.cluster: Any = Cluster(
             initialize_head=True,
             head_node_args={
                 "num_cpus": 2,
