@@ -137,7 +137,7 @@ def costs(count: int) -> dict[str, float]:
     """Return the seconds per row of everything but scoring, and those until the first row."""
     import ray
 
-    rows = [{"query": f"q{n}", "documents": ["a", "b"]} for n in range(count)]
+    rows: Rows = [{"query": f"q{n}", "documents": ["a", "b"]} for n in range(count)]
     scorer: dict[str, Any] = {"scorer": CrcScorer(), "model": None, "engine_args": None}
     found = {}
     for name, options in {"files": {}, "Ray": {"ray": "local", "concurrency": 1}}.items():
