@@ -128,6 +128,20 @@ _ALL = (
         "Convert the checkpoint again: it has no score.weight.",
     ),
     Problem(
+        "quantized-head",
+        "the head is quantized, or vLLM takes it for a quantized one: it gives wrong scores or "
+        "does not start",
+        "Convert the unquantized checkpoint with qwen3-reranker convert --quantize int8 or fp8, "
+        "which leaves the head as it is. If score.weight holds bf16, fp16 or fp32, it is enough to "
+        "add score to the ignore list of quantization_config.",
+    ),
+    Problem(
+        "quantized-original",
+        "vLLM before 0.18 takes the head of a quantized original checkpoint for a quantized one",
+        "Serve it with vLLM 0.18 or later (vllm#33970, fixed by #35849), or convert the "
+        "unquantized checkpoint with qwen3-reranker convert --quantize int8 or fp8.",
+    ),
+    Problem(
         "double-sigmoid",
         "a sigmoid or softmax is applied to scores that are probabilities already",
         "The checkpoint's config or a proxy applies a second sigmoid (or softmax): remove one of "

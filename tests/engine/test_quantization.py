@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qwen3_reranker import Reranker
+from qwen3_reranker import CheckpointError, MissingDependencyError, Reranker
 from qwen3_reranker.convert import convert, verify
 
 from support.helpers import EAGER
@@ -31,3 +32,32 @@ def test_vllm_computes_what_the_emulation_does(
     assert statistics.mean(apart) < statistics.mean(changed) / 5
     # The stated distance.
     assert max(changed) < 0.2 and statistics.mean(changed) < 0.03
+
+
+def test_a_head_that_vllm_would_misread(tmp_path: Path) -> None:
+    folder = convert("demo", tmp_path / "model", engine="vllm", quantize="int8").folder
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"]["ignore"] = ["lm_head"]
+    path.write_text(json.dumps(config))
+    reason = r"does not exempt the head.*score\.weight \(F32\).*--quantize"
+    with (
+        Reranker(str(folder), engine_args=EAGER) as reranker,
+        pytest.raises(CheckpointError, match=reason),
+    ):
+        reranker.warm_up()
+    # vLLM itself starts, but its scores do not depend on the documents.
+    with Reranker(str(folder), engine_args=EAGER, check=False) as reranker:
+        scores = reranker.score(*PAIRS[0])
+    assert all(
+        score in (pytest.approx(0), pytest.approx(0.5), pytest.approx(1)) for score in scores
+    )
+
+
+def test_transformers_says_what_it_needs(tmp_path: Path) -> None:
+    folder = convert("demo", tmp_path / "model", quantize="int8").folder
+    with (
+        Reranker(str(folder), engine="transformers") as reranker,
+        pytest.raises(MissingDependencyError, match=r"pip install compressed-tensors"),
+    ):
+        reranker.warm_up()

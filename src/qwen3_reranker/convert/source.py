@@ -13,6 +13,7 @@ from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.layout import EMBEDDING, LM_HEAD, TOKENIZER_CONFIG
 from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.model.quantization import Quantization
 from qwen3_reranker.model.safetensors import (
     FLOATS,
     INDEX,
@@ -86,12 +87,12 @@ class Source:
             )
         if config.get("model_type", "qwen3") != "qwen3":
             raise CheckpointError(f"{name} has model_type={config['model_type']!r}, not 'qwen3'")
-        quantization = config.get("quantization_config") or config.get("compression_config")
-        if quantization:
-            method = quantization.get("quant_method", "unknown")
+        quantization = Quantization.of(config)
+        if quantization is not None:
             raise CheckpointError(
-                f"{name} is quantized ({method}), and engines would expect the new head to be "
-                "quantized too: convert the unquantized checkpoint, with quantize='int8' or 'fp8'"
+                f"{name} is quantized ({quantization.name}), and engines would expect the new head "
+                "to be quantized, too: convert the unquantized checkpoint, with quantize='int8' or "
+                "'fp8'"
             )
         folder = Path(name)
         if not folder.is_dir():

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_reranker.doctor.findings import Finding, ok, problem, run_all
+from qwen3_reranker.doctor.findings import Finding, Status, ok, problem, run_all
 from qwen3_reranker.errors import CheckpointError, RerankerError
 from qwen3_reranker.model.checkpoint import Checkpoint
-from qwen3_reranker.model.head import lacks_bias
+from qwen3_reranker.model.head import lacks_bias, misread_head
 from qwen3_reranker.model.layout import EMBEDDING, SCORE_BIAS, SCORE_WEIGHT
 from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.model.quantization import Quantization
 from qwen3_reranker.model.safetensors import FLOATS, Tensor, decode, read_tensors
 
 __all__ = ["CHECKS", "Model", "check_model"]
@@ -102,6 +103,38 @@ def _weights(model: Model) -> Finding | None:
     return problem("model", "head", "checkpoint-unusable", str(model.tensors))
 
 
+def _quantized_head(model: Model) -> Finding | None:
+    """Recognize heads that vLLM reads wrongly, because they are quantized or seem to be."""
+    quantization = Quantization.of(model.checkpoint.config)
+    if quantization is None:
+        return None
+    check, head = "quantization", "score" if model.labels else "lm_head"
+    tensors = model.tensors if isinstance(model.tensors, Mapping) else {}
+    stored = sorted(f"{n} ({t.dtype})" for n, t in tensors.items() if _is_quantized_head(t, head))
+    if stored:
+        # vLLM 0.32 does not start with a quantized output matrix. A quantized classifier's head
+        # works on a CPU, but kernels for FP8 and NVFP4 on GPUs need more output channels.
+        wrong = quantization.is_float or not model.labels
+        message = f"{quantization.name}: the head itself is quantized: {', '.join(stored)}"
+        status: Status = "problem" if wrong else "warning"
+        return problem("model", check, "quantized-head", message, status=status)
+    if reason := misread_head(model.checkpoint):
+        return problem("model", check, "quantized-head", reason)
+    if not model.labels and quantization.covers("score"):
+        message = (
+            f"{quantization.name}: vLLM before 0.18 also quantizes the head that it makes of the "
+            "rows of yes and no: with FP8 all scores are 0, with NVFP4 it does not start"
+        )
+        return problem("model", check, "quantized-original", message, status="warning")
+    return ok("model", check, quantization.name)
+
+
+def _is_quantized_head(tensor: Tensor, head: str) -> bool:
+    """Return whether a tensor holds quantized weights or a scale of a head."""
+    plain = tensor.name in (f"{head}.weight", SCORE_BIAS) and tensor.dtype in FLOATS
+    return tensor.name.startswith(f"{head}.") and not plain
+
+
 def _head_shape(model: Model) -> Finding | None:
     if not model.labels or not isinstance(model.tensors, Mapping) or model.head is not None:
         return None
@@ -164,6 +197,7 @@ CHECKS: tuple[Callable[[Model], Finding | None], ...] = (
     _kind,
     _tokenizer,
     _weights,
+    _quantized_head,
     _head_shape,
     _head_rows,
     _bias,

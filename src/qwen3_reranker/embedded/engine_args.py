@@ -17,6 +17,7 @@ from typing import Any
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.layout import ORIGINAL
+from qwen3_reranker.model.quantization import Quantization
 from qwen3_reranker.redaction import Secret, conceal_token
 
 __all__ = [
@@ -249,7 +250,7 @@ def memory_needs(checkpoint: Checkpoint, args: Mapping[str, Any]) -> MemoryNeeds
     ranks = args.get("tensor_parallel_size", 1)
     per_token = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * width
     tokens = args["max_model_len"] + 2 * args["max_num_batched_tokens"]
-    return MemoryNeeds(_parameters(config, head) * width // ranks, per_token * tokens // ranks)
+    return MemoryNeeds(_weights(config, head, width) // ranks, per_token * tokens // ranks)
 
 
 def _memory(
@@ -266,10 +267,14 @@ def _memory(
     return {"kv_cache_memory_bytes": needs.cache, "gpu_memory_utilization": share}
 
 
-def _parameters(config: Mapping[str, Any], head: int) -> int:
+def _weights(config: Mapping[str, Any], head: int, width: int) -> int:
+    """Return the size of a model's weights in bytes; unquantized ones take `width` bytes each."""
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     attention = 2 * (config["num_attention_heads"] + config["num_key_value_heads"]) * head
     # An output matrix that is not tied to the embeddings is loaded, too, to build the score head.
     embeddings = config["vocab_size"] * (1 if config.get("tie_word_embeddings") else 2)
     per_layer = hidden * (attention + 3 * config["intermediate_size"])
-    return int(embeddings * hidden + layers * per_layer)
+    quantization = Quantization.of(config)
+    bits = None if quantization is None else quantization.bits
+    linear = width if bits is None else bits / 8
+    return int(embeddings * hidden * width + layers * per_layer * linear)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qwen3_reranker.errors import ScoreError
+from qwen3_reranker.errors import CheckpointError, ScoreError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.head import misread_head
 from qwen3_reranker.model.prompt import PromptBuilder
+from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.scorer import digest
 
 __all__ = ["Backend", "EngineChoice", "EngineModel", "EngineSettings"]
@@ -82,12 +84,16 @@ class EngineModel:
         Read the files of the model that the settings name.
 
         Raises:
-            CheckpointError: It is not a Qwen3 reranker.
+            CheckpointError: It is not a Qwen3 reranker, or vLLM would give wrong scores with it.
         """
         revision = settings.user_args.get("revision")
         token = settings.user_args.get("hf_token")
         checkpoint = Checkpoint.load(settings.model, revision=revision, token=token)
         prompts = checkpoint.prompts(settings.max_length)
+        vllm = settings.backend == "vllm" and settings.check
+        if vllm and (reason := misread_head(checkpoint)) is not None:
+            advice = PROBLEMS["quantized-head"].advice
+            raise CheckpointError(f"{checkpoint.model}: {reason}. {advice}")
         return cls(
             checkpoint, prompts, checkpoint.fingerprint(revision), checkpoint.state(revision)
         )

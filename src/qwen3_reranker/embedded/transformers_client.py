@@ -86,13 +86,20 @@ class TransformersClient:
             The engine's name, device and dtype, for people to read.
 
         Raises:
-            MissingDependencyError: transformers or torch is not installed.
+            MissingDependencyError: transformers, torch or a package that transformers needs for
+                quantized weights is not installed.
             EngineError: The weights cannot be loaded.
         """
 
         def load() -> _Network:
             try:
                 return _Network(checkpoint, prompts, self._args)
+            except MissingDependencyError:
+                raise
+            except ImportError as error:  # what transformers needs for quantized weights
+                raise MissingDependencyError(
+                    f"engine='transformers' cannot load {checkpoint.model}: {error}"
+                ) from error
             except (OSError, ValueError) as error:
                 raise EngineError(f"{checkpoint.model} cannot be loaded: {error}") from error
 

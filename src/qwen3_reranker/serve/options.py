@@ -17,9 +17,12 @@ from qwen3_reranker.embedded.engine_args import (
     memory_needs,
     step_tokens,
 )
-from qwen3_reranker.errors import UnsupportedVersionError
+from qwen3_reranker.errors import CheckpointError, UnsupportedVersionError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.head import misread_head
 from qwen3_reranker.model.layout import ORIGINAL
+from qwen3_reranker.model.quantization import Quantization
+from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.serve.engines import Engine
 
 __all__ = ["Device", "Kind", "Option", "Options", "Request", "Template", "options"]
@@ -99,6 +102,7 @@ def options(request: Request) -> Options:
 
     Raises:
         UnsupportedVersionError: This version cannot serve this kind of checkpoint.
+        CheckpointError: The engine would give wrong scores with this checkpoint.
     """
     return _vllm(request) if request.engine.is_vllm else _sglang(request)
 
@@ -107,6 +111,7 @@ def _vllm(request: Request) -> Options:
     result = Options()
     flags, notes, version = result.flags, result.notes, request.version
     flags.append(("--runner", "pooling") if version >= (0, 10, 1) else ("--task", "score"))
+    _check_vllm_head(request)
     _vllm_model(request, result)
     _vllm_template(request, result)
     limit = request.max_length + 1
@@ -139,6 +144,24 @@ def _vllm(request: Request) -> Options:
         result.memory = needs
     flags += _common(request)
     return result
+
+
+def _check_vllm_head(request: Request) -> None:
+    """Reject a quantized checkpoint whose head vLLM would read as a quantized layer."""
+    checkpoint = request.checkpoint
+    if checkpoint is None:
+        return
+    reason = misread_head(checkpoint)
+    if reason is not None:
+        raise CheckpointError(f"{checkpoint.model}: {reason}. {PROBLEMS['quantized-head'].advice}")
+    quantization = Quantization.of(checkpoint.config)
+    misread = request.kind == "causal" and request.version < (0, 18, 0)
+    if misread and quantization is not None and quantization.covers("score"):
+        title = f"{request.engine.title} {'.'.join(map(str, request.version))}"
+        raise UnsupportedVersionError(
+            f"{title} also quantizes the head of this quantized original "
+            f"({quantization.name}). {PROBLEMS['quantized-original'].advice}"
+        )
 
 
 def _vllm_model(request: Request, result: Options) -> None:

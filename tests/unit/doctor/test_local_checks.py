@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from qwen3_reranker.convert import convert
 from qwen3_reranker.doctor import Finding, diagnose
 from qwen3_reranker.doctor.checks_environment import check_environment, find_gpus
 from qwen3_reranker.doctor.checks_model import check_model
+
+from support.checkpoints import read_weights, save
 
 
 def checked(
@@ -198,3 +202,87 @@ def test_a_head_that_is_missing(tmp_path: Path) -> None:
 def test_two_labels_as_they_are_converted_for_any_server(tmp_path: Path) -> None:
     findings, _ = check_model(str(convert("demo", tmp_path / "two", labels=2).folder))
     assert {finding.status for finding in findings} == {"ok"}, findings
+
+
+def quantized(
+    folder: Path, ignore: list[str], *, original: bool = False, number_format: Any = "fp8"
+) -> Path:
+    """Quantize the demo model, with another list of modules that are not quantized."""
+    convert("demo", folder, engine="vllm", quantize=number_format)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"]["ignore"] = ignore
+    if original:
+        config["architectures"] = ["Qwen3ForCausalLM"]
+    path.write_text(json.dumps(config))
+    return folder
+
+
+def add_tensors(folder: Path, **new: torch.Tensor) -> None:
+    """Add tensors to a checkpoint, or replace them; "__" stands for a dot."""
+    weights = read_weights(folder) | {name.replace("__", "."): w for name, w in new.items()}
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    save(folder, weights)
+
+
+def quantization(folder: Path) -> tuple[str, str | None, str]:
+    findings, _ = check_model(str(folder))
+    [found] = [finding for finding in findings if finding.check == "quantization"]
+    return found.status, found.code, found.message
+
+
+@pytest.mark.parametrize("number_format", ["int8", "fp8"])
+@pytest.mark.parametrize("labels", [1, 2])
+def test_what_convert_quantizes(tmp_path: Path, number_format: Any, labels: Any) -> None:
+    done = convert("demo", tmp_path / "model", quantize=number_format, labels=labels)
+    findings, _ = check_model(str(done.folder))
+    assert {finding.status for finding in findings} == {"ok"}, findings
+    assert quantization(done.folder)[2].startswith(f"compressed-tensors, {number_format}")
+    # An unquantized model is not told about quantization.
+    assert all(finding.check != "quantization" for finding in check_model("demo")[0])
+
+
+def test_a_head_that_vllm_takes_for_a_quantized_one(tmp_path: Path) -> None:
+    status, code, message = quantization(quantized(tmp_path / "model", ["lm_head"]))
+    assert (status, code) == ("problem", "quantized-head")
+    assert "does not exempt the head" in message and "0.9.2 to 0.33" in message
+    report = diagnose(str(quantized(tmp_path / "other", [])))
+    assert not report.healthy and "quantized-head" in report.codes
+
+
+def test_a_head_that_is_quantized(tmp_path: Path) -> None:
+    for number_format, dtype, status in (
+        ("fp8", torch.float8_e4m3fn, "problem"),
+        ("int8", torch.int8, "warning"),
+    ):
+        folder = quantized(tmp_path / number_format, [], number_format=number_format)
+        head = torch.ones(1, 256).to(dtype)
+        add_tensors(folder, score__weight=head, score__weight_scale=torch.ones(1, 1))
+        found, code, message = quantization(folder)
+        assert (found, code) == (status, "quantized-head")
+        assert "score.weight (" in message and "score.weight_scale (F32)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("lm_head__weight", torch.ones(12288, 256).to(torch.float8_e4m3fn)),
+        ("lm_head__weight_packed", torch.ones(12288, 128, dtype=torch.uint8)),
+    ],
+)
+def test_an_original_with_a_quantized_output_matrix(
+    tmp_path: Path, name: str, tensor: torch.Tensor
+) -> None:
+    folder = quantized(tmp_path / "model", ["score"], original=True)
+    add_tensors(folder, **{name: tensor})
+    assert quantization(folder)[:2] == ("problem", "quantized-head")
+
+
+def test_a_quantized_original_says_which_vllm_reads_it(tmp_path: Path) -> None:
+    folder = quantized(tmp_path / "model", ["lm_head"], original=True)
+    status, code, message = quantization(folder)
+    assert (status, code) == ("warning", "quantized-original")
+    assert "vLLM before 0.18" in message
+    exempted = quantized(tmp_path / "other", ["lm_head", "score"], original=True)
+    assert quantization(exempted)[:2] == ("ok", None)

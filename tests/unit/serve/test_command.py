@@ -330,3 +330,42 @@ class FakeServer:
 
     def check(self) -> None:
         raise EngineError("it ended")
+
+
+def configure(folder: Path, ignore: list[str], **settings: Any) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | settings
+    config["quantization_config"]["ignore"] = ignore
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("number_format", ["int8", "fp8"])
+def test_a_quantized_model_is_served_like_any_other(tmp_path: Path, number_format: Any) -> None:
+    plain = convert("demo", tmp_path / "plain").folder
+    quantized = convert("demo", tmp_path / "quantized", quantize=number_format).folder
+    for version in ("0.9.2", "0.33.0"):
+        settings: dict[str, Any] = {"version": version, "device": "gpu"}
+        expected = launch(plain, **settings)
+        made = launch(quantized, **settings)
+        assert made.options == expected.options and made.warnings == expected.warnings
+        # The linear layers take half as much memory, the embeddings as much as before.
+        assert made.memory is not None and expected.memory is not None
+        linear = 3 * 256 * (2 * 8 * 64 + 3 * 512)
+        assert expected.memory.weights - made.memory.weights == linear
+
+
+def test_a_head_that_vllm_takes_for_a_quantized_one_is_not_served(tmp_path: Path) -> None:
+    folder = convert("demo", tmp_path / "model", quantize="fp8").folder
+    configure(folder, ["lm_head"])
+    with pytest.raises(CheckpointError, match=r"does not exempt the head.*--quantize"):
+        launch(folder, version="0.33.0")
+
+
+def test_a_quantized_original_needs_vllm_0_18(tmp_path: Path) -> None:
+    folder = convert("demo", tmp_path / "model", quantize="fp8").folder
+    configure(folder, ["lm_head"], architectures=["Qwen3ForCausalLM"])
+    assert launch(folder, version="0.18.0").kind == "causal"
+    with pytest.raises(UnsupportedVersionError, match=r"0\.17\.1 also quantizes.*0\.18 or later"):
+        launch(folder, version="0.17.1")
+    configure(folder, ["lm_head", "score"])
+    assert launch(folder, version="0.17.1").kind == "causal"
