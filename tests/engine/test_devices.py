@@ -21,9 +21,12 @@ TEXTS += ["time.sleep: Wait.", "math.sqrt: Return the square root. " * 40]
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[Reranker]:
-    if len(os.sched_getaffinity(0)) < 2:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
         pytest.skip("a single core")
-    with Reranker("demo", engine_args={**EAGER, "data_parallel_size": 2}) as reranker:
+    halves = cores[: len(cores) // 2], cores[len(cores) // 2 :]
+    devices = ["cpu:" + ",".join(map(str, half)) for half in halves]
+    with Reranker("demo", engine_args=EAGER, devices=devices) as reranker:
         yield reranker.warm_up()
 
 

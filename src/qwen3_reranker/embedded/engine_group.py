@@ -45,7 +45,7 @@ class EngineGroup:
         return self.engines[0].settings
 
     def stats(self) -> dict[str, EngineStats]:
-        """Return what each engine did for this reranker, by its device. For any thread."""
+        """Return what each engine did for this reranker, by device. Callable from any thread."""
         return {
             engine.settings.device: replace(
                 work, failures=engine.failures.total, restarts=engine.restarts

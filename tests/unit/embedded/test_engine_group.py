@@ -95,6 +95,9 @@ def test_each_engine_runs_on_its_own_cores(
     first, second, *_ = [*os.sched_getaffinity(0)] * 2
     if first == second:
         pytest.skip("a single core")
+    # A machine with these two cores and without a GPU.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {first, second})
+    monkeypatch.setenv("PATH", str(tmp_path))
     # `devices` has precedence over them.
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0-1")
