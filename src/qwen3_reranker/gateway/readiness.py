@@ -110,9 +110,10 @@ class Readiness:
                 self._log(error)
                 self._obstacle = "the servers behind the gateway cannot score yet"
             except RerankerError as error:
-                _logger.exception("the engine cannot be started")
                 self._obstacle = "the engine cannot be started"
-                if self._on_failure is not None:
+                if self._on_failure is None:
+                    _logger.error("%s: %s", self._obstacle, error)  # noqa: TRY400
+                else:
                     self._on_failure(error)
                 return
             else:
