@@ -37,13 +37,14 @@ pytestmark = pytest.mark.slow
 PROGRAM = """
 import os, signal, sys, time
 from qwen3_reranker import Reranker
-reranker = Reranker("demo", check=False, quiet=True, engine_python={python!r})
+reranker = Reranker("demo", check=False, quiet=True, engine_python={python!r}, devices={devices})
 """
 
 
-def run_program(python: str, code: str) -> subprocess.Popen[str]:
+def run_program(python: str, code: str, devices: list[int] | None = None) -> subprocess.Popen[str]:
+    program = PROGRAM.format(python=python, devices=devices) + textwrap.dedent(code)
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", PROGRAM.format(python=python) + textwrap.dedent(code)],
+        [sys.executable, "-u", "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,8 +96,9 @@ def test_a_start_ends_with_its_program(make_python: MakePython, number: int) -> 
     assert "never" not in err, err
 
 
+@pytest.mark.parametrize(("devices", "engines"), [(None, 1), ([0, 1], 2)])
 def test_an_interrupted_call_ends_the_start_in_a_program_that_goes_on(
-    make_python: MakePython,
+    make_python: MakePython, devices: list[int] | None, engines: int
 ) -> None:
     code = """
     try:
@@ -105,8 +107,8 @@ def test_an_interrupted_call_ends_the_start_in_a_program_that_goes_on(
         print("INTERRUPTED")
     time.sleep(600)
     """
-    program = run_program(make_python(FAKE_VLLM_IMPORT_SECONDS="600"), code)
-    wait_until(lambda: len(session(program.pid)) == 2)
+    program = run_program(make_python(FAKE_VLLM_IMPORT_SECONDS="600"), code, devices)
+    wait_until(lambda: len(session(program.pid)) == 1 + engines)
     time.sleep(0.5)
     program.send_signal(signal.SIGINT)
     wait_until(lambda: len(session(program.pid)) == 1, 5)
@@ -127,10 +129,11 @@ async def test_a_canceled_caller_leaves_the_start_to_the_next(
     assert process_of(reranker) == process
 
 
+@pytest.mark.parametrize("devices", [None, [0, 1]])
 def test_a_fork_of_a_running_engines_program_gets_a_clear_error(
-    make_reranker: MakeReranker,
+    make_reranker: MakeReranker, devices: list[int] | None
 ) -> None:
-    reranker = make_reranker()
+    reranker = make_reranker(devices=devices, variables={"FAKE_VLLM_DEVICE": "cuda"})
     reranker.warm_up()
     assert "belongs to process" in in_fork(lambda: reranker.score("q", ["a"]))
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
