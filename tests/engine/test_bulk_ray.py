@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,6 +228,13 @@ def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_pa
     assert max(sizes[4:]) - max(sizes[:4]) < 60, sizes
 
 
+class Locked(dict[str, Any]):
+    """A cache that cannot be sent to another process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -234,6 +242,7 @@ def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_pa
         ({"scorer": CrcScorer(), "concurrency": 0}, InputError, "concurrency=0"),
         ({"scorer": CrcScorer(), "num_gpus": -1}, InputError, "num_gpus=-1"),
         ({"scorer": CrcScorer(), "ray": "127.0.0.1:1"}, InputError, "there is no Ray cluster"),
+        ({"scorer": CrcScorer(), "cache": Locked()}, InputError, "cache= cannot be sent"),
         ({"scorer": CrcScorer(crashes=9)}, EngineError, "the engine process was killed"),
     ],
 )

@@ -18,7 +18,7 @@ from qwen3_reranker.bulk.scoring import OnProgress
 from qwen3_reranker.errors import EngineError, InputError
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["connected", "run_on_cluster"]
+__all__ = ["check_sendable", "connected", "run_on_cluster"]
 
 # An actor that dies takes its partitions with it. They are given to another one, unless that has
 # happened so often that they are probably the cause.
@@ -80,6 +80,24 @@ def _require_listener(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if colon and "://" not in address:
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def check_sendable(options: Mapping[str, Any]) -> None:
+    """
+    Check that the arguments of a reranker can be sent to another machine.
+
+    Raises:
+        InputError: One cannot, such as `http_client`.
+    """
+    from ray import cloudpickle
+
+    for name, value in options.items():
+        try:
+            cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise InputError(
+                f"{name}= cannot be sent to the machines of a cluster ({error}): leave it out"
+            ) from error
 
 
 def run_on_cluster(

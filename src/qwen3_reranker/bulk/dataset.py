@@ -72,8 +72,10 @@ def rerank_dataset(
     }
     from ray.data import ActorPoolStrategy
 
+    from qwen3_reranker.bulk.cluster import check_sendable
     from qwen3_reranker.bulk.resources import cluster_resources
 
+    check_sendable(arguments)
     embedded = base_url is None and options.get("scorer") is None
     resources = cluster_resources(concurrency, num_gpus, embedded=embedded, spare_cpus=1)
     return dataset.map_batches(

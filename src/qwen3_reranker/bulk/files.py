@@ -166,9 +166,10 @@ def _run(
     if address is None:
         run_here(job, partitions, options, tracker.add)
         return
-    from qwen3_reranker.bulk.cluster import connected, run_on_cluster
+    from qwen3_reranker.bulk.cluster import check_sendable, connected, run_on_cluster
     from qwen3_reranker.bulk.resources import cluster_resources
 
+    check_sendable(options)
     embedded = options.get("base_url") is None and options.get("scorer") is None
     with connected(address):
         resources = cluster_resources(concurrency, num_gpus, embedded=embedded, spare_cpus=0)

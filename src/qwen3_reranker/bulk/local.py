@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from threading import Thread
 from typing import Any
 
 from qwen3_reranker.bulk.job import Job
@@ -40,12 +41,12 @@ def run_here(
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()
-    except KeyboardInterrupt:  # to wait for an engine that is starting would take too long
+    except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        reranker.close()  # the calls of the other threads fail now
+        closing = Thread(target=reranker.close, daemon=True)
+        closing.start()  # the calls of the other threads fail now
+        if not isinstance(error, KeyboardInterrupt):  # an engine that is starting takes its time
+            closing.join()
         raise
     pool.shutdown()
     reranker.close()

@@ -13,6 +13,7 @@ from qwen3_reranker.errors import InputError
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.scorer import Scorer
 from qwen3_reranker.scorer_factory import make_scorer
 from qwen3_reranker.version import __version__
 
@@ -20,7 +21,8 @@ __all__ = ["bulk_options", "score_settings"]
 
 # How a server is reached plays no part: a run may continue with the same model elsewhere.
 _SERVER = ServerOptions.__annotations__.keys() - {"dialect", "template", "tokenizer"}
-_MACHINE = {"engine_python", "devices"}
+# The digest of the model's files covers the engine, so that "auto" and its meaning are the same.
+_MACHINE = {"engine", "engine_python", "devices"}
 _IGNORED = {*_SERVER, *_MACHINE, "base_url", "model", "check", "quiet", "cache", "scorer"}
 
 
@@ -42,7 +44,8 @@ def bulk_options(
     if "on_error" in options:
         raise InputError("on_error= cannot be used: a run stops if scoring fails, and continues")
     checked = conceal({"model": model, "base_url": base_url, **options})
-    Reranker(**checked).close()  # starts nothing
+    if options.get("scorer") is None:  # which would be closed, too
+        Reranker(**checked).close()  # starts nothing
     return checked
 
 
@@ -64,33 +67,33 @@ def score_settings(
     arguments = given.get("engine_args")
     if isinstance(arguments, Mapping):
         given["engine_args"] = {k: v for k, v in arguments.items() if k != "hf_token"}
+    model, files = _model(options)
     settings = {
-        "model": None,
-        **_model(options),
+        "model": model,
         **given,
         "top_n": top_n,
         **asdict(columns),
         "version": __version__,
+        "model_files": files,  # the last: what can be read explains a difference better
     }
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=repr))
     return plain
 
 
-def _model(options: Mapping[str, Any]) -> dict[str, Any]:
+def _model(options: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return the model's name and, of an embedded one, a digest of its files and settings."""
-    scorer = options.get("scorer")
-    if scorer is not None:
-        return {"model": scorer.model}
+    given: Scorer | None = options.get("scorer")
+    if given is not None:
+        return given.model, None
     settings = {name: options.get(name) for name in ("model", "base_url", "max_length")}
-    others = ("instruction", "cache", *settings)
+    others = ("instruction", "cache", "scorer", *settings)
     scorer = make_scorer(
         **settings, **{name: value for name, value in options.items() if name not in others}
     )
     try:
         if options.get("base_url") is None:
-            fingerprint = event_loop.run(scorer.fingerprint())
-            return {"model": scorer.model, "fingerprint": fingerprint}
+            return scorer.model, event_loop.run(scorer.fingerprint())
         event_loop.run(scorer.start())
-        return {"model": scorer.model}
+        return scorer.model, None
     finally:
         event_loop.close(scorer.aclose())

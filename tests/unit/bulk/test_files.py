@@ -356,6 +356,34 @@ def test_no_secret_is_stored(tmp_path: Path) -> None:
     assert secret not in repr(options)
 
 
+def test_the_default_engine_can_be_named_or_not() -> None:
+    from qwen3_reranker.bulk.rows import Columns
+    from qwen3_reranker.bulk.settings import bulk_options, score_settings
+
+    choices: list[dict[str, Any]] = [{}, {"engine": "auto", "check": True, "instruction": None}]
+    first, second = (
+        score_settings(bulk_options("demo", None, options), None, Columns()) for options in choices
+    )
+    assert first == second
+    assert first["model_files"]
+
+
+def test_a_scorer_is_closed_once_and_at_the_end(tmp_path: Path) -> None:
+    class Closing(CrcScorer):
+        closed = 0
+
+        async def score(self, *args: Any) -> Any:
+            assert not self.closed
+            return await super().score(*args)
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
+    source = write_lines(tmp_path / "in.jsonl", [{"query": "q", "text": "t"}])
+    rerank_files(source, tmp_path / "out", scorer=(scorer := Closing()))
+    assert scorer.closed == 1
+
+
 def test_the_rate_and_the_time_left_are_those_of_this_run() -> None:
     progress = BulkProgress(30, 40, 100, 5.0, 2.5)
     assert progress.documents_per_second == 20
