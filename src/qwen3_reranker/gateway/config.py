@@ -79,7 +79,8 @@ class GatewayConfig:
         keys: The API keys, of which a client has to send one. Empty accepts every client.
 
     Raises:
-        InputError: A name or a key is blank, or an alias is named like the model.
+        InputError: A name or a key is blank, an alias is named like the model, or `keys` is a
+            string.
     """
 
     model: str | None = None
@@ -89,6 +90,8 @@ class GatewayConfig:
     keys: tuple[str | Secret, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.keys, str):
+            raise InputError("keys= is a string: give a tuple of keys, even of one")
         keys = tuple(secret for key in self.keys if (secret := Secret.of(key)) is not None)
         object.__setattr__(self, "keys", keys)
         if not all(isinstance(key.reveal(), str) and key.reveal().strip() for key in keys):

@@ -94,6 +94,8 @@ def test_keys_are_not_shown_and_not_blank() -> None:
     assert "geheim" not in repr(GatewayConfig(keys=("geheim",)))
     with pytest.raises(InputError, match="an API key is blank"):
         GatewayConfig(keys=("geheim", " "))
+    with pytest.raises(InputError, match="give a tuple of keys, even of one"):
+        GatewayConfig(keys="geheim")  # type: ignore[arg-type]
 
 
 # What an alias does

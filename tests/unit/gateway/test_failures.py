@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from qwen3_reranker import (
     CheckpointError,
@@ -24,7 +25,7 @@ from qwen3_reranker import (
     ServerUnavailableError,
     UnsupportedFeatureError,
 )
-from qwen3_reranker.gateway import create_app, readiness
+from qwen3_reranker.gateway import GatewayConfig, create_app, readiness
 
 from support.gateway import RelevanceScorer, client_of, gateway
 from support.helpers import AnsweringScorer
@@ -225,11 +226,22 @@ async def test_a_gateway_that_is_too_slow_is_not_ready(monkeypatch: pytest.Monke
                 await asyncio.sleep(0.005)
 
 
-async def test_an_application_without_a_lifespan_starts_when_it_is_asked() -> None:
-    """As one that is mounted in another application."""
-    transport = httpx.ASGITransport(create_app(Reranker(scorer=RelevanceScorer())))
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        assert (await client.post("/rerank", json=BODY)).status_code == 200
+async def test_an_application_that_is_mounted_in_another_one_works() -> None:
+    """Its lifespan is not run, so it starts when it is asked."""
+    outer = FastAPI()
+    gateway = create_app(Reranker(scorer=RelevanceScorer()), GatewayConfig(keys=("k",)))
+    outer.mount("/reranker", gateway)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://outer/reranker") as client:
         async with asyncio.timeout(10):
             while (await client.get("/ready")).status_code != 200:
                 await asyncio.sleep(0.005)
+        refused = await client.post("/v2/rerank", json=BODY)
+        assert (refused.status_code, list(refused.json())) == (401, ["message"])
+        key = {"Authorization": "Bearer k"}
+        assert (await client.post("/rerank", json=BODY, headers=key)).status_code == 200
+        wrong = await client.post("/v2/rerank", json={}, headers=key)
+        assert (wrong.status_code, list(wrong.json())) == (422, ["message"])
+        unknown = await client.get("/nothing", headers=key)
+        assert "there is no '/nothing' here" in unknown.json()["error"]["message"]
+        assert (await client.get("/docs")).status_code == 200
