@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +43,7 @@ class CrcScorer(Scorer):
         self.seconds = seconds
         self.crashes = crashes
         self.pids = pids
+        self.turn: asyncio.Lock | None = None
         self.calls: list[tuple[str, int]] = []
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -54,8 +55,11 @@ class CrcScorer(Scorer):
             self.crashes -= 1
             raise EngineError("the engine process was killed")
         self.calls.append((query, len(texts)))
-        if self.pids is None or not (self.pids / "fast").exists():
-            time.sleep(self.seconds)  # noqa: ASYNC251  # so queries are scored one after the other
+        if self.turn is None:
+            self.turn = asyncio.Lock()  # not before, so that the scorer can be sent
+        async with self.turn:  # queries are scored one after the other
+            if self.pids is None or not (self.pids / "fast").exists():
+                await asyncio.sleep(self.seconds)
         return Scores([relevance(query, text) for text in texts], [False] * len(texts))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["rerank_dataset"]
 
-_ROWS_PER_BATCH = 256
+_ROWS_PER_BATCH = 64
 
 
 def rerank_dataset(

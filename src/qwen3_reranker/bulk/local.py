@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from threading import Thread
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from threading import Event, Thread
 from typing import Any
 
 from qwen3_reranker.bulk.job import Job
@@ -34,14 +34,21 @@ def run_here(
         OSError: A file cannot be read or written.
         RerankerError: Scoring failed. The other partitions are abandoned.
     """
-    reranker = Reranker(**options)
+    reranker, stopped = Reranker(**options), Event()
+
+    def report(rows: int, documents: int) -> None:
+        if stopped.is_set():
+            raise CancelledError  # in the other threads, whose partitions are abandoned
+        on_progress(rows, documents)
+
     pool = ThreadPoolExecutor(PARTITIONS_PER_ENGINE, "qwen3-reranker-bulk")
-    futures = [pool.submit(job.run, reranker, part, on_progress) for part in partitions]
+    futures = [pool.submit(job.run, reranker, part, report) for part in partitions]
     try:
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()
     except BaseException as error:
+        stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         closing = Thread(target=reranker.close, daemon=True)
         closing.start()  # the calls of the other threads fail now

@@ -250,6 +250,23 @@ def test_a_process_that_is_killed_at_random_loses_and_repeats_nothing(tmp_path: 
     assert read_rows(target) == [scored(row) for row in rows]
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_without_waiting_for_its_partitions(tmp_path: Path) -> None:
+    rows = [{"query": f"query {n}", "documents": ["x"]} for n in range(30_000)]
+    source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    program = PROGRAM.replace("= 300", "= 300_000")  # a partition takes longer than this test
+    run = subprocess.Popen([sys.executable, "-c", program, source, target], env=environment)
+    deadline = time.monotonic() + 60
+    while not (target / "state").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) != 0
+    assert [*target.glob("rows/*")] == []
+
+
 def test_a_part_that_was_removed_or_damaged_is_written_again(tmp_path: Path) -> None:
     rows = [{"query": f"query {n}", "documents": ["x" * 90]} for n in range(20)]
     source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out"
