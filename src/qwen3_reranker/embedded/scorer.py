@@ -139,8 +139,8 @@ class EmbeddedScorer(Scorer):
         model = await self._engines.ready(quiet=self._quiet)
         waited = watch.lap()
         engines = len(self._engines.engines)
-        share = max(math.ceil(len(texts) / engines), _FEWEST_DOCUMENTS_PER_PART)
-        size = min(share, _DOCUMENTS_PER_PART)
+        shares = max(1, min(engines, len(texts) // _FEWEST_DOCUMENTS_PER_PART))
+        size = min(math.ceil(len(texts) / shares), _DOCUMENTS_PER_PART)
         if len(texts) <= size:
             return await self._score_part(model, query, texts, instruction, waited)
         slots = asyncio.Semaphore(max(_CONCURRENT_PARTS, 2 * engines))

@@ -147,7 +147,7 @@ def test_an_engine_is_shared_by_the_rerankers_that_name_its_device(
 
 
 @pytest.mark.parametrize(
-    ("count", "parts"), [(40, [10] * 4), (9, [8, 1, 0, 0]), (8, [8, 0, 0, 0]), (1000, [250] * 4)]
+    ("count", "parts"), [(40, [10] * 4), (17, [9, 8, 0, 0]), (15, [15, 0, 0, 0]), (1000, [250] * 4)]
 )
 def test_a_query_is_divided_among_the_engines(
     make_reranker: MakeReranker, count: int, parts: list[int]
