@@ -31,6 +31,11 @@ import sys
 from qwen3_reranker.convert import convert
 convert(sys.argv[1], sys.argv[2], link=sys.argv[3] == "link")
 """
+QUANTIZE = """
+import sys
+from qwen3_reranker.convert import convert
+convert(sys.argv[1], sys.argv[2], quantize=sys.argv[3])
+"""
 # Modeled on the scripts in use today: load both classes, copy two rows, save everything.
 TWO_MODELS = """
 import sys
@@ -77,6 +82,8 @@ def main() -> None:
             target = root / "target"
             measure("convert, linked", CONVERT, source, target, "link")
             measure("convert, copied", CONVERT, source, target, "copy")
+            for number_format in ("int8", "fp8"):
+                measure(f"convert, {number_format}", QUANTIZE, source, target, number_format)
             copy(source, target)
             if source is small:
                 measure("the two-model script", TWO_MODELS, source, target)

@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from qwen3_reranker.convert import convert
+from qwen3_reranker.convert.quantize import NumberFormat
+
 from benchmarks import record
 from benchmarks.bench_embedded import LITTLE_MEMORY
 from benchmarks.contenders import environment
@@ -31,8 +34,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "float16": {"dtype": "float16"},
     "engine core in a process of its own": {},
+    "int8 weights and inputs": {},
     "no change": {},
 }
+# Not an engine argument, but another checkpoint.
+QUANTIZED: dict[str, NumberFormat] = {"int8 weights and inputs": "int8"}
 ENVIRONMENTS = {"engine core in a process of its own": {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}}
 # Not an engine argument, but the order of the requests.
 SORTED = "shortest documents first"
@@ -47,6 +53,9 @@ def main() -> None:
     """Measure, print and save the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
     parser.add_argument("--shape", choices=SHAPES, default="44M")
+    parser.add_argument(
+        "--only", nargs="+", choices=VARIANTS, help="some of the variants; not saved"
+    )
     parser.add_argument("--save", default="levers", help="the name of the JSON file")
     arguments = parser.parse_args()
     ratios: Ratios = {}
@@ -55,18 +64,22 @@ def main() -> None:
         model = make_model(root / "model", arguments.shape)
 
         def worker(name: str) -> Worker:
-            settings = json.dumps({"folder": str(model), "args": VARIANTS.get(name, {})})
+            folder = model
+            if name in QUANTIZED:
+                folder = convert(model, root / name, quantize=QUANTIZED[name]).folder
+            settings = json.dumps({"folder": str(folder), "args": VARIANTS.get(name, {})})
             env = environment() | LITTLE_MEMORY | ENVIRONMENTS.get(name, {})
             return Worker("benchmarks.contenders:raw_with", settings, root / "log", env)
 
         with worker("as chosen") as chosen:
             ratios[SORTED] = compare(chosen, chosen, "shortest_first")
             show(ratios, SORTED)
-            for name in VARIANTS:
+            for name in arguments.only or VARIANTS:
                 with worker(name) as other:
                     ratios[name] = compare(chosen, other, "raw")
                 show(ratios, name)
-    record.save(arguments.save, {"shape": arguments.shape, "ratios": ratios})
+    if not arguments.only:
+        record.save(arguments.save, {"shape": arguments.shape, "ratios": ratios})
 
 
 def compare(chosen: Worker, other: Worker, mode: str) -> list[float]:
