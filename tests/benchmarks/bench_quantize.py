@@ -51,7 +51,7 @@ def main() -> None:
         calibrate(source, pairs)
         print(f"{arguments.shape}-shaped, {arguments.queries * arguments.documents} pairs")
         for number_format in ("int8", "fp8"):
-            done = convert(source, root / number_format, quantize=number_format)  # type: ignore[arg-type]
+            done = convert(source, root / number_format, quantize=number_format)
             show(number_format, verify(source, done.folder, pairs=pairs))
     print(f"load average: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
