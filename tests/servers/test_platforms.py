@@ -84,10 +84,10 @@ def not_working(endpoint: Endpoint, pairs: Pairs, scores: Scores) -> Outcomes:
 
 
 def test_an_alias_chooses_the_instruction(endpoint: Endpoint, recipe: Reranker) -> None:
-    scores = [recipe.score(*pair, instruction=INSTRUCTION) for pair in PAIRS]
-    assert scores[0] != pytest.approx(recipe.score(*PAIRS[0]), abs=TOLERANCE)
+    scores = recipe.score(*PAIRS[0], instruction=INSTRUCTION)
+    assert scores != pytest.approx(recipe.score(*PAIRS[0]), abs=TOLERANCE)
     alias = dataclasses.replace(endpoint, model=ALIAS)
-    assert not_working(alias, PAIRS, scores) == {}
+    assert not_working(alias, PAIRS[:1], [scores]) == {}
 
 
 def test_a_document_that_is_too_long_fails_no_request(endpoint: Endpoint, recipe: Reranker) -> None:
