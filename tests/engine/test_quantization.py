@@ -12,6 +12,7 @@ import pytest
 from qwen3_reranker import CheckpointError, MissingDependencyError, Reranker
 from qwen3_reranker.convert import convert, verify
 
+from support.checkpoints import read_weights, save
 from support.helpers import EAGER
 from support.real_pairs import real_pairs
 
@@ -61,3 +62,16 @@ def test_transformers_says_what_it_needs(tmp_path: Path) -> None:
         pytest.raises(MissingDependencyError, match=r"pip install compressed-tensors"),
     ):
         reranker.warm_up()
+
+
+def test_wrong_scales_show_in_a_verification(tmp_path: Path) -> None:
+    folder = convert("demo", tmp_path / "model", quantize="int8").folder
+    assert verify("demo", folder).difference < 0.15
+    weights = read_weights(folder)
+    for name in [name for name in weights if name.endswith("_proj.weight_scale")]:
+        weights[name] = weights[name].flip(0).contiguous()
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    save(folder, weights)
+    found = verify("demo", folder)
+    assert found.difference > 2 * found.tolerance

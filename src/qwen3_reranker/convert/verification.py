@@ -54,7 +54,7 @@ GOLDEN_PAIRS: tuple[tuple[str, tuple[str, ...]], ...] = (
 # A correct conversion changes scores in fp32 by less than 1e-5.
 _TOLERANCE = 2e-3
 # Of the demo model, which is small and so more sensitive than larger ones, fp8 changes a score of
-# `GOLDEN_PAIRS` by up to 0.09. A wrong scale changes some of them by 0.3 or more.
+# `GOLDEN_PAIRS` by up to 0.09. Scales in the wrong order change some of them by more than 0.3.
 _QUANTIZED_TOLERANCE = 0.15
 
 
