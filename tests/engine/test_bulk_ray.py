@@ -209,21 +209,21 @@ def test_a_dataset_names_the_rows_that_cannot_be_scored(connection: TwoNodes) ->
 
 
 def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_path: Path) -> None:
-    """12,000 rows of 15 KB are more than the cluster's memory for objects can hold."""
+    """6,000 rows of 30 KB are more than the cluster's memory for objects can hold."""
 
     def make(row: dict[str, Any]) -> dict[str, Any]:
-        return {"query": "q", "documents": [f"{row['id']}", "x" * 15_000]}
+        return {"query": "q", "documents": [f"{row['id']}", "x" * 30_000]}
 
     endless = ray.data.range(500_000, override_num_blocks=5_000).map(make)
     scorer = CrcScorer(pids=tmp_path)
     rows = iter(rerank_dataset(endless, scorer=scorer, concurrency=1).iter_rows())
     sizes = []
     for count, _row in enumerate(rows, 1):
-        if count % 1000 == 0:
+        if count % 500 == 0:
             [pid] = actors(tmp_path)
             both = (psutil.Process(), psutil.Process(pid))
             sizes.append(sum(process.memory_info().rss for process in both) / MEBIBYTE)
-        if count == 12_000:
+        if count == 6000:
             break
     assert max(sizes[4:]) - max(sizes[:4]) < 60, sizes
 

@@ -55,12 +55,16 @@ class CrcScorer(Scorer):
             self.crashes -= 1
             raise EngineError("the engine process was killed")
         self.calls.append((query, len(texts)))
+        if self.seconds:
+            await self.wait()
+        return Scores([relevance(query, text) for text in texts], [False] * len(texts))
+
+    async def wait(self) -> None:
         if self.turn is None:
             self.turn = asyncio.Lock()  # not before, so that the scorer can be sent
         async with self.turn:  # queries are scored one after the other
             if self.pids is None or not (self.pids / "fast").exists():
                 await asyncio.sleep(self.seconds)
-        return Scores([relevance(query, text) for text in texts], [False] * len(texts))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         raise NotImplementedError
