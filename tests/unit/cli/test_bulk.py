@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def test_errors_name_options(tmp_path: Path, url: str, call: Call) -> None:
     code, _, messages = call(*arguments, "--base-url", url, "--top-n", "3")
     assert code == 2
     assert "was begun with --top-n 2, and this run has --top-n 3" in messages
+
+
+def test_without_a_terminal_the_progress_is_a_line_now_and_then(
+    tmp_path: Path, url: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_reranker.cli.bulk._INTERVAL", 0)
+    source = write_lines(tmp_path / "in.jsonl", ROWS)
+    _, _, messages = call("bulk", str(source), str(tmp_path / "out"), "--base-url", url)
+    pattern = r"^1 of 2 rows, [\d.,]+ documents per second, 0:00:\d\d left$"
+    assert re.search(pattern, messages, re.MULTILINE), messages
