@@ -17,6 +17,7 @@ from qwen3_reranker import (
     UnsupportedVersionError,
 )
 from qwen3_reranker.convert import convert
+from qwen3_reranker.convert.quantize import NumberFormat
 from qwen3_reranker.serve import Launch, launch, serve, shell
 from qwen3_reranker.serve.engines import EngineName
 from qwen3_reranker.serve.machine import machine_environment
@@ -352,6 +353,14 @@ def test_a_quantized_model_is_served_like_any_other(tmp_path: Path, number_forma
         assert made.memory is not None and expected.memory is not None
         linear = 3 * 256 * (2 * 8 * 64 + 3 * 512)
         assert expected.memory.weights - made.memory.weights == linear
+
+
+def test_fp8_on_a_cpu_is_slow(tmp_path: Path) -> None:
+    cases: list[tuple[NumberFormat, bool]] = [("fp8", True), ("int8", False)]
+    for number_format, slow in cases:
+        folder = convert("demo", tmp_path / number_format, quantize=number_format).folder
+        made = launch(folder, version="0.32.0", device="cpu")
+        assert any("third of bf16" in warning for warning in made.warnings) == slow
 
 
 def test_a_head_that_vllm_takes_for_a_quantized_one_is_not_served(tmp_path: Path) -> None:
