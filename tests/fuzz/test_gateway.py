@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from qwen3_reranker.gateway import GatewayConfig, Limits
 
 from fuzz.mutations import any_json, any_text, damaged, damaged_bytes, encoded
 from support.gateway import RelevanceScorer, gateway
-from support.scripted_server import DOCUMENTS, QUERY
+from support.scripted_server import DOCUMENTS, QUERY, relevance
 
 # The paths, each with a body that is right for it.
 RERANK = {"model": "m", "query": QUERY, "documents": DOCUMENTS[:3], "top_n": 2}
@@ -54,6 +55,13 @@ async def test_a_body(data: st.DataObject) -> None:
     entries = answer if isinstance(answer, list) else answer.get("results", answer.get("data"))
     indexes = [entry["index"] for entry in entries]
     assert len(indexes) == len(set(indexes)) and all(index >= 0 for index in indexes)
+    sent = json.loads(body)
+    if path.endswith("rerank") and not {"instruction", "instruct", "kwargs", "texts"} & {*sent}:
+        for entry in entries:
+            document = sent["documents"][entry["index"]]
+            text = document if isinstance(document, str) else document["text"]
+            right = relevance(sent["query"], text) if text.strip() else 0.0
+            assert entry["relevance_score"] == right
 
 
 @given(path=any_text.map(lambda text: "/" + text), method=st.sampled_from(["GET", "POST", "PUT"]))
