@@ -125,7 +125,7 @@ def running(
 
 def until(condition: Callable[[], Any]) -> None:
     """Wait until a condition holds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
