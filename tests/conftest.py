@@ -34,6 +34,7 @@ SLOW = (
     "engine/test_notebooks.py",
     "engine/test_processes.py",
     "engine/test_conversion.py",
+    "engine/test_bulk_ray.py",
     "servers/test_serve.py",
     "engine/test_examples.py",
 )
