@@ -15,7 +15,7 @@ from typing import Any, Literal
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.scorer import Passage
 
-__all__ = ["Kind", "Line", "detect_kind", "parse_lines", "read_file"]
+__all__ = ["Kind", "Line", "detect_kind", "parse_lines", "read_file", "text_fields"]
 
 Kind = Literal["csv", "json", "jsonl", "txt"]
 """CSV with a header, a JSON array, JSON Lines, or plain text with one document per line."""
@@ -123,28 +123,35 @@ def parse_lines(
     Raises:
         InputError: A document cannot be read; the message contains `name` and the line.
     """
-    if kind == "json":
-        for number, record in enumerate(_parse_array("".join(lines), name), 1):
-            yield _read_record(record, number, field, f"{name}, element {number}")
-        return
-    if kind == "csv":
-        yield from _parse_csv(lines, field, name)
-        return
-    for number, line in enumerate(lines, 1):
-        stripped = line.strip()
-        if not stripped:
-            continue
-        if kind == "txt":
-            yield Line(number, stripped, {"text": stripped})
-            continue
-        where = f"{name}, line {number}"
-        try:
-            record = json.loads(stripped)
-        except (ValueError, RecursionError) as error:
+    for number, record, where in _parse_records(lines, kind, name):
+        key = field or next((name for name in _FIELDS if name in record), None)
+        if key is None and kind == "csv" and len(record) == 1:
+            [key] = record
+        if key is None or not isinstance(record.get(key), str):
+            wanted = repr(field) if field else f"one of {', '.join(_FIELDS)}"
             raise InputError(
-                f"{where} is not JSON: {error}. For plain text give kind='txt'"
-            ) from None
-        yield _read_record(record, number, field, where)
+                f"{where} has no text under {wanted}; its keys are {sorted(record)}: give field="
+            )
+        yield Line(number, record[key], record)
+
+
+def text_fields(lines: Iterable[str], kind: Kind, name: str = "the input") -> list[str]:
+    """
+    Return the keys or columns of a file's first document that hold text.
+
+    Args:
+        lines: The lines of the file.
+        kind: The format of the file.
+        name: The name of the file in error messages.
+
+    Raises:
+        InputError: The first document cannot be read.
+    """
+    first = next(_parse_records(lines, kind, name), None)
+    if first is None:
+        return []
+    _, record, _ = first
+    return [key for key, value in record.items() if isinstance(value, str)]
 
 
 def _standard_input() -> Any:
@@ -192,8 +199,45 @@ def _parse_array(text: str, name: str) -> list[Any]:
     return records
 
 
-def _parse_csv(lines: Iterable[str], field: str | None, name: str) -> Iterator[Line]:
-    """Yield the documents in a CSV file, whose first line that is not blank names its columns."""
+def _parse_records(
+    lines: Iterable[str], kind: Kind, name: str
+) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Yield the number of each document, its record, and its place for error messages."""
+    if kind == "json":
+        for number, value in enumerate(_parse_array("".join(lines), name), 1):
+            where = f"{name}, element {number}"
+            yield number, _record(value, where), where
+        return
+    if kind == "csv":
+        yield from _parse_csv(lines, name)
+        return
+    for number, line in enumerate(lines, 1):
+        stripped = line.strip()
+        if not stripped:
+            continue
+        where = f"{name}, line {number}"
+        if kind == "txt":
+            yield number, {"text": stripped}, where
+            continue
+        try:
+            value = json.loads(stripped)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{where} is not JSON: {error}. For plain text give kind='txt'"
+            ) from None
+        yield number, _record(value, where), where
+
+
+def _record(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"text": value}
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is neither an object nor a string: {value!r:.80}")
+    return value
+
+
+def _parse_csv(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Yield the records of a CSV file, whose first line that is not blank names its columns."""
     csv.field_size_limit(_MAX_FIELD)
     rows = iter(lines)
     skipped = 0
@@ -203,35 +247,19 @@ def _parse_csv(lines: Iterable[str], field: str | None, name: str) -> Iterator[L
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(chain([header], rows), delimiter=delimiter, strict=True)
     columns: list[str] | None = None
-    number = 1
+    number = skipped + 1
     try:
         for row in reader:
-            where = f"{name}, line {number + skipped}"
+            where = f"{name}, line {number}"
             if columns is None:
                 columns = row
-                field = field or (columns[0] if len(columns) == 1 else None)
             elif len(row) > len(columns):
                 raise InputError(
                     f"{where} has {len(row)} fields, and the file has {len(columns)} columns: "
                     "a text that contains the separator or a line break needs quotation marks"
                 )
             elif row:
-                record = dict(zip(columns, row, strict=False))
-                yield _read_record(record, number + skipped, field, where)
-            number = reader.line_num + 1
+                yield number, dict(zip(columns, row, strict=False)), where
+            number = skipped + reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{name}, line {number + skipped} is not CSV: {error}") from None
-
-
-def _read_record(record: Any, number: int, field: str | None, where: str) -> Line:
-    if isinstance(record, str):
-        record = {"text": record}
-    if not isinstance(record, dict):
-        raise InputError(f"{where} is neither an object nor a string: {record!r:.80}")
-    key = field or next((name for name in _FIELDS if name in record), None)
-    if key is None or not isinstance(record.get(key), str):
-        wanted = repr(field) if field else f"one of {', '.join(_FIELDS)}"
-        raise InputError(
-            f"{where} has no text under {wanted}; its keys are {sorted(record)}: give field="
-        )
-    return Line(number, record[key], record)
+        raise InputError(f"{name}, line {number} is not CSV: {error}") from None
