@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -259,7 +259,7 @@ def _parse_csv(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str,
                     "a text that contains the separator or a line break needs quotation marks"
                 )
             elif row:
-                yield number, dict(zip(columns, row, strict=False)), where
+                yield number, dict(zip_longest(columns, row)), where
             number = skipped + reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{name}, line {number} is not CSV: {error}") from None
