@@ -31,7 +31,7 @@ TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
 FAST = --hypothesis-profile fast -m "not engine and not servers and not slow" tests/unit
 
 .DEFAULT_GOAL = help
-.PHONY: help demo notebooks test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-ray test-xinference soak fuzz clean
+.PHONY: help demo notebooks screenshots test test-fast test-python check docs setup engine servers platforms bench load-gateway dist test-install test-lowest test-ray test-xinference soak fuzz clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ demo: engine ## Ask Python's standard library through both frameworks
 
 notebooks: .venv/ready engine ## Execute examples/notebooks and save what they show
 	PYTHONPATH=tests $(BIN)/python -m support.notebooks
+
+screenshots: .venv/ready ## Take the screenshots of docs/how-to/playground.md, with Debian's package chromium
+	PYTHONPATH=tests $(BIN)/python -m support.playground_screenshots
 
 test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)

@@ -45,6 +45,7 @@ from qwen3_reranker.gateway import (
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.langchain import RerankInput
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
+from qwen3_reranker.playground import create_page, mount_page, page_app
 from qwen3_reranker.selection import Selection, within_budget, without_duplicates
 from qwen3_reranker.serve import Launch, compose, dockerfile, kubernetes, launch, shell
 
@@ -153,6 +154,13 @@ async def llama_index(nodes: list[NodeWithScore]) -> None:
     adapter.top_n = 2
     adapter.token_budget = 100
     adapter.drop_duplicates = True
+
+
+def playground() -> None:
+    page = create_page(Reranker("demo"), Reranker("demo", long_documents="passages"))
+    app = FastAPI()
+    mount_page(app, page, path="/playground")
+    assert_type(page_app(page), FastAPI)
 
 
 def gateway() -> None:

@@ -26,6 +26,7 @@ PUBLIC = {
     """,
     "qwen3_reranker.convert": "Conversion Verification convert verify",
     "qwen3_reranker.serve": "Launch Server compose dockerfile kubernetes launch serve shell usage",
+    "qwen3_reranker.playground": "create_page mount_page page_app",
     "qwen3_reranker.gateway": """
         AliasConfig GatewayConfig Limits MakeReranker Observer RequestRecord create_app read_config
     """,

@@ -21,6 +21,7 @@ from qwen3_reranker.cli.engine import install_engine, uninstall_engine
 from qwen3_reranker.cli.evaluate import evaluate, tune
 from qwen3_reranker.cli.flags import flags_of, with_flags
 from qwen3_reranker.cli.gateway import gateway
+from qwen3_reranker.cli.playground import playground
 from qwen3_reranker.cli.rerank import rerank
 from qwen3_reranker.cli.serve import serve
 from qwen3_reranker.errors import RerankerError, RerankerWarning
@@ -74,6 +75,7 @@ for _command in (
     convert,
     serve,
     gateway,
+    playground,
     doctor,
     bench,
     install_engine,

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NOTICE_DELAY", "QUIET_VARIABLE", "Announcement", "OnStage", "announce", "show_stage"]
+__all__ = [
+    "DESCRIPTIONS",
+    "NOTICE_DELAY",
+    "QUIET_VARIABLE",
+    "Announcement",
+    "OnStage",
+    "announce",
+    "show_stage",
+]
 
 QUIET_VARIABLE = "QWEN3_RERANKER_QUIET"
 OnStage = Callable[[str], None]
@@ -19,12 +27,14 @@ OnStage = Callable[[str], None]
 NOTICE_DELAY = 2.0
 """The number of seconds after which a start is announced."""
 
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     "import": "importing vLLM",
     "load": "loading the model",
     "compile": "compiling, or loading what was compiled before",
     "ready": "ready",
 }
+"""What happens in each stage of a start."""
+
 _logger = logging.getLogger("qwen3_reranker")
 
 
@@ -131,4 +141,4 @@ def _is_handled(logger: logging.Logger | None) -> bool:
 
 def show_stage(stage: str) -> None:
     """Print a stage of a start on standard error."""
-    print(f"qwen3-reranker: {_DESCRIPTIONS.get(stage, stage)}", file=sys.stderr, flush=True)
+    print(f"qwen3-reranker: {DESCRIPTIONS.get(stage, stage)}", file=sys.stderr, flush=True)

@@ -87,6 +87,8 @@ class GatewayServer(uvicorn.Server):
         app: The application.
         listener: Where to listen, as `listen()` returns it. It is closed at the end.
         on_started: Called when connections are accepted.
+        max_wait: The number of seconds, at least 1, after which the end no longer waits for
+            answers. None waits for all of them.
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class GatewayServer(uvicorn.Server):
         app: FastAPI,
         listener: socket.socket,
         on_started: Callable[[], None] | None = None,
+        *,
+        max_wait: int | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -103,6 +107,7 @@ class GatewayServer(uvicorn.Server):
                 lifespan="on",
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=max_wait,
             )
         )
         self._listener = listener

@@ -12,7 +12,7 @@ from qwen3_reranker.document_files import Kind, detect_kind, parse_lines, text_f
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.playground.inputs import FileContent, Inputs, Separator
 
-__all__ = ["FILE_TYPES", "MAX_DOCUMENTS", "columns_of", "documents_of", "read_upload", "split_text"]
+__all__ = ["FILE_TYPES", "MAX_DOCUMENTS", "documents_of", "fields_of", "read_upload", "split_text"]
 
 _TEXT_TYPES = (".txt", ".md")
 FILE_TYPES = (*_TEXT_TYPES, ".csv", ".tsv", ".json", ".jsonl", ".ndjson")
@@ -55,7 +55,8 @@ def read_upload(path: str) -> FileContent:
         content = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{file.name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+            f"{file.name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as "
+            "UTF-8"
         ) from None
     return FileContent(file.name, content)
 
@@ -83,12 +84,13 @@ def documents_of(inputs: Inputs) -> list[str]:
         )
     if len(documents) > MAX_DOCUMENTS:
         raise InputError(
-            f"there are more than {MAX_DOCUMENTS} documents: use `qwen3-reranker rerank` for so many"
+            f"there are more than {MAX_DOCUMENTS:,} documents: use the command "
+            "`qwen3-reranker rerank` for so many"
         )
     return documents
 
 
-def columns_of(file: FileContent) -> list[str]:
+def fields_of(file: FileContent) -> list[str]:
     """
     Return the keys or columns of a file that hold text; none for plain text.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
@@ -114,7 +114,7 @@ def _is_number(value: object) -> bool:
     return _is_whole(value) or isinstance(value, float)
 
 
-_VALID = {
+_VALID: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         ["query", "instruction", "text", "field", "model", "other_instruction", "other_model"],
         _is_text,

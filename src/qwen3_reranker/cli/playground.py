@@ -1,0 +1,134 @@
+"""The subcommand `playground`."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from qwen3_reranker.cli.console import say
+from qwen3_reranker.cli.declared_options import with_options
+from qwen3_reranker.cli.options import (
+    BaseUrl,
+    Check,
+    Eager,
+    Engine,
+    EnginePython,
+    Instruction,
+    MaxLength,
+    open_reranker,
+)
+from qwen3_reranker.options import declared
+from qwen3_reranker.passages.options import LongDocumentOptions
+from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
+
+__all__ = ["long_document_modes", "playground"]
+
+# Seconds for which an end waits for the answers to requests, after Ctrl-C. The page keeps a
+# connection open as long as it is shown.
+_MAX_WAIT = 1
+
+
+@with_options(ConnectionOptions, ServerOptions, panel="Options for a server")
+@with_options(LongDocumentOptions, panel="Options for long documents")
+def playground(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A Hugging Face name, a folder, or demo. With --base-url, the model's name there."
+        ),
+    ] = None,
+    *,
+    base_url: BaseUrl = None,
+    other_model: Annotated[
+        str | None,
+        typer.Option(
+            help="A second model, to compare with. With --base-url, its name on that server."
+        ),
+    ] = None,
+    other_base_url: Annotated[
+        list[str] | None,
+        typer.Option(help="The URL of a second server, to compare with. Repeat it as --base-url."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 for all networks.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The port to listen on; 0 takes one that is free.")
+    ] = 7860,
+    instruction: Instruction = None,
+    max_length: MaxLength = None,
+    engine: Engine = "auto",
+    engine_python: EnginePython = None,
+    check: Check = True,
+    eager: Eager = False,
+    **options: Any,
+) -> None:
+    """Open a page to understand a ranking: scores, moves, passages, prompts and comparisons."""
+    from qwen3_reranker.gateway.server import GatewayServer, listen
+    from qwen3_reranker.playground import create_page, page_app
+
+    long_documents = {
+        name: options.pop(name) for name in declared(LongDocumentOptions) if name in options
+    }
+    embedded = {"engine": engine, "engine_python": engine_python, "check": check, "eager": eager}
+    targets = [(model, base_url)]
+    if other_model or other_base_url:
+        targets.append((other_model, other_base_url or base_url))
+    mixed = len({bool(urls) for _, urls in targets}) > 1
+
+    with listen(host, port) as listener, ExitStack() as stack:
+        rerankers = []
+        for name, urls in targets:
+            settings = {**embedded, **options}
+            if mixed:  # each option belongs to one of the two
+                settings = {"eager": False, **(options if urls else embedded)}
+            settings |= {"instruction": instruction, "max_length": max_length}
+            rerankers += [
+                stack.enter_context(open_reranker(name, base_url=urls, **settings, **mode))
+                for mode in long_document_modes(long_documents)
+            ]
+        app = page_app(create_page(*rerankers))
+        number = listener.getsockname()[1]
+        announce = partial(_announce, host, number)
+        GatewayServer(app, listener, announce, max_wait=_MAX_WAIT).run_here()
+
+
+def _announce(host: str, port: int) -> None:
+    """Say where the page is, and who can open it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    shown = f"[{host}]" if address is not None and address.version == 6 else host
+    if host == "localhost" or (address is not None and address.is_loopback):
+        say(f"the playground is at http://{shown}:{port}")
+        return
+    if address is not None and address.is_unspecified:
+        say(f"the playground is at http://localhost:{port} on this machine")
+        say(f"from other machines it is at http://{socket.gethostname()}:{port}")
+    else:
+        say(f"the playground is at http://{shown}:{port}")
+    say(
+        "warning: everyone who can reach this machine can use it, without a password. To use it "
+        f"alone from elsewhere, leave --host out and open a tunnel: ssh -L {port}:localhost:{port} "
+        f"{socket.gethostname()}",
+        "yellow",
+    )
+
+
+def long_document_modes(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return the options of one reranker for each way to score long documents, the default first.
+
+    Args:
+        options: The options for long documents that were given.
+    """
+    passages = {**options, "long_documents": "passages"}
+    modes: list[dict[str, Any]] = [{}, passages]
+    return modes[::-1] if options.get("long_documents") == "passages" else modes
