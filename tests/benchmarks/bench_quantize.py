@@ -8,8 +8,8 @@ few channels that are ten times as strong as the others. The head is made so tha
 mean 0 and a standard deviation of 2.5. Both checkpoints run in transformers in fp32, the quantized
 one as `qwen3_reranker.convert.verify` emulates it.
 
-A random network tells documents apart by small differences between large vectors, which rounding
-disturbs more than it does in a trained one. So the numbers are an upper bound.
+A random network tells documents apart by small differences between large vectors, so rounding may
+disturb it more than a trained one. That was not measured.
 """
 
 from __future__ import annotations
