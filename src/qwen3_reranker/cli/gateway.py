@@ -18,18 +18,22 @@ from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
+    CutLast,
     Devices,
+    DropDuplicates,
     Eager,
     Engine,
     EnginePython,
     Instruction,
     MaxLength,
+    TokenBudget,
     engine_args,
 )
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
+from qwen3_reranker.selection import SelectionOptions
 
 if TYPE_CHECKING:
     from qwen3_reranker.gateway import GatewayConfig
@@ -69,6 +73,9 @@ def gateway(
         float | None,
         typer.Option(help="Return only documents with at least this score, 0 to 1."),
     ] = None,
+    drop_duplicates: DropDuplicates = False,
+    token_budget: TokenBudget = None,
+    cut_last: CutLast = False,
     served_name: Annotated[
         str | None, typer.Option(help="The model's name in requests and answers.")
     ] = None,
@@ -150,6 +157,7 @@ def gateway(
         served_name=served_name,
         instruction=instruction,
         min_score=min_score,
+        selection=_selection(drop_duplicates, token_budget, cut_last),
         long_documents=long_documents,
         aliases=alias or (),
         limits=given,
@@ -226,12 +234,25 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _selection(drop_duplicates: bool, token_budget: int | None, cut_last: bool) -> SelectionOptions:
+    """Return the options for selection that were given; the others are those of the file."""
+    given = SelectionOptions()
+    if drop_duplicates:
+        given["drop_duplicates"] = True
+    if token_budget is not None:
+        given["token_budget"] = token_budget
+    if cut_last:
+        given["cut_last"] = True
+    return given
+
+
 def _merged(
     config: GatewayConfig,
     *,
     served_name: str | None,
     instruction: str | None,
     min_score: float | None,
+    selection: SelectionOptions,
     long_documents: dict[str, Any],
     aliases: Sequence[str],
     limits: dict[str, Any],
@@ -242,6 +263,7 @@ def _merged(
     own = AliasConfig(
         instruction=instruction,
         min_score=min_score,
+        selection=selection,
         long_documents=long_documents,  # type: ignore[arg-type]
     )
     named = {}

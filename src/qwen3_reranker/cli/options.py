@@ -19,13 +19,16 @@ __all__ = [
     "AsJson",
     "BaseUrl",
     "Check",
+    "CutLast",
     "Devices",
+    "DropDuplicates",
     "Eager",
     "Engine",
     "EnginePython",
     "Instruction",
     "MaxLength",
     "Model",
+    "TokenBudget",
     "engine_args",
     "open_reranker",
 ]
@@ -88,6 +91,16 @@ Devices = Annotated[
         help="The devices to run vLLM on, an engine on each: GPUs, such as 0,1, or sets of CPU "
         "cores, such as cpu:0-7,cpu:8-15.",
     ),
+]
+DropDuplicates = Annotated[
+    bool, typer.Option("--drop-duplicates", help="Drop near-duplicates of better documents.")
+]
+TokenBudget = Annotated[
+    int | None,
+    typer.Option(help="Keep the best documents whose tokens add up to at most this number."),
+]
+CutLast = Annotated[
+    bool, typer.Option("--cut-last", help="Cut the first document that exceeds --token-budget.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -20,13 +20,16 @@ from qwen3_reranker.cli.options import (
     AsJson,
     BaseUrl,
     Check,
+    CutLast,
     Devices,
+    DropDuplicates,
     Eager,
     Engine,
     EnginePython,
     Instruction,
     MaxLength,
     Model,
+    TokenBudget,
     open_reranker,
 )
 from qwen3_reranker.document_files import Kind, Line, read_file
@@ -61,18 +64,9 @@ def rerank(
     min_score: Annotated[
         float | None, typer.Option(help="Show only documents with at least this score, 0 to 1.")
     ] = None,
-    drop_duplicates: Annotated[
-        bool,
-        typer.Option("--drop-duplicates", help="Drop near-duplicates of better documents."),
-    ] = False,
-    token_budget: Annotated[
-        int | None,
-        typer.Option(help="Show the best documents whose tokens add up to at most this number."),
-    ] = None,
-    cut_last: Annotated[
-        bool,
-        typer.Option("--cut-last", help="Cut the first document that exceeds --token-budget."),
-    ] = False,
+    drop_duplicates: DropDuplicates = False,
+    token_budget: TokenBudget = None,
+    cut_last: CutLast = False,
     max_length: MaxLength = None,
     kind: Annotated[
         Kind | None,

@@ -68,6 +68,7 @@ def test_with_a_key_or_the_flag_it_listens_on_any_address(
         (["--alias", "a= "], "--alias 'a= ': give NAME=INSTRUCTION"),
         (["--alias", "m=Find", "--served-name", "m"], "the alias 'm' is named like the model"),
         (["--min-score", "2"], "--min-score 2.0: scores are probabilities"),
+        (["--token-budget", "0"], "--token-budget 0: give a whole number of at least 1"),
         (["--max-active", "0"], "--max-active 0: give a whole number of at least 1"),
         (["--request-timeout", "-1"], "--request-timeout -1.0: give a number of seconds above 0"),
         (["--passage-tokens", "64"], "--passage-tokens can be used only for passages"),
@@ -164,6 +165,15 @@ def test_keys_of_clients_and_of_servers_are_not_mixed_up(upstream: ScriptedServe
     sent = {request.headers.get("authorization") for request in upstream.asked()}
     assert sent == {"Bearer the-servers-key"}
     assert not any(key in line for line in gateway.lines for key in keys.values())
+
+
+@pytest.mark.slow
+def test_the_options_for_selection_apply_to_every_request(upstream: ScriptedServer) -> None:
+    twice = BODY | {"documents": [*DOCUMENTS, DOCUMENTS[BEST_FIRST[0]]]}
+    with started("--base-url", upstream.url, "--drop-duplicates") as gateway:
+        response = httpx.post(f"{gateway.url}/v1/rerank", json=twice, timeout=30)
+        assert [hit["index"] for hit in response.json()["results"]] == BEST_FIRST
+        assert gateway.end() == 0
 
 
 @pytest.mark.slow
