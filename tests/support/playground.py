@@ -85,7 +85,7 @@ def served(page: gr.Blocks) -> Iterator[str]:
 
     started = threading.Event()
     with listen("127.0.0.1", 0) as listener:
-        server = GatewayServer(page_app(page), listener, started.set, max_wait=1)
+        server = GatewayServer(page_app(page), listener, started.set)
         thread = threading.Thread(target=server.run_here)
         thread.start()
         try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
-__all__ = ["flags_of", "with_flags"]
+from qwen3_reranker.playground.inputs import Inputs
+
+__all__ = ["flags_of", "page_messages", "with_flags"]
 
 # What can follow an argument: a value as Python writes it, or the end of the word. Other programs
 # write `name=value` too, so values in any other form are left alone.
@@ -75,3 +79,18 @@ def with_flags(message: str, flags: Mapping[str, str]) -> str:
         return f"{flag} {plain[1] if plain else value}"
 
     return re.sub(rf"(?<![\w.-])(?P<name>{names})={_VALUE}", replace, message)
+
+
+def page_messages(context: Any) -> Callable[[str], str]:
+    """
+    Return a function that puts a command's options into the messages of the page that it serves.
+
+    What the page itself asks for keeps the name that it has there.
+
+    Args:
+        context: The command's click context.
+    """
+    own = {parameter.name for parameter in context.command.params}
+    shown = {field.name for field in fields(Inputs)}
+    flags = {name: flag for name, flag in flags_of(context).items() if name in own - shown}
+    return partial(with_flags, flags=flags)

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.declared_options import with_options
+from qwen3_reranker.cli.flags import page_messages
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
@@ -29,6 +31,7 @@ from qwen3_reranker.cli.options import (
     TokenBudget,
     engine_args,
 )
+from qwen3_reranker.closing import closed_after
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
@@ -36,9 +39,15 @@ from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.selection import SelectionOptions
 
 if TYPE_CHECKING:
-    from qwen3_reranker.gateway import GatewayConfig
+    from fastapi import FastAPI
+
+    from qwen3_reranker.gateway import AliasConfig, GatewayConfig
+    from qwen3_reranker.gateway.backend import MakeReranker
 
 __all__ = ["gateway"]
+
+# The path of the playground.
+_PAGE = "/playground"
 
 
 @with_options(
@@ -49,6 +58,7 @@ __all__ = ["gateway"]
 )
 @with_options(LongDocumentOptions, panel="Options for long documents")
 def gateway(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -124,6 +134,12 @@ def gateway(
         Literal["json", "text", "none"],
         typer.Option(help="How each request is logged to standard output; never with its texts."),
     ] = "text",
+    playground: Annotated[
+        bool,
+        typer.Option(
+            "--playground", help=f"Offer the page of the command playground, too, at {_PAGE}."
+        ),
+    ] = False,
     max_length: MaxLength = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
@@ -174,7 +190,7 @@ def gateway(
         check=check,
         **options,
     )
-    with listen(host, port) as listener:
+    with listen(host, port) as listener, ExitStack() as stack:
         name, number = listener.getsockname()[:2]
         url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
         failures: list[RerankerError] = []
@@ -190,10 +206,41 @@ def gateway(
             observers=observers_of(access_log, sys.stdout),
             on_failure=fail,
         )
-        server = GatewayServer(app, listener, on_started=lambda: say(f"listening on {url}"))
+        if playground:
+            _add_page(app, make, chosen.default, context, stack)
+
+        def announce() -> None:
+            say(f"listening on {url}")
+            if playground:
+                say(f"the playground is at {url}{_PAGE}")
+
+        server = GatewayServer(app, listener, announce)
         server.run_here()
     if failures:
         raise failures[0]
+
+
+def _add_page(
+    app: FastAPI,
+    make: MakeReranker,
+    default: AliasConfig,
+    context: typer.Context,
+    stack: ExitStack,
+) -> None:
+    """
+    Add the playground to a gateway; its rerankers are closed together with the stack.
+
+    Raises:
+        MissingDependencyError: gradio is not installed.
+    """
+    from qwen3_reranker.playground import create_page, mount_page
+    from qwen3_reranker.playground.models import long_document_modes
+
+    rerankers = [
+        stack.enter_context(closed_after(make(instruction=default.instruction, **mode)))
+        for mode in long_document_modes(default.long_documents)
+    ]
+    mount_page(app, create_page(*rerankers, explain=page_messages(context)), _PAGE)
 
 
 class _SayHandler(logging.Handler):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.declared_options import with_options
+from qwen3_reranker.cli.flags import page_messages
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
@@ -27,16 +27,13 @@ from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 
-__all__ = ["long_document_modes", "playground"]
-
-# Seconds for which an end waits for the answers to requests, after Ctrl-C. The page keeps a
-# connection open as long as it is shown.
-_MAX_WAIT = 1
+__all__ = ["playground"]
 
 
 @with_options(ConnectionOptions, ServerOptions, panel="Options for a server")
 @with_options(LongDocumentOptions, panel="Options for long documents")
 def playground(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -72,6 +69,7 @@ def playground(
     """Open a page to understand a ranking: scores, moves, passages, prompts and comparisons."""
     from qwen3_reranker.gateway.server import GatewayServer, listen
     from qwen3_reranker.playground import create_page, page_app
+    from qwen3_reranker.playground.models import long_document_modes
 
     long_documents = {
         name: options.pop(name) for name in declared(LongDocumentOptions) if name in options
@@ -93,10 +91,10 @@ def playground(
                 stack.enter_context(open_reranker(name, base_url=urls, **settings, **mode))
                 for mode in long_document_modes(long_documents)
             ]
-        app = page_app(create_page(*rerankers))
+        app = page_app(create_page(*rerankers, explain=page_messages(context)))
         number = listener.getsockname()[1]
         announce = partial(_announce, host, number)
-        GatewayServer(app, listener, announce, max_wait=_MAX_WAIT).run_here()
+        GatewayServer(app, listener, announce).run_here()
 
 
 def _announce(host: str, port: int) -> None:
@@ -120,15 +118,3 @@ def _announce(host: str, port: int) -> None:
         f"{socket.gethostname()}",
         "yellow",
     )
-
-
-def long_document_modes(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """
-    Return the options of one reranker for each way to score long documents, the default first.
-
-    Args:
-        options: The options for long documents that were given.
-    """
-    passages = {**options, "long_documents": "passages"}
-    modes: list[dict[str, Any]] = [{}, passages]
-    return modes[::-1] if options.get("long_documents") == "passages" else modes

@@ -81,14 +81,13 @@ class GatewayServer(uvicorn.Server):
     Serve an application until it is told to stop.
 
     Then it stops accepting connections, answers what it has accepted, and returns. Told a second
-    time, it does not wait for scores: what has not been answered fails.
+    time, it does not wait for scores: what has not been answered fails. Answers that have no end of
+    their own have to end when the event at `app.state.stopping` is set.
 
     Args:
         app: The application.
         listener: Where to listen, as `listen()` returns it. It is closed at the end.
         on_started: Called when connections are accepted.
-        max_wait: The number of seconds, at least 1, after which the end no longer waits for
-            answers. None waits for all of them.
     """
 
     def __init__(
@@ -96,8 +95,6 @@ class GatewayServer(uvicorn.Server):
         app: FastAPI,
         listener: socket.socket,
         on_started: Callable[[], None] | None = None,
-        *,
-        max_wait: int | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -107,11 +104,11 @@ class GatewayServer(uvicorn.Server):
                 lifespan="on",
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=max_wait,
             )
         )
         self._listener = listener
         self._on_started = on_started
+        self._stopping = app.state.stopping = asyncio.Event()
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Stop. It is a signal handler, and can be called from any thread."""
@@ -150,6 +147,7 @@ class GatewayServer(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
+        self._stopping.set()
         # This list is also that of requests that are being processed.
         self.server_state.default_headers.append((b"connection", b"close"))
         await asyncio.sleep(0 if self.force_exit else _GRACE)

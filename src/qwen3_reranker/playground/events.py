@@ -58,11 +58,12 @@ async def run(
     task = asyncio.ensure_future(rank(inputs, models, progress))
     try:
         while not task.done():
-            yield Update(progress_html(progress.text, progress.seconds), running=True)
+            text = models.explain(progress.text)
+            yield Update(progress_html(text, progress.seconds), running=True)
             await asyncio.wait([task], timeout=tick)
         yield Update(Html(), task.result())
     except Exception as error:  # noqa: BLE001  # every failure is shown, and the page stays
-        yield Update(error_html(error, kept=has_result))
+        yield Update(error_html(error, kept=has_result, explain=models.explain))
     finally:
         task.cancel()
 
@@ -113,5 +114,5 @@ def prompt_of(result: Result, models: Models, rank: int, side: int) -> Html:
     try:
         prompt = reranker.prompt(result.inputs.query, text, ranked.setting.instruction)
     except Exception as error:  # noqa: BLE001  # every failure is shown, and the page stays
-        return error_html(error)
+        return error_html(error, explain=models.explain)
     return prompt_html(prompt, note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from qwen3_reranker.errors import (
     CheckpointError,
@@ -36,13 +37,16 @@ _HEADINGS: tuple[tuple[type[RerankerError], str], ...] = (
 )
 
 
-def error_html(error: Exception, *, kept: bool = False) -> Html:
+def error_html(
+    error: Exception, *, kept: bool = False, explain: Callable[[str], str] = str
+) -> Html:
     """
     Return a message about an error. One that is not the package's own is logged with its trace.
 
     Args:
         error: The error.
         kept: Whether the page still shows an earlier result.
+        explain: Changes the error's message for those who see the page.
     """
     heading = next((text for kind, text in _HEADINGS if isinstance(error, kind)), None)
     if heading is None:
@@ -50,7 +54,7 @@ def error_html(error: Exception, *, kept: bool = False) -> Html:
         heading = "The page itself failed: this is a defect"
     if isinstance(error, ServerError) and error.status in _KEY_STATUSES:
         heading = "The server requires another API key"
-    text = str(error) or type(error).__name__
+    text = explain(str(error)) or type(error).__name__
     parts = [tag("strong", heading), tag("p", text[:1].upper() + text[1:])]
     if kept:
         parts.append(tag("p", "Your inputs and the last result are still here.", class_="kept"))

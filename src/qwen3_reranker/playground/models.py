@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.playground.inputs import LongDocuments
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["Models"]
+__all__ = ["Models", "long_document_modes"]
 
 
 class Models:
@@ -19,14 +20,22 @@ class Models:
         rerankers: The rerankers; the first one is the default. Rerankers of the same model that
             score long documents in different ways are one model of the page. Others of the same
             name get a number.
+        explain: Changes the messages of errors for those who see the page. None leaves them as
+            they are.
+
+    Attributes:
+        explain: The same, as a function.
 
     Raises:
         InputError: There are none.
     """
 
-    def __init__(self, rerankers: Sequence[Reranker]) -> None:
+    def __init__(
+        self, rerankers: Sequence[Reranker], explain: Callable[[str], str] | None = None
+    ) -> None:
         if not rerankers:
             raise InputError("create_page() needs at least one Reranker")
+        self.explain = explain or str
         self._rerankers: dict[str, dict[LongDocuments, Reranker]] = {}
         for reranker in rerankers:
             number, name = 1, reranker.model
@@ -66,3 +75,15 @@ class Models:
         if mode not in modes:
             raise InputError(f"the model {name} was not started with long_documents={mode!r}")
         return modes[mode]
+
+
+def long_document_modes(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return the options of one reranker for each way to score long documents, the default first.
+
+    Args:
+        options: The options for long documents that were given.
+    """
+    passages = {**options, "long_documents": "passages"}
+    modes: list[dict[str, Any]] = [{}, passages]
+    return modes[::-1] if options.get("long_documents") == "passages" else modes

@@ -40,7 +40,7 @@ _Changes = dict[Any, Any]
 _UNCHANGED: _Changes = gr.skip()
 
 
-def create_page(*rerankers: Reranker) -> gr.Blocks:
+def create_page(*rerankers: Reranker, explain: Callable[[str], str] | None = None) -> gr.Blocks:
     """
     Return a page on which a ranking can be understood.
 
@@ -52,6 +52,8 @@ def create_page(*rerankers: Reranker) -> gr.Blocks:
         *rerankers: What scores. The page offers a choice of their models, and of how long documents
             are scored if there are rerankers for both, as in the example. The first one is the
             default. They are not closed by the page.
+        explain: Changes the messages of errors before the page shows them. They name arguments of
+            `Reranker`, which whoever uses the page may not know. None leaves them as they are.
 
     Raises:
         InputError: There are none.
@@ -67,7 +69,7 @@ def create_page(*rerankers: Reranker) -> gr.Blocks:
         mount_page(app, create_page(*rerankers), path="/playground")
         ```
     """
-    return _Page(Models(rerankers)).blocks
+    return _Page(Models(rerankers, explain)).blocks
 
 
 class _Page:

@@ -134,18 +134,19 @@ async def _score(
     label: str,
 ) -> tuple[list[Hit], Usage]:
     """Return all documents, best first, and what scoring them cost."""
-    hits: list[Hit] = []
+    texts = list(dict.fromkeys(documents))  # equal documents may be in different chunks
+    scored: dict[str, Hit] = {}
     usage = Usage()
-    for start in range(0, len(documents), _CHUNK):
-        done = f"{start:,} of {len(documents):,} scored" if start else f"{len(documents):,}"
+    for start in range(0, len(texts), _CHUNK):
+        done = f"{start:,} of {len(texts):,} scored" if start else f"{len(texts):,}"
         progress.show(f"Scoring documents{label}: {done}")
-        ranking = await reranker.arerank(
-            query, documents[start : start + _CHUNK], instruction=instruction
-        )
+        chunk = texts[start : start + _CHUNK]
+        ranking = await reranker.arerank(query, chunk, instruction=instruction)
         if ranking and (reason := ranking[0].error):  # on_error="keep_order"
             raise EngineError(reason)
-        hits += [replace(hit, index=hit.index + start) for hit in ranking]
-        usage += replace(ranking.usage, queries=0)
+        scored |= {chunk[hit.index]: hit for hit in ranking}
+        usage += ranking.usage
+    hits = [replace(scored[text], index=index) for index, text in enumerate(documents)]
     # In the order of `Reranker.rerank()`: blank documents last, and ties in the order given.
     hits.sort(key=lambda hit: (not hit.text.strip(), -hit.score, -hit.logit, hit.index))
-    return hits, replace(usage, queries=1)
+    return hits, replace(usage, queries=1, documents=len(documents))

@@ -8,6 +8,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.themes import Base, colors, sizes
 
+from qwen3_reranker.playground.open_tabs import EndStreams
 from qwen3_reranker.playground.scripts import ON_LOAD
 
 __all__ = ["mount_page", "page_app"]
@@ -49,6 +50,7 @@ def mount_page(app: FastAPI, page: gr.Blocks, path: str = "/playground") -> None
         mcp_server=False,
         enable_monitoring=False,
     )
+    app.add_middleware(EndStreams, path=path)
 
 
 def page_app(page: gr.Blocks) -> FastAPI:

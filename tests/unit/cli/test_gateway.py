@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,8 +16,8 @@ from qwen3_reranker.gateway.server import listen
 
 from support.command_line import Call
 from support.gateway import until
+from support.gateway_command import Started, started
 from support.scripted_server import DOCUMENTS, QUERY, RIGHT, ScriptedServer, but
-from support.servers.processes import free_port
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 BEST_FIRST = sorted(range(len(RIGHT)), key=lambda index: -RIGHT[index])
@@ -98,50 +94,6 @@ def test_what_cannot_be_used_is_named(
 
 
 # How it serves
-
-
-class Started:
-    """The command in a process of its own."""
-
-    def __init__(self, *options: str, **env: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "qwen3_reranker", "gateway", *options, "--port", str(self.port)],
-            env={**os.environ, **env},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
-
-    def says(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        self._reader.join(30)
-        return code
-
-
-@contextmanager
-def started(*options: str, **env: str) -> Iterator[Started]:
-    """Yield the command when it listens."""
-    gateway = Started(*options, **env)
-    try:
-        until(lambda: gateway.says(f"listening on {gateway.url}") or gateway.process.poll())
-        yield gateway
-    finally:
-        gateway.process.kill()
-        gateway.process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""The command `gateway --playground`: the page beside the APIs, in a browser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from qwen3_reranker.gateway.keys import VARIABLE
+
+from support.browser import CHROMIUM, chromium
+from support.command_line import Call
+from support.gateway import until
+from support.gateway_command import started
+from support.scripted_server import HANG, ScriptedServer
+
+pytestmark = pytest.mark.slow
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium")
+KEY = "the-clients-key"
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@needs_browser
+def test_the_page_ranks_and_its_open_tab_does_not_delay_the_end(upstream: ScriptedServer) -> None:
+    options = ("--base-url", upstream.url, "--playground", "--access-log", "json")
+    with started(*options, **{VARIABLE: KEY}) as gateway, chromium() as browser:
+        assert httpx.get(f"{gateway.url}/playground/").status_code == 401
+        assert httpx.get(f"{gateway.url}/playground/config").status_code == 401
+        page = browser.new_page(http_credentials={"username": "anyone", "password": KEY})
+        page.goto(f"{gateway.url}/playground")
+        page.get_by_label("Query").fill("copy a folder")
+        page.get_by_label("Documents", exact=True).fill("copy a file\n\ncopy a folder")
+        page.get_by_role("button", name="Rank", exact=True).click()
+        page.locator(".hit").first.wait_for()
+        assert "copy a folder" in page.locator(".hit").first.inner_text()
+        metrics = httpx.get(f"{gateway.url}/metrics").text
+        assert 'qwen3_reranker_requests_total{api="other",model="",status="200"}' in metrics
+        assert 'api="rerank"' not in metrics and "playground" not in metrics
+        assert gateway.end() == 0
+    assert not any(word in "".join(gateway.lines) for word in ("Traceback", "Error", KEY))
+    # As for all paths that do not score, only what failed is logged.
+    logged = [json.loads(line) for line in gateway.logged()]
+    failed = {(entry["status"], entry["api"]) for entry in logged if "favicon" not in entry["path"]}
+    assert failed == {(401, None)}
+
+
+@needs_browser
+def test_a_run_of_the_page_does_not_delay_the_end(upstream: ScriptedServer) -> None:
+    with started("--base-url", upstream.url, "--playground") as gateway, chromium() as browser:
+        until(lambda: httpx.get(f"{gateway.url}/ready").status_code == 200)
+        upstream.always(HANG)
+        before = len(upstream.asked())
+        page = browser.new_page()
+        page.goto(f"{gateway.url}/playground")
+        page.get_by_label("Query").fill("copy a folder")
+        page.get_by_label("Documents", exact=True).fill("copy a file\n\ncopy a folder")
+        page.get_by_role("button", name="Rank", exact=True).click()
+        until(lambda: len(upstream.asked()) > before)
+        assert gateway.end() == 0
+    assert not gateway.says("Traceback")
+
+
+def test_without_gradio_it_says_what_to_install(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("page", "server"):
+        monkeypatch.delitem(sys.modules, f"qwen3_reranker.playground.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    code, _, err = call("gateway", "demo", "--playground", "--port", "0")
+    assert code == 3
+    assert "the playground needs gradio: pip install 'qwen3-reranker[playground]'" in err
