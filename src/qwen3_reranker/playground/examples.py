@@ -52,6 +52,36 @@ ZipFile.setpassword(pwd): Set default password for encrypted files.
 gzip.compress(data): Compress data in one shot and return the compressed string.
 """.strip()
 
+_TEXT = """
+textwrap.wrap(text, width): Wrap a single paragraph of text, returning a list of wrapped lines.
+
+textwrap.dedent(text): Remove any common leading whitespace from every line in text.
+
+random.choice(seq): Choose a random element from a non-empty sequence.
+
+random.shuffle(x): Shuffle list x in place, and return None.
+
+statistics.median(data): Return the median (middle value) of numeric data.
+
+statistics.stdev(data): Return the square root of the sample variance.
+
+json.dumps(obj): Serialize obj to a JSON formatted string.
+
+json.loads(s): Deserialize s (a string containing a JSON document) to a Python object.
+
+itertools.permutations(iterable): Return successive r-length permutations of elements in the \
+iterable.
+
+functools.reduce(function, iterable): Apply a function of two arguments cumulatively to the items \
+of an iterable, from left to right, so as to reduce the iterable to a single value.
+""".strip()
+
+
+def _page(*sections: str) -> str:
+    """Return one document that consists of several entries."""
+    return "\n".join(sections).replace("\n\n", "\n")
+
+
 EXAMPLES: dict[str, Inputs] = {
     "Delete a folder": Inputs(
         query="How do I delete a folder with everything in it?", text=_FILES, top_n=3
@@ -60,17 +90,15 @@ EXAMPLES: dict[str, Inputs] = {
         query="turn text such as 2024-05-17 into a date", text=_TIME, min_score=0.5
     ),
     "Two instructions": Inputs(
-        query="unpack an archive",
+        query="extract all files from a zip archive",
         text=_ZIP,
         compare=True,
         other_instruction="Given a question about Python, retrieve the documentation that answers "
         "it",
     ),
     "A long document": Inputs(
-        query="How do I unzip an archive into a folder?",
-        text="\n\n".join(
-            [_FILES.replace("\n\n", "\n"), _ZIP.replace("\n\n", "\n"), _TIME.replace("\n\n", "\n")]
-        ),
+        query="extract all files from a zip archive",
+        text="\n\n".join([_page(_FILES), _page(_TEXT, _TIME, _FILES, _ZIP), _page(_TIME)]),
         long_documents="passages",
     ),
 }
