@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from qwen3_reranker.errors import RerankerError
 from qwen3_reranker.gateway.backend import Backend, MakeReranker
@@ -17,7 +18,7 @@ from qwen3_reranker.gateway.endpoints import ENDPOINTS
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.gateway.keys import RequireKey
 from qwen3_reranker.gateway.metrics import Metrics
-from qwen3_reranker.gateway.paths import error_body, route_path
+from qwen3_reranker.gateway.paths import IgnoreTrailingSlash, error_body, route_path
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.records import Observer, RecordRequests
 from qwen3_reranker.gateway.schema import operation, responses
@@ -103,7 +104,10 @@ def create_app(
                 openapi_extra=operation(endpoint),
             )
     app.add_api_route("/metrics", metrics.answer, methods=["GET"])
-    app.include_router(status_routes(backend, readiness, config))
+    status = status_routes(backend, readiness, config)
+    app.include_router(status)
+    paths = {route.path for route in (*app.routes, *status.routes) if isinstance(route, Route)}
+    app.add_middleware(IgnoreTrailingSlash, paths=paths)
     return app
 
 

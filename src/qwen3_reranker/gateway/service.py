@@ -87,7 +87,10 @@ class Service:
         except TimeoutError:
             seconds = self._limits.request_timeout
             message = f"the request could not be {stage} within {seconds:g} seconds"
-            failure = GatewayError(408 if stage == "received" else 504, message)
+            late = stage == "received"
+            # The rest of the body would be taken for the next request's beginning.
+            headers = {"Connection": "close"} if late else None
+            failure = GatewayError(408 if late else 504, message, headers=headers)
         except Exception as error:  # noqa: BLE001  # every request gets an answer
             failure = gateway_error(error)
             if stage == "answered" and failure.status >= 500:
@@ -134,12 +137,16 @@ def _parse_json(body: bytes) -> dict[str, Any]:
     Raises:
         GatewayError: The body is not a JSON object.
     """
+    if not body.strip():
+        raise GatewayError(400, "the body is empty: send a JSON object")
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         try:
             whole = json.dumps(json.loads(body), ensure_ascii=False)
             data = orjson.loads(whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        except UnicodeDecodeError:
+            raise GatewayError(400, "the body is not UTF-8 text: send JSON in UTF-8") from None
         except (ValueError, RecursionError):
             raise GatewayError(400, f"the body is not JSON: {error}") from None
     if not isinstance(data, dict):

@@ -73,7 +73,9 @@ async def test_without_keys_every_client_is_accepted(header: str | None) -> None
     assert await status(header, GatewayConfig()) == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/health/", "/ready", "/docs", "/openapi.json", "/metrics"]
+)
 async def test_what_orchestrators_and_people_read_needs_no_key(path: str) -> None:
     async with gateway(RelevanceScorer(), KEYS) as client:
         # "/ready" says 503 until the engine has started.

@@ -133,6 +133,17 @@ async def test_log_odds_of_blank_texts_are_numbers() -> None:
     assert last["score"] < -100 < first["score"] < 0
 
 
+@pytest.mark.parametrize("path", [*RERANK, *SCORE])
+async def test_a_slash_at_the_end_of_a_path_changes_nothing(path: str) -> None:
+    body = {**RERANKED, "text_1": "a", "text_2": "b"}
+    one, other = await send(body, path), await send(body, f"{path}/")
+    assert one.status_code == other.status_code == 200
+    assert one.json() | {"id": None, "created": None} == other.json() | {
+        "id": None,
+        "created": None,
+    }
+
+
 # What is refused
 
 
@@ -140,9 +151,9 @@ async def test_log_odds_of_blank_texts_are_numbers() -> None:
 @pytest.mark.parametrize(
     ("content", "status", "message"),
     [
-        (b"", 400, "the body is not JSON"),
+        (b"", 400, "the body is empty"),
         (b"{", 400, "the body is not JSON"),
-        (b"\xff", 400, "the body is not JSON"),
+        (b"\xff", 400, "the body is not UTF-8 text"),
         (b"[]", 400, "the body must be a JSON object"),
         (b"[" * 100_000, 400, "the body is not JSON"),
         (b"{}", 422, ""),

@@ -96,8 +96,8 @@ def test_an_endpoint_says_which_dialects_may_be_served() -> None:
     for base_url, names in {
         "http://h/classify": {"vllm-classify"},
         "http://h/generative_scoring": {"vllm-generative"},
-        "http://h/v1/score": {"vllm-score", "sglang-score"},
-        "http://h/score": {"vllm-score"},
+        "http://h/v1/score": {"vllm-score", "sglang-score", "gateway"},
+        "http://h/score": {"vllm-score", "gateway"},
         "http://h/v1/reranks": {"rerank"},
         "http://h/compatible-api/v1/reranks": {"dashscope"},
         native: {"dashscope-native"},
