@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from qwen3_reranker.errors import InputError
@@ -42,7 +42,7 @@ class Update:
 
 async def run(
     inputs: Inputs, models: Models, *, has_result: bool, tick: float = _TICK
-) -> AsyncIterator[Update]:
+) -> AsyncGenerator[Update, None]:
     """
     Rank, and yield what the page shows meanwhile and at the end. Errors become messages.
 
