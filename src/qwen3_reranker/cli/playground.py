@@ -16,6 +16,7 @@ from qwen3_reranker.cli.flags import page_messages
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
+    Devices,
     Eager,
     Engine,
     EnginePython,
@@ -62,6 +63,7 @@ def playground(
     max_length: MaxLength = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
+    devices: Devices = None,
     check: Check = True,
     eager: Eager = False,
     **options: Any,
@@ -74,7 +76,13 @@ def playground(
     long_documents = {
         name: options.pop(name) for name in declared(LongDocumentOptions) if name in options
     }
-    embedded = {"engine": engine, "engine_python": engine_python, "check": check, "eager": eager}
+    embedded: dict[str, Any] = {
+        "engine": engine,
+        "engine_python": engine_python,
+        "devices": devices,
+        "check": check,
+        "eager": eager,
+    }
     targets = [(model, base_url)]
     if other_model or other_base_url:
         targets.append((other_model, other_base_url or base_url))

@@ -34,6 +34,13 @@ def test_an_option_of_a_server_needs_a_server(call: Call) -> None:
     assert "only a server can use --max-retries" in err
 
 
+@pytest.mark.slow
+def test_a_device_that_cannot_be_used_is_named(call: Call) -> None:
+    code, _, err = call("playground", "demo", "--port", "0", "--devices", "0,1,0")
+    assert code == 2
+    assert "--devices 0,1,0" in err
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_on_this_machine_it_says_only_where_it_is(
     host: str, capsys: pytest.CaptureFixture[str]
