@@ -8,7 +8,11 @@ from typing import Any
 from qwen3_reranker.caching import CachedScorer, ScoreCache
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import declared
-from qwen3_reranker.passages.options import LongDocumentOptions, passage_options
+from qwen3_reranker.passages.options import (
+    LongDocumentOptions,
+    passage_options,
+    pop_long_document_options,
+)
 from qwen3_reranker.passages.scorer import PassageScorer
 from qwen3_reranker.remote.options import ServerOptions
 from qwen3_reranker.scorer import Scorer
@@ -43,9 +47,7 @@ def make_scorer(
         InputError: An argument cannot be used, or not together with another one.
         TypeError: An argument has an unknown name.
     """
-    long_documents = {
-        name: settings.pop(name) for name in declared(LongDocumentOptions) if name in settings
-    }
+    long_documents = pop_long_document_options(settings)
     passages = passage_options(long_documents)
     for name, default in _DEFAULTS.items():
         if settings.get(name) == default:

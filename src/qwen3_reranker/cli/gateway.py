@@ -33,8 +33,7 @@ from qwen3_reranker.cli.options import (
 )
 from qwen3_reranker.closing import closed_after
 from qwen3_reranker.errors import InputError, RerankerError
-from qwen3_reranker.options import declared
-from qwen3_reranker.passages.options import LongDocumentOptions
+from qwen3_reranker.passages.options import LongDocumentOptions, pop_long_document_options
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.selection import SelectionOptions
 
@@ -155,9 +154,7 @@ def gateway(
     from qwen3_reranker.gateway.server import GatewayServer, listen
     from qwen3_reranker.reranker import Reranker
 
-    long_documents = {
-        name: options.pop(name) for name in declared(LongDocumentOptions) if name in options
-    }
+    long_documents = pop_long_document_options(options)
     given = {
         "max_body": max_body,
         "max_documents": max_documents,

@@ -24,8 +24,7 @@ from qwen3_reranker.cli.options import (
     MaxLength,
     open_reranker,
 )
-from qwen3_reranker.options import declared
-from qwen3_reranker.passages.options import LongDocumentOptions
+from qwen3_reranker.passages.options import LongDocumentOptions, pop_long_document_options
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 
 __all__ = ["playground"]
@@ -73,9 +72,7 @@ def playground(
     from qwen3_reranker.playground import create_page, page_app
     from qwen3_reranker.playground.models import long_document_modes
 
-    long_documents = {
-        name: options.pop(name) for name in declared(LongDocumentOptions) if name in options
-    }
+    long_documents = pop_long_document_options(options)
     embedded: dict[str, Any] = {
         "engine": engine,
         "engine_python": engine_python,

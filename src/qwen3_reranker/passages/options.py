@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal, TypedDict, get_args
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import Option, declared, resolve_options
 
-__all__ = ["Aggregate", "AggregateName", "LongDocumentOptions", "passage_options"]
+__all__ = [
+    "Aggregate",
+    "AggregateName",
+    "LongDocumentOptions",
+    "passage_options",
+    "pop_long_document_options",
+]
 
 AggregateName = Literal["max", "mean_top_3", "mean", "first"]
 Aggregate = AggregateName | Callable[[Sequence[float]], float]
@@ -87,3 +93,13 @@ def passage_options(given: Mapping[str, Any]) -> dict[str, Any] | None:
             "scores"
         )
     return options
+
+
+def pop_long_document_options(options: dict[str, Any]) -> dict[str, Any]:
+    """
+    Remove the options for long documents from a mapping of options, and return them.
+
+    Args:
+        options: The options by name. Those for long documents are removed.
+    """
+    return {name: options.pop(name) for name in declared(LongDocumentOptions) if name in options}
