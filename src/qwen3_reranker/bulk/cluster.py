@@ -7,6 +7,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from qwen3_reranker.bulk.job import Job
@@ -15,10 +16,10 @@ from qwen3_reranker.bulk.output import Counts
 from qwen3_reranker.bulk.partitions import Partition
 from qwen3_reranker.bulk.resources import Resources
 from qwen3_reranker.bulk.scoring import OnProgress
-from qwen3_reranker.errors import EngineError, InputError
+from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["check_sendable", "connected", "run_on_cluster"]
+__all__ = ["check_sendable", "connected", "require_ray", "run_on_cluster"]
 
 # An actor that dies takes its partitions with it. They are given to another one, unless that has
 # happened so often that they are probably the cause.
@@ -42,6 +43,19 @@ class _Worker:
 
     def close(self) -> None:
         self._reranker.close()
+
+
+def require_ray() -> None:
+    """
+    Check that Ray can be used.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    if find_spec("ray") is None:
+        raise MissingDependencyError(
+            "a Ray cluster needs Ray: pip install 'qwen3-reranker[ray]', here and on its machines"
+        )
 
 
 @contextmanager

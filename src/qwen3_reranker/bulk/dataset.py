@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwen3_reranker.bulk.batches import BatchReranker
-from qwen3_reranker.bulk.files import require_ray
+from qwen3_reranker.bulk.cluster import require_ray
 from qwen3_reranker.bulk.settings import bulk_options
 from qwen3_reranker.selection import Selection
 

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import Any, get_args
+from typing import Any
 
-from qwen3_reranker.bulk.job import FormatName, Job, file_format
+from qwen3_reranker.bulk.cluster import check_sendable, connected, require_ray, run_on_cluster
+from qwen3_reranker.bulk.input import Input
+from qwen3_reranker.bulk.job import Job
 from qwen3_reranker.bulk.local import run_here
-from qwen3_reranker.bulk.output import InputFile, Output
-from qwen3_reranker.bulk.partitions import FileFormat, Partition
+from qwen3_reranker.bulk.output import Output
+from qwen3_reranker.bulk.partitions import Partition
 from qwen3_reranker.bulk.progress import BulkProgress, Tracker
+from qwen3_reranker.bulk.resources import cluster_resources
 from qwen3_reranker.bulk.rows import Columns
-from qwen3_reranker.bulk.settings import bulk_options, score_settings
-from qwen3_reranker.errors import InputError, MissingDependencyError
-from qwen3_reranker.selection import Selection
+from qwen3_reranker.bulk.settings import bulk_options, runs_engine, score_settings
+from qwen3_reranker.errors import InputError
 
-__all__ = ["BulkSummary", "require_ray", "rerank_files"]
+__all__ = ["BulkSummary", "rerank_files"]
 
 # A partition is large enough for an engine to be busy most of the time, and small enough for little
 # to be repeated. A large input has larger partitions, so that a folder has not too many files.
 _SMALLEST_PARTITION = 2 * 2**20
 _PARTITIONS = 10_000
+# The beginning of a URL, also of one that a path has divided at "//". Windows has drives of one
+# letter.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True, slots=True)
 class BulkSummary:
     """
-    What the output of `rerank_files()` holds.
+    What the output of `rerank_files()` contains.
 
     Attributes:
         rows: The rows of the input, without blank lines.
@@ -79,7 +86,8 @@ def rerank_files(
 
     Args:
         source: A file whose name ends in .jsonl, .ndjson or .parquet, or a folder with such files
-            of one format, at any depth. Names that begin with "." or "_" are ignored.
+            of one format, at any depth. Names that begin with "." or "_" are left out, and so are
+            links to folders and the outputs of runs. The files must not change until the run ends.
         target: The output folder. `rows` in it has the scored rows, in files whose names sort in
             the order of the input, and `bad.jsonl` the others.
         model: The model, as for `Reranker`.
@@ -99,59 +107,55 @@ def rerank_files(
         **options: Further arguments of `Reranker`, except for `on_error`.
 
     Returns:
-        What the output holds.
+        What the output contains.
 
     Raises:
-        InputError: An argument cannot be used, there is no input, or `target` is not the output of
-            the same input and settings.
+        InputError: An argument cannot be used, there is no input, a file has changed since the run
+            started, or `target` is not the output of the same input and settings, or is that of a
+            run that has not ended.
         MissingDependencyError: Ray or pyarrow is needed, and not installed.
         OSError: A file cannot be read or written.
         RerankerError: Scoring failed. What has been scored so far is kept for another run.
     """
-    begun = perf_counter()
-    options = bulk_options(model, base_url, options)
-    Selection(top_n=top_n)  # validates it
+    started = perf_counter()
+    options = bulk_options(model, base_url, options, top_n=top_n)
     if ray is None and (concurrency is not None or num_gpus is not None):
         raise InputError("only a Ray cluster can use concurrency= and num_gpus=: give ray= too")
     if ray is not None:
         require_ray()
-    root, files = _input_files(Path(source))
-    name, kind = _format(files)
+    data = Input.find(_local(source))
+    output = Output(_local(target), f".{data.format}")
     columns = Columns(query, documents, text)
-    output = Output(Path(target).absolute(), kind.suffixes[0])
     settings = score_settings(options, top_n, columns)
-    stats = [_stat(root, file) for file in files]
-    size = max(_SMALLEST_PARTITION, sum(file.bytes for file in stats) // _PARTITIONS)
-    plan = lambda: _plan(kind, files, columns, size)  # noqa: E731
-    partitions = output.begin(root, stats, settings, plan)
-    missing = [part for part in partitions if not output.is_done(part)]
-    total, left = (sum(part.range.rows for part in parts) for parts in (partitions, missing))
-    tracker = Tracker(total, total - left, on_progress)
-    if missing:
-        job = Job(name, output, columns, top_n)
-        _run(job, missing, options, tracker, ray, concurrency, num_gpus)
-    counts = output.finish(root, partitions)
+    size = max(_SMALLEST_PARTITION, sum(file.bytes for file in data.files) // _PARTITIONS)
+    plan = partial(data.plan, columns, size)
+    with output.open(data.folder, data.files, settings, plan) as partitions:
+        missing = [part for part in partitions if not output.is_done(part)]
+        total, left = (sum(part.range.rows for part in parts) for parts in (partitions, missing))
+        tracker = Tracker(total, total - left, on_progress)
+        if missing:
+            job = Job(data, output, columns, top_n)
+            _run(job, missing, options, tracker, ray, concurrency, num_gpus)
+        data.check()
+        counts = output.finish(data.folder, partitions)
     return BulkSummary(
         counts.rows,
         counts.documents,
         counts.bad,
         output.bad_file,
         tracker.documents,
-        perf_counter() - begun,
+        perf_counter() - started,
     )
 
 
-def require_ray() -> None:
-    """
-    Check that Ray can be used.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
-    if find_spec("ray") is None:
-        raise MissingDependencyError(
-            "a Ray cluster needs Ray: pip install 'qwen3-reranker[ray]', here and on its machines"
+def _local(path: str | PathLike[str]) -> Path:
+    """Return the absolute path of a file or folder."""
+    if _URL.match(os.fspath(path)):
+        raise InputError(
+            f"{path} is not a path of the file system: give one, or use rerank_dataset, for which "
+            "Ray Data reads and writes object stores"
         )
+    return Path(path).absolute()
 
 
 def _run(
@@ -166,52 +170,9 @@ def _run(
     if address is None:
         run_here(job, partitions, options, tracker.add)
         return
-    from qwen3_reranker.bulk.cluster import check_sendable, connected, run_on_cluster
-    from qwen3_reranker.bulk.resources import cluster_resources
-
     check_sendable(options)
-    embedded = options.get("base_url") is None and options.get("scorer") is None
     with connected(address):
-        resources = cluster_resources(concurrency, num_gpus, embedded=embedded, spare_cpus=0)
+        resources = cluster_resources(
+            concurrency, num_gpus, embedded=runs_engine(options), spare_cpus=0
+        )
         run_on_cluster(job, partitions, options, resources, tracker.add)
-
-
-def _input_files(source: Path) -> tuple[Path, list[Path]]:
-    """Return the folder of the input and its files, in the order of their names."""
-    source = source.absolute()
-    if source.is_file():
-        return source.parent, [source]
-    if not source.is_dir():
-        raise InputError(f"{source} does not exist: give a file or a folder")
-    names = (path.relative_to(source) for path in source.rglob("*"))
-    visible = (name for name in names if not any(part[0] in "._" for part in name.parts))
-    suffixes = [suffix for name in get_args(FormatName) for suffix in file_format(name).suffixes]
-    files = sorted(source / name for name in visible if name.suffix in suffixes)
-    if not files:
-        raise InputError(f"{source} has no file whose name ends in {', '.join(suffixes)}")
-    return source, files
-
-
-def _format(files: Iterable[Path]) -> tuple[FormatName, FileFormat]:
-    """Return the format that all files have, by their names."""
-    suffixes = {file.suffix for file in files}
-    for name in get_args(FormatName):
-        if suffixes <= {*(kind := file_format(name)).suffixes}:
-            return name, kind
-    raise InputError(
-        f"the input has files in {', '.join(sorted(suffixes))}: give .jsonl (or .ndjson) or "
-        ".parquet, and one format at a time"
-    )
-
-
-def _stat(root: Path, file: Path) -> InputFile:
-    status = file.stat()
-    return InputFile(file.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
-
-
-def _plan(
-    kind: FileFormat, files: Sequence[Path], columns: Columns, size: int
-) -> Iterator[Partition]:
-    for number, file in enumerate(files):
-        for rows in kind.plan(str(file), columns, size):
-            yield Partition(number, str(file), rows)

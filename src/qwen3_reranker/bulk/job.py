@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from qwen3_reranker.bulk.jsonl import JsonLines
+from qwen3_reranker.bulk.input import Input
 from qwen3_reranker.bulk.output import Counts, Output
-from qwen3_reranker.bulk.partitions import FileFormat, Partition
+from qwen3_reranker.bulk.partitions import Partition
 from qwen3_reranker.bulk.rows import Columns
 from qwen3_reranker.bulk.scoring import OnProgress, score_rows
-from qwen3_reranker.errors import MissingDependencyError
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["FormatName", "Job", "file_format"]
-
-FormatName = Literal["jsonl", "parquet"]
-"""A format of files."""
-
-
-def file_format(name: FormatName) -> FileFormat:
-    """
-    Return a format.
-
-    Raises:
-        MissingDependencyError: It needs a library that is not installed.
-    """
-    if name == "jsonl":
-        return JsonLines()
-    try:
-        from qwen3_reranker.bulk.parquet import Parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Parquet files need pyarrow: pip install 'qwen3-reranker[ray]'"
-        ) from error
-    return Parquet()
+__all__ = ["Job"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +20,13 @@ class Job:
     A run over files, as far as a worker needs to know it.
 
     Attributes:
-        format: The format of the input and the output.
+        input: Where the rows come from.
         output: Where the results go.
         columns: The columns that are read.
         top_n: The maximum number of hits per row. None keeps all.
     """
 
-    format: FormatName
+    input: Input
     output: Output
     columns: Columns
     top_n: int | None
@@ -81,7 +58,7 @@ class Job:
             reported += rows
             on_progress(rows, documents)
 
-        loaded = file_format(self.format).load(partition.file, partition.range, self.columns)
+        loaded = self.input.load(partition, self.columns)
         results = score_rows(reranker, loaded.rows, top_n=self.top_n, on_progress=count)
         counts = self.output.write(partition, loaded, results)
         on_progress(partition.range.rows - reported, 0)  # bad rows and blank lines

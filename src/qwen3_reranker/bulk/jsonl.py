@@ -45,8 +45,6 @@ class _Lines:
 class JsonLines:
     """JSON Lines in UTF-8: an object per line."""
 
-    suffixes = (".jsonl", ".ndjson")
-
     def plan(self, file: str, columns: Columns, target: int) -> Iterator[Range]:  # noqa: ARG002
         """Divide a file into ranges of lines of about `target` bytes."""
         first = offset = rows = size = 0
@@ -65,17 +63,13 @@ class JsonLines:
         with Path(file).open("rb") as source:
             source.seek(rows.offset)
             data = source.read(rows.size)
-        if len(data) < rows.size:
-            raise InputError(f"{file} has become shorter while it was read")
         if not rows.offset:
             data = data.removeprefix(_BYTE_ORDER_MARK)
         # Not splitlines(), which would also divide at other characters.
-        found = [(number, line.strip()) for number, line in enumerate(data.split(b"\n"))]
-        found = [(number, line) for number, line in found if line]
-        lines = [line for _, line in found]
-        return _Lines(
-            lines, [number for number, _ in found], [_read(line, columns) for line in lines]
-        )
+        numbered = ((number, line.strip()) for number, line in enumerate(data.split(b"\n")))
+        filled = {number: line for number, line in numbered if line}
+        lines = [*filled.values()]
+        return _Lines(lines, [*filled], [_read(line, columns) for line in lines])
 
 
 def _read(line: bytes, columns: Columns) -> Row | InputError:

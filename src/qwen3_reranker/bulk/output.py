@@ -5,6 +5,7 @@ The output folder: parts that appear whole or not, and what a later run needs to
     OUT/rows/part-*    the rows of each partition that have been scored
     OUT/state/part-*   what each partition contained; its existence marks the partition as done
     OUT/bad.jsonl      the rows that could not be scored
+    OUT/.lock          an empty file, which a run keeps locked
 
 The name of a part depends only on its place in the input, and it replaces another part of the same
 name as a whole. So no row can be written twice, whatever was killed and repeated.
@@ -16,34 +17,21 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from qwen3_reranker.bulk.partitions import Loaded, Partition, Range
+from qwen3_reranker.bulk.locking import locked
+from qwen3_reranker.bulk.partitions import InputFile, Loaded, Partition, Range
 from qwen3_reranker.bulk.scoring import Result
 from qwen3_reranker.errors import InputError
 
-__all__ = ["Counts", "InputFile", "Output"]
+__all__ = ["Counts", "Output", "is_output"]
 
-_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """
-    A file of the input, as it was when the output was begun.
-
-    Attributes:
-        name: Its path below the input folder.
-        bytes: Its size.
-        modified: The time of its last modification, in nanoseconds.
-    """
-
-    name: str
-    bytes: int
-    modified: int
+_MANIFEST = "manifest.json"
+# The folders of the output, by what they contain.
+_ROWS, _STATE = "rows", "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +55,11 @@ class Counts:
         )
 
 
+def is_output(folder: Path) -> bool:
+    """Return whether a folder is the output of a run, which may be incomplete."""
+    return (folder / _MANIFEST).is_file() and (folder / _ROWS).is_dir()
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """
@@ -85,47 +78,51 @@ class Output:
         """The file of the rows that could not be scored."""
         return self.folder / "bad.jsonl"
 
-    def begin(
+    @contextlib.contextmanager
+    def open(
         self,
         source: Path,
         files: Sequence[InputFile],
         settings: dict[str, Any],
         plan: Callable[[], Iterable[Partition]],
-    ) -> list[Partition]:
+    ) -> Iterator[list[Partition]]:
         """
-        Return the partitions of the input: those of the run that began this folder, or new ones.
+        Keep other runs out of the folder, and yield the partitions of the input.
+
+        They are those of the run that created the output, or new ones.
 
         Args:
             source: The input folder.
             files: The input files.
             settings: Everything that the output depends on besides, as JSON values.
-            plan: Divides the files into partitions. It is called only for a new folder.
+            plan: Divides the files into partitions. It is called only for a new output.
 
         Raises:
-            InputError: The folder was begun with other files or settings, or has other content.
+            InputError: The output was created with other files or settings, the folder has other
+                content, or another run is writing to it.
         """
-        manifest = self.folder / "manifest.json"
-        if manifest.exists():
-            partitions = self._continue(manifest, source, files, settings)
-        else:
-            # A run that was killed may have left its temporary manifest.
-            if self.folder.exists() and any(self.folder.glob("[!.]*")):
+        # Nothing is written if the input cannot be read.
+        planned = None if self._manifest.exists() else self._plan(plan)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / ".lock") as held:
+            if not held:
                 raise InputError(
-                    f"{self.folder} is neither empty nor the output of an earlier run: give "
-                    "another folder"
+                    f"another run is writing to {self.folder}: wait until it ends, or give another "
+                    "folder for the output"
                 )
-            partitions = list(plan())
-            record = {
-                "version": _VERSION,
-                "settings": settings,
-                "files": [asdict(file) for file in files],
-                "partitions": [[partition.number, *partition.range] for partition in partitions],
-            }
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _replace(manifest, json.dumps(record, indent=1).encode())
-        for name in ("rows", "state"):
-            (self.folder / name).mkdir(exist_ok=True)
-        return partitions
+            if planned is None or self._manifest.exists():  # another run may have just created it
+                partitions = self._continue(source, files, settings)
+            else:
+                partitions = planned
+                record = {
+                    "settings": settings,
+                    "files": [file._asdict() for file in files],
+                    "partitions": [[part.number, *part.range] for part in partitions],
+                }
+                _replace(self._manifest, json.dumps(record, indent=1).encode())
+            for name in (_ROWS, _STATE):
+                (self.folder / name).mkdir(exist_ok=True)
+            yield partitions
 
     def is_done(self, partition: Partition) -> bool:
         """Return whether a partition has been written completely."""
@@ -154,9 +151,13 @@ class Output:
 
     def finish(self, source: Path, partitions: Sequence[Partition]) -> Counts:
         """
-        Write the file of bad rows, in the order of the input, and return what all partitions held.
+        Write the file of bad rows, in the order of the input, and return the sum of all counts.
 
         Temporary files that killed runs have left are removed.
+
+        Args:
+            source: The input folder.
+            partitions: All partitions of the input, which must be done.
         """
         total = Counts()
 
@@ -170,30 +171,40 @@ class Output:
                     file.write(json.dumps({"file": name, **bad}).encode() + b"\n")
 
         _replace(self.bad_file, write)
-        for folder in (self.folder, self.folder / "rows", self.folder / "state"):
+        for folder in (self.folder, self.folder / _ROWS, self.folder / _STATE):
             for left in folder.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
         return total
 
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / _MANIFEST
+
     def _part(self, partition: Partition) -> Path:
-        return self.folder / "rows" / f"{partition.name}{self.suffix}"
+        return self.folder / _ROWS / f"{partition.name}{self.suffix}"
 
     def _state(self, partition: Partition) -> Path:
-        return self.folder / "state" / f"{partition.name}.json"
+        return self.folder / _STATE / f"{partition.name}.json"
+
+    def _plan(self, plan: Callable[[], Iterable[Partition]]) -> list[Partition]:
+        """Return the partitions of a new output."""
+        # Hidden files are left alone, such as what a killed run has left.
+        if self.folder.exists() and any(self.folder.glob("[!.]*")):
+            raise InputError(
+                f"{self.folder} is neither empty nor the output of an earlier run: give another "
+                "folder"
+            )
+        return list(plan())
 
     def _continue(
-        self,
-        manifest: Path,
-        source: Path,
-        files: Sequence[InputFile],
-        settings: dict[str, Any],
+        self, source: Path, files: Sequence[InputFile], settings: dict[str, Any]
     ) -> list[Partition]:
-        """Return the partitions of the run that began this folder, if it was the same run."""
+        """Return the partitions of the run that created the output, if it was the same run."""
         try:
-            record = json.loads(manifest.read_bytes())
-            begun = [InputFile(**file) for file in record["files"]]
+            record = json.loads(self._manifest.read_bytes())
+            earlier = [InputFile(**file) for file in record["files"]]
             self._compare(record["settings"], settings)
-            self._compare_files(begun, files)
+            self._compare_files(earlier, files)
             return [
                 Partition(number, str(source / files[number].name), Range(*rows))
                 for number, *rows in record["partitions"]
@@ -202,24 +213,25 @@ class Output:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{manifest} cannot be read ({error!r}): give another folder for the output"
+                f"{self._manifest} cannot be read ({error!r}): give another folder for the output"
             ) from None
 
-    def _compare(self, begun: dict[str, Any], now: dict[str, Any]) -> None:
-        for name in {**begun, **now}:
-            if begun.get(name) != now.get(name):
+    def _compare(self, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+        # A digest comes last, because what can be read explains a difference better.
+        for name in sorted({**earlier, **now}, key="model_files".__eq__):
+            if earlier.get(name) != now.get(name):
                 raise InputError(
-                    f"{self.folder} was begun with {name}={begun.get(name)!r}, and this run has "
-                    f"{name}={now.get(name)!r}: give the same, or another folder for the output"
+                    f"{self.folder} was created with {name}={earlier.get(name)!r}, and this run "
+                    f"has {name}={now.get(name)!r}: give the same, or another folder for the output"
                 )
 
-    def _compare_files(self, begun: Sequence[InputFile], now: Sequence[InputFile]) -> None:
-        if begun == list(now):
+    def _compare_files(self, earlier: Sequence[InputFile], now: Sequence[InputFile]) -> None:
+        if earlier == list(now):
             return
-        names = {file.name for file in {*begun} ^ {*now}}
+        names = {file.name for file in {*earlier} ^ {*now}}
         raise InputError(
             f"{min(names, default='the input')} is not the file that it was when {self.folder} was "
-            "begun (its size or time differs): give another folder for the output"
+            "created (its size or time differs): give another folder for the output"
         )
 
 

@@ -40,8 +40,6 @@ class _Table:
 class Parquet:
     """Parquet files, divided along their row groups, and within them."""
 
-    suffixes = (".parquet",)
-
     def plan(self, file: str, columns: Columns, target: int) -> Iterator[Range]:
         """Divide a file into ranges of rows of about `target` bytes before compression."""
         with _open(file) as source:

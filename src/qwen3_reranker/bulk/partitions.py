@@ -1,15 +1,46 @@
-"""Partitions of the input: ranges of rows that are scored and written as a whole."""
+"""The files of the input, and their partitions: ranges of rows that are written as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from qwen3_reranker.bulk.rows import Columns, Row
 from qwen3_reranker.bulk.scoring import Result
 from qwen3_reranker.errors import InputError
 
-__all__ = ["FileFormat", "Loaded", "Partition", "Range"]
+__all__ = ["FileFormat", "InputFile", "Loaded", "Partition", "Range"]
+
+
+class InputFile(NamedTuple):
+    """
+    A file of the input, as it was when the run started.
+
+    Attributes:
+        name: Its path below the input folder, with "/" between the parts.
+        bytes: Its size.
+        modified: The time of its last modification, in nanoseconds.
+    """
+
+    name: str
+    bytes: int
+    modified: int
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> InputFile:
+        """
+        Return a file as it is now.
+
+        Args:
+            folder: The input folder.
+            name: The path of the file below it.
+
+        Raises:
+            OSError: The file does not exist, or the system does not tell.
+        """
+        status = (folder / name).stat()
+        return cls(name, status.st_size, status.st_mtime_ns)
 
 
 class Range(NamedTuple):
@@ -45,8 +76,9 @@ class Partition(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of what is written for it, without a suffix. Names sort as the rows do."""
-        return f"part-{self.number:05d}-{self.range.first:012d}"
+        """The name of the output files of this partition, without a suffix. Names sort as rows."""
+        # Wider than any number of files or rows, so that all names have the same length.
+        return f"part-{self.number:09d}-{self.range.first:012d}"
 
 
 class Loaded(Protocol):
@@ -66,10 +98,6 @@ class Loaded(Protocol):
 class FileFormat(Protocol):
     """A format of files."""
 
-    @property
-    def suffixes(self) -> Sequence[str]:
-        """The ends of the names of such files; the first is that of the output."""
-
     def plan(self, file: str, columns: Columns, target: int) -> Iterator[Range]:
         """
         Divide a file into ranges.
@@ -85,8 +113,8 @@ class FileFormat(Protocol):
 
     def load(self, file: str, rows: Range, columns: Columns) -> Loaded:
         """
-        Read a range.
+        Read a range. If the file has changed since it was planned, the result is undefined.
 
         Raises:
-            InputError: The file has changed since it was planned.
+            InputError: The file cannot be read.
         """

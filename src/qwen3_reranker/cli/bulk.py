@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,7 +41,7 @@ _INTERVAL = 60
 @with_options(LongDocumentOptions, panel="Options for long documents")
 def bulk(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="IN",
             help="A .jsonl or .parquet file, or a folder of such files. A row has a query and a "
@@ -50,7 +49,7 @@ def bulk(
         ),
     ],
     target: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="OUT",
             help="The folder for the results. If it is that of a run that was stopped, the run is "
@@ -129,8 +128,9 @@ def bulk(
             check=check,
             **options,
         )
+    scored = summary.rows - summary.bad_rows
     say(
-        f"{summary.rows:,} rows with {summary.documents:,} documents in {target}, "
+        f"{scored:,} rows with {summary.documents:,} documents in {target}, "
         f"{summary.new_documents:,} of them scored in {summary.seconds:,.1f} s"
     )
     if summary.bad_rows:

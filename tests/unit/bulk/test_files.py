@@ -71,18 +71,6 @@ def is_good(row: Any) -> bool:
     return isinstance(row, dict) and row.get("query", "").startswith("query ")
 
 
-@pytest.fixture(autouse=True)
-def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a few rows fill a partition."""
-    monkeypatch.setattr(files, "_SMALLEST_PARTITION", 300)
-
-
-@pytest.fixture(autouse=True)
-def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk, which takes most of the time of these tests."""
-    monkeypatch.setattr("qwen3_reranker.bulk.output.os.fsync", lambda _: None)
-
-
 @pytest.fixture(scope="module")
 def folder() -> Any:
     with tempfile.TemporaryDirectory() as path:
@@ -146,16 +134,6 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
     first, second = read_rows(tmp_path / "out")
     assert first["hits"] == expected("a", ["b"])
     assert second["score"] == relevance("a", "c")
-
-
-def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
-    source = tmp_path / "in"
-    for name in ("b/1.jsonl", "a.ndjson", "_old/0.jsonl", ".x.jsonl", "c.txt"):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        write_lines(source / name, [{"query": "q", "text": name}, {}])
-    rerank_files(source, tmp_path / "out", scorer=CrcScorer())
-    assert [row["text"] for row in read_rows(tmp_path / "out")] == ["a.ndjson", "b/1.jsonl"]
-    assert [row["file"] for row in read_bad(tmp_path / "out")] == ["a.ndjson", "b/1.jsonl"]
 
 
 def test_a_crash_of_the_engine_repeats_nothing_that_was_scored(tmp_path: Path) -> None:
@@ -278,7 +256,7 @@ def test_a_part_that_was_removed_or_damaged_is_written_again(tmp_path: Path) -> 
     assert read_rows(target) == [scored(row) for row in rows]
 
 
-def begun(tmp_path: Path) -> tuple[Path, Path]:
+def written(tmp_path: Path) -> tuple[Path, Path]:
     source = write_lines(tmp_path / "in.jsonl", [{"query": "q", "text": "t"}])
     rerank_files(source, tmp_path / "out", scorer=CrcScorer(), top_n=2)
     return source, tmp_path / "out"
@@ -287,30 +265,23 @@ def begun(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"top_n": 3}, "begun with top_n=2, and this run has top_n=3"),
+        ({"top_n": 3}, "created with top_n=2, and this run has top_n=3"),
         ({"instruction": "i"}, "instruction=None, and this run has instruction='i'"),
         ({"query": "id"}, "query='query', and this run has query='id'"),
     ],
 )
 def test_other_settings_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
-    source, target = begun(tmp_path)
+    source, target = written(tmp_path)
     with pytest.raises(InputError, match=message):
         rerank_files(source, target, **{"top_n": 2, "scorer": CrcScorer(), **changed})
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
-    source, target = begun(tmp_path)
+    source, target = written(tmp_path)
     scorer = CrcScorer()
     scorer.model = "other"
     with pytest.raises(InputError, match="model='crc', and this run has model='other'"):
         rerank_files(source, target, scorer=scorer, top_n=2)
-
-
-def test_input_that_has_changed_is_refused(tmp_path: Path) -> None:
-    source, target = begun(tmp_path)
-    write_lines(source, [{"query": "q", "text": "u"}])
-    with pytest.raises(InputError, match="in.jsonl is not the file that it was"):
-        rerank_files(source, target, scorer=CrcScorer(), top_n=2)
 
 
 def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -337,52 +308,6 @@ def test_arguments_that_cannot_be_used_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=message):
         rerank_files(source, tmp_path / "out", **{"scorer": CrcScorer(), **arguments})
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ([], "has no file whose name ends in .jsonl, .ndjson, .parquet"),
-        (["a.jsonl", "b.parquet"], "one format at a time"),
-    ],
-)
-def test_folders_that_cannot_be_read_are_refused(
-    tmp_path: Path, names: list[str], message: str
-) -> None:
-    (tmp_path / "in").mkdir()
-    for name in names:
-        (tmp_path / "in" / name).touch()
-    with pytest.raises(InputError, match=message):
-        rerank_files(tmp_path / "in", tmp_path / "out", scorer=CrcScorer())
-
-
-def test_input_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        rerank_files(tmp_path / "in", tmp_path / "out", scorer=CrcScorer())
-
-
-def test_no_secret_is_stored(tmp_path: Path) -> None:
-    from qwen3_reranker.bulk.rows import Columns
-    from qwen3_reranker.bulk.settings import bulk_options, score_settings
-
-    secret = "hf_aBcDeFgHiJkLmNoP"
-    options = bulk_options("demo", None, {"engine_args": {"hf_token": secret, "dtype": "float32"}})
-    settings = score_settings(options, None, Columns())
-    assert settings["engine_args"] == {"dtype": "float32"}
-    assert secret not in json.dumps(settings)
-    assert secret not in repr(options)
-
-
-def test_the_default_engine_can_be_named_or_not() -> None:
-    from qwen3_reranker.bulk.rows import Columns
-    from qwen3_reranker.bulk.settings import bulk_options, score_settings
-
-    choices: list[dict[str, Any]] = [{}, {"engine": "auto", "check": True, "instruction": None}]
-    first, second = (
-        score_settings(bulk_options("demo", None, options), None, Columns()) for options in choices
-    )
-    assert first == second
-    assert first["model_files"]
 
 
 def test_a_scorer_is_closed_once_and_at_the_end(tmp_path: Path) -> None:

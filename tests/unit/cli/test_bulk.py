@@ -44,8 +44,22 @@ def test_bad_rows_end_with_exit_code_1_each_time(tmp_path: Path, url: str, call:
     for _ in range(2):
         code, _, messages = call("bulk", str(source), str(tmp_path / "out"), "--base-url", url)
         assert code == 1
+        assert "2 rows with 4 documents" in messages  # without the bad one
         assert f"1 rows cannot be scored, see {tmp_path / 'out' / 'bad.jsonl'}" in messages
     assert [row["number"] for row in read_bad(tmp_path / "out")] == [3]
+
+
+def test_an_object_store_is_refused(
+    tmp_path: Path, url: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = write_lines(tmp_path / "in.jsonl", ROWS)
+    for paths in (("in.jsonl", "s3://bucket/out"), ("s3://bucket/in.jsonl", "out")):
+        code, _, messages = call("bulk", *paths, "--base-url", url)
+        assert code == 2
+        assert f"{next(path for path in paths if '//' in path)} is not a path" in messages
+        assert "rerank_dataset" in messages
+    assert [*tmp_path.iterdir()] == [source]
 
 
 def test_errors_name_options(tmp_path: Path, url: str, call: Call) -> None:
@@ -56,7 +70,7 @@ def test_errors_name_options(tmp_path: Path, url: str, call: Call) -> None:
     call(*arguments, "--base-url", url, "--top-n", "2")
     code, _, messages = call(*arguments, "--base-url", url, "--top-n", "3")
     assert code == 2
-    assert "was begun with --top-n 2, and this run has --top-n 3" in messages
+    assert "was created with --top-n 2, and this run has --top-n 3" in messages
 
 
 def test_without_a_terminal_the_progress_is_a_line_now_and_then(
