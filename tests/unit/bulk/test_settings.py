@@ -36,7 +36,7 @@ def make_mean() -> Aggregate:
 
 
 def make_partial() -> Aggregate:
-    return partial(make_mean(), scores=[0.5])
+    return partial(make_mean())
 
 
 class Quantile:
