@@ -14,7 +14,7 @@ from qwen3_reranker.evaluation.readers.beir import read_beir
 from qwen3_reranker.evaluation.readers.jsonl import read_jsonl
 from qwen3_reranker.evaluation.readers.lines import DatasetParts
 from qwen3_reranker.evaluation.readers.llama_index import read_llama_index
-from qwen3_reranker.evaluation.readers.retrievers import IdOf, retrieve
+from qwen3_reranker.evaluation.readers.retrievers import DISTINCT_IDS, IdOf, retrieve
 from qwen3_reranker.evaluation.readers.trec import read_trec
 from qwen3_reranker.model.template import check_unicode
 
@@ -46,8 +46,8 @@ class Dataset:
         first_stage: What reports call the source of the candidates.
 
     Raises:
-        InputError: A text is not a str, a query is blank, a grade is not a whole number, or an id
-            does not occur where it must.
+        InputError: An id or a text is not a str, a query is blank, a grade is not a whole number,
+            or an id does not occur where it must.
     """
 
     queries: Mapping[str, str]
@@ -60,6 +60,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for kind, texts in (("query", self.queries), ("document", self.documents)):
             for name, text in texts.items():
+                _check_id(kind, name)
                 if not isinstance(text, str) or (kind == "query" and not text.strip()):
                     raise InputError(f"{kind} {name!r} must be a text, not {text!r:.80}")
                 check_unicode(f"{kind} {name!r}", text)
@@ -80,6 +81,7 @@ class Dataset:
             if query not in self.queries:
                 raise InputError(f"judgments has query {query!r}, which is not among queries")
             for document, grade in grades.items():
+                _check_id(f"judgments of query {query!r}: document", document)
                 if type(grade) is not int:
                     raise InputError(
                         f"the grade of document {document!r} for query {query!r} is {grade!r}: "
@@ -103,7 +105,7 @@ class Dataset:
         """
         Read a dataset from a file or a folder.
 
-        These forms are read; a text file may end in .gz:
+        These forms are read. Each file of a folder, and the .jsonl file, may be compressed as .gz:
 
         - A .jsonl file with one query per line: `{"query": TEXT, "documents": [TEXT, ...],
           "relevant": [POSITION, ...]}`. The documents are in the retriever's order, and "relevant"
@@ -136,7 +138,7 @@ class Dataset:
             if (path / "qrels").is_dir():
                 parts = read_beir(path, split, run)
             else:
-                texts = ("jsonl", "jsonl.gz", "tsv", "tsv.gz")
+                texts = ("jsonl", "tsv")
                 queries, corpus = (_required(path, stem, texts) for stem in ("queries", "corpus"))
                 qrels = _required(path, "qrels", ("txt", "trec", "tsv"))
                 parts = read_trec(queries, corpus, qrels, run)
@@ -169,8 +171,9 @@ class Dataset:
                 LlamaIndex retriever. How many documents it finds is its own setting.
             questions: For each question the ids of the documents that answer it, or a mapping of
                 ids to grades.
-            id_of: Returns the id of a document or node. None uses LangChain's `Document.id` and
-                LlamaIndex's `node_id`. The ids of a question's documents must differ.
+            id_of: Returns the id of a document or node, which must be that of its text: where a
+                source is divided into chunks, each needs an id of its own. None uses LangChain's
+                `Document.id` and LlamaIndex's `node_id`.
             name: What reports call the dataset.
 
         Returns:
@@ -178,7 +181,7 @@ class Dataset:
             node's content with `MetadataMode.EMBED`.
 
         Raises:
-            InputError: A document has no id, or two documents have the same.
+            InputError: A document has no id, or two different texts have the same.
         """
         parts = DatasetParts({}, {}, {})
         candidates = {}
@@ -186,7 +189,12 @@ class Dataset:
             query = str(number)
             found = retrieve(retriever, question, id_of)
             parts.queries[query] = question
-            parts.documents.update(found)
+            for document, text in found:
+                if parts.documents.setdefault(document, text) != text:
+                    raise InputError(
+                        f"the retriever found two texts with the id {document!r}: "
+                        f"{parts.documents[document]!r:.60} and {text!r:.60}. {DISTINCT_IDS}"
+                    )
             candidates[query] = [document for document, _ in found]
             if isinstance(relevant, str):
                 raise InputError(f"questions[{question!r}] is {relevant!r}: give a list of ids")
@@ -255,8 +263,14 @@ class Dataset:
         return replace(self, judgments=judgments, candidates=candidates)
 
 
+def _check_id(kind: str, name: object) -> None:
+    if not isinstance(name, str):
+        raise InputError(f"{kind} {name!r} has an id that is not a text: give a str")
+
+
 def _first(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
-    paths = (folder / f"{stem}.{suffix}" for suffix in suffixes)
+    """Return the first file of a folder with this stem and one of the suffixes, or also .gz."""
+    paths = (folder / f"{stem}.{suffix}{gz}" for suffix in suffixes for gz in ("", ".gz"))
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -264,4 +278,6 @@ def _required(folder: Path, stem: str, suffixes: Sequence[str]) -> Path:
     if path := _first(folder, stem, suffixes):
         return path
     names = ", ".join(f"{stem}.{suffix}" for suffix in suffixes)
-    raise InputError(f"{folder}: expected one of {names}. A dataset is {_FORMS}")
+    raise InputError(
+        f"{folder}: expected one of {names}, each of which may end in .gz. A dataset is {_FORMS}"
+    )

@@ -93,14 +93,30 @@ def test_trec_with_a_run(tmp_path: Path) -> None:
     assert dataset.documents == DOCUMENTS
 
 
-def test_compressed_files_and_byte_order_marks(tmp_path: Path) -> None:
-    folder = write_beir(tmp_path)
-    for name in ("corpus.jsonl", "queries.jsonl"):
-        text = (folder / name).read_text("utf-8")
-        (folder / name).unlink()
-        with gzip.open(folder / f"{name}.gz", "wt", encoding="utf-8-sig") as file:
+@pytest.mark.parametrize("write", [write_beir, write_trec])
+def test_compressed_files_and_byte_order_marks(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    plain = Dataset.load(write(tmp_path / "plain"))
+    folder = write(tmp_path / "compressed")
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        text = path.read_text("utf-8")
+        path.unlink()
+        with gzip.open(f"{path}.gz", "wt", encoding="utf-8-sig") as file:
             file.write(text)
-    assert Dataset.load(folder).documents == DOCUMENTS
+    dataset = Dataset.load(folder)
+    assert (dataset.documents, dataset.judgments) == (plain.documents, plain.judgments)
+    assert (dataset.queries, dataset.candidates) == (plain.queries, plain.candidates)
+
+
+def test_splits_may_be_compressed(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path)
+    with gzip.open(folder / "qrels" / "dev.tsv.gz", "wt", encoding="utf-8") as file:
+        file.write("q1\tmkdir\t3\n")
+    assert Dataset.load(folder).judgments == JUDGMENTS
+    assert Dataset.load(folder, split="dev").judgments == {"q1": {"mkdir": 3}}
+    with pytest.raises(InputError, match=r"expected train.tsv, found dev, test: give split="):
+        Dataset.load(folder, split="train")
 
 
 def test_a_run_that_is_given_replaces_the_folders(tmp_path: Path) -> None:
@@ -287,6 +303,9 @@ def test_a_file_that_is_not_llama_indexs(tmp_path: Path, text: str, message: str
 @pytest.mark.parametrize(("change", "message"), [
     ({"queries": {"q1": " "}}, "query 'q1' must be a text"),
     ({"documents": {"a": None}}, "document 'a' must be a text"),
+    ({"documents": {17: "text"}}, "document 17 has an id that is not a text"),
+    ({"queries": {b"q1": "text"}}, "query b'q1' has an id that is not a text"),
+    ({"judgments": {"q1": {17: 1}}}, "judgments of query 'q1': document 17 has an id that is not"),
     ({"documents": {"a": "\ud800"}}, "lone surrogate"),
     ({"judgments": {}}, "judgments is empty"),
     ({"judgments": {"q9": {"mkdir": 1}}}, "query 'q9', which is not among queries"),
@@ -346,7 +365,7 @@ def test_ids_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize(("ids", "message"), [
-    ([None, "b"], r"document 0 .* has the id None: give id_of="),
+    ([None, "b"], r"document 0 .* has the id None\. .* give id_of="),
     (["a", "a"], r"document 1 .* has the id 'a', as document 0 has"),
 ])  # fmt: skip
 def test_documents_need_ids_that_differ(ids: list[str | None], message: str) -> None:
@@ -354,6 +373,28 @@ def test_documents_need_ids_that_differ(ids: list[str | None], message: str) -> 
     retriever = SimpleNamespace(invoke=lambda query: documents)
     with pytest.raises(InputError, match=message):
         Dataset.from_retriever(retriever, QUESTIONS)
+
+
+@pytest.mark.parametrize("later", ["another chunk", "a chunk "])
+def test_an_id_stands_for_one_text_in_all_questions(later: str) -> None:
+    texts = {"first": "a chunk", "second": later}
+    retriever = RunnableLambda(
+        lambda question: [Document(texts[question], metadata={"source": "guide.md"})]
+    )
+    questions: dict[str, list[str]] = {"first": ["guide.md"], "second": []}
+    with pytest.raises(InputError) as error:
+        Dataset.from_retriever(retriever, questions, id_of=lambda d: d.metadata["source"])
+    message = str(error.value)
+    for part in ("'guide.md'", "'a chunk'", repr(later), "give id_of=", "start_index"):
+        assert part in message
+    same = Dataset.from_retriever(retriever, {"first": ["guide.md"]}, id_of=lambda _: "guide.md")
+    assert same.documents == {"guide.md": "a chunk"}
+
+
+def test_ids_of_answers_are_texts() -> None:
+    questions: Any = {"second": [17]}
+    with pytest.raises(InputError, match="document 17 has an id that is not a text"):
+        Dataset.from_retriever(LangChainWords(), questions)
 
 
 def test_one_id_is_not_a_list_of_ids() -> None:

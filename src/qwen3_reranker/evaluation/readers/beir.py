@@ -18,7 +18,7 @@ def read_beir(folder: Path, split: str | None = None, run: Path | None = None) -
     Read a BEIR folder.
 
     Args:
-        folder: Has corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv. The first two may end in .gz.
+        folder: Has corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv. Each may be compressed as .gz.
         split: Which judgments to use. None uses "test", or the only ones that there are.
         run: The candidates of each query, in TREC's run format. None if a first stage is still to
             find them.
@@ -32,18 +32,19 @@ def read_beir(folder: Path, split: str | None = None, run: Path | None = None) -
 
 
 def _existing(folder: Path, name: str) -> Path:
-    compressed = folder / f"{name}.gz"
-    return compressed if compressed.is_file() else folder / name
+    plain, compressed = folder / name, folder / f"{name}.gz"
+    return compressed if compressed.is_file() and not plain.is_file() else plain
 
 
 def _qrels(folder: Path, split: str | None) -> Path:
-    splits = sorted(path.stem for path in folder.glob("*.tsv"))
+    names = (path.name for path in folder.iterdir() if path.name.endswith((".tsv", ".tsv.gz")))
+    splits = sorted({name.partition(".tsv")[0] for name in names})
     if split is None:
         split = splits[0] if len(splits) == 1 else "test"
     if split not in splits:
         found = ", ".join(splits) or "none"
         raise InputError(f"{folder}: expected {split}.tsv, found {found}: give split=")
-    return folder / f"{split}.tsv"
+    return _existing(folder, f"{split}.tsv")
 
 
 def _read_qrels(path: Path) -> list[Judgment]:

@@ -7,10 +7,16 @@ from typing import Any
 
 from qwen3_reranker.errors import InputError
 
-__all__ = ["IdOf", "is_retriever", "retrieve"]
+__all__ = ["DISTINCT_IDS", "IdOf", "is_retriever", "retrieve"]
 
 IdOf = Callable[[Any], str]
 """Returns the id of a LangChain `Document` or of a LlamaIndex node."""
+
+DISTINCT_IDS = (
+    "Judgments need an id for each text, so give id_of= to return one, such as "
+    "lambda document: f\"{document.metadata['source']}#{document.metadata['start_index']}\""
+)
+"""What to do about documents without an id of their own."""
 
 
 def is_retriever(value: object) -> bool:
@@ -43,14 +49,10 @@ def retrieve(retriever: Any, query: str, id_of: IdOf | None = None) -> list[tupl
     for index, name in enumerate(ids):
         where = f"document {index} that the retriever found for {query!r}"
         if not isinstance(name, str) or not name:
-            raise InputError(
-                f"{where} has the id {name!r}: give id_of= to return one, such as "
-                "lambda document: document.metadata['source']"
-            )
+            raise InputError(f"{where} has the id {name!r}. {DISTINCT_IDS}")
         if name in ids[:index]:
             raise InputError(
-                f"{where} has the id {name!r}, as document {ids.index(name)} has: judgments need "
-                "ids that tell documents apart, so give id_of="
+                f"{where} has the id {name!r}, as document {ids.index(name)} has. {DISTINCT_IDS}"
             )
     return list(zip(ids, texts, strict=True))
 
