@@ -42,8 +42,9 @@ demo: engine ## Ask Python's standard library through both frameworks
 notebooks: .venv/ready engine ## Execute examples/notebooks and save what they show
 	PYTHONPATH=tests $(BIN)/python -m support.notebooks
 
-screenshots: .venv/ready ## Take the screenshots of docs/how-to/playground.md, with Debian's package chromium
+screenshots: .venv/ready engine ## Take the screenshots of docs/how-to/playground.md and evaluate.md, with Debian's package chromium
 	PYTHONPATH=tests $(BIN)/python -m support.playground_screenshots
+	PYTHONPATH=tests $(BIN)/python -m support.report_picture
 
 test: check setup ## Run the checks and all tests, with real engines and servers
 	$(BIN)/python -m pytest $(TWO)
@@ -183,14 +184,10 @@ BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 load-gateway: .venv/ready engine ## Load a gateway while a server behind it is killed twice
 	PYTHONPATH=tests:examples $(BIN)/python -m reliability.load_gateway $(LOAD)
 
-.venv-bench/ready: .venv-bench/engine pyproject.toml
+.venv-bench/ready: .venv/ready
+	$(call own_engine,.venv-bench) $(BIN)/qwen3-reranker install-engine
 	$(BIN)/pip --python $(BENCH_PYTHON) install --quiet -e ".[cli,gateway,langchain,llama-index,transformers]" \
 		--group dev --group bench
-	touch $@
-
-# A rule of its own, because make asks for BENCH_PYTHON before it runs the first line of a rule.
-.venv-bench/engine: .venv/ready
-	$(call own_engine,.venv-bench) $(BIN)/qwen3-reranker install-engine
 	touch $@
 
 # The lowest versions that pyproject.toml allows, vLLM among them.

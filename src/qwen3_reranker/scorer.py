@@ -121,9 +121,11 @@ class Scorer(ABC):
 
     Attributes:
         model: The name of the model that traces and events show.
+        max_length: The limit of a prompt's tokens that the caller chose. None is the default limit.
     """
 
     model: str
+    max_length: int | None = None
 
     @abstractmethod
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
@@ -224,6 +226,11 @@ class DelegatingScorer(Scorer):
     def model(self) -> str:  # type: ignore[override]
         """The name of the other scorer's model."""
         return self._scorer.model
+
+    @property
+    def max_length(self) -> int | None:  # type: ignore[override]
+        """The other scorer's limit of a prompt's tokens."""
+        return self._scorer.max_length
 
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the other scorer's prompt for one document."""

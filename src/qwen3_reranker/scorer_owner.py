@@ -38,6 +38,11 @@ class OwnsScorer(ClosesAtExit):
         return self._scorer.model
 
     @property
+    def max_length(self) -> int | None:
+        """The `max_length` that was given: the maximum number of tokens in a prompt, or None."""
+        return self._scorer.max_length
+
+    @property
     def long_documents(self) -> Literal["cut", "passages"]:
         """How documents are scored that are too long for one prompt: "cut" or in "passages"."""
         return "passages" if isinstance(self._scorer, PassageScorer) else "cut"

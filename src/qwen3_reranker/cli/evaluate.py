@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +13,12 @@ from qwen3_reranker.cli.console import err
 from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.options import Devices, Eager, Engine, EnginePython, engine_args
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
 
-__all__ = ["evaluate", "tune"]
+__all__ = ["backends", "evaluate", "tune"]
 
 Data = Annotated[
     str,
@@ -43,6 +46,7 @@ Cache = Annotated[
         "your folder for caches."
     ),
 ]
+_AT_URL = re.compile(r"(.*?)@(https?://.+)")
 _JSON_HELP = "Write the report to this file, whose name ends in .json."
 
 
@@ -54,13 +58,17 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="A Hugging Face name, a folder, or demo; with --base-url the model's name on the "
-            "server. Repeat it to compare models."
+            help="A Hugging Face name, a folder, or demo; with --base-url the model's name on each "
+            "of the servers. NAME@URL is a model on one server, and @URL the one that it lists. "
+            "Repeat it to compare models."
         ),
     ] = None,
     base_url: Annotated[
         list[str] | None,
-        typer.Option(help="The URL of a server to score with. Repeat it to compare servers."),
+        typer.Option(
+            help="The URL of a server to score with. Repeat it to compare servers. URLs with "
+            "commas between them are servers of the same model that share the work."
+        ),
     ] = None,
     instruction: Annotated[
         list[str] | None,
@@ -72,14 +80,15 @@ def evaluate(
     depth: Annotated[
         str | None,
         typer.Option(
-            help="How many candidates are reranked, such as 50, or 20,50,100 to compare. Default: "
+            help="How many candidates are reranked, such as 50, or 20,50,all to compare. Default: "
             "all."
         ),
     ] = None,
     max_length: Annotated[
         str | None,
         typer.Option(
-            help="The maximum number of tokens in a prompt, such as 1024, or 512,1024 to compare."
+            help="The maximum number of tokens in a prompt, such as 1024, or 512,default to "
+            "compare."
         ),
     ] = None,
     run: Run = None,
@@ -117,7 +126,7 @@ def evaluate(
     """
     Measure whether reranking helps on your own queries, and with which settings.
 
-    Every combination of the models or servers, instructions, depths and lengths is compared with
+    Every combination of the models, servers, instructions, depths and lengths is compared with
     the retriever's order. A run that was stopped goes on where it was.
     """
     from qwen3_reranker.evaluation import DEFAULT_METRICS, Dataset, System
@@ -128,21 +137,28 @@ def evaluate(
     _check_file("--json", json_file, ".json")
     if report_file is not None:
         require_matplotlib()
-    systems = System.combinations(
-        models=model or [None],
-        base_urls=base_url or [None],
-        instructions=_instructions(instruction or ["default"]),
-        max_lengths=_numbers("max_length", max_length),
-        depths=_numbers("depth", depth),
-        **_options(
-            base_url,
-            options,
-            engine=engine,
-            engine_python=engine_python,
-            devices=devices,
-            eager=eager,
-        ),
+    pairs = backends(model or [], base_url or [])
+    settings: dict[str, Any] = {
+        "instructions": _instructions(instruction or ["default"]),
+        "max_lengths": _numbers("max_length", max_length, "default"),
+        "depths": _numbers("depth", depth, "all"),
+    }
+    given = partial(
+        _options,
+        given=options,
+        mixed=len({urls is None for _, urls in pairs}) > 1,
+        engine=engine,
+        engine_python=engine_python,
+        devices=devices,
+        eager=eager,
     )
+    systems = [
+        system
+        for name, urls in pairs
+        for system in System.combinations(
+            models=[name], base_urls=[urls], **settings, **given(urls)
+        )
+    ]
     report = evaluate_systems(
         Dataset.load(data, split=split, run=run),
         systems,
@@ -230,13 +246,55 @@ def tune(
         report.reported_on.save(json_file)
 
 
+def backends(models: list[str], base_urls: list[str]) -> list[tuple[str | None, list[str] | None]]:
+    """
+    Return the model and the servers of each reranker that the options stand for.
+
+    A model at a URL stands for itself. Each of the others is combined with each base URL.
+    """
+    servers: list[list[str] | None] = [_urls(text) for text in base_urls]
+    given: list[str | None] = [*models]
+    if all(_AT_URL.fullmatch(model) for model in models) and (base_urls or not models):
+        given.append(None)
+    found: list[tuple[str | None, list[str] | None]] = []
+    for model in given:
+        if at := _AT_URL.fullmatch(model or ""):
+            found.append((at[1] or None, _urls(at[2])))
+        else:
+            found += [(model, urls) for urls in servers or [None]]
+    return found
+
+
+def _urls(text: str) -> list[str]:
+    """Return the URLs in a text, which commas separate."""
+    return re.split(r",(?=https?://)", text)
+
+
 def _options(
-    base_url: list[str] | None, given: dict[str, Any], *, eager: bool, **embedded: Any
+    base_url: list[str] | None,
+    given: dict[str, Any],
+    *,
+    mixed: bool = False,
+    eager: bool,
+    **embedded: Any,
 ) -> dict[str, Any]:
-    """Return the arguments of `Reranker` that are not settings of a `System`."""
-    if not base_url:  # a key in the environment is not for an embedded engine
-        given.pop("api_key", None)
-    return {"engine_args": engine_args(eager=eager), **embedded, **given}
+    """
+    Return the arguments of `Reranker` that are not settings of a `System`.
+
+    Args:
+        base_url: The servers. None for an embedded engine.
+        given: The options for servers and for long documents that were given.
+        mixed: Whether engines are compared with servers. Each of them then gets only the options
+            that it can use; else an option that no system can use is an error.
+        eager: Whether `--eager` was given.
+        **embedded: The other options for an embedded engine.
+    """
+    embedded["engine_args"] = engine_args(eager=eager)
+    if base_url:
+        return dict(given) if mixed else embedded | given
+    # A key in the environment is never for an embedded engine.
+    unusable = declared(ServerOptions).keys() - {"timeout"} if mixed else {"api_key"}
+    return embedded | {name: value for name, value in given.items() if name not in unusable}
 
 
 def _check_file(option: str, file: Path | None, suffix: str) -> None:
@@ -267,11 +325,14 @@ def _lines(file: str) -> list[str]:
     return lines
 
 
-def _numbers(name: str, text: str | None) -> list[int | None]:
-    """Return the numbers in a text such as 20,50,100."""
+def _numbers(name: str, text: str | None, word: str) -> list[int | None]:
+    """Return the numbers in a text, separated by commas; a word stands for None."""
     if text is None:
         return [None]
+    parts = dict.fromkeys(part.strip() for part in text.split(","))
     try:
-        return [int(part) for part in dict.fromkeys(text.split(","))]
+        return [None if part == word else int(part) for part in parts]
     except ValueError:
-        raise InputError(f"{name}={text!r}: give whole numbers, such as 20,50,100") from None
+        raise InputError(
+            f"{name}={text!r}: give whole numbers or {word}, with commas between them"
+        ) from None

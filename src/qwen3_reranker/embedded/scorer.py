@@ -97,6 +97,7 @@ class EmbeddedScorer(Scorer):
                     "engine_args={'device': 'cuda:0'}"
                 )
         self.model = locate(model)
+        self.max_length = max_length
         self._quiet = quiet
         args = validate_engine_args(engine_args)
         assigned = assign_devices(devices, args)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +33,27 @@ _RELIABILITY_BINS = 10
 @dataclass(frozen=True)
 class Judged:
     """
-    The candidates of the measured queries, with judgments.
+    The candidates of the judged queries, with judgments.
 
     Attributes:
-        candidates: The document ids of each query, best first.
+        candidates: The document ids of each query that has a relevant document, best first.
         judgments: The grade of each judged document, by query id and document id.
         metrics: What to measure.
         min_grade: The lowest grade that counts as relevant.
+        without_relevant: The document ids of each query without a relevant document. They count
+            only for what scores say, because no order of them is better than another.
     """
 
     candidates: Mapping[str, Sequence[str]]
     judgments: Mapping[str, Mapping[str, int]]
     metrics: Sequence[Metric]
     min_grade: int
+    without_relevant: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> dict[str, Sequence[str]]:
+        """The document ids of all queries, first of those that have a relevant document."""
+        return {**self.candidates, **self.without_relevant}
 
     def measure(
         self, found: Mapping[str, Sequence[str]], metrics: Sequence[Metric] | None = None
@@ -171,7 +179,7 @@ def _pairs(judged: Judged, scores: Mapping[str, CandidateScores], depth: int | N
     values: list[Floats] = []
     relevant: list[bool] = []
     lengths = []
-    for query, ids in judged.candidates.items():
+    for query, ids in judged.scored.items():
         row = np.frombuffer(scores[query].values, dtype=np.float64)[:depth]
         values.append(row)
         relevant += [judged.relevant(query, name) for name in ids[: len(row)]]

@@ -23,7 +23,7 @@ from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.selection import TokenCounter
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "with_candidates"]
 
 
 def evaluate(
@@ -45,8 +45,10 @@ def evaluate(
     an evaluation that was stopped goes on where it was, and a second one is a matter of seconds.
 
     Args:
-        dataset: Queries, candidates and judgments. If it has no candidates, BM25 finds them: as
-            many as the deepest system reranks, or 100 if one reranks all.
+        dataset: Queries, candidates and judgments. If it has no candidates, BM25 finds 100 per
+            query, or as many as a system with a larger `depth` reranks. Queries without a relevant
+            document are scored, but they count only for what scores say (thresholds, calibration),
+            because no order of their documents is better than another.
         systems: What to compare. A `Reranker` stands for itself, at full depth.
         metrics: The names of the metrics, see `Metric`. The first decides about recommendations.
         min_grade: The lowest grade that counts as relevant, 1 or more. nDCG uses the grades
@@ -100,31 +102,56 @@ def evaluate(
         raise InputError(
             f"{dataset.name} has no query with a document of grade {min_grade} or more"
         )
-    if dataset.candidates is None:
-        depths = [system.depth for system in named if system.depth is not None]
-        depth = max(depths) if len(depths) == len(named) else DEFAULT_DEPTH
-        dataset = dataset.retrieve("bm25", depth=depth)
+    dataset = with_candidates(dataset, (system.depth for system in named))
     assert dataset.candidates is not None
-    candidates = {query: dataset.candidates.get(query, []) for query in measured}
-    judged = Judged(candidates, dataset.judgments, wanted, min_grade)
-    scores, model_counter = _score(dataset, candidates, named, cache, progress=progress)
+    relevant = set(measured)
+    candidates = {query: dataset.candidates.get(query, []) for query in dataset.judgments}
+    judged = Judged(
+        {query: candidates[query] for query in measured},
+        dataset.judgments,
+        wanted,
+        min_grade,
+        {query: ids for query, ids in candidates.items() if query not in relevant},
+    )
+    scores, model_counter = _score(dataset, judged.scored, named, cache, progress=progress)
     results = ResultBuilder(dataset, judged, token_counter or model_counter)
     found = [results.retriever(), *(results.system(s, scores[s.scored_by]) for s in named)]
     possible = headroom(judged, [system.depth for system in named if system.depth is not None])
     return Report(
-        DatasetSummary(
-            dataset.name,
-            dataset.first_stage,
-            len(measured),
-            len(dataset.judgments) - len(measured),
-            sum(map(len, candidates.values())),
-            min_grade,
-        ),
+        _summary(dataset, judged),
         [str(metric) for metric in wanted],
         measured,
         found,
         possible,
         recommend(found, possible, str(wanted[0]), precision),
+    )
+
+
+def with_candidates(dataset: Dataset, depths: Iterable[int | None]) -> Dataset:
+    """
+    Return the dataset with candidates, which BM25 finds if it has none.
+
+    Their number does not depend on a depth below the default one, so that the retriever's own order
+    is measured in full however few of its documents a system reranks.
+
+    Args:
+        dataset: The dataset.
+        depths: How many candidates the systems rerank. None stands for all.
+    """
+    if dataset.candidates is not None:
+        return dataset
+    return dataset.retrieve("bm25", depth=max([DEFAULT_DEPTH, *(depth or 0 for depth in depths)]))
+
+
+def _summary(dataset: Dataset, judged: Judged) -> DatasetSummary:
+    return DatasetSummary(
+        dataset.name,
+        dataset.first_stage,
+        queries=len(judged.candidates),
+        queries_without_relevant=len(judged.without_relevant),
+        queries_without_candidates=sum(not ids for ids in judged.candidates.values()),
+        candidates=sum(map(len, judged.scored.values())),
+        min_grade=judged.min_grade,
     )
 
 

@@ -58,7 +58,7 @@ def plot(report: ReportData, name: str, system: SystemResult, axes: Axes | None)
         raise InputError(f"there is no plot {name!r}: give one of {known}")
     if system.curves is None:
         raise InputError(f"system={system.name!r} has no scores: give the name of a reranker")
-    if not any(system.curves.reliability.count) and name != "systems":
+    if not system.curves.depth.depth and name != "systems":
         raise InputError(f"the plot {name!r} has nothing to show: there is no candidate")
     if axes is None:
         from matplotlib import pyplot as plt
@@ -114,7 +114,7 @@ def _begins(system: SystemResult, other: SystemResult, metric: str) -> bool:
 
 
 def _without_depth(system: SystemResult) -> tuple[object, ...]:
-    return system.model, system.base_url, system.instruction, system.max_length
+    return system.reranker, system.instruction
 
 
 def _depth(system: SystemResult) -> float:

@@ -157,7 +157,7 @@ def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: st
 
 
 def _but_instruction(system: SystemResult) -> tuple[object, ...]:
-    return system.model, system.base_url, system.max_length, system.depth
+    return system.reranker, system.depth
 
 
 def _quoted(instruction: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class ResultBuilder:
         self._dataset, self._judged = dataset, judged
         self._metric = judged.metrics[0]
         self._before = judged.measure(judged.candidates)
+        self._rerankers: dict[tuple[Any, ...], int] = {}
         self._count_tokens: Callable[[str], int] | None = None
         if token_counter is not None:
             # A document may be a candidate of many queries, and of several systems.
@@ -57,7 +59,9 @@ class ResultBuilder:
             system: The system, with its name.
             scores: The scores of each query's candidates, at least to the system's depth.
         """
-        found = rankings(self._judged.candidates, scores, system.depth)
+        # Systems that differ only in depth share their scores.
+        scores = {query: row.first(system.depth) for query, row in scores.items()}
+        found = rankings(self._judged.candidates, scores)
         assert system.name is not None
         return self._result(system, system.name, found, self._judged.measure(found), scores)
 
@@ -73,14 +77,17 @@ class ResultBuilder:
         is_system = scores is not None
         gains = {metric: row - self._before[metric] for metric, row in values.items()}
         compared = gains if is_system else {}
-        depth = system.depth
+        depth, number = system.depth, None
+        if is_system:
+            number = self._rerankers.setdefault(system.built_from, len(self._rerankers))
         return SystemResult(
             name,
             system.model_name if is_system else None,
             system.urls,
             system.used_instruction,
-            system.max_length,
+            system.used_max_length,
             depth,
+            number,
             metrics={metric: float(row.mean()) for metric, row in values.items()},
             intervals=_intervals(values),
             differences={metric: float(row.mean()) for metric, row in compared.items()},
@@ -160,7 +167,7 @@ def _intervals(values: Mapping[str, Floats]) -> dict[str, list[float]]:
 
 def _truncated_share(scores: Mapping[str, CandidateScores]) -> float:
     count = sum(len(row.values) for row in scores.values())
-    return sum(row.truncated for row in scores.values()) / max(1, count)
+    return sum(sum(row.truncated) for row in scores.values()) / max(1, count)
 
 
 def _validated(tokens: object) -> int:

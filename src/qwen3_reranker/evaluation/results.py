@@ -30,10 +30,13 @@ class DatasetSummary:
     Attributes:
         name: The dataset's name.
         first_stage: Where the candidates come from, such as "BM25".
-        queries: The number of queries that were measured.
-        queries_without_relevant: The number of judged queries without a relevant document, which
-            are left out, because no order of their documents is better than another.
-        candidates: The number of pairs of a query and a candidate.
+        queries: The number of queries with a relevant document, which metrics are about.
+        queries_without_relevant: The number of judged queries without a relevant document. They
+            count only for what scores say, in `ScoreCurves`, because no order of their documents is
+            better than another.
+        queries_without_candidates: The number of those among `queries` for which the first stage
+            found no document. Every metric counts them as 0.
+        candidates: The number of pairs of a query, of either kind, and a candidate.
         min_grade: The lowest grade that counts as relevant.
     """
 
@@ -41,6 +44,7 @@ class DatasetSummary:
     first_stage: str
     queries: int
     queries_without_relevant: int
+    queries_without_candidates: int
     candidates: int
     min_grade: int
 
@@ -198,7 +202,8 @@ class NothingRelevant:
     """
     How a threshold does on queries that have no relevant candidate.
 
-    Such queries are made by leaving the relevant candidates out.
+    These are the dataset's queries without a relevant document, and the others with their relevant
+    candidates left out.
 
     Attributes:
         min_score: The thresholds, ascending.
@@ -246,6 +251,8 @@ class SystemResult:
         instruction: Its instruction. None for the default one.
         max_length: The maximum number of tokens in a prompt. None for the default.
         depth: How many candidates were reranked. None for all.
+        reranker: The number of its reranker, from 0: systems with the same number differ only in
+            instruction and depth. None for the retriever.
         metrics: The mean of each metric.
         intervals: The 95 % bootstrap interval of each mean: low and high.
         differences: Each mean less the retriever's.
@@ -266,6 +273,7 @@ class SystemResult:
     instruction: str | None
     max_length: int | None
     depth: int | None
+    reranker: int | None
     metrics: dict[str, float]
     intervals: dict[str, list[float]]
     differences: dict[str, float]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from qwen3_reranker.errors import ScoreError
 from qwen3_reranker.evaluation.dataset import Dataset
@@ -21,12 +22,16 @@ class CandidateScores:
     Attributes:
         values: P(yes) of each candidate that was scored, in [0, 1].
         logits: Their log-odds, which decide between equal values.
-        truncated: How many of them were cut to fit `max_length`.
+        truncated: 1 for each of them that was cut to fit `max_length`, 0 for the others.
     """
 
     values: array[float]
     logits: array[float]
-    truncated: int
+    truncated: array[int]
+
+    def first(self, depth: int | None) -> Self:
+        """Return the scores of the first `depth` candidates. None returns all."""
+        return type(self)(self.values[:depth], self.logits[:depth], self.truncated[:depth])
 
     def order(self, depth: int | None = None) -> list[int]:
         """
@@ -52,7 +57,7 @@ def score_candidates(
     Score the first candidates of every query; those of queries with equal texts only once.
 
     Queries are read as they are needed, so the memory that this takes, beside the dataset, grows
-    only by 16 bytes per score.
+    only by 17 bytes per score.
 
     Args:
         reranker: The reranker.
@@ -92,7 +97,7 @@ def score_candidates(
             found[query] = CandidateScores(
                 array("d", [hit.score for hit in row]),
                 array("d", [hit.logit for hit in row]),
-                sum(hit.truncated for hit in row),
+                array("b", [hit.truncated for hit in row]),
             )
             on_progress(len(row))
     return {query: found[query] for query in candidates}

@@ -9,6 +9,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 from qwen3_reranker.ranking import validate_instruction
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.reranker import DEFAULT_MODEL, Reranker
@@ -115,28 +116,38 @@ class System:
         """What the reranker is built from: systems that are equal in this share one."""
         if self.reranker is not None:
             return (id(self.reranker),)
-        options = repr(sorted(self.options.items()))
-        return (self.model_name, repr(self.base_url), self.max_length, options)
+        return (self.model_name, tuple(self._given_urls), self.max_length, _hashable(self.options))
 
     @property
     def used_instruction(self) -> str | None:
-        """The instruction that is used: the system's own, or that of its reranker."""
-        if self.instruction is None and self.reranker is not None:
-            return self.reranker.instruction
-        return self.instruction
+        """The instruction: the system's own, or that of its reranker. None is the default one."""
+        used = self.instruction
+        if used is None and self.reranker is not None:
+            used = self.reranker.instruction
+        return None if used == DEFAULT_INSTRUCTION else used
+
+    @property
+    def used_max_length(self) -> int | None:
+        """The limit of a prompt's tokens: the system's own, or that of its reranker."""
+        return self.max_length if self.reranker is None else self.reranker.max_length
 
     @property
     def urls(self) -> list[str]:
         """The URLs of the servers, without user names, passwords and queries."""
-        given = [self.base_url] if isinstance(self.base_url, str) else list(self.base_url or ())
-        return [_public(url) for url in given]
+        return [_public(url) for url in self._given_urls]
 
     @property
     def model_name(self) -> str | None:
         """The model's name, as far as it is known before a server is asked."""
-        if self.reranker is not None:
-            return self.reranker.model
+        if self.reranker is not None:  # it has the name of its server as long as it has no other
+            return None if self.reranker.model in self.urls else self.reranker.model
         return self.model or (None if self.base_url else DEFAULT_MODEL)
+
+    @property
+    def _given_urls(self) -> list[str]:
+        if self.reranker is not None:
+            return list(self.reranker.stats().endpoints)
+        return [self.base_url] if isinstance(self.base_url, str) else list(self.base_url or ())
 
 
 def name_systems(systems: System | Reranker | Iterable[System | Reranker]) -> list[System]:
@@ -189,8 +200,8 @@ def _names(systems: Sequence[System]) -> list[str]:
     names = []
     for system, label in zip(systems, labels, strict=True):
         parts = [label]
-        if _differ(system.max_length for system in systems):
-            parts.append(f"max_length {system.max_length or 'default'}")
+        if _differ(system.used_max_length for system in systems):
+            parts.append(f"max_length {system.used_max_length or 'default'}")
         if len(instructions) > 1:
             parts.append(instructions[system.used_instruction])
         if _differ(system.depth for system in systems):
@@ -210,6 +221,19 @@ def _label(system: System, *, full: bool) -> str:
 
 def _differ(values: Iterable[Any]) -> bool:
     return len(set(values)) > 1
+
+
+def _hashable(value: Any) -> Any:
+    """Return what is equal for equal options, secrets among them, and can be a key."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _hashable(item)) for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
 
 
 def _public(url: str) -> str:

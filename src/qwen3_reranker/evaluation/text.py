@@ -72,9 +72,11 @@ def heading(dataset: DatasetSummary) -> str:
     queries = _count(dataset.queries, "query", "queries")
     candidates = _count(dataset.candidates, "candidate", "candidates")
     text = f"{dataset.name}: {queries}, {candidates} ({dataset.first_stage})"
-    if left_out := dataset.queries_without_relevant:
-        without = _count(left_out, "query", "queries")
-        text += f"; {without} without a relevant document left out"
+    if count := dataset.queries_without_candidates:
+        text += f"; {_count(count, 'query has', 'queries have')} no candidate (0 in every metric)"
+    if count := dataset.queries_without_relevant:
+        more = _count(count, "further query has", "further queries have")
+        text += f"; {more} no relevant document (used for thresholds only)"
     return text
 
 

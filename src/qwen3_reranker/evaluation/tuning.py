@@ -10,12 +10,12 @@ import numpy as np
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.dataset import Dataset
-from qwen3_reranker.evaluation.evaluation import evaluate
-from qwen3_reranker.evaluation.first_stage import DEFAULT_DEPTH
+from qwen3_reranker.evaluation.evaluation import evaluate, with_candidates
 from qwen3_reranker.evaluation.report import Report
 from qwen3_reranker.evaluation.statistics import randomization_test
 from qwen3_reranker.evaluation.systems import System
 from qwen3_reranker.evaluation.text import text_table
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 
 __all__ = ["TuningReport", "tune"]
 
@@ -85,25 +85,29 @@ def tune(
 
     Args:
         dataset: Queries, candidates and judgments, see `evaluate()`.
-        system: The model or server, its depth and its length limit. Its own instruction is not
-            used.
+        system: The model or server, its depth and its length limit. Its own instruction, or that of
+            its reranker, is not used.
         instructions: The instructions to choose from: one English sentence each.
         metric: What decides.
         seed: Decides which queries are in which half.
         **settings: Further arguments of `evaluate()`, except `metrics`.
 
     Raises:
-        InputError: An argument cannot be used, there is no instruction, or a half has no query
-            with a relevant document.
+        InputError: An argument cannot be used, there is no instruction other than the default one,
+            or a half has no query with a relevant document.
         RerankerError: Scoring failed. The scores that are known already are stored.
     """
-    given = list(dict.fromkeys(instructions))
+    given = [text for text in dict.fromkeys(instructions) if text != DEFAULT_INSTRUCTION]
     if isinstance(instructions, str) or not given:
-        raise InputError(f"instructions={instructions!r}: give a list of at least one sentence")
-    if dataset.candidates is None:  # once, not for each half
-        dataset = dataset.retrieve("bm25", depth=system.depth or DEFAULT_DEPTH)
+        raise InputError(
+            f"instructions={instructions!r}: give a list of at least one sentence other than the "
+            "default instruction"
+        )
+    dataset = with_candidates(dataset, [system.depth])  # once, not for each half
     first, second = dataset.halves(seed)
-    default = replace(system, instruction=None, name=_DEFAULT)
+    # None would stand for the reranker's own instruction, if it has one.
+    own = system.reranker is not None and system.reranker.instruction is not None
+    default = replace(system, instruction=DEFAULT_INSTRUCTION if own else None, name=_DEFAULT)
     numbered = [
         replace(system, instruction=text, name=f"instruction {number}")
         for number, text in enumerate(given, 1)

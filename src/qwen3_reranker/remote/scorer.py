@@ -80,6 +80,7 @@ class RemoteScorer(Scorer):
             if not isinstance(url, str):
                 raise InputError(f"base_url= has {url!r:.80}, which is not a URL: give strings")
         self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
+        self.max_length = max_length
         self._reporter = SupportReporter(
             options["on_unsupported"], max_length_given=max_length is not None
         )

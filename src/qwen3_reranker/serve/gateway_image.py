@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from qwen3_reranker.addresses import is_loopback
-from qwen3_reranker.serve.command import Launch
+from qwen3_reranker.serve.command import LOOPBACK, Launch
 from qwen3_reranker.version import __version__
 
 __all__ = [
@@ -67,7 +66,7 @@ def gateway_arguments(url: str, port: int, *, key: bool) -> list[str]:
 
 def gateway_notes(launch: Launch) -> list[str]:
     """Return what users of a gateway should know that is reached at the address of a launch."""
-    if launch.key is not None or is_loopback(launch.host):
+    if launch.key is not None or launch.host in LOOPBACK:
         return []
     open_to = f"no API key: anyone who can reach {launch.host} can use the gateway"
     return [f"{open_to}; require one with --api-key-variable {GATEWAY_KEY}"]

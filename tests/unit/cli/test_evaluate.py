@@ -97,6 +97,44 @@ def test_the_key_is_sent_and_not_shown(server: ScriptedServer, tmp_path: Path, d
     assert scored and SECRET not in done.stdout + done.stderr + file.read_text("utf-8")
 
 
+def test_a_model_may_have_a_server_of_its_own(
+    server: ScriptedServer, tmp_path: Path, data: str
+) -> None:
+    file = tmp_path / "report.json"
+    with ScriptedServer() as other:
+        options = ["--model", f"@{server.url},{other.url}", "--model", f"@{other.url}"]
+        options += ["--cache", str(tmp_path / "scores"), "--json", str(file), "--depth", "1, all"]
+        run("evaluate", data, *options)
+        assert documents(server.asked()) + documents(other.asked()) > 8
+        hosts = [url.removeprefix("http://") for url in (server.url, other.url)]
+        urls = [[server.url, other.url], [other.url]]
+    systems = json.loads(file.read_text("utf-8"))["systems"][1:]
+    names = [", ".join(hosts), hosts[1]]
+    assert [system["name"] for system in systems] == [
+        f"{name}, depth {depth}" for name in names for depth in ("1", "all")
+    ]
+    assert [system["base_url"] for system in systems] == [urls[0], urls[0], urls[1], urls[1]]
+    assert [system["reranker"] for system in systems] == [0, 0, 1, 1]
+
+
+def test_an_engine_is_compared_with_a_server(
+    server: ScriptedServer, tmp_path: Path, data: str
+) -> None:
+    """Each of them gets only the options that it can use."""
+    file = tmp_path / "report.json"
+    options = ["--model", "demo", "--engine", "transformers", "--model", f"@{server.url}"]
+    options += ["--api-key", SECRET, "--dialect", "vllm-classify", "--timeout", "50"]
+    run("evaluate", data, *options, "--cache", str(tmp_path / "scores"), "--json", str(file))
+    scored = [request for request in server.asked() if request.path == "/classify"]
+    assert scored
+    assert {request.headers["authorization"] for request in scored} == {f"Bearer {SECRET}"}
+    systems = json.loads(file.read_text("utf-8"))["systems"][1:]
+    assert [(system["model"], system["base_url"]) for system in systems] == [
+        ("demo", []),
+        (None, [server.url]),
+    ]
+
+
 @pytest.mark.parametrize("form", ["beir", "trec", "trec with another run"])
 def test_folders(server: ScriptedServer, tmp_path: Path, form: str) -> None:
     folder = write_beir(tmp_path / "data") if form == "beir" else write_trec(tmp_path / "data")
@@ -111,7 +149,8 @@ def test_folders(server: ScriptedServer, tmp_path: Path, form: str) -> None:
         == {
             "beir": "data: 2 queries, 3 candidates (BM25)",
             "trec": "data: 2 queries, 5 candidates (run.trec)",
-            "trec with another run": "data: 2 queries, 1 candidate (other.run)",
+            "trec with another run": "data: 2 queries, 1 candidate (other.run); 1 query has no "
+            "candidate (0 in every metric)",
         }[form]
     )
 
@@ -129,8 +168,10 @@ def test_tune_chooses_an_instruction(server: ScriptedServer, tmp_path: Path, dat
 
 @pytest.mark.parametrize(("options", "message"), [
     (("none.jsonl",), "none.jsonl does not exist"),
-    (("{data}", "--depth", "ten"), "--depth ten: give whole numbers, such as 20,50,100"),
+    (("{data}", "--depth", "ten"), "--depth ten: give whole numbers or all, with commas"),
     (("{data}", "--depth", "0"), "--depth 0: give a whole number"),
+    (("{data}", "--max-length", "all"), "--max-length all: give whole numbers or default, with"),
+    (("{data}", "--eager"), "only an embedded engine can use --eager"),
     (("{data}", "--metric", "MAP"), "metric 'MAP' is not known: give one of nDCG@K"),
     (("{data}", "--min-grade", "3"), "hand has no query with a document of grade 3 or more"),
     (("{data}", "--precision", "80"), "--precision 80.0: give a share in (0, 1]"),

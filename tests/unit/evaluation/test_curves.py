@@ -27,7 +27,7 @@ def cases(draw: st.DrawFn) -> Case:
         grades = draw(st.dictionaries(st.sampled_from([*ids, "missing"]), st.integers(0, 2)))
         candidates[query], judgments[query] = ids, grades | {"elsewhere": 1}
         row = array("d", values)
-        scores[query] = CandidateScores(row, row, 0)
+        scores[query] = CandidateScores(row, row, array("b"))
     metrics = [Metric("nDCG", 10), Metric("hit", 1)]
     return Judged(candidates, judgments, metrics, 1), scores
 
@@ -95,7 +95,9 @@ def test_histogram_and_reliability_count_every_pair(case: Case, depth: int | Non
 def test_the_calibration_error_by_hand() -> None:
     values = array("d", [0.95, 0.95, 0.95, 0.95, 0.25, 0.25])
     judged = Judged({"q": list("abcdef")}, {"q": {"a": 1, "b": 1, "c": 1}}, [Metric("hit", 1)], 1)
-    found = score_curves(judged, {"q": CandidateScores(values, values, 0)}, None).reliability
+    found = score_curves(
+        judged, {"q": CandidateScores(values, values, array("b"))}, None
+    ).reliability
     # Four documents of 0.95, of which 3 are relevant; two of 0.25, of which none is.
     assert found.ece == pytest.approx((4 * 0.20 + 2 * 0.25) / 6)
     assert found.count == [0, 0, 2, 0, 0, 0, 0, 0, 0, 4]
@@ -138,7 +140,7 @@ def test_depths_of_a_curve() -> None:
 def test_nothing_found_at_all() -> None:
     empty = array("d")
     judged = Judged({"q": []}, {"q": {"a": 1}}, [Metric("hit", 1)], 1)
-    curves = score_curves(judged, {"q": CandidateScores(empty, empty, 0)}, None)
+    curves = score_curves(judged, {"q": CandidateScores(empty, empty, array("b"))}, None)
     assert curves.depth.depth == [] and curves.reliability.ece == 0
     assert set(curves.min_score.precision) == {None}
     assert headroom(judged).depth == [] and top_n_curve(judged, {"q": []}).top_n == []

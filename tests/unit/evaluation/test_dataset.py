@@ -378,7 +378,7 @@ def test_documents_need_ids_that_differ(ids: list[str | None], message: str) -> 
 @pytest.mark.parametrize("later", ["another chunk", "a chunk "])
 def test_an_id_stands_for_one_text_in_all_questions(later: str) -> None:
     texts = {"first": "a chunk", "second": later}
-    retriever = RunnableLambda(
+    retriever: RunnableLambda[str, list[Document]] = RunnableLambda(
         lambda question: [Document(texts[question], metadata={"source": "guide.md"})]
     )
     questions: dict[str, list[str]] = {"first": ["guide.md"], "second": []}

@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,30 @@ def test_depths_share_scores() -> None:
     assert [(query, text) for query, text, _ in scorer.asked] == pairs_of(dataset, 20)
     for system, result in zip(systems, report.systems[1:], strict=True):
         alone = evaluate(dataset, system, metrics=METRICS)
-        assert alone.systems[1].metrics == result.metrics
+        assert replace(alone.systems[1], name=result.name) == result
         assert result.curves is not None
         assert result.curves.depth.metrics["nDCG@10"][-1] == result.metrics["nDCG@10"]
+
+
+def test_a_depth_says_nothing_of_deeper_candidates() -> None:
+    dataset = Dataset(
+        {"q": "copy a folder"},
+        {"right": "copy", "wrong": "copy a", "deep": "copy a folder" + " and more" * 10},
+        {"q": {"right": 1}},
+        {"q": ["right", "wrong", "deep"]},
+    )
+    one = reranker()
+    report = evaluate(dataset, [System(reranker=one, depth=2), System(reranker=one, depth=3)])
+    tops = []
+    for system in report.systems[1:]:
+        assert system.changes is not None
+        [change] = system.changes.worst
+        assert change.top_after is not None
+        tops.append((change.top_after.id, change.top_after.score, system.truncated))
+    assert tops == [
+        ("wrong", pytest.approx(2 / 3), 0.0),
+        ("deep", 1.0, pytest.approx(1 / 3)),
+    ]
 
 
 def test_queries_with_equal_texts_share_scores() -> None:
@@ -228,14 +250,47 @@ def test_memory_does_not_grow_with_the_pairs() -> None:
     assert peaks[1] - peaks[0] < 16 * 15_000 + 500_000, peaks
 
 
-def test_queries_without_a_relevant_document_are_left_out() -> None:
-    dataset = Dataset(
-        {"a": "copy", "b": "wait"}, {"d": "copy it"}, {"a": {"d": 1}, "b": {"d": 0}}, {"a": ["d"]}
+def test_queries_without_a_relevant_document_count_only_for_scores() -> None:
+    dataset = synthetic(20, 10)
+    assert dataset.candidates is not None
+    answered = dataset.of_queries([f"q{n}" for n in range(12)])
+    judgments = {
+        query: dict.fromkeys(row, int(query in answered.judgments))
+        for query, row in dataset.judgments.items()
+    }
+    scorer = WordScorer()
+    system = System(reranker=reranker(scorer), name="x", depth=8)
+    some, every = (
+        evaluate(data, system, token_counter=len)
+        for data in (answered, replace(dataset, judgments=judgments))
     )
-    report = evaluate(dataset, reranker())
-    assert report.queries == ["a"] and report.dataset.queries_without_relevant == 1
-    with pytest.raises(InputError, match="no query with a document of grade 2 or more"):
-        evaluate(dataset, reranker(), min_grade=2)
+    assert {(query, text) for query, text, _ in scorer.asked} == {*pairs_of(dataset, 8)}
+    # Nothing about orders changes.
+    assert (every.queries, every.headroom, every["retriever"]) == (
+        some.queries,
+        some.headroom,
+        some["retriever"],
+    )
+    one, other = some["x"], every["x"]
+    assert one.curves is not None and other.curves is not None
+    assert one.curves.depth == other.curves.depth
+    assert replace(one, truncated=0, curves=None) == replace(other, truncated=0, curves=None)
+    # What scores say is about all pairs.
+    assert (sum(one.curves.reliability.count), sum(other.curves.reliability.count)) == (96, 160)
+    assert one.curves.histogram.relevant == other.curves.histogram.relevant
+    assert (one.curves.nothing_relevant.queries, other.curves.nothing_relevant.queries) == (12, 20)
+    assert one.curves.nothing_relevant.answered == other.curves.nothing_relevant.answered
+    assert other.curves.min_score.documents[0] == 8
+    summary = every.dataset
+    assert (summary.queries, summary.queries_without_relevant, summary.candidates) == (12, 8, 200)
+    assert "12 queries, 200 candidates (the given order); 8 further queries have no relevant" in (
+        every.summary()
+    )
+
+
+def test_a_dataset_without_a_relevant_document_cannot_be_measured() -> None:
+    with pytest.raises(InputError, match="no query with a document of grade 3 or more"):
+        evaluate(small(), reranker(), min_grade=3)
 
 
 def test_a_query_for_which_nothing_was_found_counts_as_zero() -> None:
@@ -244,14 +299,35 @@ def test_a_query_for_which_nothing_was_found_counts_as_zero() -> None:
     )
     report = evaluate(dataset, System(reranker=reranker(), name="x"), metrics=["hit@1"])
     assert report["x"].per_query == {"hit@1": [1.0, 0.0]} and report["x"].metrics["hit@1"] == 0.5
+    assert report.dataset.queries_without_candidates == 1
+    heading = "dataset: 2 queries, 1 candidate (the given order); 1 query has no candidate ("
+    assert report.summary().startswith(heading)
 
 
-def test_bm25_is_the_first_stage_of_a_dataset_without_one() -> None:
-    without = Dataset(small().queries, small().documents, small().judgments)
-    report = evaluate(without, System(reranker=reranker(), depth=1, name="x"))
-    assert report.dataset.first_stage == "BM25" and report.dataset.candidates == 2
-    every = evaluate(without, [System(reranker=reranker(), depth=1), System(reranker=reranker())])
-    assert every.dataset.candidates == 3
+def test_only_queries_without_a_relevant_document_have_candidates(tmp_path: Path) -> None:
+    dataset = Dataset(
+        {"a": "copy", "b": "wait"}, {"d": "copy it"}, {"a": {"e": 1}, "b": {"d": 0}}, {"b": ["d"]}
+    )
+    report = evaluate(dataset, System(reranker=reranker(), name="x"))
+    assert (report.dataset.queries_without_candidates, report.dataset.candidates) == (1, 1)
+    report.save(tmp_path / "report.html")
+    with pytest.raises(InputError, match="nothing to show"):
+        report.plot("scores")
+
+
+@pytest.mark.parametrize(("depths", "expected"), [
+    ([1], 100), ([1, None], 100), ([None], 100), ([100], 100), ([5, 120], 120), ([None, 120], 120),
+])  # fmt: skip
+def test_bm25_finds_as_much_whatever_a_small_depth_reranks(
+    depths: list[int | None], expected: int
+) -> None:
+    documents = {f"d{number}": "the same words" + " other" * number for number in range(200)}
+    without = Dataset({"q": "same words"}, documents, {"q": {"d7": 1}})
+    one = reranker()
+    report = evaluate(without, [System(reranker=one, depth=depth) for depth in depths])
+    assert report.dataset.first_stage == "BM25" and report.dataset.candidates == expected
+    assert report["retriever"].metrics["MRR@10"] == pytest.approx(1 / 8)
+    assert report.headroom.depth[-1] == expected and report.headroom.recall[-1] == 1.0
 
 
 def test_tokens_are_those_of_the_callers_counter() -> None:

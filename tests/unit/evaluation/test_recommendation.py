@@ -100,6 +100,27 @@ def test_the_better_instruction() -> None:
     assert "do not show that the instruction matters" in found.text and "p = 1.000" in found.text
 
 
+def test_only_systems_that_share_a_reranker_are_compared_by_instruction() -> None:
+    one, other = reranker(), reranker()
+    assert "instruction" not in advice(
+        evaluate(
+            synthetic(20, 10), [System(reranker=one, name="a"), System(reranker=other, name="b")]
+        )
+    )
+    found = advice(
+        evaluate(
+            synthetic(60, 40),
+            [
+                System(reranker=one, name="a"),
+                System(reranker=other, name="b"),
+                System(reranker=other, instruction="invert", name="c"),
+                System(reranker=one, instruction="x", depth=3, name="d"),
+            ],
+        )
+    )
+    assert "instruction" not in found
+
+
 def test_nothing_is_recommended_where_nothing_was_found() -> None:
     dataset = Dataset({"q": "text"}, {"d": "text"}, {"q": {"d": 1}}, {"q": []})
     found = advice(evaluate(dataset, reranker()))

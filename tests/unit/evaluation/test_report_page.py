@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_reranker import InputError, MissingDependencyError
+from qwen3_reranker.cli.evaluate import backends
 from qwen3_reranker.evaluation import Report, System, evaluate
 from qwen3_reranker.evaluation.plot_style import COLORS
 from qwen3_reranker.evaluation.plots import PLOTS
@@ -224,6 +226,45 @@ def test_the_command_has_the_settings() -> None:
         "qwen3-reranker evaluate DATA --model words --instruction default --instruction it's "
         "--depth 1,2 --metric MRR@5 --min-grade 1 --report report.html"
     )
+
+
+PAIRS: list[tuple[list[tuple[str | None, list[str]]], str]] = [
+    ([("a", []), ("b", [])], "--model a --model b"),
+    ([("a", ["http://h"]), ("b", ["http://h"])], "--model a --model b --base-url http://h"),
+    ([(None, ["http://h"]), (None, ["http://g"])], "--base-url http://h --base-url http://g"),
+    ([("a", ["http://h", "http://g"])], "--model a --base-url http://h,http://g"),
+    ([("a", []), ("a", ["http://h"])], "--model a --model a@http://h"),
+    ([("a", []), (None, ["http://h"])], "--model a --model @http://h"),
+    ([("a", ["http://h"]), ("b", ["http://g"])], "--model a@http://h --model b@http://g"),
+    ([("a", ["http://h"]), (None, ["http://h"])], "--model a@http://h --model @http://h"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pairs", "expected"), PAIRS)
+def test_the_command_has_exactly_the_models_and_servers(
+    report: Report, pairs: list[tuple[str | None, list[str]]], expected: str
+) -> None:
+    retriever, one, *_ = report.systems
+    systems = [replace(one, model=model, base_url=urls) for model, urls in pairs]
+    words = shlex.split(command(replace(report, systems=[retriever, *systems])).replace("\\\n", ""))
+    assert f"DATA {expected} --depth" in " ".join(words)
+    # The command line stands for the same models and servers.
+    options = expected.split()
+    values = {
+        option: [
+            value for name, value in zip(options[::2], options[1::2], strict=True) if name == option
+        ]
+        for option in ("--model", "--base-url")
+    }
+    found = backends(values["--model"], values["--base-url"])
+    assert sorted(map(str, found)) == sorted(str((model, urls or None)) for model, urls in pairs)
+
+
+def test_the_command_has_what_stands_for_no_limit(report: Report) -> None:
+    retriever, one, *_ = report.systems
+    systems = [replace(one, depth=depth, max_length=n) for depth, n in ((None, 512), (5, None))]
+    text = command(replace(report, systems=[retriever, *systems]))
+    assert "--depth all,5 " in text and "--max-length 512,default " in text
 
 
 def test_a_report_is_saved_only_where_its_form_is_known(report: Report, tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker import InputError, Reranker
+from qwen3_reranker import DEFAULT_INSTRUCTION, InputError, Reranker
 from qwen3_reranker.evaluation import System
 from qwen3_reranker.evaluation.systems import name_systems
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
 
 from support.evaluation import reranker
 from support.helpers import SECRET
@@ -71,6 +73,65 @@ def test_a_reranker_is_a_system() -> None:
     assert names([one, other]) == ["words, default instruction", "words, instruction 1"]
     [system] = name_systems(one)
     assert system.reranker is one and system.depth is None
+
+
+@pytest.mark.parametrize("option", ["api_key", "proxy", "headers", "engine_args"])
+def test_systems_that_differ_in_a_secret_differ(option: str) -> None:
+    nested = {"headers": "X-Key", "engine_args": "hf_token"}
+    first, second, third = (
+        System(
+            base_url="http://h",
+            name=name,
+            options={option: {nested[option]: key} if option in nested else key},
+        )
+        for name, key in (("a", SECRET), ("b", SECRET + "2"), ("c", SECRET))
+    )
+    assert names([first, second]) == ["a", "b"] and first.scored_by != second.scored_by
+    assert first.scored_by == third.scored_by and SECRET not in repr(first.scored_by)
+    with pytest.raises(InputError, match="twice: leave one out"):
+        names([first, third])
+
+
+def test_options_may_be_anything() -> None:
+    client, devices = httpx.AsyncClient(), ["cpu:0", "cpu:1"]
+    first, second, third = (
+        System(base_url="http://h", options={"http_client": c, "x": [devices, {1}]})
+        for c in (client, client, httpx.AsyncClient())
+    )
+    assert len({first.built_from, second.built_from, third.built_from}) == 3  # {1} is no key
+    first, second, third = (
+        System(base_url="http://h", options={"http_client": c, "devices": [*devices]})
+        for c in (client, client, httpx.AsyncClient())
+    )
+    assert first.built_from == second.built_from != third.built_from
+
+
+def test_the_settings_of_a_reranker_are_those_of_its_system() -> None:
+    urls = ["http://h:1", "http://h:2/v1"]
+    with (
+        Reranker("m", base_url=urls, max_length=512, cache={}) as one,
+        Reranker(base_url=urls[0], long_documents="passages", tokenizer=str(DEMO_MODEL)) as other,
+        Reranker("demo", max_length=256) as embedded,
+    ):
+        systems = name_systems([one, other, embedded])
+        assert [system.urls for system in systems] == [urls, urls[:1], []]
+        assert [system.used_max_length for system in systems] == [512, None, 256]
+        assert [system.model_name for system in systems] == ["m", None, "demo"]
+        assert [system.name for system in systems] == [
+            "m at h:1, h:2, max_length 512",
+            "h:1, max_length default",
+            "demo, max_length 256",
+        ]
+
+
+def test_the_default_instruction_may_be_written_out() -> None:
+    systems = [System(model="demo"), System(model="demo", instruction=DEFAULT_INSTRUCTION)]
+    with pytest.raises(InputError, match="twice: leave one out"):
+        names(systems)
+    assert names([systems[1], System(model="demo", instruction="x")]) == [
+        "demo, default instruction",
+        "demo, instruction 1",
+    ]
 
 
 def test_names_of_ones_own() -> None:

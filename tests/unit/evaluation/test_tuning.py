@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qwen3_reranker import InputError, Scores
+from qwen3_reranker import DEFAULT_INSTRUCTION, InputError, Scores
 from qwen3_reranker.evaluation import Dataset, System, tune
 
 from support.evaluation import WordScorer, reranker, small, synthetic
@@ -55,6 +55,17 @@ def test_the_default_instruction_wins_a_tie() -> None:
     assert "No instruction was better than the default one." in found.table()
 
 
+def test_a_rerankers_own_instruction_takes_no_part() -> None:
+    dataset, scorer = synthetic(60, 20), Instructed()
+    one = reranker(scorer, instruction="read")
+    found = tune(dataset, System(reranker=one), ["look away", DEFAULT_INSTRUCTION])
+    assert {instruction for *_, instruction in scorer.asked} == {DEFAULT_INSTRUCTION, "look away"}
+    assert found.instruction is None and found.gain == 0.0
+    assert [s.instruction for s in found.chosen_on.systems[1:]] == [None, "look away"]
+    found = tune(dataset, System(reranker=one), ["read"])
+    assert found.instruction == "read" and found.gain > 0.2
+
+
 def test_the_seed_decides_the_halves() -> None:
     halves = [
         tune(synthetic(20, 10), System(reranker=reranker()), ["x"], seed=seed).chosen_on.queries
@@ -66,12 +77,15 @@ def test_the_seed_decides_the_halves() -> None:
 def test_bm25_finds_candidates_once() -> None:
     made = synthetic(20, 10)
     without = Dataset(made.queries, made.documents, made.judgments)
-    found = tune(without, System(reranker=reranker(), depth=5), ["x"])
-    assert found.chosen_on.dataset.first_stage == "BM25" == found.reported_on.dataset.first_stage
+    reports = [tune(without, System(reranker=reranker(), depth=depth), ["x"]) for depth in (2, 5)]
+    assert reports[0].chosen_on["retriever"] == reports[1].chosen_on["retriever"]
+    for report in (reports[0].chosen_on, reports[0].reported_on):
+        assert report.dataset.first_stage == "BM25" and report.headroom.depth[-1] > 2
 
 
 @pytest.mark.parametrize(("instructions", "message"), [
     ([], r"instructions=\[\]: give a list"),
+    ([DEFAULT_INSTRUCTION], "other than the default instruction"),
     ("a sentence", "instructions='a sentence': give a list"),
     ([5], "instruction=5"),
 ])  # fmt: skip

@@ -69,7 +69,7 @@ def curves_section(report: ReportData) -> Html:
 def _figure(report: ReportData, system: SystemResult, curve: _Curve) -> Html:
     heading = tag("h3", curve.heading)
     assert system.curves is not None
-    if not any(system.curves.reliability.count):  # no candidate was scored
+    if not system.curves.depth.depth:  # no query with a relevant document has a candidate
         return tag("figure", heading, tag("figcaption", "Nothing to show: there is no candidate."))
     return tag(
         "figure",
@@ -178,9 +178,9 @@ def _nothing_relevant(curves: ScoreCurves) -> _Curve:
     return _Curve(
         "nothing_relevant",
         "Where nothing is relevant",
-        "How often a document reaches the threshold if no candidate is relevant (the relevant ones "
-        "were left out), beside how often a relevant one reaches it otherwise. A good threshold "
-        "has a low orange and a high blue line.",
+        "How often a document reaches the threshold where no candidate is relevant (those that are "
+        "relevant are left out for that), beside how often a relevant one reaches it otherwise. A "
+        "good threshold has a low orange and a high blue line.",
         ["min_score", "A relevant document passes", "Nothing is relevant, and a document passes"],
         [
             [f"{threshold:.2f}", _share(answered), _share(accepted)]
