@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from qwen3_reranker.bench.results import METRICS, BenchResult
+from qwen3_reranker.bench.results import STATISTICS, BenchResult
 
 __all__ = ["Comparison", "Row", "compare"]
 
@@ -18,8 +18,8 @@ class Row:
     A number of two results.
 
     Attributes:
-        name: The attribute's name in `BenchResult`.
-        label: What it is called.
+        name: The name of the attribute of `BenchResult` that holds it.
+        label: Its label in the table.
         a: The number of the first result as text.
         b: The number of the second as text.
         ratio: The second divided by the first. None if one is unknown, or the first is 0.
@@ -39,9 +39,10 @@ class Comparison:
 
     Attributes:
         rows: Their numbers, in the order of the table.
-        settings: The arguments of the tests that differ: the values in both, by name. With
-            different arguments, the numbers do not say which backend is faster.
-        environment: What was measured that differs, except for the date.
+        settings: The settings in which the tests differ: the values of both, by name, and None for
+            one that a test does not have. With different settings, the numbers do not say which
+            backend is faster.
+        environment: The entries of the environment that differ, except for the date, likewise.
     """
 
     rows: list[Row]
@@ -79,10 +80,10 @@ def compare(a: BenchResult, b: BenchResult) -> Comparison:
         b: The second result.
     """
     rows = []
-    for metric in METRICS:
-        first, second = getattr(a, metric.name), getattr(b, metric.name)
+    for each in STATISTICS:
+        first, second = getattr(a, each.name), getattr(b, each.name)
         ratio = second / first if first and second is not None else None
-        rows.append(Row(metric.name, metric.label, metric.show(first), metric.show(second), ratio))
+        rows.append(Row(each.name, each.label, each.show(first), each.show(second), ratio))
     return Comparison(
         rows, _differing(a.settings, b.settings), _differing(a.environment, b.environment)
     )

@@ -50,6 +50,7 @@ class LoadTest:
 
     First the engine is started or the server is detected, and a few requests are sent that do not
     count: as many as `concurrency` says or, in an open loop, as arrive in a second (at most 16).
+    Their queries are random, and their documents those of the first `pairs` if there are any.
 
     By default queries and documents are random words, different in every test, so that no prefix
     cache holds them. Pass `texts` or `pairs` to send your own.
@@ -63,12 +64,14 @@ class LoadTest:
         tokens: The number of tokens in each random document, without the template. None uses 200.
             If the tokenizer is not on this machine, the number of words.
         texts: Texts to draw the documents from, instead of random ones.
-        pairs: Queries with their documents, which are sent in order, and from the beginning again
-            after the last.
+        pairs: Queries with their documents, which are sent in order from the first one on, and
+            from the beginning again after the last. Blank and repeated documents are sent as an
+            application sends them, and are therefore not scored, although they are counted.
         seconds: How long requests are sent; those in flight are then awaited. None uses 60, or no
             limit if `requests` is given.
         requests: How many requests are sent. None for no limit.
-        instruction: Replaces the reranker's own instruction.
+        instruction: Replaces the reranker's own instruction. The result records the one that was
+            used; None is the default instruction.
         seed: The seed of the arrivals of an open loop, so that tests that are compared have the
             same.
 
@@ -113,7 +116,7 @@ class LoadTest:
         if documents is not None and pairs is not None:
             raise InputError(f"documents={documents}: each of your pairs has its own documents")
         self._reranker = reranker
-        self._instruction = instruction
+        self._instruction = reranker.instruction if instruction is None else instruction
         self._texts = None if texts is None else usable_texts(texts, documents)
         self._pairs = None if pairs is None else usable_pairs(pairs)
         self._documents = documents or min(_DOCUMENTS, len(self._texts or range(_DOCUMENTS)))
@@ -237,7 +240,7 @@ class LoadTest:
     def _make_workload(self) -> Workload:
         rng = random.Random()  # noqa: S311  # not for cryptography
         if self._pairs is not None:
-            return pair_workload(self._pairs)
+            return pair_workload(self._pairs, rng)
         if self._texts is not None:
             return text_workload(self._texts, self._documents, rng)
         return random_workload(self._write_prompt, self._documents, self._tokens, rng)
@@ -248,7 +251,7 @@ class LoadTest:
     async def _warm_up(self, workload: Workload) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(self._schedule.warm_up_requests):
-                group.create_task(self._rerank(next(workload.requests)))
+                group.create_task(self._rerank(next(workload.warm_up)))
 
     async def _closed_loop(self, workload: Workload) -> None:
         async def client() -> None:

@@ -13,7 +13,7 @@ from qwen3_reranker.bench.plot import draw
 from qwen3_reranker.bench.samples import Sample, percentile
 from qwen3_reranker.errors import InputError
 
-__all__ = ["METRICS", "BenchResult", "Failure", "Metric"]
+__all__ = ["STATISTICS", "BenchResult", "Failure", "Statistic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class Statistic:
     """
     A number of a `BenchResult`, and how it is shown.
 
     Attributes:
-        name: The attribute's name.
-        label: What it is called.
-        digits: The number of decimal places.
+        name: The name of the attribute of `BenchResult` that holds it.
+        label: Its label in the table.
+        digits: The number of decimal places in the table.
     """
 
     name: str
@@ -46,26 +46,26 @@ class Metric:
     digits: int = 2
 
     def show(self, value: float | None) -> str:
-        """Return a value of this metric as text."""
+        """Return a value of this statistic as text."""
         return "unknown" if value is None else f"{value:.{self.digits}f}"
 
 
-METRICS = (
-    Metric("successful", "Successful requests", 0),
-    Metric("failed", "Failed requests", 0),
-    Metric("max_concurrent_requests", "Peak concurrent requests", 0),
-    Metric("duration", "Benchmark duration (s)"),
-    Metric("total_documents", "Total documents", 0),
-    Metric("total_input_tokens", "Total input tokens", 0),
-    Metric("request_throughput", "Request throughput (req/s)"),
-    Metric("document_throughput", "Document throughput (docs/s)"),
-    Metric("total_token_throughput", "Total token throughput (tok/s)"),
-    Metric("mean_e2el_ms", "Mean E2EL (ms)"),
-    Metric("median_e2el_ms", "Median E2EL (ms)"),
-    Metric("p90_e2el_ms", "P90 E2EL (ms)"),
-    Metric("p99_e2el_ms", "P99 E2EL (ms)"),
-    Metric("client_cpu_seconds", "Client CPU time (s)"),
-    Metric("client_cpu_us_per_document", "Client CPU per document (µs)", 0),
+STATISTICS = (
+    Statistic("successful", "Successful requests", 0),
+    Statistic("failed", "Failed requests", 0),
+    Statistic("max_concurrent_requests", "Peak concurrent requests", 0),
+    Statistic("duration", "Benchmark duration (s)"),
+    Statistic("total_documents", "Total documents", 0),
+    Statistic("total_input_tokens", "Total input tokens", 0),
+    Statistic("request_throughput", "Request throughput (req/s)"),
+    Statistic("document_throughput", "Document throughput (docs/s)"),
+    Statistic("total_token_throughput", "Total token throughput (tok/s)"),
+    Statistic("mean_e2el_ms", "Mean E2EL (ms)"),
+    Statistic("median_e2el_ms", "Median E2EL (ms)"),
+    Statistic("p90_e2el_ms", "P90 E2EL (ms)"),
+    Statistic("p99_e2el_ms", "P99 E2EL (ms)"),
+    Statistic("client_cpu_seconds", "Client CPU time (s)"),
+    Statistic("client_cpu_us_per_document", "Client CPU per document (µs)", 0),
 )
 """The numbers in the table, in the order of `vllm bench serve`; E2EL is the end-to-end latency."""
 
@@ -76,10 +76,12 @@ class BenchResult:
     What a load test has measured.
 
     Throughput, totals and latencies are those of the successful requests. Names that `vllm bench
-    serve` has too mean the same as there (read in vLLM 0.32).
+    serve` has too mean the same as there (read in vLLM 0.32), except for
+    `max_concurrent_requests`.
 
     Attributes:
-        settings: How the load was made: the arguments of `LoadTest`, by name.
+        settings: How the load was made: the arguments of `LoadTest`, by name. The command `bench`
+            adds the options for servers and for long documents that it was given.
         environment: What was measured, and where: the model, the backend's description, the
             versions of this package and of Python, the machine, and the date.
         successful: The number of successful requests.
@@ -89,8 +91,11 @@ class BenchResult:
         retries: The attempts that followed a failed one in the successful requests.
         duration: The seconds from the first request until the last one ended, or until the test
             was interrupted.
-        max_concurrent_requests: The maximum number of requests in flight.
-        total_documents: The number of documents.
+        max_concurrent_requests: The maximum number of requests in flight at the same time.
+            `vllm bench serve` has no such number for rerankers; for other models, it counts the
+            requests that were in flight at any time within the same second.
+        total_documents: The number of documents in the requests, including blank and repeated
+            ones, which are not scored. Random documents and those drawn from texts are neither.
         total_input_tokens: The number of tokens in the prompts, including the template, as
             `Usage.tokens` counts them. None if some were not counted.
         request_throughput: Requests per second.
@@ -150,15 +155,15 @@ class BenchResult:
         Compute the result from the requests.
 
         Args:
-            samples: All requests that ended.
-            settings: See `BenchResult`, like everything that is not described here.
-            environment: See there.
+            samples: All requests that ended, in the order in which they ended.
+            settings: How the load was made, by the names of the arguments of `LoadTest`.
+            environment: What was measured, and where.
             messages: The first message of each type of error.
-            duration: See there.
-            unfinished: See there.
-            max_concurrent_requests: See there.
-            client_cpu_seconds: See there.
-            repetitions: See there.
+            duration: The seconds from the first request until the last one ended.
+            unfinished: The number of requests that were in flight at the end.
+            max_concurrent_requests: The maximum number of requests in flight at the same time.
+            client_cpu_seconds: The CPU time of this process.
+            repetitions: How many times on average each request was sent, 1 or more.
         """
         good = [sample for sample in samples if sample.error is None]
         errors = [sample.error for sample in samples if sample.error is not None]
@@ -203,8 +208,8 @@ class BenchResult:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the table: a label, and a number as text."""
-        shown = {metric.name: metric.show(getattr(self, metric.name)) for metric in METRICS}
-        rows = [(metric.label, shown[metric.name]) for metric in METRICS]
+        shown = {each.name: each.show(getattr(self, each.name)) for each in STATISTICS}
+        rows = [(each.label, shown[each.name]) for each in STATISTICS]
         extra = [(f"  {name}", str(failure.count)) for name, failure in self.errors.items()]
         if self.retries:
             extra.append(("Retries in successful requests", str(self.retries)))
@@ -280,6 +285,8 @@ class BenchResult:
             path: The SVG file to write.
 
         Raises:
-            InputError: No request was successful.
+            InputError: No request was successful, or the name does not end in .svg.
         """
+        if Path(path).suffix != ".svg":
+            raise InputError(f"path={str(path)!r}: give a name that ends in .svg")
         Path(path).write_text(draw(self.samples, self.duration), "utf-8")

@@ -51,11 +51,14 @@ class Workload:
     The requests of a load test.
 
     Attributes:
-        requests: The requests, without end.
+        requests: The requests to measure, without end.
+        warm_up: Requests of the same kind to send before the measurement, without end. A prefix
+            cache that holds them does not help those that are measured.
         cycle: The number of requests after which they repeat. None if none is sent twice.
     """
 
     requests: Iterator[Request]
+    warm_up: Iterator[Request]
     cycle: int | None = None
 
 
@@ -103,7 +106,7 @@ def random_workload(
         while True:
             yield texts.query(), texts.documents(documents, tokens)
 
-    return Workload(requests())
+    return Workload(requests(), requests())
 
 
 def usable_texts(texts: Sequence[str], documents: int | None) -> list[str]:
@@ -158,17 +161,23 @@ def text_workload(texts: Sequence[str], documents: int, rng: random.Random) -> W
         while True:
             yield queries.query(), rng.sample(texts, documents)
 
-    return Workload(requests())
+    return Workload(requests(), requests())
 
 
-def pair_workload(pairs: Sequence[Request]) -> Workload:
+def pair_workload(pairs: Sequence[Request], rng: random.Random) -> Workload:
     """
     Return the user's own requests, in order, from the beginning again after the last.
 
+    The requests of the warm-up have the same documents, but random queries. The query comes first
+    in the prompt, so a prefix cache then holds nothing of the user's requests.
+
     Args:
         pairs: The queries with their documents.
+        rng: The source of randomness.
     """
-    return Workload(cycle(pairs), len(pairs))
+    queries = _RandomTexts(_SYLLABLES, rng)
+    warm_up = ((queries.query(), documents) for _, documents in cycle(pairs))
+    return Workload(cycle(pairs), warm_up, len(pairs))
 
 
 class _RandomTexts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ from qwen3_reranker.cli.options import (
 )
 from qwen3_reranker.document_files import Kind, read_file
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
@@ -127,6 +129,8 @@ def bench(
     if compare is not None:
         _compare(context, *compare)
         return
+    if plot is not None and plot.suffix != ".svg":
+        raise InputError(f"--plot {plot}: give a name that ends in .svg")
     for path in filter(None, (json_file, plot)):
         _require_writable(path)
     texts = None if file is None else [line.text for line in read_file(file, kind, field)]
@@ -134,6 +138,7 @@ def bench(
     if base_url:
         connections = _OPEN_LOOP_CONNECTIONS if rate is not None else concurrency or 0
         options.setdefault("max_concurrency", max(connections, _CONNECTIONS))
+    recorded = _recorded(options, max_length=max_length, devices=devices, eager=eager or None)
     opened = open_reranker(
         model,
         base_url=base_url,
@@ -162,11 +167,24 @@ def bench(
             with _progress(test.settings) as show:
                 result = test.run(on_progress=show)
         except KeyboardInterrupt:
-            _report(test.result(), json_file, plot)
+            _report(test.result(), recorded, json_file, plot)
             raise
-        _report(result, json_file, plot)
+        _report(result, recorded, json_file, plot)
     if not result.successful:
         raise typer.Exit(_FAILURE)
+
+
+def _recorded(options: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    """
+    Return the options that a result records: those that were given, except for secrets.
+
+    Args:
+        options: The options for servers and for long documents that were given.
+        **others: Further options; None if not given.
+    """
+    hidden = {name for name, (_, option) in declared(ServerOptions).items() if option.hidden}
+    settings = {name: value for name, value in options.items() if name not in hidden}
+    return settings | {name: value for name, value in others.items() if value is not None}
 
 
 def _read_pairs(file: str) -> list[tuple[str, list[str]]]:
@@ -210,10 +228,21 @@ def _progress(settings: Mapping[str, Any]) -> Iterator[Callable[[float, int, int
         yield show
 
 
-def _report(result: BenchResult, json_file: Path | None, plot: Path | None) -> None:
-    """Print a result and write its files, unless nothing was measured."""
+def _report(
+    result: BenchResult, recorded: Mapping[str, Any], json_file: Path | None, plot: Path | None
+) -> None:
+    """
+    Print a result and write its files, unless nothing was measured.
+
+    Args:
+        result: The result.
+        recorded: The options to record among its settings.
+        json_file: The file for the numbers.
+        plot: The file for the picture.
+    """
     if not result.successful + result.failed:
         return
+    result = replace(result, settings=result.settings | recorded)
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -224,7 +253,9 @@ def _report(result: BenchResult, json_file: Path | None, plot: Path | None) -> N
         say(f"{failure.count} failed with {name}, first: {failure.message}", "red")
     if json_file is not None:
         result.save(json_file)
-    if plot is not None and result.successful:
+    if plot is not None and not result.successful:
+        say(f"{plot} was not drawn: no request was successful", "red")
+    elif plot is not None:
         result.plot(plot)
 
 
@@ -235,8 +266,8 @@ def _compare(context: typer.Context, a: Path, b: Path) -> None:
     flags = flags_of(context)
     sources = {name: context.get_parameter_source(name) for name in context.params}
     # Typer has a copy of click's enumeration in newer versions, so there is no common type.
-    given = [flags[n] for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
-    if others := [flag for flag in given if flag != "--compare"]:
+    used = [flags[n] for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
+    if others := [flag for flag in used if flag != "--compare"]:
         raise InputError(f"--compare cannot be combined with {', '.join(others)}")
     comparison = compare(BenchResult.load(a), BenchResult.load(b))
     table = Table("", str(a), str(b), "ratio", box=None, header_style="bold")

@@ -211,6 +211,16 @@ def test_the_instruction_is_sent() -> None:
     assert result.settings["instruction"] == "Find the recipe"
 
 
+def test_the_rerankers_own_instruction_is_recorded() -> None:
+    with Reranker(scorer=ScriptedScorer(), instruction="Find the recipe") as reranker:
+        test = LoadTest(reranker, concurrency=1, requests=1, **SMALL)
+        other = LoadTest(reranker, concurrency=1, requests=1, instruction="Find the cook", **SMALL)
+        assert test.run().settings["instruction"] == "Find the recipe"
+        assert other.run().settings["instruction"] == "Find the cook"
+    default = measure(ScriptedScorer(), concurrency=1, requests=1)
+    assert default.settings["instruction"] is None
+
+
 def test_own_texts() -> None:
     scorer = ScriptedScorer()
     texts = [f"text {number}" for number in range(9)]
@@ -222,17 +232,24 @@ def test_own_texts() -> None:
     assert "tokens" not in result.settings
 
 
-def test_own_pairs_that_are_sent_again_are_told() -> None:
+@pytest.mark.parametrize(("load", "warm_up"), [({"concurrency": 1}, 1), ({"rate": 500}, 16)])
+def test_own_pairs_are_measured_from_the_first_one_on(load: dict[str, Any], warm_up: int) -> None:
     scorer = ScriptedScorer()
     pairs = [("one", ["a", "b", "a", " "]), ("two", ["c"])]
     with Reranker(scorer=scorer) as reranker:
-        result = LoadTest(reranker, concurrency=1, requests=5, pairs=pairs).run()
-        once = LoadTest(reranker, concurrency=1, requests=2, pairs=pairs).run()
-    # The warm-up has taken the first.
-    assert [query for query, _ in scorer.calls[:6]] == ["one", "two"] * 3
+        result = LoadTest(reranker, requests=5, pairs=pairs, **load).run()
+        before, measured = scorer.calls[:warm_up], scorer.calls[warm_up:]
+        once = LoadTest(reranker, requests=2, pairs=pairs, **load).run()
+    queries = ["one", "two", "one", "two", "one"]
+    assert [query for query, _ in measured] == queries
     assert (result.repetitions, once.repetitions) == (2.5, 1.0)
-    assert result.total_documents == 3 * 1 + 2 * 4
+    # Blank and repeated documents count, but are not scored.
+    assert result.total_documents == 3 * 4 + 2 * 1
     assert result.settings["pairs"] == 2
+    # No prompt of the warm-up begins as one that is measured.
+    assert len({query for query, _ in before} | {"one", "two"}) == warm_up + 2
+    own = [["a", "b"], ["c"]]
+    assert [texts for _, texts in before] == [own[number % 2] for number in range(warm_up)]
 
 
 @pytest.mark.parametrize(

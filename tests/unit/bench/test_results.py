@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import InputError
 from qwen3_reranker.bench import BenchResult, Failure, Sample, compare
-from qwen3_reranker.bench.results import METRICS
+from qwen3_reranker.bench.results import STATISTICS
 from qwen3_reranker.bench.samples import percentile
 
 seconds = st.floats(0, 1e4)
@@ -187,7 +187,7 @@ def test_results_are_compared_by_ratios() -> None:
     a = result_of(MEASURED)
     b = result_of(MEASURED, duration=4.0)
     rows = {row.name: row for row in compare(a, b).rows}
-    assert list(rows) == [metric.name for metric in METRICS]
+    assert list(rows) == [each.name for each in STATISTICS]
     assert rows["request_throughput"].ratio == 0.5
     assert (rows["duration"].a, rows["duration"].b, rows["duration"].ratio) == ("2.00", "4.00", 2.0)
     assert rows["p99_e2el_ms"].ratio == 1.0
@@ -260,3 +260,10 @@ def test_a_plot_of_many_requests_is_small(tmp_path: Path) -> None:
         tmp_path / "a.svg"
     )
     assert (tmp_path / "a.svg").stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("name", ["a.png", "svg", "a.svg.txt"])
+def test_a_plot_is_svg(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}': give a name that ends in \.svg"):
+        result_of(MEASURED).plot(tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -134,7 +134,7 @@ def test_own_texts_are_drawn_without_repetition() -> None:
 
 def test_own_pairs_are_sent_in_order_and_again() -> None:
     pairs = usable_pairs([("one", ("a", "b")), ("two", ["c"])])
-    workload = pair_workload(pairs)
+    workload = pair_workload(pairs, random.Random(0))
     assert first(workload, 5) == [("one", ["a", "b"]), ("two", ["c"])] * 2 + [("one", ["a", "b"])]
     assert workload.cycle == 2
 

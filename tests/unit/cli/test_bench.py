@@ -142,14 +142,24 @@ def test_failures_are_shown(bench: Bench, server: ScriptedServer, tmp_path: Path
     assert json.loads(file.read_text("utf-8"))["errors"]["ServerError"]["count"] == 5
 
 
-def test_a_test_without_a_success_fails(bench: Bench, server: ScriptedServer) -> None:
+def test_a_test_without_a_success_fails(
+    bench: Bench, server: ScriptedServer, tmp_path: Path
+) -> None:
     bench("--base-url", server.url, "--requests", "1", *SMALL)
     detection = len(server.asked()) - 16 - 1
     refusal = Reply({"error": {"message": "no such luck"}}, 400)
     server.first(*[classify] * detection)
     server.always(refusal)
-    output, _ = bench("--base-url", server.url, "--requests", "2", *SMALL, code=3)
+    file, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    output, errors = bench(
+        *("--base-url", server.url, "--requests", "2", *SMALL),
+        *("--json", str(file), "--plot", str(plot)),
+        code=3,
+    )
     assert rows(output)["Failed requests"] == "2"
+    assert f"{plot} was not drawn: no request was successful" in errors
+    assert BenchResult.load(file).failed == 2
+    assert not plot.exists()
 
 
 def test_a_server_that_is_down_is_an_error(bench: Bench) -> None:
@@ -204,13 +214,44 @@ def test_results_are_compared(bench: Bench, server: ScriptedServer, tmp_path: Pa
         assert errors.startswith(f"error: {message}")
 
 
+def test_the_options_that_were_given_are_recorded(
+    bench: Bench, server: ScriptedServer, tmp_path: Path
+) -> None:
+    """All that can make two tests differ, but no secret."""
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    load = ("--base-url", server.url, "--tokenizer", "demo", "--requests", "2", *SMALL)
+    secret = ("--api-key", "sk-hidden", "--header", "X-Team: hidden")
+    bench(*load, *secret, "--json", str(a))
+    bench(
+        *(*load, "--max-concurrency", "8", "--max-retries", "0", "--max-length", "400"),
+        *("--instruction", "Find the recipe", "--long-documents", "passages"),
+        *("--passage-tokens", "100", "--json", str(b)),
+    )
+    assert "hidden" not in a.read_text("utf-8")
+    settings = BenchResult.load(b).settings
+    assert settings["max_retries"] == 0
+    assert settings["instruction"] == "Find the recipe"
+    output, _ = bench("--compare", str(a), str(b))
+    notes = output.partition("The tests differ, so compare with care:\n")[2]
+    settings_that_differ = notes.partition("What was measured differs:\n")[0]
+    assert sorted(line.strip() for line in settings_that_differ.splitlines()) == [
+        "instruction: None -> Find the recipe",
+        "long_documents: None -> passages",
+        "max_concurrency: 32 -> 8",
+        "max_length: None -> 400",
+        "max_retries: None -> 0",
+        "passage_tokens: None -> 100",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--rate", "3", "--concurrency", "3"), "--concurrency 3 and --rate 3.0 exclude each"),
         (("--rate", "0"), "--rate 0.0: give a number above 0"),
         (("--json", "/none/a.json"), "/none/a.json cannot be written: give a file in a folder"),
-        (("--plot", "/"), "/ cannot be written"),
+        (("--plot", "/none/a.svg"), "/none/a.svg cannot be written"),
+        (("--plot", "a.png"), "--plot a.png: give a name that ends in .svg"),
         (("--file", "/none.txt"), "/none.txt cannot be read"),
     ],
 )
