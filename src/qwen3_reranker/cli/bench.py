@@ -242,7 +242,7 @@ def _report(
     """
     if not result.successful + result.failed:
         return
-    result = replace(result, settings=result.settings | recorded)
+    result = replace(result, settings={**result.settings, **recorded})
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
