@@ -49,7 +49,7 @@ class Tracker:
     def __init__(self, total: int, done: int, report: Callable[[BulkProgress], None]) -> None:
         self._total, self._earlier, self._report = total, done, report
         self._rows = self._documents = 0
-        self._begun = perf_counter()
+        self._started = perf_counter()
         self._lock = threading.Lock()
 
     @property
@@ -62,7 +62,7 @@ class Tracker:
         with self._lock:
             self._rows += rows
             self._documents += documents
-            seconds = perf_counter() - self._begun
+            seconds = perf_counter() - self._started
             done = self._earlier + self._rows
             left = seconds / self._rows * (self._total - done) if self._rows else None
             self._report(BulkProgress(done, self._total, self._documents, seconds, left))

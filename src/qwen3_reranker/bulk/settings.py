@@ -11,6 +11,7 @@ from typing import Any
 from qwen3_reranker import event_loop
 from qwen3_reranker.bulk.rows import Columns
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.options import declared
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.options import ServerOptions
@@ -28,6 +29,11 @@ _SERVER = ServerOptions.__annotations__.keys() - {"dialect", "template", "tokeni
 _MACHINE = {"engine_python", "devices"}
 _ENGINE_ARGS = {"hf_token", "data_parallel_size"}
 _LONG_DOCUMENTS = LongDocumentOptions.__annotations__.keys()
+_DEFAULTS = {
+    name: option.default
+    for options in (ServerOptions, LongDocumentOptions)
+    for name, (_, option) in declared(options).items()
+}
 # The digest of the model's files covers the engine, so that "auto" and its meaning are the same.
 _IGNORED = {*_SERVER, *_MACHINE, "engine", "base_url", "model", "check", "quiet", "cache", "scorer"}
 
@@ -53,7 +59,9 @@ def bulk_options(
         TypeError: An argument has an unknown name.
     """
     if "on_error" in options:
-        raise InputError("on_error= cannot be used: a run stops if scoring fails, and continues")
+        raise InputError(
+            "on_error= cannot be used: a run ends if scoring fails, and can be continued"
+        )
     Selection(top_n=top_n)
     checked = conceal({"model": model, "base_url": base_url, **options})
     if options.get("scorer") is None:  # which would be closed, too
@@ -89,7 +97,9 @@ def score_settings(
         ServerError: The server cannot be reached or detected.
     """
     given = {
-        name: value for name, value in options.items() if name not in _IGNORED and value is not None
+        name: value
+        for name, value in options.items()
+        if name not in _IGNORED and value not in (None, _DEFAULTS.get(name))
     }
     arguments = given.pop("engine_args", {})
     if kept := {name: arg for name, arg in arguments.items() if name not in _ENGINE_ARGS}:

@@ -59,7 +59,7 @@ def test_a_run_with_a_function_can_be_continued(
 
 
 @pytest.mark.parametrize(
-    "machine",
+    "changed",
     [
         {"engine_python": sys.executable},
         {"devices": ["cpu:0"]},
@@ -67,12 +67,13 @@ def test_a_run_with_a_function_can_be_continued(
         {"engine_args": {"hf_token": "hf_aBcDeFgHiJkLmNoP"}},
         {"timeout": 100.0, "quiet": True, "check": False, "cache": {}},
         {"engine": "auto", "instruction": None},
+        {"long_documents": "cut", "aggregate": "max", "max_passages": None},
     ],
 )
-def test_a_run_can_be_continued_on_another_machine(tmp_path: Path, machine: dict[str, Any]) -> None:
-    run(tmp_path, **machine)
+def test_what_changes_no_score_can_change(tmp_path: Path, changed: dict[str, Any]) -> None:
+    run(tmp_path, **changed)
     run(tmp_path)
-    run(tmp_path, **machine)
+    run(tmp_path, **changed)
 
 
 @pytest.mark.parametrize(
