@@ -275,15 +275,19 @@ class EngineClient:
 
     async def _watch(self) -> None:
         """End the process if it gives no sign of life, for example because it was stopped."""
-        silent, allowed = 0, self._timeout
-        while silent * self._timeout / 4 <= allowed:
-            await asyncio.sleep(self._timeout / 4)
+        interval, silent, busy = self._timeout / 4, 0, True
+        while silent * interval < self._allowed():
+            await asyncio.sleep(interval)
             # Intervals are counted instead of timed, since this program may have been stopped, too.
-            busy = self._waiting or not self._hello.done()
-            silent = 0 if self._heard or not busy else silent + 1
+            # An idle process is silent, so an interval counts only if it was busy from its start.
+            silent = silent + 1 if busy and not self._heard else 0
+            busy = bool(self._waiting) or not self._hello.done()
             self._heard = False
-            allowed = self._timeout if self._ready else max(self._timeout, _START_TIMEOUT)
-        await self._ended(f"the engine process gave no sign of life for {allowed:g} s")
+        await self._ended(f"the engine process gave no sign of life for {silent * interval:g} s")
+
+    def _allowed(self) -> float:
+        """Return the seconds for which a busy process may be silent."""
+        return self._timeout if self._ready else max(self._timeout, _START_TIMEOUT)
 
     async def _ended(self, words: str) -> None:
         """Handle the end of a process that was not closed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwen3_reranker import (
     ClosedError,
@@ -123,6 +126,37 @@ def test_a_stopped_process_is_ended(make_reranker: MakeReranker) -> None:
         reranker.score("q", TEXTS)
     wait_until(lambda: gone(process))
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
+
+
+@given(timeout=st.floats(1, 1000), ready=st.booleans())
+def test_a_silent_process_is_ended_when_the_time_is_up_that_the_message_names(
+    timeout: float, ready: bool
+) -> None:
+    slept: list[float] = []
+    words: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def ended(reason: str) -> None:
+        words.append(reason)
+
+    async def watch() -> None:
+        client = EngineClient.__new__(EngineClient)  # without a process
+        waiting = asyncio.get_running_loop().create_future()
+        vars(client).update(_timeout=timeout, _ready=ready, _heard=True, _ended=ended)
+        vars(client).update(_hello=waiting, _waiting={1: waiting})
+        await client._watch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", sleep)
+        asyncio.run(watch())
+    silent = sum(slept[1:])  # it was heard in the first interval
+    limit = timeout if ready else max(timeout, 60)
+    assert limit * 0.999 <= silent <= limit + timeout / 4
+    [reason] = words
+    assert reason.startswith("the engine process gave no sign of life for ")
+    assert float(reason.split()[-2]) == pytest.approx(silent, rel=1e-4)
 
 
 def test_a_slow_engine_is_not_taken_for_a_stopped_one(make_reranker: MakeReranker) -> None:
