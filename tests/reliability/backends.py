@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,23 @@ from support.servers.llama_cpp_servers import llama_cpp_server
 from support.servers.processes import MAX_LENGTH, Server
 from support.servers.vllm_servers import launched_vllm
 
-__all__ = ["Backends", "Journal", "opened", "processes_of"]
+__all__ = [
+    "ENGINE_TIMEOUT",
+    "GATEWAY_TIMEOUT",
+    "SERVER_TIMEOUT",
+    "Backends",
+    "Journal",
+    "opened",
+]
 
-# The seconds without a sign of life after which a hung engine is ended, and those that a server may
-# take for a call.
-ENGINE_TIMEOUT, SERVER_TIMEOUT = 15, 20
+# The seconds without a sign of life after which a hung engine is ended, those that a server may
+# take for a call, and those that the gateway may: time enough to ask two of its servers.
+ENGINE_TIMEOUT, SERVER_TIMEOUT, GATEWAY_TIMEOUT = 15, 20, 45
+# The seconds that a call may take longer on a busy machine, and those that a call to an engine may
+# take, for which nothing is promised: the engine may have to start.
+_SLACK, _ENGINE_LIMIT = 15, 240
+# No call waits for a free connection: nothing is promised about how long that takes.
+_CONNECTIONS = 400
 # So few entries that the cache stores some in every call.
 _ENTRIES = 40
 
@@ -42,15 +52,20 @@ class Journal(LRUCache[str, Any]):
 
     Attributes:
         file: The file, which may be on a disk without room, such as /dev/full.
+        failures: How often it could not be written.
     """
 
     def __init__(self, file: Path) -> None:
         super().__init__(_ENTRIES)
         self.file = file
+        self.failures = 0
 
     def __setitem__(self, key: str, value: Any) -> None:
-        with self.file.open("w", encoding="utf-8") as file:
-            file.write(f"{key} {value}\n")
+        try:
+            self.file.write_text(f"{key} {value}\n", "utf-8")
+        except OSError:
+            self.failures += 1
+            raise
         super().__setitem__(key, value)
 
 
@@ -61,6 +76,7 @@ class Backends:
 
     Attributes:
         rerankers: The rerankers, by name: "engine", "cached", "servers" and "gateway".
+        limits: The seconds that a call of each reranker may take.
         journal: The cache of "cached", which shares the engine of "engine".
         file: A file on a disk with room, for `journal`.
         proxies: The proxies before the servers.
@@ -69,12 +85,12 @@ class Backends:
     """
 
     rerankers: dict[str, Reranker]
+    limits: dict[str, float]
     journal: Journal
     file: Path
     proxies: list[FaultyProxy]
     servers: list[Server]
     gateway: Server
-    _answered: dict[str, list[float]] = field(default_factory=dict)
 
     def engine_process(self) -> psutil.Process | None:
         """Return the process of the engine; None while there is none."""
@@ -85,36 +101,15 @@ class Backends:
             return psutil.Process(running.client.pid)
         return None
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Record when each server answers, for `first_answer_after`."""
-        stop = threading.Event()
+    def requests(self, url: str) -> int:
+        """Return how many requests of "servers" a server has answered, by the URL of its proxy."""
+        return self.rerankers["servers"].stats().endpoints[url].requests
 
-        def watch() -> None:
-            seen: dict[str, int] = {}
-            while not stop.wait(0.1):
-                for url, stats in self.rerankers["servers"].stats().endpoints.items():
-                    if stats.requests > seen.get(url, 0):
-                        seen[url] = stats.requests
-                        self._answered.setdefault(url, []).append(time.monotonic())
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def first_answer_after(self, url: str, moment: float) -> float | None:
-        """Return the seconds from a moment to the next answer of a server, if any."""
-        return next((at - moment for at in self._answered.get(url, ()) if at >= moment), None)
-
-
-def processes_of(server: Server) -> list[psutil.Process]:
-    """Return the processes of a server."""
-    guard = server._guard
-    return [] if guard is None else psutil.Process(guard.pid).children(recursive=True)
+    def failures(self, name: str) -> int:
+        """Return how many attempts failed on a server, by the URL of its proxy, or on "gateway"."""
+        of = name if name == "gateway" else "servers"
+        url = self.gateway.url if name == "gateway" else name
+        return self.rerankers[of].stats().endpoints[url].failures
 
 
 @contextmanager
@@ -132,6 +127,7 @@ def opened(folder: Path, *, light: bool) -> Iterator[Backends]:
         proxies = [stack.enter_context(FaultyProxy(server.url)) for server in servers]
         urls = [proxy.url for proxy in proxies]
         settings: dict[str, Any] = {"tokenizer": "demo", "max_length": MAX_LENGTH}
+        settings["max_concurrency"] = _CONNECTIONS
         listed = [argument for url in urls for argument in ("--base-url", url)]
         command = [sys.executable, "-m", "qwen3_reranker", "gateway", *listed, "--port", "{port}"]
         command += ["--tokenizer", "demo", "--max-length", str(MAX_LENGTH)]
@@ -144,11 +140,17 @@ def opened(folder: Path, *, light: bool) -> Iterator[Backends]:
             "engine": Reranker("demo", **engine),
             "cached": Reranker("demo", **engine, cache=journal),
             "servers": Reranker(base_url=urls, timeout=SERVER_TIMEOUT, **settings),
-            "gateway": Reranker(base_url=gateway.url, timeout=SERVER_TIMEOUT, **settings),
+            "gateway": Reranker(base_url=gateway.url, timeout=GATEWAY_TIMEOUT, **settings),
         }
         for reranker in rerankers.values():
             stack.enter_context(reranker).warm_up()
-        yield Backends(rerankers, journal, file, proxies, servers, gateway)
+        limits = {
+            "engine": _ENGINE_LIMIT,
+            "cached": _ENGINE_LIMIT,
+            "servers": SERVER_TIMEOUT * len(servers) + _SLACK,
+            "gateway": GATEWAY_TIMEOUT + _SLACK,
+        }
+        yield Backends(rerankers, limits, journal, file, proxies, servers, gateway)
 
 
 def _makers(folder: Path, *, light: bool) -> list[Callable[[], Server]]:

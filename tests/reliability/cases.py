@@ -44,7 +44,7 @@ def make_cases(reference: Reranker, *, count: int = 40, most: int = 5) -> list[C
 
     Args:
         reference: Computes the right scores.
-        count: The number of cases.
+        count: The number of questions. One gives no case if its documents or answers are too alike.
         most: The maximum number of documents in a case; the minimum is 2.
     """
     shuffle = random.Random(0)  # the same cases in each run
@@ -61,8 +61,16 @@ def make_cases(reference: Reranker, *, count: int = 40, most: int = 5) -> list[C
         shuffle.shuffle(chosen)
         chosen = chosen[: shuffle.randint(2, most)]
         picked, right = zip(*chosen, strict=True)
+        if any(_alike(right, case.scores) for case in cases):
+            continue
         cases.append(Case(len(cases), query, picked, right))
     return cases
+
+
+def _alike(scores: Sequence[float], others: Sequence[float]) -> bool:
+    """Return whether two answers could be mistaken for each other."""
+    pairs = zip(scores, others, strict=False)
+    return len(scores) == len(others) and all(abs(a - b) <= _APART for a, b in pairs)
 
 
 def endless(cases: Sequence[Case]) -> Iterator[Case]:

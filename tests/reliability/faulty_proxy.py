@@ -37,7 +37,7 @@ class _Answer:
 
 def _shuffled(entries: Entries) -> None:
     """Put the entries in another order; each keeps its index, so the answer is right."""
-    random.shuffle(entries)
+    entries.append(entries.pop(0))
 
 
 def _not_a_number(entries: Entries) -> None:
@@ -86,7 +86,7 @@ class FaultyProxy:
 
     Attributes:
         fault: The fault that half of the POST requests meet; None passes everything on.
-        met: How many requests have met each fault.
+        met: How many answers each fault has spoiled. Others had nothing to spoil.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -147,9 +147,8 @@ class FaultyProxy:
         """Answer one request; return whether the connection can be used again."""
         request = await _read(reader)
         fault = self.fault if request.method == "POST" and random.random() < _SHARE else None
-        if fault is not None:
-            self.met[fault] += 1
         if fault == "storm":
+            self.met[fault] += 1
             message = {"error": {"message": "Too Many Requests", "code": "429"}}
             answer = _Answer(429, json.dumps(message).encode(), "Retry-After: 1\r\n")
         else:
@@ -177,6 +176,7 @@ class FaultyProxy:
             linger = struct.pack("ii", 1, 0)  # closing then sends RST
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
+            self.met[fault] += 1
             return False
         writer.write(head.encode() + answer.body)
         await writer.drain()
@@ -186,6 +186,7 @@ class FaultyProxy:
         """Return the server's answer, spoiled if the fault asks for that."""
         if fault == "slow":
             await asyncio.sleep(random.uniform(*_SLOW))
+            self.met[fault] += 1
         try:
             response = await self._client.send(_forwarded(request, self._upstream))
         except httpx.TransportError:
@@ -196,9 +197,13 @@ class FaultyProxy:
             return answer
         body = response.json()
         entries = body.get("results") or body.get("data")
-        if entries:
-            spoil(entries)
-        return replace(answer, body=json.dumps(body).encode())
+        if not entries:
+            return answer
+        before = json.dumps(body)
+        spoil(entries)
+        spoiled = json.dumps(body)
+        self.met[fault or ""] += spoiled != before
+        return replace(answer, body=spoiled.encode())
 
 
 def _forwarded(request: httpx.Request, upstream: str) -> httpx.Request:

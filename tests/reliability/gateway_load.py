@@ -75,10 +75,10 @@ async def load(
         try:
             for kill in range(kills):
                 await asyncio.sleep(began + (kill + 0.5) * seconds / kills - time.monotonic())
-                killed = time.monotonic()
+                mark = tally.mark()
                 await asyncio.to_thread(victim.kill)
                 await asyncio.to_thread(victim.start)
-                events.append({"killed": killed, "up": time.monotonic()})
+                events.append((mark, time.monotonic()))
             await asyncio.sleep(began + seconds - time.monotonic())
         finally:
             stop.set()
@@ -90,11 +90,11 @@ async def load(
         "answers_counted_by_the_gateway": after - before,
         "kills": [
             {
-                "after_seconds": round(event["killed"] - began, 1),
-                "up_again_after_seconds": round(event["up"] - event["killed"], 1),
-                "next_answer_after_seconds": tally.first_answer_after(event["killed"]),
+                "after_seconds": round(mark.moment - began, 1),
+                "up_again_after_seconds": round(up - mark.moment, 1),
+                "next_answer_after_seconds": mark.seconds,
             }
-            for event in events
+            for mark, up in events
         ],
     }
 

@@ -16,6 +16,18 @@ _NAMES = {
     "gateway": "Gateway before the servers",
     "all": "All",
 }
+# The counts, by the heads of their columns.
+_COUNTS = {
+    "Calls": "calls",
+    "Answered": "answered",
+    "Canceled": "canceled",
+    "Errors": "errors",
+    "Unexpected": "unexpected",
+    "Wrong": "wrong",
+    "Lost": "lost",
+    "Doubled": "doubled",
+    "Late": "late",
+}
 
 
 def updated(page: str, run: dict[str, Any]) -> str:
@@ -33,40 +45,44 @@ def updated(page: str, run: dict[str, Any]) -> str:
 
 def tables(run: dict[str, Any]) -> str:
     """Return the figures of a run as Markdown."""
-    about, forks = run["about"], run["forks"]
+    about, forks, memory = run["about"], run["forks"], run["memory"]
     lines = [
         (
             f"`{about['command']}`, {about['date']}: {about['machine']}; {run['callers']} callers, "
             f"{run['all']['seconds'] / 60:.0f} minutes."
         ),
         "",
-        "| | Calls | Answered | Canceled | Errors | Wrong | Lost | Doubled | Longest stall, s |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        _row("", *_COUNTS, "Longest call, s", "Longest stall, s"),
+        "|---|" + (len(_COUNTS) + 2) * "--:|",
     ]
     for name, label in _NAMES.items():
-        part = run[name]
-        counts = [part[kind] for kind in ("calls", "answered", "canceled")]
-        counts += [sum(part["errors"].values())]
-        counts += [part[kind] for kind in ("wrong", "lost", "doubled")]
-        shown = " | ".join(f"{count:,}" for count in counts)
-        lines.append(f"| {label} | {shown} | {part['longest_stall']:.1f} |")
-    lines += ["", "| Fault | Times | Longest recovery, s |", "|---|--:|--:|"]
+        part = run[name] | {"errors": sum(run[name]["errors"].values())}
+        counts = (f"{part[kind]:,}" for kind in _COUNTS.values())
+        seconds = (f"{part[kind]:.1f}" for kind in ("longest_seconds", "longest_stall"))
+        lines.append(_row(label, *counts, *seconds))
+    lines += ["", _row("Fault", "Times", "Longest recovery, s"), "|---|--:|--:|"]
     recoveries: dict[str, list[float | None]] = {}
     for event in run["faults"]:
-        recoveries.setdefault(event["fault"], []).append(event["recovered"])
+        if event["met"]:
+            recoveries.setdefault(event["fault"], []).append(event["recovered"])
     for fault, seconds in recoveries.items():
         known = [second for second in seconds if second is not None]
         longest = f"{max(known):.1f}" if len(known) == len(seconds) else "none"
-        lines.append(f"| {fault.capitalize()} | {len(seconds)} | {longest} |")
+        lines.append(_row(fault.capitalize(), len(seconds), longest))
     errors = ", ".join(f"{count:,} {name}" for name, count in run["all"]["errors"].items())
     lines += [
         "",
         (
             f"Errors: {errors or 'none'}. Forked children: {forks['right']} right, "
             f"{len(forks['wrong'])} failed. Spoiled answers: {sum(run['wire_faults'].values()):,}. "
-            f"Memory of the calling process: {run['memory_mib']:,} MiB at the end, growing by "
-            f"{run['memory_mib_per_minute']} MiB per minute."
+            f"Memory of the calling process: {memory['mib']:,} MiB at the end; after the first "
+            f"third of the run it grew by {memory['mib_per_minute']} MiB, and by "
+            f"{memory['blocks_per_minute']:,.0f} blocks of Python's allocator, per minute."
         ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |")

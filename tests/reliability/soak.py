@@ -8,8 +8,7 @@ faulty proxies, and a gateway before the same servers. The faults of `reliabilit
 each other. Every answer is compared with the model card's recipe in transformers. The figures are
 written to tests/benchmarks/results/soak.json and to docs/explanation/reliability.md.
 
-The exit code is 1 if an answer was wrong, lost or doubled, an error was not one of the package's,
-or something did not recover.
+The exit code is 1 if a promise of that page was broken; the last lines say which.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import argparse
 import asyncio
 import itertools
 import random
-import statistics
 import sys
 import tempfile
 import threading
@@ -28,20 +26,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
-
-import psutil
+from typing import Any
 
 from qwen3_reranker import Reranker, RerankerWarning
 from qwen3_reranker.embedded.reference import TransformersScorer
-from qwen3_reranker.errors import RerankerError
 
 from benchmarks import record
 from reliability.backends import Backends, opened
+from reliability.calls import ALL, Calls, Recorded
 from reliability.cases import Case, make_cases
 from reliability.faults import Fault, Forks, all_faults
+from reliability.memory import Memory
 from reliability.page import PAGE, updated
-from reliability.tally import Tally
 from support.servers.processes import MAX_LENGTH
 
 __all__ = ["Soak"]
@@ -54,47 +50,21 @@ _SHARES = {"engine": 0.3, "cached": 0.1, "servers": 0.4, "gateway": 0.2}
 _CANCELED, _CANCEL_WITHIN = 0.6, 2.0
 # The event loops on which half of the callers run.
 _LOOPS = 4
-# The seconds after which a call that has not ended is lost.
+# How many seconds a fault is prolonged until it has had an effect.
+_PATIENCE = 180.0
+# The seconds that a recovery may take: an engine that starts on a busy machine takes many.
+_RECOVERY = 240.0
+# The seconds without an answer. What a fault hits has those of the fault and of the recovery
+# besides; but of everything together, and of several servers, some part always works.
+_STALL = 120.0
+_NEVER_STOPPED = ("servers", ALL)
+# How many seconds the calls may take that are in flight at the end.
 _ENDLESS = 240.0
-# The seconds that a recovery may take; an engine that starts on a busy machine takes half of them.
-_RECOVERY = 120.0
-_MIB = 2**20
-
-
-class Calls(Tally):
-    """The calls of one reranker. Errors of the package are counted apart from lost answers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: Counter[str] = Counter()
-        self.messages: dict[str, str] = {}
-        self._spans: list[tuple[float, float]] = []
-
-    def answered(self, case: Case, answer: Sequence[tuple[int, float]], seconds: float) -> None:
-        """Count a call that got an answer."""
-        super().answered(case, answer, seconds)
-        now = time.monotonic()
-        with self._lock:
-            self._spans.append((now - seconds, now))
-
-    def first_answer_after(self, moment: float) -> float | None:
-        """Return the seconds from a moment to the first answer of a call that began after it."""
-        with self._lock:
-            return min((e - moment for began, e in self._spans if began >= moment), default=None)
-
-    def failed(self, case: Case, error: BaseException) -> None:
-        """Count a call that failed: as an error of the package, or as lost."""
-        if not isinstance(error, RerankerError):
-            super().failed(case, error)
-            return
-        with self._lock:
-            self.counts["calls"] += 1
-            self.errors[type(error).__name__] += 1
-            self.messages.setdefault(type(error).__name__, f"{error}".partition("\n")[0][:300])
-
-    def figures(self) -> dict[str, Any]:
-        """Return the figures of `Tally`, with the errors by type and the first message of each."""
-        return super().figures() | {"errors": dict(self.errors), "messages": self.messages}
+# How much the memory may grow after the warm-up, in MiB per minute, and how long a run must be to
+# tell, in minutes.
+_GROWTH, _LONG = 1.0, 8.0
+# What must not happen to a call.
+_FAILURES = ("unexpected", "wrong", "lost", "doubled", "late")
 
 
 class Soak:
@@ -105,11 +75,10 @@ class Soak:
         backends: What is called.
         cases: What is asked.
         callers: How many calls are in flight. Half of the callers are threads.
-        unit: How long a fault lasts, in seconds, and half of the time between two.
+        unit: How long most faults last, and the time between two, in seconds.
 
     Attributes:
-        calls: The calls of each reranker.
-        all: All calls together.
+        calls: The calls.
         events: What the faults did.
         forks: What became of the forked children.
     """
@@ -117,8 +86,7 @@ class Soak:
     def __init__(
         self, backends: Backends, cases: Sequence[Case], *, callers: int, unit: float
     ) -> None:
-        self.calls = {name: Calls() for name in backends.rerankers}
-        self.all = Calls()
+        self.calls = Calls(backends.limits)
         self.events: list[dict[str, Any]] = []
         self.forks = Forks()
         self._backends = backends
@@ -126,9 +94,7 @@ class Soak:
         self._callers = callers
         self._unit = unit
         self._stop = threading.Event()
-        self._in_flight: dict[int, tuple[float, str]] = {}
-        self._numbers = itertools.count()
-        self._memory: list[tuple[float, int]] = []
+        self._memory = Memory()
 
     def run(self, seconds: float, faults: Sequence[Fault]) -> None:
         """
@@ -143,154 +109,134 @@ class Soak:
         loops = min(_LOOPS, self._callers - len(threads))
         each = (self._callers - len(threads)) // max(1, loops)
         threads += [self._start(lambda: asyncio.run(self._loop(each))) for _ in range(loops)]
-        threads.append(self._start(self._sample_memory))
-        with self._backends.watched():
+        with self._memory.sampled():
+            time.sleep(self._unit)
             for fault in itertools.cycle(faults):
                 if len(self.events) >= len(faults) and time.monotonic() - began > seconds:
                     break
                 self._meet(fault)
-                self._stop.wait(2 * self._unit)
-            self._stop.set()
-            deadline = time.monotonic() + _ENDLESS
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
+                time.sleep(self._unit)
+        self._stop.set()
+        deadline = time.monotonic() + _ENDLESS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self.calls.give_up()
 
     def figures(self) -> dict[str, Any]:
         """Return the figures."""
-        endless = [f"{name} for {time.monotonic() - at:.0f} s" for at, name in self._hanging()]
         return {
-            "all": self.all.figures(),
-            **{name: calls.figures() for name, calls in self.calls.items()},
-            "endless": endless,
+            **self.calls.figures(),
+            "uncounted": self.calls.uncounted(),
             "faults": self.events,
             "forks": vars(self.forks),
             "wire_faults": dict(sum((p.met for p in self._backends.proxies), Counter())),
-            "memory_mib": round(self._memory[-1][1] / _MIB) if self._memory else None,
-            "memory_mib_per_minute": self._memory_slope(),
+            "memory": self._memory.figures(),
         }
-
-    def problems(self) -> list[str]:
-        """Return what broke a promise, in words."""
-        figures = self.all.figures()
-        kinds = [kind for kind in ("wrong", "lost", "doubled", "refused") if figures[kind]]
-        found = [f"{figures[kind]} {kind}" for kind in kinds]
-        found += figures["examples"]
-        found += [f"{name} did not end" for _, name in self._hanging()]
-        found += [f"{e['fault']}: no recovery" for e in self.events if e["recovered"] is None]
-        return found + [f"forked child: {wrong}" for wrong in self.forks.wrong]
 
     def _start(self, work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         return thread
 
-    def _hanging(self) -> list[tuple[float, str]]:
-        return list(self._in_flight.values()) if self._stop.is_set() else []
-
     def _meet(self, fault: Fault) -> None:
-        """Inject a fault, and wait until what it hit has recovered."""
+        """Inject a fault until it has had an effect, and wait until what it hit has recovered."""
+        window = self.calls.excuse(fault.fails)
         began = time.monotonic()
-        with fault.inject() as target:
-            self._stop.wait(fault.units * self._unit)
+        with fault.inject() as effect:
+            time.sleep(max(fault.seconds, fault.units * self._unit))
+            _wait(lambda: effect.met() >= fault.least, _PATIENCE)
         ended = time.monotonic()
-        recovered = None
-        while recovered is None and time.monotonic() < ended + _RECOVERY:
-            time.sleep(0.1)
-            if target in self.calls:
-                recovered = self.calls[target].first_answer_after(ended)
-            else:
-                recovered = self._backends.first_answer_after(target, ended)
-        self.events.append(
-            {
-                "fault": fault.name,
-                "seconds": round(ended - began, 1),
-                "recovered": None if recovered is None else round(recovered, 2),
-            }
-        )
-        print(f"{fault.name:<40}{ended - began:6.1f} s, recovered after {recovered}", flush=True)
+        if effect.target in self._backends.rerankers:
+            mark = self.calls.mark(effect.target)
+            recovered = _wait(lambda: mark.seconds is not None, _RECOVERY)
+        else:
+            before = self._backends.requests(effect.target)
+            recovered = _wait(lambda: self._backends.requests(effect.target) > before, _RECOVERY)
+        window.ended = time.monotonic()
+        event = {
+            "fault": fault.name,
+            "seconds": round(ended - began, 1),
+            "met": effect.met() >= fault.least,
+            "recovered": round(window.ended - ended, 1) if recovered else None,
+        }
+        self.events.append(event)
+        line = "{fault:<40}{seconds:6.1f} s, met: {met}, recovered: {recovered}"
+        print(line.format(**event), flush=True)
 
-    def _choose(self) -> tuple[str, Case]:
+    def _choose(self) -> tuple[Recorded, Reranker]:
         [name] = random.choices(list(_SHARES), list(_SHARES.values()))
-        return name, random.choice(self._cases)
+        recorded = Recorded(self.calls, name, random.choice(self._cases))
+        return recorded, self._backends.rerankers[name]
 
     def _thread(self) -> None:
         while not self._stop.is_set():
-            name, case = self._choose()
-            reranker, documents = self._backends.rerankers[name], case.documents
-            with _Recorded(self, name, case) as recorded:
+            recorded, reranker = self._choose()
+            query, documents = recorded.case.query, recorded.case.documents
+            with recorded:
                 if random.random() < 0.5:
-                    recorded.ranked(reranker.rerank(case.query, documents))
+                    recorded.ranked(reranker.rerank(query, documents))
                 else:
-                    recorded.scored(reranker.score(case.query, documents))
+                    recorded.scored(reranker.score(query, documents))
 
     async def _loop(self, callers: int) -> None:
         await asyncio.gather(*(self._coroutine() for _ in range(callers)))
 
     async def _coroutine(self) -> None:
         while not self._stop.is_set():
-            name, case = self._choose()
-            with _Recorded(self, name, case) as recorded:
-                call = asyncio.create_task(self._call(recorded, self._backends.rerankers[name]))
+            recorded, reranker = self._choose()
+            with recorded:
+                call = asyncio.create_task(self._call(recorded, reranker))
                 if random.random() < _CANCELED:
                     await asyncio.wait({call}, timeout=random.uniform(0, _CANCEL_WITHIN))
-                    call.cancel()
+                    recorded.canceled = call.cancel()
                 await call
 
-    async def _call(self, recorded: _Recorded, reranker: Reranker) -> None:
-        case = recorded.case
+    async def _call(self, recorded: Recorded, reranker: Reranker) -> None:
+        query, documents = recorded.case.query, recorded.case.documents
         if random.random() < 0.5:
-            recorded.ranked(await reranker.arerank(case.query, case.documents))
+            recorded.ranked(await reranker.arerank(query, documents))
         else:
-            recorded.scored(await reranker.ascore(case.query, case.documents))
-
-    def _sample_memory(self) -> None:
-        process, began = psutil.Process(), time.monotonic()
-        while not self._stop.wait(1):
-            self._memory.append((time.monotonic() - began, process.memory_info().rss))
-
-    def _memory_slope(self) -> float | None:
-        """Return the growth of this process in MiB per minute, over the last two thirds."""
-        samples = self._memory[len(self._memory) // 3 :]
-        if len(samples) < 2:
-            return None
-        times, sizes = zip(*samples, strict=True)
-        per_second = statistics.linear_regression(times, sizes).slope
-        return round(60 * per_second / _MIB, 2)
+            recorded.scored(await reranker.ascore(query, documents))
 
 
-class _Recorded:
-    """Records how a call ends: with an answer, an error or a cancellation."""
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition is true, and return whether it became true in time."""
+    deadline = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true
 
-    def __init__(self, soak: Soak, name: str, case: Case) -> None:
-        self.case = case
-        self._soak = soak
-        self._name = name
-        self._tallies = (soak.calls[name], soak.all)
-        self._answer: list[tuple[int, float]] = []
 
-    def ranked(self, hits: Sequence[Any]) -> None:
-        """Take the hits of `rerank()`."""
-        self._answer = [(hit.index, hit.score) for hit in hits]
+def problems(run: dict[str, Any]) -> list[str]:
+    """
+    Return which promises were broken, in words.
 
-    def scored(self, scores: Sequence[float]) -> None:
-        """Take the scores of `score()`."""
-        self._answer = list(enumerate(scores))
-
-    def __enter__(self) -> Self:
-        self._number, self._began = next(self._soak._numbers), time.monotonic()
-        self._soak._in_flight[self._number] = (self._began, self._name)
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        del self._soak._in_flight[self._number]
-        for tally in self._tallies:
-            if error is None:
-                tally.answered(self.case, self._answer, time.monotonic() - self._began)
-            elif isinstance(error, asyncio.CancelledError):
-                tally.canceled()
-            else:
-                tally.failed(self.case, error)
-        return True
+    Args:
+        run: The figures of a run.
+    """
+    found = []
+    longest_fault = max((event["seconds"] for event in run["faults"]), default=0.0)
+    for name in (*_SHARES, ALL):
+        part = run[name]
+        found += [f"{name}: {part[kind]} calls {kind}" for kind in _FAILURES if part[kind]]
+        found += [f"{name}: no call was answered"] * (not part["answered"])
+        allowed = _STALL if name in _NEVER_STOPPED else _STALL + longest_fault + _RECOVERY
+        if part["longest_stall"] > allowed:
+            found.append(f"{name}: no answer for {part['longest_stall']:.0f} s")
+    found += run[ALL]["examples"]
+    found += ["no call was canceled"] * (not run[ALL]["canceled"])
+    if run["uncounted"]:
+        found.append(f"{run['uncounted']} calls were not counted")
+    for event in run["faults"]:
+        if not event["met"]:
+            found.append(f"{event['fault']}: it had no effect")
+        if event["recovered"] is None:
+            found.append(f"{event['fault']}: no recovery in {_RECOVERY:.0f} s")
+    found += [f"forked child: {wrong}" for wrong in run["forks"]["wrong"]]
+    growth = run["memory"]["mib_per_minute"]
+    if run[ALL]["seconds"] >= 60 * _LONG and (growth is None or growth > _GROWTH):
+        found.append(f"the memory grew by {growth} MiB per minute, and {_GROWTH:g} are allowed")
+    return found
 
 
 def main() -> None:
@@ -298,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--callers", type=int, default=200)
-    parser.add_argument("--unit", type=float, default=5, help="seconds of a fault")
+    parser.add_argument("--unit", type=float, default=5, help="seconds of most faults")
     parser.add_argument("--light", action="store_true", help="use two llama.cpp servers")
     parser.add_argument("--save", default=_RESULT, help="the name of the JSON file")
     arguments = parser.parse_args()
@@ -309,17 +255,18 @@ def main() -> None:
         backends = stack.enter_context(opened(Path(folder), light=arguments.light))
         soak = Soak(backends, cases, callers=arguments.callers, unit=arguments.unit)
         soak.run(60 * arguments.minutes, all_faults(backends, cases, soak.forks))
-        figures, problems = soak.figures(), soak.problems()
+        figures = soak.figures()
+    broken = problems(figures)
     settings = {name: getattr(arguments, name) for name in ("minutes", "callers", "unit", "light")}
-    path = record.save(arguments.save, {**settings, **figures})
+    path = record.save(arguments.save, {**settings, **figures, "problems": broken})
     if arguments.save == _RESULT:
         PAGE.write_text(updated(PAGE.read_text("utf-8"), record.load(_RESULT)), "utf-8")
-    for name in ("all", *backends.rerankers):
+    for name in (ALL, *backends.rerankers):
         print(f"{name}: {figures[name]}")
-    print(f"memory: {figures['memory_mib']} MiB, {figures['memory_mib_per_minute']} MiB per minute")
+    print(f"memory: {figures['memory']}")
     print(f"written to {path}")
-    print("\n".join(problems) or "no answer was wrong, lost or doubled, and everything recovered")
-    sys.exit(bool(problems))
+    print("\n".join(broken) or "every promise was kept")
+    sys.exit(bool(broken))
 
 
 def recipe() -> Reranker:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from reliability.cases import TOLERANCE, Case
 
-__all__ = ["RefusedError", "Tally"]
+__all__ = ["Answer", "Mark", "RefusedError", "Tally"]
 
 Answer = Sequence[tuple[int, float]]
 """The index and P(yes) of each document, in any order."""
@@ -24,9 +24,26 @@ class RefusedError(Exception):
     """A call was refused in so many words, such as by a full queue. That is not a lost answer."""
 
 
+class Mark:
+    """
+    A moment, after which an answer is awaited.
+
+    Attributes:
+        moment: The moment, in seconds of `time.monotonic()`.
+        seconds: The seconds from then to the first answer of a call that began later. None if there
+            has been no such answer yet.
+    """
+
+    def __init__(self) -> None:
+        self.moment = time.monotonic()
+        self.seconds: float | None = None
+
+
 class Tally:
     """
     Compare answers with the reference, and count them. Any thread may call every method.
+
+    A call takes four bytes of memory, so that a long run can measure the memory of what it tests.
 
     Args:
         tolerance: How far a right score may be from the reference.
@@ -43,9 +60,10 @@ class Tally:
         self.examples: list[str] = []
         self._tolerance = tolerance
         self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self._answered_at = [self._began]
-        self._seconds: list[float] = []
+        self._began = self._last_answer = time.monotonic()
+        self._longest_stall = 0.0
+        self._seconds = array("f")
+        self._marks: list[Mark] = []
 
     def answered(self, case: Case, answer: Answer, seconds: float) -> None:
         """
@@ -57,14 +75,18 @@ class Tally:
             seconds: How long it took.
         """
         found, reason = self._judge(case, answer)
+        now = time.monotonic()
         with self._lock:
             self.counts["calls"] += 1
             self.counts["answered"] += 1
             self._seconds.append(seconds)
-            self._answered_at.append(time.monotonic())
+            self._longest_stall = max(self._longest_stall, now - self._last_answer)
+            self._last_answer = max(self._last_answer, now)
+            for mark in [mark for mark in self._marks if now - seconds >= mark.moment]:
+                mark.seconds = now - mark.moment
+                self._marks.remove(mark)
             if found is not None:
-                self.counts[found] += 1
-                self._keep(f"{found}: case {case.number}: {reason}")
+                self._count(found, f"case {case.number}: {reason}")
 
     def failed(self, case: Case, error: BaseException) -> None:
         """
@@ -77,8 +99,7 @@ class Tally:
         found = "refused" if isinstance(error, RefusedError) else "lost"
         with self._lock:
             self.counts["calls"] += 1
-            self.counts[found] += 1
-            self._keep(f"{found}: case {case.number}: {type(error).__name__}: {error}"[:300])
+            self._count(found, f"case {case.number}: {type(error).__name__}: {error}"[:300])
 
     def canceled(self) -> None:
         """Count a call that its caller has given up."""
@@ -86,21 +107,20 @@ class Tally:
             self.counts["calls"] += 1
             self.counts["canceled"] += 1
 
-    def first_answer_after(self, moment: float) -> float | None:
-        """Return the seconds from a moment of `time.monotonic()` to the next answer, if any."""
+    def mark(self) -> Mark:
+        """Return a mark of this moment, which learns when a call that begins now is answered."""
         with self._lock:
-            later = [at - moment for at in self._answered_at if at >= moment]
-        return min(later, default=None)
+            self._marks.append(Mark())
+            return self._marks[-1]
 
     def figures(self) -> dict[str, Any]:
         """Return the counts, the seconds, and the longest time without any answer."""
         with self._lock:
-            seconds = sorted(self._seconds)
-            times = [*self._answered_at, time.monotonic()]
+            seconds, now = sorted(self._seconds), time.monotonic()
             return {
                 **self.counts,
-                "seconds": round(times[-1] - self._began, 1),
-                "longest_stall": round(max(b - a for a, b in pairwise(times)), 3),
+                "seconds": round(now - self._began, 1),
+                "longest_stall": round(max(self._longest_stall, now - self._last_answer), 3),
                 "median_seconds": _quantile(seconds, 0.5),
                 "p99_seconds": _quantile(seconds, 0.99),
                 "longest_seconds": _quantile(seconds, 1.0),
@@ -117,15 +137,28 @@ class Tally:
             return "lost", f"documents {missing} have no score"
         if unknown := sorted(times.keys() - expected):
             return "wrong", f"there are no documents {unknown}"
-        distances = {index: abs(score - case.scores[index]) for index, score in answer}
+        rights = case.scores
         # Written so that NaN is wrong.
-        if far := {index: far for index, far in distances.items() if not far <= self._tolerance}:
-            return "wrong", f"scores are off by {far}"
+        wrong = {i: score for i, score in answer if not self._near(score, rights[i])}
+        # The scores of a case are so far apart that a score tells whose it is.
+        copied = [
+            i
+            for i, score in wrong.items()
+            if any(self._near(score, right) for j, right in enumerate(rights) if j not in wrong)
+        ]
+        if copied:
+            return "doubled", f"documents {copied} have scores that others have, too"
+        if wrong:
+            return "wrong", f"the scores are {wrong} instead of {rights}"
         return None, ""
 
-    def _keep(self, example: str) -> None:
+    def _near(self, score: float, right: float) -> bool:
+        return abs(score - right) <= self._tolerance
+
+    def _count(self, found: str, example: str) -> None:
+        self.counts[found] += 1
         if len(self.examples) < _EXAMPLES:
-            self.examples.append(example)
+            self.examples.append(f"{found}: {example}")
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

@@ -11,23 +11,26 @@ RUN = {
     "about": {"command": "python -m x", "date": "2026-11-27", "machine": "2 cores"},
     "callers": 2,
     "faults": [
-        {"fault": "the engine is killed", "seconds": 0, "recovered": 2.54},
-        {"fault": "the engine is killed", "seconds": 0, "recovered": 1.0},
-        {"fault": "the gateway hangs", "seconds": 0, "recovered": None},
+        {"fault": "the engine is killed", "seconds": 0, "met": True, "recovered": 2.5},
+        {"fault": "the engine is killed", "seconds": 0, "met": True, "recovered": 1.0},
+        {"fault": "the gateway hangs", "seconds": 0, "met": True, "recovered": None},
+        {"fault": "the clock is set", "seconds": 0, "met": False, "recovered": 1.0},
     ],
     "forks": {"right": 3, "wrong": []},
     "wire_faults": {"reset": 1_000, "slow": 1},
-    "memory_mib": 600,
-    "memory_mib_per_minute": 0.5,
+    "memory": {"mib": 600, "mib_per_minute": 0.5, "blocks_per_minute": 1_234.5},
 }
 PART = {
     "calls": 1_200,
     "answered": 1_000,
     "canceled": 190,
     "errors": {"ServerError": 10},
+    "unexpected": 0,
     "wrong": 0,
     "lost": 0,
     "doubled": 0,
+    "late": 3,
+    "longest_seconds": 20.04,
     "longest_stall": 1.25,
     "seconds": 600,
 }
@@ -39,8 +42,9 @@ def test_figures_replace_those_of_an_earlier_run() -> None:
     new = updated(page, run)
     assert new.startswith("before\n") and new.endswith("<!-- end -->\nafter\n")
     assert "old" not in new and updated(new, run) == new
-    assert "| All | 1,200 | 1,000 | 190 | 10 | 0 | 0 | 0 | 1.2 |" in new
+    assert "| All | 1,200 | 1,000 | 190 | 10 | 0 | 0 | 0 | 0 | 3 | 20.0 | 1.2 |" in new
     assert "| The engine is killed | 2 | 2.5 |" in new
+    assert "clock" not in new  # it had no effect
     assert "| The gateway hangs | 1 | none |" in new
     assert "Errors: 10 ServerError." in new and "Spoiled answers: 1,001." in new
 

@@ -41,6 +41,7 @@ def test_a_right_answer_is_right_in_any_order(answer: list[tuple[int, float]], o
         (RIGHT[1:], "lost"),
         ([], "lost"),
         ([*RIGHT, RIGHT[0]], "doubled"),
+        ([(0, 0.1), (1, 0.1), (2, 0.9)], "doubled"),  # as a list of scores would show it
     ],
 )
 def test_a_mistake_is_found(answer: Answer, failure: str) -> None:
@@ -72,3 +73,15 @@ async def test_every_call_is_counted_once() -> None:
     assert figures["refused"] and figures["lost"] and figures["answered"]
     assert any("ConnectionError: gone" in example for example in figures["examples"])
     assert 0 <= figures["longest_stall"] <= figures["seconds"] + 0.1
+
+
+def test_a_mark_learns_of_the_first_answer_to_a_call_that_began_later() -> None:
+    tally = Tally()
+    mark = tally.mark()
+    tally.answered(CASE, RIGHT, 60.0)  # this call began a minute ago
+    assert mark.seconds is None
+    tally.answered(CASE, RIGHT, 0.0)
+    first = mark.seconds
+    assert first is not None and first >= 0
+    tally.answered(CASE, RIGHT, 0.0)
+    assert mark.seconds == first
