@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import sys
 import threading
@@ -15,7 +16,7 @@ import psutil
 
 __all__ = ["Memory"]
 
-_INTERVAL = 5.0
+_INTERVAL = 10.0
 _MIB = 2**20
 
 
@@ -30,10 +31,13 @@ class _Sample:
 
 class Memory:
     """
-    Sample the memory of this process.
+    Sample the memory that this process uses.
 
-    What caches, pools and the allocator take at the beginning says nothing about a leak. So growth
-    is measured from the end of the warm-up, which is the first third of a run.
+    The C library keeps much of the memory that was freed, above all with many threads, which looks
+    like a leak and is none. So it has to give back what it can before each sample.
+
+    What pools and caches take at the beginning is no leak, either. So growth is measured from the
+    end of the warm-up, which is the first third of a run.
     """
 
     def __init__(self) -> None:
@@ -42,10 +46,11 @@ class Memory:
     @contextmanager
     def sampled(self) -> Iterator[None]:
         """Sample during a `with` block."""
-        stop, process = threading.Event(), psutil.Process()
+        stop, process, library = threading.Event(), psutil.Process(), ctypes.CDLL(None)
 
         def sample() -> None:
             while not stop.wait(_INTERVAL):
+                library.malloc_trim(0)
                 size = process.memory_info().rss
                 self._samples.append(_Sample(time.monotonic(), size, sys.getallocatedblocks()))
 
@@ -59,22 +64,24 @@ class Memory:
 
     def figures(self) -> dict[str, Any]:
         """
-        Return the size at the end in MiB, and the growth after the warm-up.
+        Return the size at the end in MiB, the growth after the warm-up, and a size every minute.
 
-        The growth is the slope of a line through the samples: of the size in MiB per minute, and of
-        the number of Python's blocks per minute. It is None if there are too few samples.
+        The growth is that of a line through the samples: of the size in MiB, in all and per minute,
+        and of the number of Python's blocks per minute. It is None if there are too few samples.
         """
         warm = self._samples[len(self._samples) // 3 :]
-        slopes: list[float | None] = [None, None]
+        growth: list[float | None] = [None, None, None]
         if len(warm) > 1:
             times = [sample.at / 60 for sample in warm]
             sizes, blocks = [s.size / _MIB for s in warm], [s.blocks for s in warm]
-            slopes = [
-                round(statistics.linear_regression(times, values).slope, 2)
-                for values in (sizes, blocks)
-            ]
+            size, block = (
+                statistics.linear_regression(times, values).slope for values in (sizes, blocks)
+            )
+            growth = [size * (times[-1] - times[0]), size, block]
+        names = ("grown_mib", "mib_per_minute", "blocks_per_minute")
+        each_minute = self._samples[:: round(60 / _INTERVAL)]
         return {
             "mib": round(self._samples[-1].size / _MIB) if self._samples else None,
-            "mib_per_minute": slopes[0],
-            "blocks_per_minute": slopes[1],
+            **{n: None if g is None else round(g, 2) for n, g in zip(names, growth, strict=True)},
+            "mib_by_minute": [round(sample.size / _MIB) for sample in each_minute],
         }

@@ -76,8 +76,8 @@ def tables(run: dict[str, Any]) -> str:
             f"Errors: {errors or 'none'}. Forked children: {forks['right']} right, "
             f"{len(forks['wrong'])} failed. Spoiled answers: {sum(run['wire_faults'].values()):,}. "
             f"Memory of the calling process: {memory['mib']:,} MiB at the end; after the first "
-            f"third of the run it grew by {memory['mib_per_minute']} MiB, and by "
-            f"{memory['blocks_per_minute']:,.0f} blocks of Python's allocator, per minute."
+            f"third of the run it grew by {memory['grown_mib']} MiB, and the number of blocks of "
+            f"Python's allocator by {memory['blocks_per_minute']:,.0f} per minute."
         ),
         "",
     ]

@@ -141,7 +141,7 @@ GOOD: dict[str, Any] = {
     "uncounted": 0,
     "faults": [{"fault": "a hang", "seconds": 5.0, "met": True, "recovered": 1.0}],
     "forks": {"right": 3, "wrong": []},
-    "memory": {"mib": 600, "mib_per_minute": 0.1, "blocks_per_minute": 1.0},
+    "memory": {"mib": 600, "grown_mib": 1.5},
 }
 
 
@@ -157,7 +157,7 @@ GOOD: dict[str, Any] = {
         ("faults/0/met", False, "a hang: it had no effect"),
         ("faults/0/recovered", None, "a hang: no recovery in 240 s"),
         ("forks/wrong", ["dead"], "forked child: dead"),
-        ("memory/mib_per_minute", 9.0, "the memory grew by 9.0 MiB per minute, and 1 are allowed"),
+        ("memory/grown_mib", 65.0, "the memory grew by 65.0 MiB, and 64 are allowed"),
     ],
 )
 def test_a_broken_promise_is_named(path: str, value: object, words: str) -> None:

@@ -18,7 +18,7 @@ RUN = {
     ],
     "forks": {"right": 3, "wrong": []},
     "wire_faults": {"reset": 1_000, "slow": 1},
-    "memory": {"mib": 600, "mib_per_minute": 0.5, "blocks_per_minute": 1_234.5},
+    "memory": {"mib": 600, "grown_mib": 1.5, "blocks_per_minute": -1_234.5},
 }
 PART = {
     "calls": 1_200,
