@@ -144,7 +144,7 @@ def opened(folder: Path, *, light: bool) -> Iterator[Backends]:
         }
         for reranker in rerankers.values():
             stack.enter_context(reranker).warm_up()
-        limits = {
+        limits: dict[str, float] = {
             "engine": _ENGINE_LIMIT,
             "cached": _ENGINE_LIMIT,
             "servers": SERVER_TIMEOUT * len(servers) + _SLACK,

@@ -58,8 +58,8 @@ def tables(run: dict[str, Any]) -> str:
     for name, label in _NAMES.items():
         part = run[name] | {"errors": sum(run[name]["errors"].values())}
         counts = (f"{part[kind]:,}" for kind in _COUNTS.values())
-        seconds = (f"{part[kind]:.1f}" for kind in ("longest_seconds", "longest_stall"))
-        lines.append(_row(label, *counts, *seconds))
+        longest = (f"{part[kind]:.1f}" for kind in ("longest_seconds", "longest_stall"))
+        lines.append(_row(label, *counts, *longest))
     lines += ["", _row("Fault", "Times", "Longest recovery, s"), "|---|--:|--:|"]
     recoveries: dict[str, list[float | None]] = {}
     for event in run["faults"]:
@@ -67,8 +67,8 @@ def tables(run: dict[str, Any]) -> str:
             recoveries.setdefault(event["fault"], []).append(event["recovered"])
     for fault, seconds in recoveries.items():
         known = [second for second in seconds if second is not None]
-        longest = f"{max(known):.1f}" if len(known) == len(seconds) else "none"
-        lines.append(_row(fault.capitalize(), len(seconds), longest))
+        slowest = f"{max(known):.1f}" if len(known) == len(seconds) else "none"
+        lines.append(_row(fault.capitalize(), len(seconds), slowest))
     errors = ", ".join(f"{count:,} {name}" for name, count in run["all"]["errors"].items())
     lines += [
         "",
