@@ -24,9 +24,10 @@ class ScoreFile:
     """
     A cache of scores in an SQLite file, for the `cache=` of a `Reranker`.
 
-    Each score is committed as soon as it is known, so that a process that is killed loses none.
-    Several processes may use one file at a time. SQLite is part of Python; unlike with
-    `diskcache.Cache`, nothing in the file is unpickled, so a file from elsewhere runs no code.
+    The scores of a query are committed together, as soon as the last of its documents is scored. A
+    process that is killed loses only those of the queries that it was scoring. Several processes
+    may use one file at a time. SQLite is part of Python; unlike with `diskcache.Cache`, nothing in
+    the file is unpickled, so a file from elsewhere runs no code.
 
     Args:
         path: The file. It is created, with its folder, if it does not exist.

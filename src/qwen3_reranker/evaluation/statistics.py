@@ -15,6 +15,7 @@ ROUNDS = 10_000
 
 _CHUNK = 1_000_000  # random numbers that are held in memory at a time
 _EXACT = 13  # with at most so many differences, all signs are tried: 2 ** 13 = 8192
+_TINY = 1e-9  # differences that are smaller are none
 
 
 def bootstrap_intervals(values: Floats, seed: int = 0) -> list[tuple[float, float]]:
@@ -58,8 +59,9 @@ def randomization_tests(first: Floats, second: Floats, seed: int = 0) -> list[fl
     Return the two-sided p-value of each difference of means, by a paired randomization test.
 
     It is the probability of a difference at least as large if it were a matter of chance which of
-    a query's two values belongs to which ranking. With few queries that differ, all possibilities
-    are counted; otherwise 10,000 random ones and the observed one.
+    a query's two values belongs to which ranking. If at most 13 queries differ in a metric, all
+    possibilities are counted; otherwise 10,000 random ones and the observed one. The p-value of a
+    metric does not depend on the other metrics.
 
     Args:
         first: A row per query and a column per metric.
@@ -70,20 +72,37 @@ def randomization_tests(first: Floats, second: Floats, seed: int = 0) -> list[fl
         The p-value of each column.
     """
     differences = second - first
-    differences = differences[differences.any(axis=1)]
+    # Values that are equal may differ in their last digits.
+    differences[np.abs(differences) < _TINY] = 0
+    differing = np.count_nonzero(differences, axis=0)
+    sampled = differing > _EXACT
+    p_values = np.empty(len(differing))
+    for column in np.flatnonzero(~sampled):
+        values = differences[:, column]
+        p_values[column] = _exact_p_value(values[values != 0])
+    if sampled.any():
+        p_values[sampled] = _sampled_p_values(differences[:, sampled], seed)
+    return p_values.tolist()
+
+
+def _exact_p_value(differences: Floats) -> float:
+    """Return the p-value of a sum of differences, from all combinations of their signs."""
     count = len(differences)
-    # Sums of equal differences may differ in their last digits.
-    observed = np.abs(differences.sum(axis=0)) - 1e-9
-    if count <= _EXACT:
-        bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
-        sums = (1 - 2 * bits) @ differences
-        return [float(p) for p in (np.abs(sums) >= observed).mean(axis=0)]
+    bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    sums = (1 - 2 * bits) @ differences
+    return float((np.abs(sums) >= abs(differences.sum()) - _TINY).mean())
+
+
+def _sampled_p_values(differences: Floats, seed: int) -> Floats:
+    """Return the p-value of each column's sum, from random signs of the rows."""
     rng = np.random.default_rng(seed)
+    observed = np.abs(differences.sum(axis=0)) - _TINY
     reached = np.ones(differences.shape[1])
-    for rows in _chunks(count):
-        signs = 1.0 - 2 * rng.integers(0, 2, (rows, count), dtype=np.int8)
+    # Signs are drawn for all rows, so that a p-value does not depend on the other columns.
+    for rows in _chunks(len(differences)):
+        signs = 1.0 - 2 * rng.integers(0, 2, (rows, len(differences)), dtype=np.int8)
         reached += (np.abs(signs @ differences) >= observed).sum(axis=0)
-    return [float(p) for p in reached / (ROUNDS + 1)]
+    return reached / (ROUNDS + 1)
 
 
 def _chunks(count: int) -> Iterator[int]:

@@ -187,16 +187,21 @@ def test_a_run_that_failed_goes_on_where_it_was(tmp_path: Path) -> None:
 
 PROGRAM = """
 import asyncio, sys
+from qwen3_reranker import Scores
 from qwen3_reranker.evaluation import ScoreFile, System, evaluate
 from support.evaluation import WordScorer, reranker, synthetic
 
 class Logging(WordScorer):
     async def score(self, query, texts, instruction):
+        values = []
         with open(sys.argv[2], "a") as log:
-            if sys.argv[3] == "stop" and len(self.asked) >= 100:
-                await asyncio.sleep(600)
-            log.writelines(f"{query}|{text}\\n" for text in texts)
-        return await super().score(query, texts, instruction)
+            for text in texts:
+                if sys.argv[3] == "stop" and len(self.asked) >= 110:
+                    await asyncio.sleep(600)
+                values += (await super().score(query, [text], instruction)).values
+                log.write(f"{query}|{text}\\n")
+                log.flush()
+        return Scores(values, [False] * len(values))
 
 with ScoreFile(sys.argv[1]) as cache:
     evaluate(synthetic(20, 20), System(reranker=reranker(Logging(), cache=cache)))
@@ -204,23 +209,24 @@ with ScoreFile(sys.argv[1]) as cache:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_loses_and_repeats_no_score(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_repeats_only_the_query_that_it_was_scoring(tmp_path: Path) -> None:
     file, log = tmp_path / "scores", tmp_path / "log"
     path = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", PROGRAM, str(file), str(log)]
     process = subprocess.Popen([*command, "stop"], env=os.environ | {"PYTHONPATH": path})
     try:
         deadline = time.monotonic() + 60
-        while not file.exists() or _stored(file) < 100:
+        while not file.exists() or _stored(file) < 100 or len(log.read_text().splitlines()) < 110:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert 100 <= len(log.read_text().splitlines()) < 400
+    unfinished = log.read_text().splitlines()[100:]
     subprocess.run([*command, "finish"], env=os.environ | {"PYTHONPATH": path}, check=True)
     wanted = [f"{query}|{text}" for query, text in pairs_of(synthetic(20, 20))]
-    assert sorted(log.read_text().splitlines()) == sorted(wanted)
+    assert len(unfinished) == 10 and len({line.split("|")[0] for line in unfinished}) == 1
+    assert sorted(log.read_text().splitlines()) == sorted(wanted + unfinished)
 
 
 def _stored(file: Path) -> int:
@@ -425,3 +431,20 @@ def test_tokens_are_counted_with_the_models_tokenizer() -> None:
     expected = (count("copy a whole folder") + count("wait for a second")) / 2
     tokens = report.systems[1].top_n.tokens
     assert tokens is not None and tokens[0] == expected > 0
+
+
+def test_a_p_value_does_not_depend_on_the_other_metrics() -> None:
+    """By hit@1 few queries differ, so all possibilities are counted; by nDCG@10 all of them do."""
+    documents = {"wrong": "wait", "near": "copy it", "right": "copy it"}
+    queries = dict.fromkeys([f"q{n}" for n in range(20)], "copy it")
+    # Equal scores keep their order, so the right document becomes the first one where it was
+    # before the other that has the words of the query.
+    candidates = {
+        query: ["wrong", *(("right", "near") if n < 4 else ("near", "right"))]
+        for n, query in enumerate(queries)
+    }
+    dataset = Dataset(queries, documents, dict.fromkeys(queries, {"right": 1}), candidates)
+    system = System(reranker=reranker(), name="x")
+    alone = evaluate(dataset, system, metrics=["hit@1"])["x"].p_values
+    beside = evaluate(dataset, system, metrics=["nDCG@10", "hit@1"])["x"].p_values
+    assert alone["hit@1"] == beside["hit@1"] == 2 / 2**4

@@ -94,14 +94,22 @@ def test_no_difference_is_chance_and_a_large_one_is_not() -> None:
 
 
 def test_metrics_are_independent_of_each_other() -> None:
+    """Although few queries differ by the second metric, and none by the third."""
     first, second = np.random.default_rng(7).random((2, 40, 3))
-    second[:, 1] = first[:, 1]
+    second[6:, 1], second[:, 2] = first[6:, 1], first[:, 2]
     intervals, tests = bootstrap_intervals(first), randomization_tests(first, second)
     for column in range(3):
         assert intervals[column] == pytest.approx(bootstrap_interval(first[:, column]))
-        alone = randomization_test(first[:, column], second[:, column])
-        assert tests[column] == pytest.approx(alone)
-    assert tests[1] == 1.0
+        assert tests[column] == randomization_test(first[:, column], second[:, column])
+    # All 64 combinations of the signs of six differences are counted.
+    assert tests[1] * 64 == round(tests[1] * 64) and tests[2] == 1.0
+
+
+def test_values_that_are_equal_up_to_rounding_do_not_differ() -> None:
+    first = np.linspace(0.1, 0.9, 40)
+    second = first + 1e-16
+    second[:3] += 0.1
+    assert randomization_test(first, second) == 0.25  # 2 of 8 combinations
 
 
 def test_it_does_not_depend_on_the_size_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
