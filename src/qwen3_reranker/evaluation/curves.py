@@ -25,7 +25,8 @@ __all__ = ["Judged", "headroom", "score_curves", "top_n_curve"]
 
 _DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
 _TOP_N = 20
-_THRESHOLDS = [round(step / 100, 2) for step in range(101)]
+_STEPS = 100  # of the thresholds from 0 to 1, and of the quantiles of scores
+_DIGITS = 1_000_000  # thresholds have six decimals
 _HISTOGRAM_BINS = 20
 _RELIABILITY_BINS = 10
 
@@ -56,10 +57,10 @@ class Judged:
         return {**self.candidates, **self.without_relevant}
 
     def measure(
-        self, found: Mapping[str, Sequence[str]], metrics: Sequence[Metric] | None = None
+        self, ranked: Mapping[str, Sequence[str]], metrics: Sequence[Metric] | None = None
     ) -> dict[str, Floats]:
         """Return one value per query for each metric, by its name."""
-        return measure(found, self.judgments, metrics or self.metrics, self.min_grade)
+        return measure(ranked, self.judgments, metrics or self.metrics, self.min_grade)
 
     def grade(self, query: str, document: str) -> int:
         """Return the grade of a document, 0 if it is unjudged."""
@@ -98,18 +99,19 @@ def score_curves(
         depth: How many candidates the system reranks. None for all.
     """
     pairs = _pairs(judged, scores, depth)
+    thresholds = _thresholds(pairs)
     return ScoreCurves(
         _depth_curve(judged, scores, depth),
-        _min_score_curve(pairs),
+        _min_score_curve(pairs, thresholds),
         _histogram(pairs),
         _reliability(pairs),
-        _nothing_relevant(pairs),
+        _nothing_relevant(pairs, thresholds),
     )
 
 
 def top_n_curve(
     judged: Judged,
-    found: Mapping[str, Sequence[str]],
+    ranked: Mapping[str, Sequence[str]],
     count_tokens: Callable[[str], int] | None = None,
 ) -> TopNCurve:
     """
@@ -117,23 +119,23 @@ def top_n_curve(
 
     Args:
         judged: The judgments.
-        found: The document ids of each query, as a system ranks them.
+        ranked: The document ids of each query, as a system ranks them.
         count_tokens: Returns the tokens of a document by its id. None if no tokenizer is known.
     """
-    longest = max(map(len, found.values()), default=0)
+    longest = max(map(len, ranked.values()), default=0)
     steps = list(range(1, min(_TOP_N, longest) + 1))
     names = ("recall", "hit", "P")
-    wanted = [Metric(name, step) for name in names for step in steps]
-    values = judged.measure(found, wanted) if steps else {}
+    metrics = [Metric(name, step) for name in names for step in steps]
+    values = judged.measure(ranked, metrics) if steps else {}
     means = {name: [float(values[f"{name}@{step}"].mean()) for step in steps] for name in names}
     tokens = None
     if count_tokens is not None:
         totals = np.zeros(len(steps))
-        for ids in found.values():
+        for ids in ranked.values():
             counts = [count_tokens(name) for name in ids[: len(steps)]]
             counts += [0] * (len(steps) - len(counts))
             totals += np.cumsum(counts)
-        tokens = [float(total) for total in totals / max(1, len(found))]
+        tokens = [float(total) for total in totals / max(1, len(ranked))]
     return TopNCurve(steps, means["recall"], means["hit"], means["P"], tokens)
 
 
@@ -147,8 +149,8 @@ def headroom(judged: Judged, depths: Iterable[int] = ()) -> Headroom:
     """
     usual = judged.depths()
     depths = sorted({*usual, *(depth for depth in depths if usual and depth < usual[-1])})
-    wanted = [Metric(name, step) for name in ("recall", "hit") for step in depths]
-    values = judged.measure(judged.candidates, wanted) if depths else {}
+    metrics = [Metric(name, step) for name in ("recall", "hit") for step in depths]
+    values = judged.measure(judged.candidates, metrics) if depths else {}
     perfect: dict[str, list[float]] = {str(metric): [] for metric in judged.metrics}
     for step in depths:
         ideal = {
@@ -192,12 +194,30 @@ def _pairs(judged: Judged, scores: Mapping[str, CandidateScores], depth: int | N
     )
 
 
-def _min_score_curve(pairs: _Pairs) -> MinScoreCurve:
-    kept = _at_least(pairs.scores)
-    right = _at_least(pairs.scores[pairs.relevant])
+def _thresholds(pairs: _Pairs) -> Floats:
+    """
+    Return the thresholds of the curves, ascending.
+
+    They are 0.00, 0.01, ..., 1.00, and the quantiles of the scores between which a threshold
+    decides: those of relevant candidates, and those of the best irrelevant one of each query. A
+    model whose scores are close to 0 and 1 needs the latter.
+    """
+    steps = np.linspace(0, 1, _STEPS + 1)
+    deciding = (pairs.scores[pairs.relevant], _best(pairs, ~pairs.relevant))
+    quantiles = [
+        np.quantile(scores, steps, method="inverted_cdf") for scores in deciding if len(scores)
+    ]
+    # Rounded down, so that a threshold keeps the document whose score it is.
+    rounded = np.floor(np.concatenate(quantiles or [np.empty(0)]) * _DIGITS) / _DIGITS
+    return np.unique(np.concatenate([np.round(steps, 2), rounded]))
+
+
+def _min_score_curve(pairs: _Pairs, thresholds: Floats) -> MinScoreCurve:
+    kept = _at_least(pairs.scores, thresholds)
+    right = _at_least(pairs.scores[pairs.relevant], thresholds)
     relevant = max(1, int(pairs.relevant.sum()))
     return MinScoreCurve(
-        _THRESHOLDS,
+        thresholds.tolist(),
         [float(r / k) if k else None for r, k in zip(right, kept, strict=True)],
         [float(r / relevant) for r in right],
         [float(k / max(1, pairs.queries)) for k in kept],
@@ -226,11 +246,11 @@ def _reliability(pairs: _Pairs) -> Reliability:
     )
 
 
-def _nothing_relevant(pairs: _Pairs) -> NothingRelevant:
+def _nothing_relevant(pairs: _Pairs, thresholds: Floats) -> NothingRelevant:
     wrong, right = (_best(pairs, mask) for mask in (~pairs.relevant, pairs.relevant))
-    accepted, answered = _at_least(wrong), _at_least(right)
+    accepted, answered = _at_least(wrong, thresholds), _at_least(right, thresholds)
     return NothingRelevant(
-        _THRESHOLDS,
+        thresholds.tolist(),
         [float(count / max(1, len(wrong))) for count in accepted],
         [float(count / max(1, len(right))) for count in answered],
         len(wrong),
@@ -244,10 +264,10 @@ def _best(pairs: _Pairs, mask: NDArray[np.bool_]) -> Floats:
     return best[best >= 0]
 
 
-def _at_least(scores: Floats) -> list[int]:
+def _at_least(scores: Floats, thresholds: Floats) -> list[int]:
     """Return how many scores reach each threshold."""
     ordered = np.sort(scores)
-    return [int(n) for n in len(ordered) - np.searchsorted(ordered, _THRESHOLDS, side="left")]
+    return [int(n) for n in len(ordered) - np.searchsorted(ordered, thresholds, side="left")]
 
 
 def _edges(bins: int) -> list[float]:

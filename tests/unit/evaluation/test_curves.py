@@ -152,3 +152,16 @@ def test_tokens_add_up() -> None:
     curve = top_n_curve(judged, judged.candidates, lengths.__getitem__)
     assert curve.tokens == [5.0, 8.5, 58.5]
     assert curve.hit == [0.0, 0.5, 0.5] and np.allclose(curve.recall, [0, 0.5, 0.5])
+
+
+@settings(deadline=None, max_examples=50)
+@given(cases())
+def test_thresholds_are_hundredths_and_the_scores_that_decide(case: Case) -> None:
+    thresholds = score_curves(*case, None).min_score.min_score
+    assert thresholds == sorted(set(thresholds)) and thresholds[0] == 0 and thresholds[-1] == 1
+    assert {round(step / 100, 2) for step in range(101)} <= set(thresholds)
+    # Few scores are all quantiles of themselves. A threshold is at most a millionth lower.
+    for _, score, relevant in rows(case, None):
+        if relevant:
+            assert any(score - 1e-6 <= threshold <= score for threshold in thresholds)
+    assert all(f"{float(f'{threshold:g}')}" == f"{threshold}" for threshold in thresholds)

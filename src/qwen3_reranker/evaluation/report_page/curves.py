@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["curves_section"]
 
-_THRESHOLD_STEP = 5  # of the thresholds of a curve, one in so many is in the table
+_THRESHOLD_ROWS = 25  # about so many of the thresholds of a curve are in its table
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class _Curve:
     Attributes:
         name: The name of the plot.
         heading: What it is about.
-        said: What it shows and how to read it.
+        caption: What it shows and how to read it.
         header: The header of its numbers.
         rows: Its numbers.
     """
 
     name: str
     heading: str
-    said: str
+    caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
@@ -45,10 +45,13 @@ def curves_section(report: ReportData) -> Html:
     """Return the plots of the best system, each with an explanation and its numbers."""
     best = report.best
     assert best.curves is not None
-    said = f"The curves are those of {best.name}, the best system by {report.metrics[0]}. A purple "
-    said += "line marks what is recommended."
+    caption = (
+        f"The curves are those of {best.name}, the best system by {report.metrics[0]}, at its own "
+        "depth. A purple line marks what is recommended: top_n and min_score for the recommended "
+        "depth, at which the curves may differ a little."
+    )
     if len(report.systems) > 2:
-        said += " In Python, report.plot(name, system=...) draws those of another system."
+        caption += " In Python, report.plot(name, system=...) draws those of another system."
     figures = [
         _figure(report, best, curve)
         for curve in (
@@ -62,7 +65,7 @@ def curves_section(report: ReportData) -> Html:
         )
     ]
     return tag(
-        "section", tag("h2", "Curves"), tag("p", said), tag("div", *figures, class_="figures")
+        "section", tag("h2", "Curves"), tag("p", caption), tag("div", *figures, class_="figures")
     )
 
 
@@ -74,8 +77,8 @@ def _figure(report: ReportData, system: SystemResult, curve: _Curve) -> Html:
     return tag(
         "figure",
         heading,
-        tag("figcaption", curve.said),
-        chart(report, curve.name, system, curve.heading, curve.said),
+        tag("figcaption", curve.caption),
+        chart(report, curve.name, system, curve.heading, curve.caption),
         details("Numbers", table(curve.header, curve.rows, curve.heading)),
     )
 
@@ -109,7 +112,7 @@ def _top_n(report: ReportData, system: SystemResult) -> _Curve:
         [str(n), *(_share(column[index]) for column in columns)]
         for index, n in enumerate(curve.top_n)
     ]
-    said = (
+    caption = (
         "The share of queries with a relevant document among the first top_n (hit rate), and the "
         "share of all relevant documents among them (recall); thin dashed lines are the "
         "retriever's order. Fewer documents at the same height mean fewer tokens for the LLM"
@@ -118,8 +121,8 @@ def _top_n(report: ReportData, system: SystemResult) -> _Curve:
         header.append("Tokens")
         for row, tokens in zip(rows, curve.tokens, strict=True):
             row.append(f"{tokens:,.0f}")
-        said += ", which are counted at the top"
-    return _Curve("top_n", "How many documents for the LLM", f"{said}.", header, rows)
+        caption += ", which are counted at the top"
+    return _Curve("top_n", "How many documents for the LLM", f"{caption}.", header, rows)
 
 
 def _min_score(curves: ScoreCurves) -> _Curve:
@@ -131,12 +134,14 @@ def _min_score(curves: ScoreCurves) -> _Curve:
         "recall the share of the relevant candidates that are kept. Choose the height of precision "
         "that you need, and read off below it what recall is left.",
         ["min_score", "Precision", "Recall", "Documents per query"],
-        [
-            [f"{threshold:.2f}", _share(precision), _share(recall), f"{documents:.1f}"]
-            for threshold, precision, recall, documents in zip(
-                curve.min_score, curve.precision, curve.recall, curve.documents, strict=True
-            )
-        ][::_THRESHOLD_STEP],
+        _some(
+            [
+                [f"{threshold:g}", _share(precision), _share(recall), f"{documents:.1f}"]
+                for threshold, precision, recall, documents in zip(
+                    curve.min_score, curve.precision, curve.recall, curve.documents, strict=True
+                )
+            ]
+        ),
     )
 
 
@@ -182,12 +187,14 @@ def _nothing_relevant(curves: ScoreCurves) -> _Curve:
         "relevant are left out for that), beside how often a relevant one reaches it otherwise. A "
         "good threshold has a low orange and a high blue line.",
         ["min_score", "A relevant document passes", "Nothing is relevant, and a document passes"],
-        [
-            [f"{threshold:.2f}", _share(answered), _share(accepted)]
-            for threshold, answered, accepted in zip(
-                curve.min_score, curve.answered, curve.false_accept, strict=True
-            )
-        ][::_THRESHOLD_STEP],
+        _some(
+            [
+                [f"{threshold:g}", _share(answered), _share(accepted)]
+                for threshold, answered, accepted in zip(
+                    curve.min_score, curve.answered, curve.false_accept, strict=True
+                )
+            ]
+        ),
     )
 
 
@@ -209,6 +216,11 @@ def _headroom(report: ReportData) -> _Curve:
             )
         ],
     )
+
+
+def _some(rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Return one in so many of the rows of all thresholds."""
+    return rows[:: max(1, len(rows) // _THRESHOLD_ROWS)]
 
 
 def _share(value: float | None) -> str:
