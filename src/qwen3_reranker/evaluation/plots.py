@@ -20,7 +20,7 @@ from qwen3_reranker.evaluation.plot_style import (
     show_percent,
     styled,
 )
-from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult
+from qwen3_reranker.evaluation.results import ScoreCurves, SystemResult, differ_only_in
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData
@@ -93,28 +93,24 @@ def shown_systems(report: ReportData) -> list[SystemResult]:
     A system that differs from another one only in a smaller depth has the beginning of its line.
     """
     metric = report.metrics[0]
-    found: list[SystemResult] = []
+    distinct: list[SystemResult] = []
     for system in sorted(report.systems[1:], key=_depth, reverse=True):
-        if not any(_begins(system, other, metric) for other in found):
-            found.append(system)
-    return sorted(found, key=lambda system: -system.metrics[metric])[: len(_LINES)]
+        if not any(_begins(system, other, metric) for other in distinct):
+            distinct.append(system)
+    return sorted(distinct, key=lambda system: -system.metrics[metric])[: len(_LINES)]
 
 
 def _begins(system: SystemResult, other: SystemResult, metric: str) -> bool:
     """Return whether the line of a system by depth is the beginning of another one's."""
     assert system.curves is not None
     assert other.curves is not None
-    if _without_depth(system) != _without_depth(other):
+    if not differ_only_in("depth", system, other):
         return False
     line, longer = (
         dict(zip(curve.depth, curve.metrics[metric], strict=True))
         for curve in (system.curves.depth, other.curves.depth)
     )
     return all(longer.get(depth, value) == value for depth, value in line.items())
-
-
-def _without_depth(system: SystemResult) -> tuple[object, ...]:
-    return system.reranker, system.instruction
 
 
 def _depth(system: SystemResult) -> float:
@@ -158,7 +154,7 @@ def _by_depth(report: ReportData, _: SystemResult, __: ScoreCurves, axes: Axes) 
     show_depths(axes, report.headroom.depth)
     axes.set(xlabel="candidates reranked", ylabel=metric)
     axes.margins(y=0.12)
-    mark_value(axes, _advised(report, "depth"))
+    mark_value(axes, _recommended(report, "depth"))
     add_legend(axes, [*lines, (retriever, "the retriever's order")])
 
 
@@ -183,7 +179,7 @@ def _by_top_n(report: ReportData, system: SystemResult, _: ScoreCurves, axes: Ax
         top.set_xticks(ticks, [f"{tokens[min(n, len(tokens)) - 1]:,.0f}" for n in ticks])
         top.set_xlabel("tokens that the LLM reads")
         top.spines["top"].set_color(COLORS["line"])
-    mark_value(axes, _advised(report, "top_n") if system is report.best else None)
+    mark_value(axes, _recommended(report, "top_n") if system is report.best else None)
     label_ends(axes, labels)
 
 
@@ -289,12 +285,12 @@ PLOTS: Mapping[str, Callable[[ReportData, SystemResult, ScoreCurves, Axes], None
 """What draws each plot, by its name."""
 
 
-def _advised(report: ReportData, topic: str) -> object:
+def _recommended(report: ReportData, topic: str) -> object:
     """Return what the report recommends on a topic, None for nothing."""
-    return next((a.value for a in report.recommendation if a.topic == topic), None)
+    return next((advice.value for advice in report.recommendation if advice.topic == topic), None)
 
 
 def _thresholds(report: ReportData, system: SystemResult, axes: Axes) -> None:
     axes.set(xlabel="min_score", xlim=(0, 1), ylim=(0, 1.02))
     show_percent(axes)
-    mark_value(axes, _advised(report, "min_score") if system is report.best else None)
+    mark_value(axes, _recommended(report, "min_score") if system is report.best else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
     "Advice",
@@ -19,7 +20,10 @@ __all__ = [
     "SystemResult",
     "TopDocument",
     "TopNCurve",
+    "differ_only_in",
 ]
+
+_SETTINGS = ("reranker", "instruction", "depth")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Changes:
 
     Attributes:
         helped: The number of queries that are better than in the retriever's order.
-        unchanged: The number of queries that are as good.
+        unchanged: The number of queries that are neither better nor worse.
         hurt: The number of queries that are worse.
         worst: The ten queries that lost most, worst first.
     """
@@ -285,6 +289,13 @@ class SystemResult:
     changes: Changes | None
     top_n: TopNCurve
     curves: ScoreCurves | None
+
+
+def differ_only_in(
+    setting: Literal["instruction", "depth"], one: SystemResult, other: SystemResult
+) -> bool:
+    """Return whether two systems have the same settings, apart perhaps from one of them."""
+    return all(getattr(one, name) == getattr(other, name) for name in _SETTINGS if name != setting)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,19 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.recommendation import SIGNIFICANT
-from qwen3_reranker.evaluation.results import Change, DatasetSummary, SystemResult, TopDocument
+from qwen3_reranker.evaluation.results import (
+    Change,
+    Changes,
+    DatasetSummary,
+    SystemResult,
+    TopDocument,
+)
 from qwen3_reranker.evaluation.systems import instruction_names
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData
 
-__all__ = ["heading", "results_table", "summarize", "text_table"]
+__all__ = ["heading", "lost_most", "results_table", "summarize", "text_table"]
 
 _WIDTH = 100
 _SHOWN = 80  # characters of a document
@@ -57,9 +63,9 @@ def summarize(report: ReportData) -> str:
     if best.changes is not None:
         changes = best.changes
         parts.append(
-            f"{best.name} by {metric}: {changes.helped} queries better, {changes.unchanged} as "
-            f"good, {changes.hurt} worse"
-            + ("." if not changes.worst else f". The {len(changes.worst)} that lost most:")
+            f"Queries by {metric} with {best.name}: {changes.helped} better, {changes.unchanged} "
+            f"unchanged, {changes.hurt} worse."
+            + (f" {lost_most(changes)}:" if changes.worst else "")
         )
         parts += ["\n".join(_change(change)) for change in changes.worst]
     advice = [_wrapped(f"- {advice.text}", "  ") for advice in report.recommendation]
@@ -78,6 +84,12 @@ def heading(dataset: DatasetSummary) -> str:
         more = _count(count, "further query has", "further queries have")
         text += f"; {more} no relevant document (used for thresholds only)"
     return text
+
+
+def lost_most(changes: Changes) -> str:
+    """Return a heading for the queries that lost most."""
+    count = len(changes.worst)
+    return "The query that got worse" if count == 1 else f"The {count} queries that lost most"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_reranker.evaluation.report_page.tables import details
 from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, TopDocument
+from qwen3_reranker.evaluation.text import lost_most
 from qwen3_reranker.markup import Html, join, tag
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def _changes(system: SystemResult, metric: str) -> Html:
     assert changes is not None
     content = [_bar(changes)]
     if changes.worst:
-        count = len(changes.worst)
-        lost = "The query that lost" if count == 1 else f"The {count} queries that lost most"
-        content.append(tag("h3", lost))
+        content.append(tag("h3", lost_most(changes)))
         content.append(tag("ol", *(_change(c, metric) for c in changes.worst), class_="changes"))
     return join(*content)
 
@@ -51,7 +50,7 @@ def _changes(system: SystemResult, metric: str) -> Html:
 def _bar(changes: Changes) -> Html:
     parts = [
         ("helped", "better", changes.helped),
-        ("unchanged", "as good", changes.unchanged),
+        ("unchanged", "unchanged", changes.unchanged),
         ("hurt", "worse", changes.hurt),
     ]
     bar = [tag("span", class_=name, style=f"flex-grow: {count}") for name, _, count in parts]

@@ -78,9 +78,9 @@ def _embedded(text: str, name: str, title: str, description: str) -> Html:
         "role": "img",
         "aria-labelledby": f"{name}-title {name}-description",
     }
-    for tag, said in (("desc", description), ("title", title)):
+    for tag, content in (("desc", description), ("title", title)):
         element = ET.Element(tag, id=f"{name}-{'title' if tag == 'title' else 'description'}")
-        element.text = escape_control(said)
+        element.text = escape_control(content)
         root.insert(0, element)
     return Html(ET.tostring(root, encoding="unicode"))
 

@@ -20,15 +20,15 @@ __all__ = ["systems_section"]
 def systems_section(report: ReportData) -> Html:
     """Return the metrics of all systems, as a plot of the first one and a table of all."""
     metric = report.metrics[0]
-    said = (
+    explanation = (
         f"The mean {metric} of each system with its 95 % interval. A dot right of the dotted line "
         "is better than the retriever's order. Overlapping intervals do not mean that there is no "
         "difference: the p-values in the table compare query by query."
     )
     picture = tag(
         "figure",
-        tag("figcaption", said),
-        chart(report, "systems", report.best, f"{metric} of each system", said),
+        tag("figcaption", explanation),
+        chart(report, "systems", report.best, f"{metric} of each system", explanation),
     )
     rows = [
         [system.name, *(_cell(system, name) for name in report.metrics)]
