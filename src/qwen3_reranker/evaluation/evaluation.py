@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from qwen3_reranker.caching import ScoreCache
@@ -16,7 +17,7 @@ from qwen3_reranker.evaluation.metrics import DEFAULT_METRICS, parse_metrics
 from qwen3_reranker.evaluation.recommendation import recommend
 from qwen3_reranker.evaluation.report import Report
 from qwen3_reranker.evaluation.result_builder import ResultBuilder
-from qwen3_reranker.evaluation.results import DatasetSummary
+from qwen3_reranker.evaluation.results import DatasetSummary, SystemResult
 from qwen3_reranker.evaluation.score_file import ScoreFile, default_score_file
 from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
 from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
@@ -41,8 +42,9 @@ def evaluate(
     Compare rerankers with the retriever's order.
 
     Each pair of a query and a document is scored once per reranker and instruction: systems that
-    differ only in `depth` share the scores. Scores are stored on disk as soon as they are known, so
-    an evaluation that was stopped goes on where it was, and a second one is a matter of seconds.
+    differ only in `depth` share the scores. The scores of a query are stored on disk as soon as all
+    of its documents are scored, so an evaluation that was stopped goes on with the queries that it
+    had not finished, and a second one is a matter of seconds.
 
     Args:
         dataset: Queries, candidates and judgments. If it has no candidates, BM25 finds 100 per
@@ -116,6 +118,11 @@ def evaluate(
     scores, model_counter = _score(dataset, judged.scored, named, cache, progress=progress)
     results = ResultBuilder(dataset, judged, token_counter or model_counter)
     found = [results.retriever(), *(results.system(s, scores[s.scored_by]) for s in named)]
+
+    def at_depth(result: SystemResult, depth: int) -> SystemResult:
+        system = next(system for system in named if system.name == result.name)
+        return results.system(replace(system, depth=depth), scores[system.scored_by])
+
     possible = headroom(judged, [system.depth for system in named if system.depth is not None])
     return Report(
         _summary(dataset, judged),
@@ -123,7 +130,7 @@ def evaluate(
         measured,
         found,
         possible,
-        recommend(found, possible, str(wanted[0]), precision),
+        recommend(found, possible, str(wanted[0]), precision, at_depth),
     )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from qwen3_reranker.evaluation.results import Advice, Headroom, SystemResult
+from qwen3_reranker.evaluation.results import (
+    Advice,
+    Headroom,
+    SystemResult,
+    TopNCurve,
+    differ_only_in,
+)
 from qwen3_reranker.evaluation.statistics import randomization_test
 
 __all__ = ["SIGNIFICANT", "p_text", "recommend"]
@@ -14,14 +20,20 @@ __all__ = ["SIGNIFICANT", "p_text", "recommend"]
 SIGNIFICANT = 0.05
 """A difference with a p-value below this is called more than chance."""
 
-# A depth is deep enough if it loses at most this share of the best depth's quality.
-_CLOSE = 0.01
+# A depth is deep enough if it loses at most this share of the quality of the best depth, and at
+# most this share of what reranking gains.
+_LOST_QUALITY = 0.01
+_LOST_GAIN = 0.5
 # So many documents are enough for an LLM if they reach this share of the hits of twenty.
 _ENOUGH = 0.95
 
 
 def recommend(
-    systems: Sequence[SystemResult], headroom: Headroom, metric: str, precision: float
+    systems: Sequence[SystemResult],
+    headroom: Headroom,
+    metric: str,
+    precision: float,
+    at_depth: Callable[[SystemResult, int], SystemResult],
 ) -> list[Advice]:
     """
     Return what the results recommend.
@@ -32,14 +44,17 @@ def recommend(
         metric: The metric that decides. If no system is better by it than the retriever, there is
             no advice about a depth or a threshold.
         precision: The share of relevant documents that `min_score` should reach, in (0, 1].
+        at_depth: Returns the result of a system at a smaller depth. `top_n` and `min_score` are
+            recommended for the depth that is recommended.
     """
     retriever, *others = systems
     best = max(others, key=lambda system: system.metrics[metric])
     advice = [_rerank(retriever, best, metric), *_headroom(headroom, best, metric)]
-    if best.metrics[metric] > retriever.metrics[metric]:
-        advice += [_depth(best, metric), _top_n(best), _min_score(best, precision)]
+    # Means that are equal may differ in their last digits.
+    if best.metrics[metric] - retriever.metrics[metric] > 1e-9:
+        advice += _settings(retriever, best, metric, precision, at_depth)
     else:
-        advice.append(_top_n(retriever))
+        advice.append(_top_n(retriever.top_n, "In the retriever's order"))
     return advice + _instruction(others, best, metric)
 
 
@@ -53,7 +68,8 @@ def _rerank(retriever: SystemResult, best: SystemResult, metric: str) -> Advice:
     )
     changes = best.changes
     if changes is not None:
-        numbers += f"; {changes.helped} queries are better and {changes.hurt} worse"
+        count = changes.helped + changes.unchanged + changes.hurt
+        numbers += f"; {changes.helped} of {count} queries are better and {changes.hurt} worse"
     if p >= SIGNIFICANT:
         text = f"These queries do not show whether reranking helps: {numbers}."
         return Advice("rerank", None, text)
@@ -76,22 +92,37 @@ def _headroom(headroom: Headroom, best: SystemResult, metric: str) -> list[Advic
     return [Advice("headroom", perfect, text)]
 
 
-def _depth(best: SystemResult, metric: str) -> Advice:
+def _settings(
+    retriever: SystemResult,
+    best: SystemResult,
+    metric: str,
+    precision: float,
+    at_depth: Callable[[SystemResult, int], SystemResult],
+) -> list[Advice]:
+    """Recommend a depth for a system that is better than the retriever, and what fits the depth."""
     assert best.curves is not None
     depths, means = best.curves.depth.depth, best.curves.depth.metrics[metric]
-    chosen = next(n for n, mean in enumerate(means) if mean >= max(means) * (1 - _CLOSE))
-    text = f"Rerank the first {depths[chosen]} candidates: {metric} is {means[chosen]:.3f} then"
-    around = [n for n in (chosen - 1, chosen + 1, len(depths) - 1) if 0 <= n < len(depths)]
-    compared = [
-        f"{means[n]:.3f} with {depths[n]}" for n in sorted(dict.fromkeys(around)) if n != chosen
+    gain = best.metrics[metric] - retriever.metrics[metric]
+    needed = max(max(means) * (1 - _LOST_QUALITY), max(means) - gain * _LOST_GAIN)
+    chosen = next(n for n, mean in enumerate(means) if mean >= needed)
+    depth = depths[chosen]
+    neighbors = {chosen - 1, chosen + 1, len(depths) - 1} - {chosen}
+    compared = [chosen, *sorted(n for n in neighbors if 0 <= n < len(depths))]
+    numbers = ", ".join(f"{means[n]:.3f} with {depths[n]}" for n in compared)
+    unclear = best.p_values[metric] >= SIGNIFICANT
+    verdict = "If you rerank nevertheless, rerank" if unclear else "Rerank"
+    system = best if depth == depths[-1] else at_depth(best, depth)
+    condition = f"With the first {depth} candidates reranked"
+    return [
+        Advice("depth", depth, f"{verdict} the first {depth} candidates: {metric} is {numbers}."),
+        _top_n(system.top_n, condition),
+        _min_score(system, precision, condition),
     ]
-    return Advice("depth", depths[chosen], ", ".join([text, *compared]) + ".")
 
 
-def _top_n(best: SystemResult) -> Advice:
-    curve = best.top_n
+def _top_n(curve: TopNCurve, condition: str) -> Advice:
     if not curve.top_n or curve.hit[-1] == 0:
-        return Advice("top_n", None, "No relevant document is among the first ones at any top_n.")
+        return Advice("top_n", None, f"{condition}, no query has a relevant document on top.")
     chosen = next(n for n, hit in enumerate(curve.hit) if hit >= curve.hit[-1] * _ENOUGH)
 
     def documents(index: int) -> str:
@@ -102,49 +133,54 @@ def _top_n(best: SystemResult) -> Advice:
         return f"{count} {noun} ({curve.tokens[index]:,.0f} tokens on average)"
 
     text = (
-        f"Hand {documents(chosen)} to the LLM: {curve.hit[chosen]:.0%} of the queries have a "
-        f"relevant one among them"
+        f"{condition}, hand {documents(chosen)} to the LLM: {curve.hit[chosen]:.0%} of the queries "
+        "have a relevant one among them"
     )
     if curve.hit[-1] > curve.hit[chosen]:
         text += f", and {curve.hit[-1]:.0%} with {documents(len(curve.top_n) - 1)}"
     return Advice("top_n", curve.top_n[chosen], f"{text}.")
 
 
-def _min_score(best: SystemResult, wanted: float) -> Advice:
-    assert best.curves is not None
-    curve, nothing = best.curves.min_score, best.curves.nothing_relevant
+def _min_score(system: SystemResult, precision: float, condition: str) -> Advice:
+    assert system.curves is not None
+    curve, nothing = system.curves.min_score, system.curves.nothing_relevant
     known = [(n, value) for n, value in enumerate(curve.precision) if value is not None]
-    reached = next(((n, value) for n, value in known if value >= wanted), None)
+    reached = next(((n, value) for n, value in known if value >= precision), None)
     if reached is None:
-        if not known:
-            return Advice("min_score", None, "No document was scored, so no min_score is known.")
         n, value = max(known, key=lambda item: item[1])
         text = (
-            f"No min_score makes {wanted:.0%} of the documents relevant: the most is {value:.0%}, "
-            f"with {curve.min_score[n]:.2f}."
+            f"{condition}, no min_score makes {precision:.0%} of the documents relevant: the most "
+            f"is {value:.0%}, with min_score={curve.min_score[n]:g}."
         )
         return Advice("min_score", None, text)
-    n, value = reached
+    # Of the thresholds that keep the same documents, prefer one with two decimals.
+    first, value = reached
+    kept = curve.documents[first]
+    same = (n for n in range(first, len(curve.documents)) if curve.documents[n] == kept)
+    n = min(same, key=lambda index: len(f"{curve.min_score[index]:g}") > len("0.00"))
     threshold = curve.min_score[n]
     text = (
-        f"For a precision of {wanted:.0%} set min_score={threshold:g}: {value:.0%} of the "
-        f"documents that it keeps are relevant, and it keeps {curve.recall[n]:.0%} of the relevant "
-        "ones. "
-        f"Where no candidate is relevant, {nothing.false_accept[n]:.0%} of the queries still keep "
-        "a document."
+        f"{condition}, set min_score={threshold:g} for a precision of at least {precision:.0%}: "
+        f"{value:.0%} of the documents that it keeps are relevant, and it keeps "
+        f"{curve.recall[n]:.0%} of the relevant candidates. Where no candidate is relevant, "
+        f"{nothing.false_accept[n]:.0%} of the queries still keep a document."
     )
     return Advice("min_score", threshold, text)
 
 
 def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: str) -> list[Advice]:
     """Compare the instructions of the systems that have the best one's other settings."""
-    rivals = [s for s in systems if _but_instruction(s) == _but_instruction(best) and s != best]
+    rivals = [
+        system
+        for system in systems
+        if system is not best and differ_only_in("instruction", system, best)
+    ]
     if not rivals:
         return []
-    default = next((s for s in rivals if s.instruction is None), None)
+    default = next((system for system in rivals if system.instruction is None), None)
     rival = default or max(rivals, key=lambda system: system.metrics[metric])
-    ours, theirs = (np.array(system.per_query[metric]) for system in (best, rival))
-    p = randomization_test(theirs, ours)
+    best_values, rival_values = (np.array(system.per_query[metric]) for system in (best, rival))
+    p = randomization_test(rival_values, best_values)
     numbers = (
         f"{metric} is {best.metrics[metric]:.3f} with {_quoted(best.instruction)} and "
         f"{rival.metrics[metric]:.3f} with {_quoted(rival.instruction)} ({p_text(p)})"
@@ -154,10 +190,6 @@ def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: st
     else:
         text = f"These queries do not show that the instruction matters: {numbers}."
     return [Advice("instruction", best.instruction, text)]
-
-
-def _but_instruction(system: SystemResult) -> tuple[object, ...]:
-    return system.reranker, system.depth
 
 
 def _quoted(instruction: str | None) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
 
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from qwen3_reranker import Scores
 from qwen3_reranker.evaluation import Advice, Dataset, Report, System, evaluate
 
-from support.evaluation import reranker, small, synthetic
+from support.evaluation import WordScorer, reranker, small, synthetic
 
 
 def advice(report: Report) -> dict[str, Advice]:
@@ -44,6 +49,7 @@ def test_reranking_that_does_not() -> None:
     assert found["rerank"].value is False
     # What to hand to the LLM is then said of the retriever's order, where the answer is on top.
     assert list(found) == ["rerank", "headroom", "top_n"] and found["top_n"].value == 1
+    assert found["top_n"].text.startswith("In the retriever's order, hand 1 document ")
     assert found["rerank"].text.startswith("Do not rerank with these systems: ")
 
 
@@ -75,7 +81,9 @@ def test_the_threshold_reaches_the_precision_that_is_wanted(precision: float) ->
     chosen = curve.min_score.index(value)
     reached = curve.precision[chosen]
     assert reached is not None and reached >= precision
-    assert all(p is None or p < precision for p in curve.precision[:chosen])
+    # No smaller threshold that keeps more documents is precise enough.
+    for p, documents in zip(curve.precision[:chosen], curve.documents, strict=False):
+        assert p is None or p < precision or documents == curve.documents[chosen]
     assert f"set min_score={value:g}" in advice(report)["min_score"].text
 
 
@@ -84,8 +92,9 @@ def test_a_precision_that_no_threshold_reaches() -> None:
     dataset = Dataset({"q": "copy it"}, documents, {"q": {"c": 1}}, {"q": ["a", "b", "c"]})
     found = advice(evaluate(dataset, reranker()))["min_score"]
     assert found.value is None
-    assert found.text.startswith(
-        "No min_score makes 80% of the documents relevant: the most is 50%"
+    assert found.text == (
+        "With the first 3 candidates reranked, no min_score makes 80% of the documents relevant: "
+        "the most is 50%, with min_score=0.01."
     )
 
 
@@ -125,3 +134,71 @@ def test_nothing_is_recommended_where_nothing_was_found() -> None:
     dataset = Dataset({"q": "text"}, {"d": "text"}, {"q": {"d": 1}}, {"q": []})
     found = advice(evaluate(dataset, reranker()))
     assert {one.value for one in found.values()} == {None}
+
+
+def test_the_advice_on_settings_is_conditional_where_nothing_was_shown() -> None:
+    found = advice(evaluate(small(), System(reranker=reranker())))
+    assert found["rerank"].value is None
+    assert found["depth"].text.startswith("If you rerank nevertheless, rerank the first 2 ")
+    assert found["top_n"].text.startswith("With the first 2 candidates reranked, hand 1 document ")
+    assert found["min_score"].text.startswith("With the first 2 candidates reranked, set ")
+
+
+@given(st.lists(st.sampled_from([0, 0, 0, 0, 0, 0, 1, 4, 8]), min_size=1, max_size=60))
+@settings(max_examples=30, deadline=None)
+@example([0] * 80 + [4])
+def test_a_recommended_depth_beats_the_retriever(positions: list[int]) -> None:
+    documents = {"right": "copy it", **{f"wrong{n}": "wait" for n in range(9)}}
+    wrong = list(documents)[1:]
+    candidates = {
+        f"q{n}": [*wrong[:position], "right", *wrong[position:]]
+        for n, position in enumerate(positions)
+    }
+    queries = dict.fromkeys(candidates, "copy it")
+    dataset = Dataset(queries, documents, dict.fromkeys(queries, {"right": 1}), candidates)
+    report = evaluate(dataset, System(reranker=reranker(), name="x"))
+    found, curves = advice(report), report["x"].curves
+    assert curves is not None and ("depth" in found) == any(positions)
+    if "depth" in found:
+        depth = found["depth"].value
+        assert isinstance(depth, int)
+        mean = curves.depth.metrics["nDCG@10"][curves.depth.depth.index(depth)]
+        assert mean > report["retriever"].metrics["nDCG@10"] + 1e-9
+
+
+def test_top_n_and_threshold_are_those_of_the_recommended_depth() -> None:
+    """Deeper candidates share words with the query, so they would raise the threshold."""
+    documents = {"right": "copy a whole folder"}
+    documents |= {f"other{n}": "wait" for n in range(4)}
+    documents |= {f"near{n}": "copy nothing" for n in range(15)}
+    names = list(documents)
+    candidates = {f"q{n}": [*names[1:5], "right", *names[5:]] for n in range(20)}
+    queries = dict.fromkeys(candidates, "copy folder")
+    dataset = Dataset(queries, documents, dict.fromkeys(queries, {"right": 1}), candidates)
+    one = reranker()
+    found = advice(evaluate(dataset, System(reranker=one), token_counter=len))
+    assert found["depth"].value == 5
+    alone = advice(evaluate(dataset, System(reranker=one, depth=5), token_counter=len))
+    for topic in ("top_n", "min_score"):
+        assert found[topic] == alone[topic]
+        assert found[topic].text.startswith("With the first 5 candidates reranked, ")
+    threshold = found["min_score"].value
+    assert isinstance(threshold, float) and threshold < 0.5
+
+
+class Saturated(WordScorer):
+    """Gives all scores above 0.99, as a model does that is sure of everything."""
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        scores = await super().score(query, texts, instruction)
+        return Scores([0.9995 + 0.0004 * value for value in scores.values], scores.truncated)
+
+
+@pytest.mark.parametrize("precision", [0.9, 1.0])
+def test_a_threshold_separates_scores_near_1(precision: float) -> None:
+    report = evaluate(
+        synthetic(60, 40), System(reranker=reranker(Saturated()), name="x"), precision=precision
+    )
+    found = advice(report)["min_score"]
+    assert isinstance(found.value, float) and 0.9995 < found.value < 1
+    assert f"set min_score={found.value} " in found.text
