@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from qwen3_reranker.errors import InputError, RerankerWarning
 from qwen3_reranker.ranking import validate_scores
@@ -14,7 +14,7 @@ from qwen3_reranker.scorer import DelegatingScorer, Scorer, Scores, digest, not_
 from qwen3_reranker.usage import Stopwatch, Usage
 from qwen3_reranker.version import __version__
 
-__all__ = ["CachedScorer", "ScoreCache"]
+__all__ = ["CachedScorer", "Entry", "ScoreCache", "is_entry", "validate_cache"]
 
 _logger = logging.getLogger(__name__)
 
@@ -61,11 +61,7 @@ class CachedScorer(DelegatingScorer):
     """
 
     def __init__(self, scorer: Scorer, cache: ScoreCache) -> None:
-        if not isinstance(cache, ScoreCache):
-            raise InputError(
-                f"cache= is a {type(cache).__name__}: give a dict, cachetools.LRUCache, "
-                "diskcache.Cache or the like"
-            )
+        validate_cache(cache)
         if type(scorer).fingerprint is Scorer.fingerprint:
             raise not_cacheable(scorer)
         super().__init__(scorer)
@@ -131,7 +127,7 @@ class CachedScorer(DelegatingScorer):
         except Exception as error:  # noqa: BLE001  # whatever the user's store raises
             self._report("be read", "computed", error)
             return None
-        return found if _is_entry(found) else None
+        return found if is_entry(found) else None
 
     def _store(self, key: str, entry: Entry) -> None:
         try:
@@ -149,7 +145,21 @@ class CachedScorer(DelegatingScorer):
             warnings.warn(message, RerankerWarning, stacklevel=2)
 
 
-def _is_entry(found: object) -> bool:
+def validate_cache(cache: object) -> None:
+    """
+    Check that an object can store scores.
+
+    Raises:
+        InputError: It has no `get` or does not support item assignment.
+    """
+    if not isinstance(cache, ScoreCache):
+        raise InputError(
+            f"cache= is a {type(cache).__name__}: give a dict, cachetools.LRUCache, "
+            "diskcache.Cache or the like"
+        )
+
+
+def is_entry(found: object) -> TypeGuard[Entry]:
     """Return whether a stored value is a score: a store on disk may hold anything."""
     match found:
         case (float(score), bool(), float(log_odds)):

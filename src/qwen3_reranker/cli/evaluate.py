@@ -42,8 +42,9 @@ MinGrade = Annotated[int, typer.Option(help="The lowest grade that counts as rel
 Cache = Annotated[
     Path | None,
     typer.Option(
-        help="The file in which scores are stored, so that none is computed twice. Default: one in "
-        "your folder for caches."
+        help="The file in which scores are stored, so that none is computed twice. Use another one "
+        "when a server gets other weights under the same model name. Default: one in your folder "
+        "for caches."
     ),
 ]
 _AT_URL = re.compile(r"(.*?)@(https?://.+)")

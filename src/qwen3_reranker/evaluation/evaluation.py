@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from qwen3_reranker.caching import ScoreCache
 from qwen3_reranker.closing import closed_after
@@ -20,6 +21,7 @@ from qwen3_reranker.evaluation.result_builder import ResultBuilder
 from qwen3_reranker.evaluation.results import DatasetSummary, SystemResult
 from qwen3_reranker.evaluation.score_file import ScoreFile, default_score_file
 from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
+from qwen3_reranker.evaluation.stored_scores import ComparingCache, check_stored_scores
 from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.selection import TokenCounter
@@ -60,7 +62,9 @@ def evaluate(
             None counts with the tokenizer of the first system's model, and leaves tokens out if
             it is not on this machine.
         cache: Where scores are stored: a file, or a cache as `Reranker` takes it. "default" is a
-            file in the user's folder for caches. A `Reranker` among the systems uses its own.
+            file in the user's folder for caches. Up to 30 stored scores of a server are computed
+            again at first, because the weights behind a model's name may have changed. A `Reranker`
+            among the systems uses its own cache, which is not checked.
         progress: Whether to show a progress bar with documents per second and the time left, on
             standard error.
 
@@ -68,8 +72,8 @@ def evaluate(
         The report, whose first system is the retriever's order.
 
     Raises:
-        InputError: An argument cannot be used, or the dataset has no query with a relevant
-            document.
+        InputError: An argument cannot be used, the dataset has no query with a relevant document,
+            or the cache has scores of other weights than a server has now.
         RerankerError: Scoring failed. The scores that are known already are stored.
 
     Example:
@@ -187,15 +191,17 @@ def _score(
                 if chosen[0] is systems[0]:
                     counter = _token_counter(reranker)
                 for system in chosen:
-                    if system.scored_by not in found:
-                        found[system.scored_by] = score_candidates(
-                            reranker,
-                            dataset,
-                            candidates,
-                            instruction=system.instruction,
-                            depth=depths[system.scored_by],
-                            on_progress=advance,
-                        )
+                    if system.scored_by in found:
+                        continue
+                    settings: dict[str, Any] = {
+                        "instruction": system.instruction,
+                        "depth": depths[system.scored_by],
+                    }
+                    if system.base_url is not None:
+                        check_stored_scores(store, reranker, dataset, candidates, **settings)
+                    found[system.scored_by] = score_candidates(
+                        reranker, dataset, candidates, on_progress=advance, **settings
+                    )
     return found, counter
 
 
@@ -207,15 +213,15 @@ def _token_counter(reranker: Reranker) -> TokenCounter | None:
 
 
 @contextmanager
-def _opened(cache: str | Path | ScoreCache, systems: Sequence[System]) -> Iterator[ScoreCache]:
+def _opened(cache: str | Path | ScoreCache, systems: Sequence[System]) -> Iterator[ComparingCache]:
     """Yield the cache for the rerankers that are made here. The others have their own."""
     if all(system.reranker is not None for system in systems):
-        yield {}
+        yield ComparingCache({})
     elif isinstance(cache, (str, Path)):
         with ScoreFile(default_score_file() if cache == "default" else cache) as file:
-            yield file
+            yield ComparingCache(file)
     else:
-        yield cache
+        yield ComparingCache(cache)
 
 
 @contextmanager

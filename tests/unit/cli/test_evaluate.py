@@ -16,7 +16,7 @@ from qwen3_reranker.evaluation import Report
 from support.commands import check_interrupted, interrupted, run
 from support.evaluation import write_beir, write_jsonl, write_trec
 from support.helpers import SECRET
-from support.scripted_server import HANG, Request, ScriptedServer, classify
+from support.scripted_server import HANG, Reply, Request, ScriptedServer, classify
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +36,14 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     return str(write_jsonl(tmp_path / "hand.jsonl", ROWS))
+
+
+def lowered(request: Request) -> Reply:
+    """Return lower scores, as other weights do."""
+    reply = classify(request)
+    for item in reply.body["data"]:
+        item["probs"] = [0.6 * score for score in item["probs"]]
+    return reply
 
 
 def documents(requests: list[Request]) -> int:
@@ -73,7 +81,7 @@ def test_the_report_is_written(server: ScriptedServer, tmp_path: Path, data: str
     assert f"--base-url {server.url} " in page.read_text("utf-8")
 
 
-def test_a_second_run_asks_the_server_for_no_score(
+def test_a_second_run_uses_the_stored_scores(
     server: ScriptedServer, tmp_path: Path, data: str
 ) -> None:
     options = ("--base-url", server.url, "--cache", str(tmp_path / "scores"))
@@ -82,8 +90,19 @@ def test_a_second_run_asks_the_server_for_no_score(
     asked = documents(server.asked())
     second = run("evaluate", data, *options)
     assert first.stdout == second.stdout
-    probes = documents(server.asked()) - asked
-    assert asked == probes + 4
+    # So few scores are all compared.
+    assert documents(server.asked()) == 2 * asked
+
+
+def test_scores_of_other_weights_are_refused(
+    server: ScriptedServer, tmp_path: Path, data: str
+) -> None:
+    cache = tmp_path / "scores"
+    options = ("--base-url", server.url, "--cache", str(cache))
+    run("evaluate", data, *options)
+    server.always(lowered)
+    done = run("evaluate", data, *options, code=2)
+    assert f"error: --cache {cache} has scores of other weights than " in done.stderr
 
 
 def test_the_key_is_sent_and_not_shown(server: ScriptedServer, tmp_path: Path, data: str) -> None:
