@@ -179,9 +179,10 @@ def _format_of(source: Path, names: Collection[Path]) -> FormatName:
                     "folders, which is not read: use rerank_dataset, or give one of the folders"
                 )
     kind, *others = {_FORMATS.get(suffix) for suffix in suffixes}
-    if kind is None or others:
+    if others:
         raise InputError(
-            f"the input has files in {', '.join(sorted(suffixes))}: give .jsonl (or .ndjson) or "
-            ".parquet, and one format at a time"
+            f"{source} has files in {', '.join(sorted(suffixes))}: give one format at a time"
         )
+    if kind is None:  # of a file that was given itself
+        raise InputError(f"the name of {source} does not end in {', '.join(_FORMATS)}")
     return kind

@@ -219,10 +219,13 @@ class Output:
     def _compare(self, earlier: dict[str, Any], now: dict[str, Any]) -> None:
         # A digest comes last, because what can be read explains a difference better.
         for name in sorted({**earlier, **now}, key="model_files".__eq__):
-            if earlier.get(name) != now.get(name):
+            before, after = earlier.get(name), now.get(name)
+            if before != after:
+                created = f"without {name}=" if before is None else f"with {name}={before!r}"
+                changed = "does not have it" if after is None else f"has {name}={after!r}"
                 raise InputError(
-                    f"{self.folder} was created with {name}={earlier.get(name)!r}, and this run "
-                    f"has {name}={now.get(name)!r}: give the same, or another folder for the output"
+                    f"{self.folder} was created {created}, and this run {changed}: give the "
+                    "same, or another folder for the output"
                 )
 
     def _compare_files(self, earlier: Sequence[InputFile], now: Sequence[InputFile]) -> None:

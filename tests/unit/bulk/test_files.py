@@ -266,7 +266,8 @@ def written(tmp_path: Path) -> tuple[Path, Path]:
     ("changed", "message"),
     [
         ({"top_n": 3}, "created with top_n=2, and this run has top_n=3"),
-        ({"instruction": "i"}, "instruction=None, and this run has instruction='i'"),
+        ({"instruction": "i"}, "without instruction=, and this run has instruction='i'"),
+        ({"top_n": None}, "created with top_n=2, and this run does not have it"),
         ({"query": "id"}, "query='query', and this run has query='id'"),
     ],
 )

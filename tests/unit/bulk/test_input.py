@@ -103,14 +103,15 @@ def test_a_folder_of_a_column_can_be_given_itself(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("missing", "missing does not exist"),
+        ("rows", "the name of .*rows does not end in .jsonl, "),
         ("pipe", "pipe is neither a file nor a folder"),
-        ("rows.csv", "the input has files in .csv: give .jsonl"),
+        ("rows.csv", "the name of .*rows.csv does not end in .jsonl, "),
         ("rows.jsonl.gz", r"rows\.jsonl\.gz is compressed"),
     ],
 )
 def test_input_that_cannot_be_read_is_refused(tmp_path: Path, name: str, message: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for file in ("rows.csv", "rows.jsonl.gz"):
+    for file in ("rows", "rows.csv", "rows.jsonl.gz"):
         (tmp_path / file).touch()
     with pytest.raises(InputError, match=message):
         rerank_files(tmp_path / name, tmp_path / "out", scorer=CrcScorer())

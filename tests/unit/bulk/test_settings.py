@@ -79,8 +79,11 @@ def test_what_changes_no_score_can_change(tmp_path: Path, changed: dict[str, Any
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"max_length": 200}, "max_length=None, and this run has max_length=200"),
-        ({"engine_args": {"dtype": "float32"}}, "engine_args=None, and .* engine_args={'dtype'"),
+        ({"max_length": 200}, "without max_length=, and this run has max_length=200"),
+        (
+            {"engine_args": {"dtype": "float32"}},
+            "without engine_args=, and .* engine_args={'dtype'",
+        ),
         ({"engine": "transformers"}, "model_files="),
     ],
 )
