@@ -103,8 +103,7 @@ def create_app(
                 responses=responses(endpoint),
                 openapi_extra=operation(endpoint),
             )
-    app.add_api_route("/metrics", metrics.answer, methods=["GET"])
-    status = status_routes(backend, readiness, config)
+    status = status_routes(backend, readiness, metrics, config)
     app.include_router(status)
     paths = {route.path for route in (*app.routes, *status.routes) if isinstance(route, Route)}
     app.add_middleware(IgnoreTrailingSlash, paths=paths)

@@ -140,7 +140,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             413, f"the body is larger than {limit} bytes: send fewer documents, in several requests"
         )
 
-    if (coding := request.headers.get("content-encoding", "identity")) != "identity":
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
         raise GatewayError(415, f"Content-Encoding {coding!r:.80}: send the body uncompressed")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:

@@ -1,6 +1,9 @@
-"""The paths that say what a gateway serves, and whether it can."""
+"""The paths that say what a gateway serves, whether it can, and what it did."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -10,36 +13,44 @@ from qwen3_reranker.gateway.api import models, tei
 from qwen3_reranker.gateway.backend import Backend
 from qwen3_reranker.gateway.config import GatewayConfig
 from qwen3_reranker.gateway.docs_page import docs_page
+from qwen3_reranker.gateway.metrics import Metrics
 from qwen3_reranker.gateway.readiness import Readiness
 from qwen3_reranker.gateway.service import respond
 from qwen3_reranker.version import __version__
 
 __all__ = ["status_routes"]
 
+H = TypeVar("H", bound=Callable[..., Any])
 
-def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig) -> APIRouter:
+
+def status_routes(
+    backend: Backend, readiness: Readiness, metrics: Metrics, config: GatewayConfig
+) -> APIRouter:
     """
-    Return the routes of the models, of health and of readiness.
+    Return the routes of the models, of health, of readiness and of the metrics.
+
+    Each of them answers HEAD, too.
 
     Args:
         backend: What scores.
         readiness: Whether it can.
+        metrics: What it did.
         config: Limits and keys.
     """
     router = APIRouter()
 
-    @router.get("/v1/models")
+    @_get(router, "/v1/models")
     async def list_models() -> Response:
         """List the model and the aliases."""
         return respond(models.describe_all(backend.names, backend.model))
 
-    @router.get("/v1/models/{name:path}")
+    @_get(router, "/v1/models/{name:path}")
     async def describe_model(name: str) -> Response:
         """Describe the model, or an alias."""
         alias = backend.alias(name)
         return respond(models.describe(alias.name or backend.model, backend.model))
 
-    @router.get("/docs", include_in_schema=False)
+    @_get(router, "/docs", in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         """Describe all endpoints, for people."""
         listed = request.app.openapi()["paths"].items()
@@ -48,29 +59,27 @@ def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig)
         ]
         return HTMLResponse(docs_page(gets))
 
-    @router.get("/version")
+    @_get(router, "/version")
     async def version() -> Response:
         """Return the version, and the name by which this package recognizes a gateway."""
         return respond({"version": __version__, "software": "qwen3-reranker"})
 
-    @router.get("/info")
+    @_get(router, "/info")
     async def info() -> Response:
         """Describe the model as Text Embeddings Inference does."""
         return respond(tei.info(backend.model, config.limits))
 
-    @router.get("/v1/cluster/auth")
+    @_get(router, "/v1/cluster/auth")
     async def needs_key() -> Response:
         """Say whether requests need a key, which Xinference's client asks before it sends one."""
         return respond({"auth": bool(config.keys)})
 
-    @router.head("/health", include_in_schema=False)
-    @router.get("/health")
+    @_get(router, "/health")
     async def health() -> Response:
         """Answer as long as the process runs."""
         return respond({"status": "ok"})
 
-    @router.head("/ready", include_in_schema=False)
-    @router.get("/ready")
+    @_get(router, "/ready")
     async def ready() -> Response:
         """Say whether requests can be scored: 200 if so, 503 if not."""
         obstacle = await readiness.obstacle()
@@ -78,4 +87,15 @@ def status_routes(backend: Backend, readiness: Readiness, config: GatewayConfig)
             return respond({"status": "ready"})
         return respond({"status": "not ready", "reason": obstacle}, 503)
 
+    _get(router, "/metrics")(metrics.answer)
     return router
+
+
+def _get(router: APIRouter, path: str, *, in_schema: bool = True) -> Callable[[H], H]:
+    """Return a decorator that lets a function answer GET and HEAD."""
+
+    def add(handler: H) -> H:
+        router.head(path, include_in_schema=False)(handler)
+        return router.get(path, include_in_schema=in_schema)(handler)
+
+    return add

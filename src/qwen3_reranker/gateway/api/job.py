@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from qwen3_reranker.gateway.api.validation import TextDocument
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.ranking import Hit, Ranking
 
@@ -16,11 +17,9 @@ __all__ = [
     "Document",
     "InstructedBody",
     "Job",
-    "TextDocument",
     "finite_logit",
     "text_of",
     "texts_of",
-    "validated",
 ]
 
 # The log-odds of a blank document are -inf, which JSON cannot represent.
@@ -59,14 +58,6 @@ class Job:
         """The number of characters in all texts."""
         texts = sum(len(q) + sum(map(len, documents)) for q, documents in self.queries)
         return texts + len(self.instruction or "")
-
-
-class TextDocument(BaseModel):
-    """A document as an object, which Cohere v1 and Jina allow."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    text: str
 
 
 Document = str | TextDocument
@@ -128,28 +119,6 @@ class InstructedBody(BaseModel):
         return parsed
 
 
-B = TypeVar("B", bound=BaseModel)
-
-
-def validated(kind: type[B], data: dict[str, Any]) -> B:
-    """
-    Return a body with its fields checked.
-
-    Raises:
-        GatewayError: A field is missing, or has another type. The message names it.
-    """
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = _path(first["loc"])
-        if path.startswith(("documents[", "items[", "passages[")):
-            message = "give a string, or an object with a string under 'text'"
-        else:
-            message = first["msg"][:1].lower() + first["msg"][1:]
-        raise GatewayError(422, f"{path}: {message}") from None
-
-
 def text_of(document: Document) -> str:
     """Return the text of a document."""
     return document if isinstance(document, str) else document.text
@@ -163,10 +132,3 @@ def texts_of(documents: Sequence[Document]) -> list[str]:
 def finite_logit(hit: Hit) -> float:
     """Return the log-odds of a document as a number that JSON can represent."""
     return max(hit.logit, _LOWEST)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Return the path of a field, such as `documents[3]`, without the names of types."""
-    name, *rest = location
-    position = next((part for part in rest if isinstance(part, int)), None)
-    return str(name) if position is None else f"{name}[{position}]"

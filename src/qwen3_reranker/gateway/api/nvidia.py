@@ -21,8 +21,8 @@ from qwen3_reranker.gateway.api.job import (
     finite_logit,
     text_of,
     texts_of,
-    validated,
 )
+from qwen3_reranker.gateway.api.validation import TopN, validated
 from qwen3_reranker.ranking import Ranking
 
 __all__ = ["API", "Body", "parse"]
@@ -33,7 +33,7 @@ class Body(InstructedBody):
 
     query: Document = Field(description="The question or search text, under `text`.")
     passages: list[Document] = Field(description="The documents, each under `text`.")
-    top_n: int | None = Field(
+    top_n: TopN = Field(
         None, description="Return at most this many passages. Null, 0 or less returns all."
     )
     truncate: str | None = Field(
@@ -53,7 +53,7 @@ def parse(data: dict[str, Any]) -> Job:
         model=body.model,
         queries=[(text_of(body.query), texts_of(body.passages))],
         instruction=body.chosen_instruction(),
-        top_n=body.top_n if body.top_n is not None and body.top_n > 0 else None,
+        top_n=body.top_n,
         render=_render,
     )
 

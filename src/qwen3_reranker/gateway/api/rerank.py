@@ -16,7 +16,8 @@ from uuid import uuid4
 from pydantic import Field
 
 from qwen3_reranker.gateway.api.api import Api
-from qwen3_reranker.gateway.api.job import Document, InstructedBody, Job, texts_of, validated
+from qwen3_reranker.gateway.api.job import Document, InstructedBody, Job, texts_of
+from qwen3_reranker.gateway.api.validation import TopN, validated
 from qwen3_reranker.ranking import Ranking
 
 __all__ = ["API", "Body", "parse"]
@@ -29,7 +30,7 @@ class Body(InstructedBody):
     documents: list[Document] = Field(
         description="The documents, as strings or as objects with the string under `text`."
     )
-    top_n: int | None = Field(
+    top_n: TopN = Field(
         None, description="Return at most this many documents. Null, 0 or less returns all."
     )
     return_documents: bool | None = Field(
@@ -45,12 +46,11 @@ def parse(data: dict[str, Any]) -> Job:
         GatewayError: A field cannot be used.
     """
     body = validated(Body, data)
-    top_n = body.top_n if body.top_n is not None and body.top_n > 0 else None
     return Job(
         model=body.model,
         queries=[(body.query, texts_of(body.documents))],
         instruction=body.chosen_instruction(),
-        top_n=top_n,
+        top_n=body.top_n,
         render=partial(_render, bool(body.return_documents)),
     )
 

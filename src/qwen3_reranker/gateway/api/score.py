@@ -22,8 +22,8 @@ from qwen3_reranker.gateway.api.job import (
     Job,
     text_of,
     texts_of,
-    validated,
 )
+from qwen3_reranker.gateway.api.validation import validated
 from qwen3_reranker.gateway.errors import GatewayError
 from qwen3_reranker.ranking import Ranking
 

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import Field
 
 from qwen3_reranker.gateway.api.api import Api
-from qwen3_reranker.gateway.api.job import InstructedBody, Job, finite_logit, validated
+from qwen3_reranker.gateway.api.job import InstructedBody, Job, finite_logit
+from qwen3_reranker.gateway.api.validation import validated
 from qwen3_reranker.gateway.limits import Limits
 from qwen3_reranker.ranking import Hit, Ranking
 from qwen3_reranker.version import __version__
