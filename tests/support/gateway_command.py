@@ -16,9 +16,16 @@ from support.servers.processes import free_port
 
 
 class Started:
-    """The command in a process of its own."""
+    """
+    The command in a process of its own.
 
-    def __init__(self, *options: str, **env: str) -> None:
+    Args:
+        options: The command's options.
+        stdout: The file descriptor for the access log; None keeps it for `logged()`.
+        env: Environment variables.
+    """
+
+    def __init__(self, *options: str, stdout: int | None = None, **env: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it is read at the end
@@ -26,7 +33,7 @@ class Started:
             [sys.executable, "-m", "qwen3_reranker", "gateway", *options, "--port", str(self.port)],
             env={**os.environ, **env},
             stderr=subprocess.PIPE,
-            stdout=self._log,
+            stdout=self._log if stdout is None else stdout,
             text=True,
         )
         self.lines: list[str] = []
@@ -54,9 +61,9 @@ class Started:
 
 
 @contextmanager
-def started(*options: str, **env: str) -> Iterator[Started]:
-    """Yield the command when it listens."""
-    gateway = Started(*options, **env)
+def started(*options: str, stdout: int | None = None, **env: str) -> Iterator[Started]:
+    """Yield the command when it listens; the arguments are those of `Started`."""
+    gateway = Started(*options, stdout=stdout, **env)
     try:
         until(lambda: gateway.says(f"listening on {gateway.url}") or gateway.process.poll())
         yield gateway

@@ -149,7 +149,7 @@ def gateway(
 ) -> None:
     """Run an HTTP server that speaks the rerank APIs of Jina, Cohere, TEI, vLLM and others."""
     from qwen3_reranker.gateway import GatewayConfig, create_app, read_config
-    from qwen3_reranker.gateway.access_log import access_log as observers_of
+    from qwen3_reranker.gateway.access_log import access_log as open_access_log
     from qwen3_reranker.gateway.keys import read_keys
     from qwen3_reranker.gateway.server import GatewayServer, listen
     from qwen3_reranker.reranker import Reranker
@@ -200,7 +200,7 @@ def gateway(
         app = create_app(
             make,
             replace(chosen, keys=keys),
-            observers=observers_of(access_log, sys.stdout),
+            observers=stack.enter_context(open_access_log(access_log, sys.stdout)),
             on_failure=fail,
         )
         if playground:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from qwen3_reranker.gateway.line_writer import LineWriter
 from qwen3_reranker.gateway.records import Observer, RequestRecord
 
 __all__ = ["AccessLogFormat", "access_log"]
@@ -20,36 +20,32 @@ AccessLogFormat = Literal["json", "text", "none"]
 _LONGEST_PATH = 200
 
 
-def access_log(chosen: AccessLogFormat, stream: TextIO) -> list[Observer]:
+@contextmanager
+def access_log(chosen: AccessLogFormat, stream: TextIO) -> Iterator[list[Observer]]:
     """
-    Return what writes a line for each request, if anything does.
+    Yield what writes a line for each request, if anything does.
 
     A line has neither texts of queries or documents nor keys. Requests that are not for scores,
     such as for metrics, are logged only if they failed, and those for readiness not at all.
+
+    Lines are written in a thread; see `LineWriter`. The end of the block waits for them.
 
     Args:
         chosen: "json" for a JSON object per line, "text" for people, "none" for no log.
         stream: Where the lines are written.
     """
     if chosen == "none":
-        return []
-    if isinstance(stream, io.TextIOWrapper):
-        # The encoding of a console may lack characters of an alias.
-        stream.reconfigure(errors="backslashreplace")
-    line = _json if chosen == "json" else _text
-    return [_written(line, stream)]
+        yield []
+        return
+    line_for = _json if chosen == "json" else _text
+    with LineWriter(stream) as lines:
 
+        def observe(record: RequestRecord) -> None:
+            if record.api is None and (record.status < 400 or record.path == "/ready"):
+                return
+            lines.write(line_for(record))
 
-def _written(line: Callable[[RequestRecord], str], stream: TextIO) -> Observer:
-    def observe(record: RequestRecord) -> None:
-        if record.api is None and (record.status < 400 or record.path == "/ready"):
-            return
-        # A full disk, or a pipe that nobody reads, must not fail requests.
-        with contextlib.suppress(OSError):
-            stream.write(line(record))
-            stream.flush()
-
-    return observe
+        yield [observe]
 
 
 def _json(record: RequestRecord) -> str:
@@ -68,9 +64,9 @@ def _json(record: RequestRecord) -> str:
         "tokens": usage.tokens,
         "truncated": usage.truncated,
         "cached": usage.cached,
-        "seconds": round(record.seconds, 6),
-        "queue_seconds": round(record.queue_seconds, 6),
-        "scoring_seconds": round(record.scoring_seconds, 6),
+        "seconds": _rounded(record.seconds),
+        "queue_seconds": _rounded(record.queue_seconds),
+        "scoring_seconds": _rounded(record.scoring_seconds),
     }
     return json.dumps(values, separators=(",", ":")) + "\n"
 
@@ -93,3 +89,7 @@ def _path(record: RequestRecord) -> str:
 
 def _time() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -89,8 +89,9 @@ class Metrics:
         if record.api is None:
             return
         self._seconds.labels(api, model).observe(record.seconds)
-        if record.scoring_seconds:
+        if record.queue_seconds is not None:
             self._queue.observe(record.queue_seconds)
+        if record.scoring_seconds is not None:
             self._scoring.labels(model).observe(record.scoring_seconds)
         usage = record.usage
         for metric, count in (

@@ -37,8 +37,8 @@ class RequestRecord:
         alias: The alias or model that it was scored with. None if it was not scored.
         status: The HTTP status of the answer; 499 if the client went away before.
         documents: The number of its documents.
-        queue_seconds: How long it waited to be scored.
-        scoring_seconds: How long it was scored.
+        queue_seconds: How long it waited to be scored. None if it was refused before.
+        scoring_seconds: How long it was scored. None if it was not.
         seconds: How long it took as a whole.
         usage: What scoring cost.
     """
@@ -51,8 +51,8 @@ class RequestRecord:
     alias: str | None = None
     status: int = 499
     documents: int = 0
-    queue_seconds: float = 0.0
-    scoring_seconds: float = 0.0
+    queue_seconds: float | None = None
+    scoring_seconds: float | None = None
     seconds: float = 0.0
     usage: Usage = field(default_factory=Usage)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, Literal, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -105,22 +106,31 @@ class Service:
         self._limits.check(job)
         alias = self._backend.alias(job.model)
         name = record.alias = alias.name or self._backend.model
-        arrived = time.perf_counter()
 
         async def rank() -> list[Ranking]:
-            async with self.admission.turn():
-                begun = time.perf_counter()
-                record.queue_seconds = begun - arrived
-                try:
+            async with AsyncExitStack() as turn:
+                with _measured(record, "queue_seconds"):
+                    await turn.enter_async_context(self.admission.turn())
+                with _measured(record, "scoring_seconds"):
                     return await alias.rank(job)
-                finally:
-                    record.scoring_seconds = time.perf_counter() - begun
 
         rankings = await _unless_disconnected(request, rank())
         record.usage = sum((ranking.usage for ranking in rankings), Usage())
         if record.usage.scored:
             self._readiness.note(scored=True)
         return rankings, name
+
+
+@contextmanager
+def _measured(
+    record: RequestRecord, name: Literal["queue_seconds", "scoring_seconds"]
+) -> Iterator[None]:
+    """Record the seconds that a block took, also if it failed or was canceled."""
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(record, name, time.perf_counter() - begun)
 
 
 async def _decoded(body: bytes) -> dict[str, Any]:

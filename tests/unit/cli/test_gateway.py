@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -166,6 +167,21 @@ def _refuses(gateway: Started) -> bool:
     except httpx.ConnectError:
         return True
     return False
+
+
+@pytest.mark.slow
+def test_an_access_log_that_nobody_reads_holds_no_request_up(upstream: ScriptedServer) -> None:
+    reader, writer = os.pipe()
+    with started("--base-url", upstream.url, stdout=writer) as gateway:
+        os.close(writer)
+        unknown = f"{gateway.url}/{'x' * 200}"
+        with httpx.Client(timeout=20) as client:
+            for _ in range(400):  # of more than 200 bytes each; a pipe holds 64 KiB
+                assert client.get(unknown).status_code == 404
+            assert client.post(f"{gateway.url}/v1/rerank", json=BODY).status_code == 200
+        assert gateway.end() == 0
+    with os.fdopen(reader) as log:
+        assert len(log.read()) > 2**15
 
 
 @pytest.mark.slow

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_reranker.gateway import AliasConfig, GatewayConfig, RequestRecord
+from qwen3_reranker.gateway import AliasConfig, GatewayConfig, Limits, RequestRecord
 from qwen3_reranker.gateway.access_log import access_log
 
 from support.gateway import RelevanceScorer, gateway
@@ -24,19 +26,49 @@ KEY = {"Authorization": "Bearer the-key"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
+class Log:
+    """A stream in memory."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._bytes = io.BytesIO()
+        self.stream = io.TextIOWrapper(self._bytes, encoding)
+
+    @property
+    def text(self) -> str:
+        return self._bytes.getvalue().decode()
+
+
+class Full(io.RawIOBase):
+    """A file on a disk that has no space left."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 async def logged(
     chosen: Any, body: Any = None, path: str = "/v1/rerank", **headers: str
 ) -> tuple[str, Any]:
     """Send a request; return what was logged, and the answer."""
-    stream = io.StringIO()
-    observers = access_log(chosen, stream)
-    async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        if body is None:
-            response = await client.get(path, headers=KEY | names)
-        else:
-            response = await client.post(path, json=body, headers=KEY | names)
-    return stream.getvalue(), response
+    log = Log()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    with access_log(chosen, log.stream) as observers:
+        async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
+            if body is None:
+                response = await client.get(path, headers=KEY | names)
+            else:
+                response = await client.post(path, json=body, headers=KEY | names)
+    return log.text, response
+
+
+def line_for(chosen: Any, record: RequestRecord, encoding: str = "utf-8") -> str:
+    """Return what is logged for a request."""
+    log = Log(encoding)
+    with access_log(chosen, log.stream) as [observe]:
+        observe(record)
+    return log.text
 
 
 async def test_json_says_what_a_request_was_and_cost() -> None:
@@ -106,22 +138,47 @@ async def test_a_traceparent_that_is_none_is_ignored(parent: str) -> None:
 
 
 async def test_requests_are_answered_although_the_log_cannot_be_written() -> None:
-    class Full(io.StringIO):
-        def write(self, _: str) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    stream = io.TextIOWrapper(io.BufferedWriter(Full()))
+    with access_log("text", stream) as observers:
+        async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
+            for _ in range(2):
+                assert (await client.post("/rerank", json=BODY, headers=KEY)).status_code == 200
 
-    observers = access_log("text", Full())
-    async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
-        for _ in range(2):
-            assert (await client.post("/rerank", json=BODY, headers=KEY)).status_code == 200
+
+async def test_a_request_that_times_out_in_the_queue_has_waited() -> None:
+    async def late_body() -> AsyncIterator[bytes]:
+        accepted.set()
+        while not scorer.calls:
+            await asyncio.sleep(0.001)
+        yield json.dumps(BODY).encode()
+
+    scorer, accepted = RelevanceScorer(), asyncio.Event()
+    scorer.go_on.clear()
+    config = GatewayConfig(limits=Limits(max_active=1, request_timeout=0.5))
+    log = Log()
+    with access_log("json", log.stream) as observers:
+        async with gateway(scorer, config, observers=observers) as client:
+            # It is the first whose time is up, and waits for the other one.
+            queued = asyncio.create_task(client.post("/rerank", content=late_body()))
+            await accepted.wait()
+            scored = await client.post("/rerank", json=BODY)
+            assert [(await queued).status_code, scored.status_code] == [504, 504]
+    first, second = map(json.loads, log.text.splitlines())
+    assert first["queue_seconds"] > 0.1
+    assert first["scoring_seconds"] is None
+    assert second["scoring_seconds"] > 0.1 > second["queue_seconds"]
+
+
+async def test_a_refused_request_has_neither_waited_nor_been_scored() -> None:
+    line, _ = await logged("json", {"query": QUERY})
+    entry = json.loads(line)
+    assert (entry["status"], entry["queue_seconds"], entry["scoring_seconds"]) == (422, None, None)
 
 
 @pytest.mark.parametrize("chosen", ["json", "text"])
 def test_an_alias_that_the_console_cannot_show_is_escaped(chosen: Any) -> None:
-    raw = io.BytesIO()
-    [observe] = access_log(chosen, io.TextIOWrapper(raw, encoding="ascii"))
-    observe(RequestRecord("POST", "/rerank", "id", api="rerank", alias="é问😀", status=200))
-    line = raw.getvalue().decode()
+    record = RequestRecord("POST", "/rerank", "id", api="rerank", alias="é问😀", status=200)
+    line = line_for(chosen, record, "ascii")
     if chosen == "json":
         assert json.loads(line)["model"] == "é问😀"
     else:
@@ -129,18 +186,15 @@ def test_an_alias_that_the_console_cannot_show_is_escaped(chosen: Any) -> None:
 
 
 def test_waiting_for_a_gateway_that_starts_is_not_logged() -> None:
-    stream = io.StringIO()
-    [observe] = access_log("json", stream)
-    observe(RequestRecord("GET", "/ready", "id", status=503))
-    assert not stream.getvalue()
+    assert not line_for("json", RequestRecord("GET", "/ready", "id", status=503))
 
 
 async def test_a_refusal_has_an_id_too() -> None:
-    stream = io.StringIO()
-    observers = access_log("json", stream)
-    async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
-        response = await client.post("/rerank", json=BODY)
-    assert response.status_code == json.loads(stream.getvalue())["status"] == 401
+    log = Log()
+    with access_log("json", log.stream) as observers:
+        async with gateway(RelevanceScorer(), CONFIG, observers=observers) as client:
+            response = await client.post("/rerank", json=BODY)
+    assert response.status_code == json.loads(log.text)["status"] == 401
     assert response.headers["x-request-id"]
 
 
@@ -150,8 +204,5 @@ async def test_a_refusal_has_an_id_too() -> None:
     chosen=st.sampled_from(["json", "text"]),
 )
 def test_a_request_is_always_one_line(path: str, method: str, chosen: Any) -> None:
-    stream = io.StringIO()
-    [observe] = access_log(chosen, stream)
-    observe(RequestRecord("GET", path, "id", status=404))
-    line = stream.getvalue()
+    line = line_for(chosen, RequestRecord(method, path, "id", status=404))
     assert len(line.splitlines()) == 1 and line.endswith("\n") and len(line) < 1500
