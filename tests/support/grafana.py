@@ -48,7 +48,19 @@ def _quantiles(name: str) -> list[tuple[str, str]]:
 
 
 def _increase(name: str, by: str) -> str:
-    return f"sum by ({by}) (increase({_P}_{name}{{{_CHOSEN}}}[$__range]))"
+    return f"sum by ({by}) (increase({_P}_{name}{{{_CHOSEN}}}[$__rate_interval]))"
+
+
+def _backend_panels(kind: str, by: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return the panels of what each server or engine did."""
+    legend = f"{{{{{by}}}}}"
+    requests, seconds = _rate(f"{kind}_requests_total", by), _rate(f"{kind}_seconds_total", by)
+    return [
+        ("Requests", "reqps", [(requests, legend)]),
+        ("Documents", "ops", [(_rate(f"{kind}_documents_total", by), legend)]),
+        ("Tokens", "ops", [(_rate(f"{kind}_tokens_total", by), legend)]),
+        ("Seconds per request", "s", [(f"{seconds} / ({requests} > 0)", legend)]),
+    ]
 
 
 _INSTANCE = "{{instance}}"
@@ -73,23 +85,27 @@ _ROWS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
         ("Documents cut, and cached", "percentunit", [(_CUT, "cut"), (_CACHED, "cached")]),
     ],
     "Load": [
-        ("In progress", "short", [(_gauge("requests_in_progress", "instance"), _INSTANCE)]),
-        ("In the queue", "short", [(_gauge("requests_queued", "instance"), _INSTANCE)]),
+        ("Ready", "short", [(_gauge("ready", "instance"), _INSTANCE)]),
+        (
+            "In progress, and in the queue",
+            "short",
+            [
+                (_gauge("requests_in_progress", "instance"), f"in progress {_INSTANCE}"),
+                (_gauge("requests_queued", "instance"), f"in the queue {_INSTANCE}"),
+            ],
+        ),
         ("CPU cores of the gateway", "short", [(_CPU, _INSTANCE)]),
         ("Memory of the gateway", "bytes", [(_MEMORY, _INSTANCE)]),
     ],
-    "Servers and engines": [
-        ("Ready", "short", [(_gauge("ready", "instance"), _INSTANCE)]),
-        ("Servers in use (0: backing off)", "short", [(_UP, "{{url}}")]),
-        ("Failures of servers", "ops", [(_rate("upstream_failures_total", "url"), "{{url}}")]),
-        (
-            "Failures and restarts of engines",
-            "short",
-            [
-                (_increase("engine_failures_total", "device"), "failures {{device}}"),
-                (_increase("engine_restarts_total", "device"), "restarts {{device}}"),
-            ],
-        ),
+    "Servers": [
+        ("In use (0: backing off)", "short", [(_UP, "{{url}}")]),
+        *_backend_panels("upstream", "url"),
+        ("Failures", "short", [(_increase("upstream_failures_total", "url"), "{{url}}")]),
+    ],
+    "Engines": [
+        *_backend_panels("engine", "device"),
+        ("Failures", "short", [(_increase("engine_failures_total", "device"), "{{device}}")]),
+        ("Restarts", "short", [(_increase("engine_restarts_total", "device"), "{{device}}")]),
     ],
 }
 

@@ -10,7 +10,7 @@ from qwen3_reranker import event_loop
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.gateway.api.job import Job
 from qwen3_reranker.gateway.config import AliasConfig, GatewayConfig
-from qwen3_reranker.gateway.errors import GatewayError
+from qwen3_reranker.gateway.errors import GatewayError, OrderKeptError
 from qwen3_reranker.ranking import Ranking
 from qwen3_reranker.reranker import Reranker
 
@@ -41,7 +41,7 @@ class Alias:
         Rank the documents of each query of a job.
 
         Raises:
-            GatewayError: Scoring failed, and the reranker kept the order of the documents.
+            OrderKeptError: Scoring failed, and the reranker kept the order of the documents.
             RerankerError: An argument cannot be used, or scoring failed.
         """
         config = self.config
@@ -56,7 +56,7 @@ class Alias:
         )
         for ranking in rankings:
             if ranking and (reason := ranking[0].error):
-                raise GatewayError(503, reason, retry_after=1)
+                raise OrderKeptError(reason)
         return rankings
 
 

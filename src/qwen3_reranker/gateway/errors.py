@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from qwen3_reranker.errors import (
+    AnswerError,
     ClosedError,
     InputError,
     RerankerError,
@@ -20,7 +21,15 @@ from qwen3_reranker.errors import (
     UnsupportedFeatureError,
 )
 
-__all__ = ["GatewayError", "cohere", "gateway_error", "openai", "shared", "tei"]
+__all__ = [
+    "GatewayError",
+    "OrderKeptError",
+    "cohere",
+    "gateway_error",
+    "openai",
+    "shared",
+    "tei",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -85,25 +94,60 @@ class GatewayError(Exception):
         return _TYPES.get(self.status, "server_error")
 
 
-def gateway_error(error: Exception) -> GatewayError:
+class OrderKeptError(RerankerError):
+    """Scoring failed, and the reranker kept the order of the documents instead of raising."""
+
+
+def gateway_error(error: Exception, request_id: str) -> GatewayError:
     """
-    Return how an error of the package is reported. Any other error is logged and called internal.
+    Return how an error is reported to the client.
+
+    The client is told what is wrong with its request. Of any other failure it is told only the
+    kind, with the ID of the request, because the message may name servers and is written for those
+    who run the gateway. The message is logged, if it is a server's own at DEBUG, because a server
+    may repeat the texts that it was sent.
 
     Args:
-        error: What was raised while a request was processed.
+        error: What was raised while the request was processed.
+        request_id: The ID of the request, which the log has, too.
     """
     if isinstance(error, GatewayError):
         return error
-    if isinstance(error, InputError | UnsupportedFeatureError):
+    if isinstance(error, InputError):
         return GatewayError(422, str(error))
-    if isinstance(error, ServerUnavailableError | ClosedError):
-        return GatewayError(503, str(error), retry_after=1)
-    if isinstance(error, ServerError):
-        return GatewayError(502, str(error))
+    _log(error, request_id)
+    status, message = _described(error)
+    message += f" (request ID {request_id}; see the gateway's log)"
+    return GatewayError(status, message, retry_after=1 if status == 503 else None)
+
+
+def _described(error: Exception) -> tuple[int, str]:
+    """Return the HTTP status of a failure, and its kind in words."""
+    if isinstance(error, UnsupportedFeatureError):
+        words = "the servers behind the gateway cannot serve this request in full"
+        return 422, f"{words}: leave its instruction out, or shorten its documents"
+    if isinstance(error, ClosedError):
+        return 503, "the gateway is shutting down: try again later"
+    if isinstance(error, ServerUnavailableError | OrderKeptError):
+        return 503, "documents cannot be scored at the moment: try again later"
+    if isinstance(error, ServerError | AnswerError):
+        return 502, "a server behind the gateway refused the request or gave no scores"
     if isinstance(error, RerankerError):
-        return GatewayError(500, str(error))
-    _logger.error("a request failed", exc_info=error)
-    return GatewayError(500, f"internal error ({type(error).__name__}), see the gateway's log")
+        return 500, "scoring failed"
+    return 500, f"internal error ({type(error).__name__})"
+
+
+def _log(error: Exception, request_id: str) -> None:
+    name = type(error).__name__
+    if isinstance(error, ServerError | AnswerError | OrderKeptError):
+        status = getattr(error, "status", None)
+        cause = name if status is None else f"{name}, status {status}"
+        _logger.warning("request %s failed: %s", request_id, cause)
+        _logger.debug("the reason why request %s failed: %s", request_id, error)
+    elif isinstance(error, RerankerError):
+        _logger.warning("request %s failed: %s: %s", request_id, name, error)
+    else:
+        _logger.error("request %s failed", request_id, exc_info=error)
 
 
 def openai(error: GatewayError) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Metrics:
     """
 
     def __init__(self, backend: Backend, admission: Admission, readiness: Readiness) -> None:
+        self._readiness = readiness
         self._registry = registry = CollectorRegistry()
 
         def counter(name: str, what: str, *labels: str) -> Counter:
@@ -104,7 +105,12 @@ class Metrics:
                 metric.labels(model).inc(count)
 
     async def answer(self, request: Request) -> Response:
-        """Return the metrics, in the format that Prometheus prefers."""
+        """
+        Return the metrics, in the format that Prometheus prefers.
+
+        If it is not known whether requests can be scored, the next answer will say so.
+        """
+        self._readiness.check()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(self._registry), media_type=content_type)
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from qwen3_reranker.errors import RerankerError, ServerError
+from qwen3_reranker.errors import EngineError, RerankerError, ServerError
 from qwen3_reranker.gateway.backend import Backend
 
 __all__ = ["Readiness"]
@@ -75,31 +75,48 @@ class Readiness:
             scored: Whether it was scored, rather than failed for a reason that others share.
         """
         self._scored_at = time.monotonic() if scored else None
+        if scored:
+            self._logged = None
 
     async def obstacle(self) -> str | None:
         """Return why requests cannot be scored now; None if they can."""
+        probe = self.check()
+        return self._obstacle if probe is None else await asyncio.shield(probe)
+
+    def check(self) -> asyncio.Task[str | None] | None:
+        """
+        Begin to find out whether requests can be scored, unless that is known.
+
+        It is known as long as the backend starts or has failed to start, and for 30 seconds after a
+        request was scored. This starts a backend that nobody has started yet.
+
+        Returns:
+            The task that scores a short document and returns why that failed; None if there is
+            nothing to find out.
+        """
         self.begin()
         if self._obstacle is not None or self._is_fresh():
-            return self._obstacle
+            return None
         if self._probe is None or self._probe.done():  # everyone who asks waits for the same one
             self._probe = asyncio.create_task(self._try())
-        return await asyncio.shield(self._probe)
+        return self._probe
 
     def _is_fresh(self) -> bool:
         return self._scored_at is not None and time.monotonic() - self._scored_at < _FRESH
 
     async def _try(self) -> str | None:
         """Score a short document; return why that failed."""
+        failure = None
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._backend.default.reranker.ascore("ready?", ["yes"])
         except TimeoutError:
-            return f"scoring takes more than {_PATIENCE:g} seconds"
-        except RerankerError as error:
+            failure = f"scoring takes more than {_PATIENCE:g} seconds"
+        except Exception as error:  # noqa: BLE001  # whatever it is, requests would fail, too
             self._log(error)
-            return "scoring fails"
-        self.note(scored=True)
-        return None
+            failure = "scoring fails"
+        self.note(scored=failure is None)
+        return failure
 
     async def _start(self) -> None:
         attempt = 0
@@ -110,11 +127,12 @@ class Readiness:
                 self._log(error)
                 self._obstacle = "the servers behind the gateway cannot score yet"
             except RerankerError as error:
-                self._obstacle = "the engine cannot be started"
-                if self._on_failure is None:
-                    _logger.error("%s: %s", self._obstacle, error)  # noqa: TRY400
-                else:
-                    self._on_failure(error)
+                self._give_up(error)
+                return
+            except Exception as error:
+                _logger.exception("the start failed unexpectedly")
+                reason = f"{type(error).__name__}: {error}"
+                self._give_up(EngineError(f"the start failed unexpectedly ({reason})"))
                 return
             else:
                 self.note(scored=True)
@@ -124,8 +142,17 @@ class Readiness:
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1
 
-    def _log(self, error: RerankerError) -> None:
+    def _give_up(self, error: RerankerError) -> None:
+        """End the start because of an error that trying again would not mend."""
+        self._obstacle = "the engine cannot be started"
+        if self._on_failure is None:
+            _logger.error("%s: %s", self._obstacle, error)
+        else:
+            self._on_failure(error)
+
+    def _log(self, error: Exception) -> None:
         """Log why scoring fails, once for each reason in a row."""
-        if self._logged != str(error):
-            self._logged = str(error)
-            _logger.warning("cannot score: %s", error)
+        reason = str(error) if isinstance(error, RerankerError) else repr(error)
+        if self._logged != reason:
+            self._logged = reason
+            _logger.warning("cannot score: %s", reason)

@@ -93,7 +93,7 @@ class Service:
             headers = {"Connection": "close"} if late else None
             failure = GatewayError(408 if late else 504, message, headers=headers)
         except Exception as error:  # noqa: BLE001  # every request gets an answer
-            failure = gateway_error(error)
+            failure = gateway_error(error, record.request_id)
             if stage == "answered" and failure.status >= 500:
                 self._readiness.note(scored=False)
         return respond(write_error(failure), failure.status, failure.headers)

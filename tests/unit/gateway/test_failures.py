@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from fastapi import FastAPI
 
 from qwen3_reranker import (
+    AnswerError,
     CheckpointError,
     ClosedError,
+    DetectionError,
     EngineError,
     InputError,
     PromptTooLongError,
@@ -60,42 +63,85 @@ async def test_each_failure_has_a_status(
 ) -> None:
     response = await failure(error)
     assert (response.status_code, response.headers.get("retry-after")) == (status, retry_after)
-    assert response.json()["error"]["message"] == response.json()["detail"] == "no"
+    message = response.json()["error"]["message"]
+    assert message == response.json()["detail"]
+    if isinstance(error, InputError):  # it is about the request
+        assert message == "no"
+    else:
+        assert f"(request ID {response.headers['x-request-id']}; see the gateway's log)" in message
+
+
+INTERNAL = "http://internal:8000 said 'no': give base_url= another server"
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (ServerError(INTERNAL, 400), logging.DEBUG),
+        (DetectionError(INTERNAL), logging.DEBUG),
+        (ServerUnavailableError(INTERNAL), logging.DEBUG),
+        (AnswerError(INTERNAL), logging.DEBUG),
+        (UnsupportedFeatureError(INTERNAL), logging.WARNING),
+        (EngineError(INTERNAL), logging.WARNING),
+        (ClosedError(INTERNAL), logging.WARNING),
+        (OSError(INTERNAL), logging.ERROR),
+    ],
+)
+async def test_what_concerns_only_the_operator_is_logged_and_not_answered(
+    error: Exception, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    response = await failure(error)
+    assert "internal" not in response.text.replace("internal error", "")
+    assert "base_url" not in response.text
+    request_id = response.headers["x-request-id"]
+    records = [record for record in caplog.records if request_id in record.getMessage()]
+    details = [record for record in records if INTERNAL in caplog.handler.format(record)]
+    assert [record.levelno for record in details] == [level]
+    # A server may repeat what it was sent, which must not be in an ordinary log.
+    assert any(record.levelno >= logging.WARNING for record in records)
 
 
 async def test_an_unexpected_error_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     response = await failure(ZeroDivisionError("a secret"))
-    message = "internal error (ZeroDivisionError), see the gateway's log"
-    assert (response.status_code, response.json()["message"]) == (500, message)
+    assert response.status_code == 500
+    assert response.json()["message"].startswith("internal error (ZeroDivisionError) (request ID ")
     assert "a secret" in caplog.text
 
 
 async def test_one_failing_query_of_several_is_an_ordinary_failure() -> None:
     pairs = {"text_1": ["a", "b"], "text_2": ["c", "d"]}
     response = await failure(EngineError("no"), "/v1/score", pairs)
-    assert (response.status_code, response.json()["error"]["message"]) == (500, "no")
+    assert response.status_code == 500
+    assert response.json()["error"]["message"].startswith("scoring failed (request ID ")
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "word"),
+    ("error", "status", "word", "message"),
     [
-        (ServerUnavailableError("no"), 503, "Overloaded"),
-        (EngineError("no"), 500, "Backend"),
-        (InputError("no"), 422, "Validation"),
+        (ServerUnavailableError("no"), 503, "Overloaded", "documents cannot be scored at the mome"),
+        (EngineError("no"), 500, "Backend", "scoring failed"),
+        (InputError("no"), 422, "Validation", "no"),
     ],
 )
-async def test_tei_gets_its_own_words(error: Exception, status: int, word: str) -> None:
+async def test_tei_gets_its_own_words(
+    error: Exception, status: int, word: str, message: str
+) -> None:
     response = await failure(error, "/rerank", {"query": QUERY, "texts": DOCUMENTS})
     assert response.status_code == status
-    assert response.json() == {"error": "no", "error_type": word}
+    body = response.json()
+    assert body.pop("error").startswith(message)
+    assert body == {"error_type": word}
 
 
 @pytest.mark.parametrize("value", [float("nan"), 2.0, -1.0])
-async def test_what_is_no_probability_is_never_returned(value: float) -> None:
+async def test_what_is_no_probability_is_never_returned(
+    value: float, caplog: pytest.LogCaptureFixture
+) -> None:
     async with gateway(AnsweringScorer(value)) as client:
         response = await client.post("/rerank", json={"query": QUERY, "documents": ["a"]})
     assert response.status_code == 500
-    assert "not a probability" in response.json()["message"]
+    assert "not a probability" in caplog.text
 
 
 async def test_a_reranker_that_keeps_the_order_does_not_hide_a_failure() -> None:
@@ -106,7 +152,8 @@ async def test_a_reranker_that_keeps_the_order_does_not_hide_a_failure() -> None
         with pytest.warns(RerankerWarning):
             response = await client.post("/rerank", json=BODY)
     assert response.status_code == 503
-    assert response.json()["message"] == "out of memory"
+    assert response.headers["retry-after"] == "1"
+    assert "out of memory" not in response.text
 
 
 # Ready or not
@@ -174,6 +221,36 @@ async def test_a_model_that_cannot_be_used_is_reported_once() -> None:
     async with asked(StartingScorer(error), on_failure=failures.append) as ask:
         await ask.until("the engine cannot be started")
         assert failures == [error]
+
+
+async def test_an_unexpected_failure_of_the_start_is_reported_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures: list[RerankerError] = []
+    error = OSError("no space left")
+    async with asked(StartingScorer(error), on_failure=failures.append) as ask:
+        await ask.until("the engine cannot be started")
+    [failure] = failures
+    assert str(failure) == "the start failed unexpectedly (OSError: no space left)"
+    assert "Traceback" in caplog.text
+
+
+async def test_the_same_failure_after_a_success_is_logged_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(readiness, "_FRESH", 0.0)
+    scorer = StartingScorer()
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        for error in (EngineError("it died"), None, OSError("it died"), OSError("it died")):
+            scorer.error = error
+            assert await ask() == ("scoring fails" if error else "ready")
+        scorer.error = None
+        assert await ask() == "ready"
+        scorer.error = EngineError("it died")
+        assert await ask() == "scoring fails"
+    logged = [message for message in caplog.messages if message.startswith("cannot score: ")]
+    assert logged == [f"cannot score: {it}" for it in ("it died", "OSError('it died')", "it died")]
 
 
 async def test_a_failure_is_noticed_and_so_is_its_end() -> None:

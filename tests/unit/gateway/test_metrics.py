@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from qwen3_reranker import Reranker, ServerUnavailableError, __version__
-from qwen3_reranker.gateway import AliasConfig, GatewayConfig, Limits, create_app
+from qwen3_reranker import EngineError, Reranker, ServerUnavailableError, __version__
+from qwen3_reranker.gateway import AliasConfig, GatewayConfig, Limits, create_app, readiness
 from qwen3_reranker.serve import kubernetes, launch
 from qwen3_reranker.usage import EngineStats
 
@@ -121,6 +122,26 @@ async def test_requests_in_progress_and_in_the_queue_are_told_apart() -> None:
     assert found["qwen3_reranker_requests_in_progress"] == 0
     assert found["qwen3_reranker_requests_queued"] == 0
     assert found["qwen3_reranker_requests_total api=rerank model= status=503"] == 1
+
+
+async def test_readiness_is_measured_while_nobody_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readiness, "_FRESH", 0.0)
+    scorer = RelevanceScorer()
+    async with gateway(scorer) as client:
+
+        async def measured(value: int) -> None:
+            async with asyncio.timeout(10):
+                while (await samples(client))["qwen3_reranker_ready"] != value:
+                    await asyncio.sleep(0.005)
+
+        await measured(1)
+        scorer.error = EngineError("it died")
+        await measured(0)
+        assert (await client.get("/ready")).status_code == 503
+        scorer.error = None
+        await measured(1)
 
 
 async def test_the_servers_behind_it_are_described_without_their_keys() -> None:
