@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from support.gateway import until
@@ -21,17 +21,19 @@ class Started:
 
     Args:
         options: The command's options.
+        env: Further environment variables.
         stdout: The file descriptor for the access log; None keeps it for `logged()`.
-        env: Environment variables.
     """
 
-    def __init__(self, *options: str, stdout: int | None = None, **env: str) -> None:
+    def __init__(
+        self, *options: str, env: Mapping[str, str] | None = None, stdout: int | None = None
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it is read at the end
         self.process = subprocess.Popen(
             [sys.executable, "-m", "qwen3_reranker", "gateway", *options, "--port", str(self.port)],
-            env={**os.environ, **env},
+            env={**os.environ, **(env or {})},
             stderr=subprocess.PIPE,
             stdout=self._log if stdout is None else stdout,
             text=True,
@@ -61,9 +63,11 @@ class Started:
 
 
 @contextmanager
-def started(*options: str, stdout: int | None = None, **env: str) -> Iterator[Started]:
+def started(
+    *options: str, env: Mapping[str, str] | None = None, stdout: int | None = None
+) -> Iterator[Started]:
     """Yield the command when it listens; the arguments are those of `Started`."""
-    gateway = Started(*options, stdout=stdout, **env)
+    gateway = Started(*options, env=env, stdout=stdout)
     try:
         until(lambda: gateway.says(f"listening on {gateway.url}") or gateway.process.poll())
         yield gateway

@@ -106,7 +106,7 @@ def upstream() -> Iterator[ScriptedServer]:
 @pytest.mark.slow
 def test_keys_of_clients_and_of_servers_are_not_mixed_up(upstream: ScriptedServer) -> None:
     keys = {VARIABLE: "the-clients-key", "QWEN3_RERANKER_UPSTREAM_API_KEY": "the-servers-key"}
-    with started("--base-url", upstream.url, **keys) as gateway:
+    with started("--base-url", upstream.url, env=keys) as gateway:
         post = f"{gateway.url}/v1/rerank"
         assert httpx.post(post, json=BODY).status_code == 401
         wrong = {"Authorization": "Bearer the-servers-key"}

@@ -31,7 +31,7 @@ def upstream() -> Iterator[ScriptedServer]:
 @needs_browser
 def test_the_page_ranks_and_its_open_tab_does_not_delay_the_end(upstream: ScriptedServer) -> None:
     options = ("--base-url", upstream.url, "--playground", "--access-log", "json")
-    with started(*options, **{VARIABLE: KEY}) as gateway, chromium() as browser:
+    with started(*options, env={VARIABLE: KEY}) as gateway, chromium() as browser:
         assert httpx.get(f"{gateway.url}/playground/").status_code == 401
         assert httpx.get(f"{gateway.url}/playground/config").status_code == 401
         page = browser.new_page(http_credentials={"username": "anyone", "password": KEY})
