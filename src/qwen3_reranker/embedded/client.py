@@ -226,17 +226,22 @@ class EngineClient:
         number = next(self._numbers)
         answer: asyncio.Future[protocol.Frame] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        self._writer.write(protocol.frame({**head, "id": number}, body))
+        self._send(self._writer, {**head, "id": number}, body)
         try:
             with contextlib.suppress(ConnectionError):  # the answer is an error in this case
                 await self._writer.drain()
             return await answer
         except asyncio.CancelledError:
             if self.reason is None:
-                self._writer.write(protocol.frame({"type": "abort", "id": number}))
+                self._send(self._writer, {"type": "abort", "id": number})
             raise
         finally:
             del self._waiting[number]
+
+    def _send(self, writer: asyncio.StreamWriter, head: dict[str, Any], body: bytes = b"") -> None:
+        """Send a frame, unless the process has ended. Its calls fail once the cause is known."""
+        if not writer.is_closing():  # asyncio would log each write
+            writer.write(protocol.frame(head, body))
 
     async def _read(self) -> None:
         """Dispatch the frames that the process sends, until it ends."""

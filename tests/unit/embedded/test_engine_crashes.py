@@ -117,6 +117,33 @@ def test_killed_during_the_start(make_reranker: MakeReranker) -> None:
     assert "was killed" in str(failures[0])
 
 
+def test_calls_that_begin_before_the_cause_of_an_end_is_known_fail_with_it(
+    make_reranker: MakeReranker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = threading.Event()
+
+    def exit_code(_: EngineClient) -> int:
+        known.wait(30)
+        return -signal.SIGKILL
+
+    reranker = make_reranker()
+    reranker.warm_up()
+    monkeypatch.setattr(EngineClient, "_exit_code", exit_code)
+    client, process = engine_of(reranker).running.client, process_of(reranker)
+    process.kill()
+    wait_until(lambda: gone(process))
+    with ThreadPoolExecutor(10) as pool:
+        calls = [pool.submit(reranker.score, "q", [text]) for text in TEXTS[:10]]
+        wait_until(lambda: len(client._waiting) == len(calls))
+        known.set()
+        errors = [call.exception() for call in calls]
+    assert {type(error) for error in errors} == {EngineError}
+    assert all("was killed" in str(error) for error in errors)
+    assert "socket.send" not in caplog.text  # asyncio's warning of repeated writes in vain
+
+
 def test_a_stopped_process_is_ended(make_reranker: MakeReranker) -> None:
     reranker = make_reranker(timeout=1)
     reranker.warm_up()
