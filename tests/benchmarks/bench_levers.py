@@ -35,10 +35,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "float16": {"dtype": "float16"},
     "engine core in a process of its own": {},
     "int8 weights and inputs": {},
+    "fp8 weights and inputs": {},
     "no change": {},
 }
 # Not an engine argument, but another checkpoint.
-QUANTIZED: dict[str, NumberFormat] = {"int8 weights and inputs": "int8"}
+QUANTIZED: dict[str, NumberFormat] = {
+    "int8 weights and inputs": "int8",
+    "fp8 weights and inputs": "fp8",
+}
 ENVIRONMENTS = {"engine core in a process of its own": {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}}
 # Not an engine argument, but the order of the requests.
 SORTED = "shortest documents first"
