@@ -13,8 +13,9 @@ import httpx
 from fastapi import FastAPI
 
 from qwen3_reranker import Prompt, Reranker, Scorer, Scores
+from qwen3_reranker.addresses import listen
+from qwen3_reranker.app_server import AppServer
 from qwen3_reranker.gateway import GatewayConfig, create_app
-from qwen3_reranker.gateway.server import GatewayServer, listen
 from qwen3_reranker.usage import Usage
 
 from support.scripted_server import relevance
@@ -97,7 +98,7 @@ class Running:
         self.url = f"http://127.0.0.1:{self.port}"
         self.ended = threading.Event()
         started = threading.Event()
-        self.server = GatewayServer(app, listener, started.set)
+        self.server = AppServer(app, listener, started.set)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert started.wait(30)

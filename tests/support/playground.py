@@ -80,12 +80,13 @@ def rerankers(*scorers: PageScorer) -> list[Reranker]:
 @contextmanager
 def served(page: gr.Blocks) -> Iterator[str]:
     """Serve a page on a thread; yield its URL."""
-    from qwen3_reranker.gateway.server import GatewayServer, listen
+    from qwen3_reranker.addresses import listen
+    from qwen3_reranker.app_server import AppServer
     from qwen3_reranker.playground import page_app
 
     started = threading.Event()
     with listen("127.0.0.1", 0) as listener:
-        server = GatewayServer(page_app(page), listener, started.set)
+        server = AppServer(page_app(page), listener, started.set)
         thread = threading.Thread(target=server.run_here)
         thread.start()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from qwen3_reranker.addresses import is_loopback, listen, url_of
+from qwen3_reranker.cli.announcement import announce
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.flags import page_messages
@@ -151,10 +152,12 @@ def gateway(
     from qwen3_reranker.gateway import GatewayConfig, create_app, read_config
     from qwen3_reranker.gateway.access_log import access_log as open_access_log
     from qwen3_reranker.gateway.keys import read_keys
-    from qwen3_reranker.gateway.server import GatewayServer, listen
     from qwen3_reranker.reranker import Reranker
 
     long_documents = pop_long_document_options(options)
+    # After the gateway, whose message about a missing extra is the one to show.
+    from qwen3_reranker.app_server import AppServer
+
     given = {
         "max_body": max_body,
         "max_documents": max_documents,
@@ -188,8 +191,7 @@ def gateway(
         **options,
     )
     with listen(host, port) as listener, ExitStack() as stack:
-        name, number = listener.getsockname()[:2]
-        url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
+        address, number = listener.getsockname()[:2]
         failures: list[RerankerError] = []
 
         def fail(error: RerankerError) -> None:
@@ -206,12 +208,12 @@ def gateway(
         if playground:
             _add_page(app, make, chosen.default, context, stack)
 
-        def announce() -> None:
-            say(f"listening on {url}")
+        def started() -> None:
+            say(f"listening on {url_of(address, number)}")
             if playground:
-                say(f"the playground is at {url}{_PAGE}")
+                announce("the playground", host, number, _PAGE)
 
-        server = GatewayServer(app, listener, announce)
+        server = AppServer(app, listener, started)
         server.run_here()
     if failures:
         raise failures[0]
@@ -262,20 +264,13 @@ def _require_key(host: str, *, has_keys: bool, allow_none: bool) -> None:
     Raises:
         InputError: Others can, and nobody said that they may.
     """
-    if has_keys or allow_none or _is_loopback(host):
+    if has_keys or allow_none or is_loopback(host):
         return
     raise InputError(
         f"host={host!r}: other machines could use this gateway without an API key. Set the "
         "environment variable QWEN3_RERANKER_API_KEY or give --api-key-file; or give "
         "--allow-no-key if the network is trusted"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _selection(drop_duplicates: bool, token_budget: int | None, cut_last: bool) -> SelectionOptions:

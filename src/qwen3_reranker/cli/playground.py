@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from contextlib import ExitStack
 from functools import partial
@@ -10,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from qwen3_reranker.addresses import is_loopback, listen
+from qwen3_reranker.cli.announcement import announce
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.flags import page_messages
@@ -68,11 +69,13 @@ def playground(
     **options: Any,
 ) -> None:
     """Open a page to understand a ranking: scores, moves, passages, prompts and comparisons."""
-    from qwen3_reranker.gateway.server import GatewayServer, listen
     from qwen3_reranker.playground import create_page, page_app
     from qwen3_reranker.playground.models import long_document_modes
 
     long_documents = pop_long_document_options(options)
+    # After the page, whose message about a missing extra is the one to show.
+    from qwen3_reranker.app_server import AppServer
+
     embedded: dict[str, Any] = {
         "engine": engine,
         "engine_python": engine_python,
@@ -98,25 +101,14 @@ def playground(
             ]
         app = page_app(create_page(*rerankers, explain=page_messages(context)))
         number = listener.getsockname()[1]
-        announce = partial(_announce, host, number)
-        GatewayServer(app, listener, announce).run_here()
+        AppServer(app, listener, partial(_announce, host, number)).run_here()
 
 
 def _announce(host: str, port: int) -> None:
     """Say where the page is, and who can open it."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    shown = f"[{host}]" if address is not None and address.version == 6 else host
-    if host == "localhost" or (address is not None and address.is_loopback):
-        say(f"the playground is at http://{shown}:{port}")
+    announce("the playground", host, port)
+    if is_loopback(host):
         return
-    if address is not None and address.is_unspecified:
-        say(f"the playground is at http://localhost:{port} on this machine")
-        say(f"from other machines it is at http://{socket.gethostname()}:{port}")
-    else:
-        say(f"the playground is at http://{shown}:{port}")
     say(
         "warning: everyone who can reach this machine can use it, without a password. To use it "
         f"alone from elsewhere, leave --host out and open a tunnel: ssh -L {port}:localhost:{port} "

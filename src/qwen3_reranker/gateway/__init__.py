@@ -24,10 +24,10 @@ try:
     from qwen3_reranker.gateway.limits import Limits
     from qwen3_reranker.gateway.records import Observer, RequestRecord
 except ModuleNotFoundError as error:
-    if error.name not in ("fastapi", "starlette", "pydantic"):
+    if error.name not in ("fastapi", "prometheus_client", "pydantic", "starlette"):
         raise
     raise MissingDependencyError(
-        f"the gateway needs FastAPI: pip install 'qwen3-reranker[gateway]' ({error})"
+        f"the gateway needs {error.name}: pip install 'qwen3-reranker[gateway]' ({error})"
     ) from error
 
 __all__ = [

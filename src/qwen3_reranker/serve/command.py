@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qwen3_reranker.addresses import is_loopback
 from qwen3_reranker.embedded.engine_args import MemoryNeeds
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.serve.engines import ENGINES, Engine, EngineName, Program
@@ -16,13 +17,10 @@ from qwen3_reranker.serve.options import Device, Kind, Option, Request, Template
 from qwen3_reranker.serve.served_model import ServedModel, check_bias
 from qwen3_reranker.serve.versions import Installed, check, default_interpreter, find, is_newer
 
-__all__ = ["LOOPBACK", "TEMPLATES", "Key", "Launch", "launch"]
+__all__ = ["TEMPLATES", "Key", "Launch", "launch"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The folder of the score templates."""
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""The addresses that only this machine can reach."""
 
 # Where a client on this machine reaches a server that listens on all addresses.
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -110,7 +108,7 @@ class Launch:
         engine = ENGINES[self.engine]
         if self.key is not None:
             return (engine.key_note,)
-        if self.host in LOOPBACK:
+        if is_loopback(self.host):
             return ()
         open_to = f"no API key: anyone who can reach {self.host} can use the server"
         return (f"{open_to}; set {engine.key_variable} to require one",)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qwen3_reranker.serve.command import LOOPBACK, Launch
+from qwen3_reranker.addresses import is_loopback
+from qwen3_reranker.serve.command import Launch
 from qwen3_reranker.version import __version__
 
 __all__ = [
@@ -66,7 +67,7 @@ def gateway_arguments(url: str, port: int, *, key: bool) -> list[str]:
 
 def gateway_notes(launch: Launch) -> list[str]:
     """Return what users of a gateway should know that is reached at the address of a launch."""
-    if launch.key is not None or launch.host in LOOPBACK:
+    if launch.key is not None or is_loopback(launch.host):
         return []
     open_to = f"no API key: anyone who can reach {launch.host} can use the gateway"
     return [f"{open_to}; require one with --api-key-variable {GATEWAY_KEY}"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from qwen3_reranker.addresses import listen
 from qwen3_reranker.gateway.keys import VARIABLE
-from qwen3_reranker.gateway.server import listen
 
 from support.command_line import Call
 from support.gateway import until

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from qwen3_reranker.gateway.keys import VARIABLE
 from support.browser import CHROMIUM, chromium
 from support.command_line import Call
 from support.gateway import until
-from support.gateway_command import started
+from support.gateway_command import Started, started
 from support.scripted_server import HANG, ScriptedServer
 
 pytestmark = pytest.mark.slow
@@ -66,6 +67,21 @@ def test_a_run_of_the_page_does_not_delay_the_end(upstream: ScriptedServer) -> N
         until(lambda: len(upstream.asked()) > before)
         assert gateway.end() == 0
     assert not gateway.says("Traceback")
+
+
+def test_on_all_networks_its_urls_can_be_opened(upstream: ScriptedServer) -> None:
+    gateway = Started(
+        *("--base-url", upstream.url, "--playground", "--host", "0.0.0.0", "--allow-no-key")
+    )
+    try:
+        until(lambda: gateway.says("from other machines") or gateway.process.poll() is not None)
+        port = f"{gateway.port}/playground"
+        assert gateway.says(f"the playground is at http://localhost:{port} on this machine")
+        assert gateway.says(f"from other machines it is at http://{socket.gethostname()}:{port}")
+        assert not gateway.says(f"0.0.0.0:{port}")
+    finally:
+        gateway.process.kill()
+        gateway.process.wait()
 
 
 def test_without_gradio_it_says_what_to_install(

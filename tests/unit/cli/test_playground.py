@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from qwen3_reranker import Reranker
+from qwen3_reranker.addresses import listen
 from qwen3_reranker.cli.playground import _announce
-from qwen3_reranker.gateway.server import listen
 from qwen3_reranker.playground.events import run
 from qwen3_reranker.playground.models import Models
 

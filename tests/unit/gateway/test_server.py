@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from qwen3_reranker import InputError, Reranker
+from qwen3_reranker.addresses import listen
 from qwen3_reranker.gateway import GatewayConfig, Limits, create_app
-from qwen3_reranker.gateway.server import listen
 
 from support.gateway import RelevanceScorer, Running, running, until
 from support.scripted_server import DOCUMENTS

@@ -1,82 +1,41 @@
-"""Run a gateway in this process until it is told to stop."""
+"""Serve an application in this process until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI
-from uvicorn.server import HANDLED_SIGNALS
+from qwen3_reranker.errors import MissingDependencyError
 
-from qwen3_reranker.errors import InputError
+try:
+    import uvicorn
+    from uvicorn.server import HANDLED_SIGNALS
+except ModuleNotFoundError as error:
+    if error.name != "uvicorn":
+        raise
+    raise MissingDependencyError(
+        f"serving needs uvicorn: pip install 'qwen3-reranker[gateway]' ({error})"
+    ) from error
 
-__all__ = ["GatewayServer", "listen"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["AppServer"]
 
 # Seconds in which connections that are open may still send a request, after a signal to stop.
 _GRACE = 0.5
-_BACKLOG = 2048
 # Seconds for which an idle connection is kept. It is longer than clients and proxies usually keep
 # theirs, so that they do not send a request on a connection that is being closed.
 _KEEP_ALIVE = 75
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """
-    Return a socket that listens.
-
-    Args:
-        host: The name or address of an interface of this machine.
-        port: The port; 0 takes any that is free.
-
-    Raises:
-        InputError: The port is in use or not allowed, or the host is not one of this machine.
-    """
-    if not 0 <= port <= 65535:
-        raise InputError(f"port={port}: give a number from 1 to 65535")
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise InputError(
-            f"host={host!r}: it is not known here ({error}): give an address of this machine, such "
-            "as 127.0.0.1, or 0.0.0.0 for all networks"
-        ) from error
-    # Clients that know a name such as localhost usually mean its IPv4 address.
-    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-    listener = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":  # elsewhere, several programs could listen on the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise InputError(_why(host, port, error)) from error
-    return listener
-
-
-def _why(host: str, port: int, error: OSError) -> str:
-    """Return why an address cannot be listened on, and what to do."""
-    if error.errno == errno.EADDRINUSE:
-        return f"port={port} is used by another program: give another port, or end that program"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return (
-            f"host={host!r} is no address of this machine: give 127.0.0.1, or 0.0.0.0 for all "
-            "networks"
-        )
-    if error.errno == errno.EACCES:
-        return f"port={port}: only an administrator may use it: give one above 1023"
-    return f"cannot listen on {host}, port={port}: {error.strerror}"
-
-
-class GatewayServer(uvicorn.Server):
+class AppServer(uvicorn.Server):
     """
     Serve an application until it is told to stop.
 
