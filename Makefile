@@ -184,10 +184,14 @@ BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 load-gateway: .venv/ready engine ## Load a gateway while a server behind it is killed twice
 	PYTHONPATH=tests:examples $(BIN)/python -m reliability.load_gateway $(LOAD)
 
-.venv-bench/ready: .venv/ready
-	$(call own_engine,.venv-bench) $(BIN)/qwen3-reranker install-engine
+.venv-bench/ready: .venv-bench/engine pyproject.toml
 	$(BIN)/pip --python $(BENCH_PYTHON) install --quiet -e ".[cli,gateway,langchain,llama-index,transformers]" \
 		--group dev --group bench
+	touch $@
+
+# A rule of its own, because make asks for BENCH_PYTHON before it runs the first line of a rule.
+.venv-bench/engine: .venv/ready
+	$(call own_engine,.venv-bench) $(BIN)/qwen3-reranker install-engine
 	touch $@
 
 # The lowest versions that pyproject.toml allows, vLLM among them.
