@@ -14,13 +14,15 @@ from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.serve.engines import EngineName
 from qwen3_reranker.serve.options import Device, Kind, Template
+from qwen3_reranker.serve.parts import DEFAULT_NAME
 
 __all__ = ["serve"]
 
 
-class _Images(TypedDict):
-    """The container images of a file."""
+class _FileOptions(TypedDict):
+    """What a compose file and Kubernetes manifests have in common."""
 
+    name: str
     image: str | None
     gateway: bool
     gateway_image: str | None
@@ -103,7 +105,15 @@ def serve(
         str | None,
         typer.Option(
             help="The environment variable that holds the API key that clients must send. Default: "
-            "VLLM_API_KEY or SGLANG_API_KEY if that is set; otherwise no key is required."
+            "VLLM_API_KEY or SGLANG_API_KEY if that is set; otherwise QWEN3_RERANKER_API_KEY for a "
+            "gateway that other machines can reach, and else no key is required."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="With --print compose or kubernetes: the name of the compose project or of the "
+            f"Kubernetes objects, to run several servers side by side. Default: {DEFAULT_NAME}."
         ),
     ] = None,
     image: Annotated[
@@ -144,6 +154,8 @@ def serve(
 
     if gateway and print_ not in ("compose", "kubernetes"):
         raise InputError("--gateway: give --print compose or --print kubernetes, too")
+    if name is not None and print_ not in ("compose", "kubernetes"):
+        raise InputError("--name: give --print compose or --print kubernetes, too")
     if gateway_image is not None and not gateway:
         raise InputError("--gateway-image: give --gateway, too")
     wanted = launch(
@@ -164,13 +176,18 @@ def serve(
         api_key_variable=api_key_variable,
         extra=extra or (),
     )
-    images: _Images = {"image": image, "gateway": gateway, "gateway_image": gateway_image}
+    options: _FileOptions = {
+        "name": DEFAULT_NAME if name is None else name,
+        "image": image,
+        "gateway": gateway,
+        "gateway_image": gateway_image,
+    }
     if print_ == "shell":
         print(shell(wanted), end="")
     elif print_ == "compose":
-        print(compose(wanted, **images), end="")
+        print(compose(wanted, **options), end="")
     elif print_ == "kubernetes":
-        print(kubernetes(wanted, **images), end="")
+        print(kubernetes(wanted, **options), end="")
     elif print_ == "dockerfile":
         print(dockerfile(), end="")
     else:

@@ -16,13 +16,16 @@ from qwen3_reranker.serve.gateway_image import (
     GATEWAY_IMAGE,
     GATEWAY_KEY,
     GRACE_SECONDS,
+    compose_key,
     dockerfile,
     gateway_arguments,
     gateway_notes,
 )
 from qwen3_reranker.serve.parts import (
+    DEFAULT_NAME,
     HUB_CACHE,
     TEMPLATE,
+    check_name,
     engine_image,
     escape_dollars,
     header,
@@ -39,6 +42,7 @@ _ENGINE = "reranker"
 def compose(
     launch: Launch,
     *,
+    name: str = DEFAULT_NAME,
     image: str | None = None,
     gateway: bool = False,
     gateway_image: str | None = None,
@@ -51,22 +55,26 @@ def compose(
     starts the server is mounted too, so that nothing is downloaded twice.
 
     With the gateway, only the gateway can be reached from outside, at the launch's host and port.
-    If the launch has a key, clients send it to the gateway.
+    Clients send it the launch's key or, if there is none and other machines can reach it, the one
+    in the environment variable QWEN3_RERANKER_API_KEY.
 
     Args:
         launch: The server.
+        name: The name of the project, which Docker gives to its containers and its network.
         image: The engine's container image; None for the engine's own image for its version.
         gateway: Whether to add the gateway.
         gateway_image: The gateway's container image; None to have Docker Compose build it.
 
     Raises:
-        InputError: No image is known for this engine and device, or the host is not an IP address.
+        InputError: No image is known for this engine and device, the host is not an IP address, or
+            the name cannot be used.
     """
+    check_name(name)
     engine = replace(launch, key=None, host="127.0.0.1") if gateway else launch
     services: dict[str, Value] = {_ENGINE: _engine(engine, image, published=not gateway)}
     if gateway:
         services["gateway"] = _gateway(launch, gateway_image)
-    content: dict[str, Value] = {"name": "qwen3-reranker", "services": services}
+    content: dict[str, Value] = {"name": name, "services": services}
     if launch.template is not None:
         text = launch.template.read_text("utf-8")
         content["configs"] = {"template": {"content": escape_dollars(text)}}
@@ -126,12 +134,13 @@ def _engine(launch: Launch, image: str | None, *, published: bool) -> Value:
 def _gateway(launch: Launch, image: str | None) -> Value:
     """Return the service of the gateway."""
     environment: dict[str, Value] = dict(GATEWAY_ENVIRONMENT)
-    if launch.key is not None:
-        environment[GATEWAY_KEY] = _secret(launch.key.variable)
+    key = compose_key(launch)
+    if key is not None:
+        environment[GATEWAY_KEY] = _secret(key)
     url = f"http://{_ENGINE}:{launch.port}"
     service: dict[str, Value] = {
         "image": escape_dollars(image or GATEWAY_IMAGE),
-        "command": gateway_arguments(url, launch.port, key=launch.key is not None),
+        "command": gateway_arguments(launch, url, key=key is not None),
         "environment": environment,
         "volumes": _volumes(launch, GATEWAY_CACHE, read_only=True),
         "restart": "unless-stopped",

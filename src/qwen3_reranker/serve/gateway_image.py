@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qwen3_reranker.addresses import is_loopback
+from qwen3_reranker.serve.client_code import client_max_length
 from qwen3_reranker.serve.command import Launch
 from qwen3_reranker.version import __version__
 
@@ -12,6 +13,7 @@ __all__ = [
     "GATEWAY_IMAGE",
     "GATEWAY_KEY",
     "GRACE_SECONDS",
+    "compose_key",
     "dockerfile",
     "gateway_arguments",
     "gateway_notes",
@@ -52,22 +54,45 @@ def dockerfile() -> str:
     return _DOCKERFILE
 
 
-def gateway_arguments(url: str, port: int, *, key: bool) -> list[str]:
+def gateway_arguments(launch: Launch, url: str, *, key: bool) -> list[str]:
     """
     Return the arguments of the gateway's container.
 
     Args:
+        launch: The server, whose port is the gateway's.
         url: The engine's URL.
-        port: The port to listen on.
         key: Whether clients must send an API key.
     """
-    arguments = ["--base-url", url, "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104
+    arguments = ["--base-url", url, "--host", "0.0.0.0", "--port", str(launch.port)]  # noqa: S104
+    if (length := client_max_length(launch)) is not None:
+        arguments += ["--max-length", str(length)]
     return arguments if key else [*arguments, "--allow-no-key"]
 
 
+def compose_key(launch: Launch) -> str | None:
+    """
+    Return the environment variable with the key that a gateway in a compose file requires.
+
+    Args:
+        launch: The server, whose host and key are the gateway's.
+
+    Returns:
+        The variable that the user chose. Without one, `GATEWAY_KEY` if other machines can reach the
+        gateway, and None, for no key, if only this one can.
+    """
+    if launch.key is not None:
+        return launch.key.variable
+    return None if is_loopback(launch.host) else GATEWAY_KEY
+
+
 def gateway_notes(launch: Launch) -> list[str]:
-    """Return what users of a gateway should know that is reached at the address of a launch."""
-    if launch.key is not None or is_loopback(launch.host):
+    """Return what users of the gateway in a compose file should know about its key."""
+    if launch.key is not None or compose_key(launch) is None:
         return []
-    open_to = f"no API key: anyone who can reach {launch.host} can use the gateway"
-    return [f"{open_to}; require one with --api-key-variable {GATEWAY_KEY}"]
+    return [
+        (
+            f"the API key: the gateway requires the one in {GATEWAY_KEY}, because other machines "
+            f"can reach it. If the network is trusted, replace {GATEWAY_KEY} in its environment by "
+            "--allow-no-key in its command"
+        )
+    ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.serve.command import Launch
 from qwen3_reranker.serve.engines import ENGINES
 
 __all__ = [
+    "DEFAULT_NAME",
     "HUB_CACHE",
     "TEMPLATE",
+    "check_name",
     "comment",
     "engine_image",
     "escape_dollars",
@@ -26,9 +29,14 @@ TEMPLATE = "/etc/qwen3-reranker/template.jinja"
 HUB_CACHE = "/root/.cache/huggingface"
 """The path of the Hub cache in an engine's container."""
 
+DEFAULT_NAME = "qwen3-reranker"
+"""The name of what a file starts, unless the user gives another."""
+
 # The device memory in the example of a memory share.
 _EXAMPLE_MEMORY = 80 * 2**30
 _HEALTH_CHECK = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:{}{}', timeout=8)"
+# The names that a Service of Kubernetes may have, which are also names of compose projects.
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def header(launch: Launch, more: list[str]) -> list[str]:
@@ -41,6 +49,23 @@ def header(launch: Launch, more: list[str]) -> list[str]:
     """
     title = f"{launch.model} ({launch.kind}) on {launch.engine} {launch.version}"
     return [comment(title), *(comment(f"- {note}") for note in (*notes(launch), *more))]
+
+
+def check_name(name: str) -> None:
+    """
+    Check the name of what a file starts.
+
+    Args:
+        name: The name that the user gave.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"name={name!r:.80}: give 1 to 63 lower-case letters, digits and hyphens, the first "
+            "one a letter, the last one no hyphen"
+        )
 
 
 def comment(text: str) -> str:

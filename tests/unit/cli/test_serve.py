@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from qwen3_reranker.cli.app import app
+from qwen3_reranker.serve import launch
 from qwen3_reranker.serve.gateway_image import gateway_arguments
 
 from support.command_line import Call
@@ -37,20 +38,59 @@ def test_it_prints_the_dockerfile_that_compose_builds(call: Call) -> None:
     assert (code, build["dockerfile_inline"]) == (0, output)
 
 
+def gateway_options(arguments: list[str]) -> dict[str, Any]:
+    """Return the options of the command `gateway` as it reads its arguments."""
+    group: Any = typer.main.get_command(app)
+    given: dict[str, Any] = group.commands["gateway"].make_context("gateway", arguments).params
+    return given
+
+
 @pytest.mark.parametrize("key", [False, True])
 def test_the_gateway_knows_the_arguments_that_its_container_has(*, key: bool) -> None:
-    arguments = gateway_arguments("http://engine:8000", 9000, key=key)
-    group: Any = typer.main.get_command(app)
-    given = group.commands["gateway"].make_context("gateway", arguments).params
+    plan = launch("demo", version="0.32.0", device="gpu", port=9000)
+    given = gateway_options(gateway_arguments(plan, "http://engine:8000", key=key))
     assert given["base_url"] == ["http://engine:8000"]
     assert (given["host"], given["port"]) == ("0.0.0.0", 9000)
     assert given["allow_no_key"] is not key
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("length", [None, 4096, 16384])
+@pytest.mark.parametrize("kind", ["compose", "kubernetes"])
+def test_the_gateway_cuts_prompts_where_the_user_said(
+    call: Call, kind: str, length: int | None, engine: str
+) -> None:
+    limit = () if length is None else ("--max-length", str(length))
+    options = ("--engine", engine, "--device", "gpu", "--print", kind, "--gateway", *limit)
+    code, text, error = call("serve", "Qwen/Qwen3-Reranker-0.6B", *options)
+    assert code == 0, error
+    engine_arguments, gateway_arguments = container_arguments(text)
+    option = "--max-model-len" if engine == "vllm" else "--context-length"
+    taken = int(engine_arguments[engine_arguments.index(option) + 1])
+    given = gateway_options(gateway_arguments)["max_length"]
+    # Without the option, it is 8192 or what the server takes, as for every client.
+    assert (given or min(8192, taken)) == (length or 8192)
+
+
+def container_arguments(text: str) -> tuple[list[str], list[str]]:
+    """Return the arguments of the engine and of the gateway in a compose file or in manifests."""
+    documents = list(yaml.safe_load_all(text))
+    if "services" in documents[0]:
+        services = documents[0]["services"]
+        return services["reranker"]["command"], services["gateway"]["command"]
+    [pod] = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"]
+    [engine], [gateway] = pod["initContainers"], pod["containers"]
+    return engine["args"], gateway["args"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--gateway",), "--gateway: give --print compose or --print kubernetes, too"),
+        (("--name", "x"), "--name: give --print compose or --print kubernetes, too"),
+        (("--print", "dockerfile", "--name", "x"), "--name: give --print compose"),
+        (("--print", "compose", "--name", "A"), "--name A: give 1 to 63 lower-case letters"),
+        (("--print", "kubernetes", "--name", ""), "--name '': give 1 to 63 lower-case letters"),
         (("--print", "compose", "--gateway-image", "x"), "--gateway-image: give --gateway, too"),
     ],
 )

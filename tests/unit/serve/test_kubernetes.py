@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from qwen3_reranker import InputError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
@@ -189,3 +192,46 @@ def test_images_and_notes() -> None:
     with pytest.raises(InputError, match="give image="):
         kubernetes(launch("demo", engine="sglang", device="cpu"))
     assert "kubectl describe node" in kubernetes(made("vllm-ascend", "gpu", MODEL))
+
+
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+
+
+@given(NAMES, NAMES, st.booleans(), st.sampled_from([MODEL, "demo"]))
+@settings(max_examples=20)
+def test_two_deployments_share_nothing(one: str, two: str, gateway: bool, model: str) -> None:
+    assume(one != two)
+    plan = made("vllm", "gpu", model, version="0.32.0", api_key_variable="RERANK_KEY")
+    named = []
+    for name in (one, two):
+        text = kubernetes(plan, name=name, gateway=gateway)
+        assert f"kubectl create secret generic {name} " in text
+        found = objects(text)
+        for content in found.values():
+            kubernetes_validate.validate(content, VERSIONS[-1], strict=True)
+        selected = found["Deployment"]["spec"]["selector"]["matchLabels"]
+        named.append((set(references(list(found.values()))), selected))
+    (names, labels), (others, other_labels) = named
+    assert not names & others
+    assert labels.items() - other_labels.items() and other_labels.items() - labels.items()
+
+
+def references(content: Any) -> Iterator[str]:
+    """Yield the names of all objects that manifests define or refer to."""
+    if isinstance(content, list):
+        for item in content:
+            yield from references(item)
+    elif isinstance(content, dict):
+        for key in ("metadata", "scaleTargetRef", "secretKeyRef", "configMap"):
+            if "name" in content.get(key, {}):
+                yield content[key]["name"]
+        if "persistentVolumeClaim" in content:
+            yield content["persistentVolumeClaim"]["claimName"]
+        for item in content.values():
+            yield from references(item)
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "1a", "a-", "-a", "a" * 64, "a\n", "ü"])
+def test_a_name_that_kubernetes_would_refuse_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="give 1 to 63 lower-case letters"):
+        kubernetes(made("vllm", "gpu", MODEL), name=name)
