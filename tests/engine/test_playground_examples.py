@@ -27,7 +27,7 @@ def models() -> Iterator[Models]:
         Reranker("demo", engine="transformers") as cut,
         Reranker("demo", engine="transformers", long_documents="passages") as passages,
     ):
-        yield Models([cut, passages])
+        yield Models.of([cut, passages])
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

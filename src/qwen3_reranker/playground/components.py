@@ -70,7 +70,7 @@ class Components:
             label="Instruction",
             lines=1,
             max_lines=4,
-            placeholder=models.find(models.names[0]).instruction or DEFAULT_INSTRUCTION,
+            placeholder=models.find("").instruction or DEFAULT_INSTRUCTION,
         )
         self.text = gr.Textbox(
             label="Documents",
@@ -96,9 +96,7 @@ class Components:
         )
         with gr.Accordion("What to keep, and long documents", open=False):
             with gr.Row():
-                self.top_n = gr.Number(
-                    None, label="top_n", info="At most this many", precision=0, minimum=1
-                )
+                self.top_n = gr.Number(None, label="top_n", info="At most this many", precision=0)
                 self.min_score = gr.Number(
                     None, label="min_score", info="At least this P(yes)", step=0.05
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,12 @@ MAX_FILE = 20 * 2**20
 """The largest file that the page reads, in bytes."""
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+# The arguments that errors of files name, and what the page has instead.
+_PAGE_WORDS = (
+    (re.compile(r"\bgive field=$"), "choose the key or column with the text, if it has one"),
+    (re.compile(r"\bgive kind='(\w+)'"), r"give the file the suffix .\1"),
+    (re.compile(r"\bkind='(\w+)'"), r"the suffix .\1"),
+)
 
 
 def split_text(text: str, separator: Separator) -> list[str]:
@@ -66,7 +73,8 @@ def documents_of(inputs: Inputs) -> list[str]:
     Return the documents of a page, in the order given.
 
     Raises:
-        InputError: There are none or too many, or the file cannot be read.
+        InputError: There are none or too many, or the file cannot be read. The message names
+            what the page has, such as the choice of a column.
     """
     file = inputs.file
     if file is None:
@@ -74,8 +82,9 @@ def documents_of(inputs: Inputs) -> list[str]:
     elif _is_text(file):
         documents = split_text(file.content, inputs.separator)
     else:
-        lines = parse_lines(_lines(file), _kind(file), inputs.field or None, file.name)
-        documents = [line.text for line in islice(lines, MAX_DOCUMENTS + 1)]
+        with _page_words():
+            lines = parse_lines(_lines(file), _kind(file), inputs.field or None, file.name)
+            documents = [line.text for line in islice(lines, MAX_DOCUMENTS + 1)]
     if not documents:
         raise InputError(
             "there are no documents: paste some, or open a file"
@@ -97,7 +106,22 @@ def fields_of(file: FileContent) -> list[str]:
     Raises:
         InputError: The file cannot be read.
     """
-    return [] if _is_text(file) else text_fields(_lines(file), _kind(file), file.name)
+    if _is_text(file):
+        return []
+    with _page_words():
+        return text_fields(_lines(file), _kind(file), file.name)
+
+
+@contextmanager
+def _page_words() -> Iterator[None]:
+    """Put what the page has in the place of arguments into the messages of errors."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for pattern, words in _PAGE_WORDS:
+            message = pattern.sub(words, message)
+        raise InputError(message) from None
 
 
 def _is_text(file: FileContent) -> bool:

@@ -70,7 +70,9 @@ async def run(
 
 def describe_file(inputs: Inputs) -> tuple[str, list[str]]:
     """
-    Return what the page says of a file, and its keys or columns that hold text.
+    Return what the page says of a file, and the keys or columns to choose from.
+
+    There is no choice if the only key or column is used anyway.
 
     Args:
         inputs: What was entered, with a file.
@@ -83,13 +85,14 @@ def describe_file(inputs: Inputs) -> tuple[str, list[str]]:
     try:
         documents = documents_of(inputs)
     except InputError as error:
-        if len(fields) < 2 or inputs.field:
+        if not fields or inputs.field:
             raise
-        return f"{error}", fields
+        return str(error), fields
     first = " ".join(documents[0].split())
     shown = first if len(first) <= _PREVIEW else f"{first[:_PREVIEW]} …"
     count = f"{len(documents):,} document{'' if len(documents) == 1 else 's'}"
-    return f"{inputs.file.name}: {count}. The first: {shown}", fields
+    choices = fields if len(fields) > 1 or inputs.field else []
+    return f"{inputs.file.name}: {count}. The first: {shown}", choices
 
 
 def prompt_of(result: Result, models: Models, rank: int, side: int) -> Html:
@@ -110,7 +113,7 @@ def prompt_of(result: Result, models: Models, rank: int, side: int) -> Html:
         text = text[hit.passage.start : hit.passage.end]
         if hit.passage.count > 1:
             note = f"Of the document's {hit.passage.count} passages, this one decided the score."
-    reranker = models.find(ranked.setting.model, result.inputs.long_documents)
+    reranker = models.reranker(ranked.setting.model, result.inputs.long_documents)
     try:
         prompt = reranker.prompt(result.inputs.query, text, ranked.setting.instruction)
     except Exception as error:  # noqa: BLE001  # every failure is shown, and the page stays

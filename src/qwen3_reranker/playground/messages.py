@@ -73,6 +73,6 @@ def progress_html(text: str, seconds: float) -> Html:
     )
 
 
-def notice_html(text: str) -> Html:
+def notice_html(*content: str) -> Html:
     """Return a message that something was done."""
-    return tag("div", text, class_="message notice", role="status")
+    return tag("div", *content, class_="message notice", role="status")

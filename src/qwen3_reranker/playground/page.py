@@ -31,10 +31,10 @@ from qwen3_reranker.playground.scripts import (
 from qwen3_reranker.playground.state_link import MAX_LINK, read_link, write_link
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["create_page"]
+__all__ = ["create_page", "page_of"]
 
-# Uploaded files are deleted after this many seconds.
-_KEEP_UPLOADS = 3600
+# How often uploaded files are looked at, and after how many seconds they are deleted.
+_DELETE_UPLOADS = (300, 3600)
 _Changes = dict[Any, Any]
 # What a function returns that changes nothing; gradio does not take an empty dict.
 _UNCHANGED: _Changes = gr.skip()
@@ -69,7 +69,12 @@ def create_page(*rerankers: Reranker, explain: Callable[[str], str] | None = Non
         mount_page(app, create_page(*rerankers), path="/playground")
         ```
     """
-    return _Page(Models(rerankers, explain)).blocks
+    return page_of(Models.of(rerankers, explain))
+
+
+def page_of(models: Models) -> gr.Blocks:
+    """Return a page with models, as `create_page()` does for rerankers."""
+    return _Page(models).blocks
 
 
 class _Page:
@@ -80,7 +85,7 @@ class _Page:
         self.blocks = gr.Blocks(
             title="Reranker playground",
             analytics_enabled=False,
-            delete_cache=(_KEEP_UPLOADS, _KEEP_UPLOADS),
+            delete_cache=_DELETE_UPLOADS,
         )
         with self.blocks:
             self._shown = Components(models)
@@ -102,16 +107,14 @@ class _Page:
             self._on(shown.inputs, changed.input, self._read_again, filled)
 
         entered = [shown.result, *shown.inputs]
-        starts = (shown.rank.click, shown.query.submit)
-        runs = [
-            self._on(entered, start, self._run, results, concurrency_limit=None) for start in starts
-        ]
-        for started in runs:
-            started.then(None, None, None, js=SHOW_OUTPUT)
+        # One event for both, so that a run cannot be started while another one goes on.
+        start = partial(gr.on, [shown.rank.click, shown.query.submit])
+        started = self._on(entered, start, self._run, results, concurrency_limit=None)
+        started.then(None, None, None, js=SHOW_OUTPUT)
         chosen = [shown.result, shown.document, shown.side]
-        for event in (*(started.then for started in runs), shown.document.input, shown.side.input):
+        for event in (started.then, shown.document.input, shown.side.input):
             self._on(chosen, event, self._show_prompt, [shown.prompt])
-        self._on([shown.result], shown.stop.click, self._stop, results, cancels=runs)
+        self._on([shown.result], shown.stop.click, self._stop, results, cancels=[started])
 
         link = [shown.link, shown.message]
         linked = self._on(shown.inputs, shown.share.click, self._write_link, link)
@@ -208,20 +211,24 @@ class _Page:
         """
         shown = self._shown
         summary, names = ("", []) if inputs.file is None else describe_file(inputs)
+        field = inputs.field if inputs.field in names else ""
         choices = [("the usual names", ""), *((name, name) for name in names)]
         return {
             shown.file: inputs.file,
             shown.text: gr.update(visible=inputs.file is None),
             shown.opened: gr.update(visible=inputs.file is not None),
             shown.file_summary: tag("p", summary),
-            shown.field: gr.update(choices=choices, value=inputs.field, visible=len(names) > 1),
+            shown.field: gr.update(choices=choices, value=field, visible=bool(names)),
         }
 
     def _fill(self, inputs: Inputs) -> _Changes:
-        """Enter inputs into the page."""
-        shown, first = self._shown, self._models.names[0]
-        model = inputs.model or first
-        values = replace(inputs, model=model, other_model=inputs.other_model or model)
+        """Enter inputs into the page, with only what its components can have."""
+        shown, models = self._shown, self._models
+        model = inputs.model or models.names[0]
+        mode = inputs.long_documents if inputs.long_documents in models.modes else models.modes[0]
+        values = replace(
+            inputs, model=model, other_model=inputs.other_model or model, long_documents=mode
+        )
         return {
             **{
                 component: getattr(values, field.name)
@@ -239,24 +246,29 @@ class _Page:
             if inputs is None:
                 return _UNCHANGED
             for model in filter(None, [inputs.model, inputs.other_model]):
-                self._models.find(model, inputs.long_documents)
-            return self._fill(inputs)
+                self._models.find(model)
+            changes = self._fill(inputs)
         except InputError as error:
             return {self._shown.message: error_html(error)}
+        if inputs.long_documents not in self._models.modes:
+            text = "This page does not score long documents as the page of the link did."
+            changes[self._shown.message] = notice_html(text)
+        return changes
 
     def _write_link(self, *values: Any) -> _Changes:
         shown = self._shown
         try:
             link = write_link(self._inputs(values))
         except InputError as error:
-            return {shown.message: error_html(error)}
-        text = "The address of this page now restores these inputs. It is copied."
+            return {shown.link: "", shown.message: error_html(error)}
+        text = "The address of this page now restores these inputs."
         if not link.complete:
             text = (
-                "The documents are too long for a link, so the copied address restores everything "
-                f"but them: a link has at most {MAX_LINK} characters."
+                "The documents are too long for a link, so the address of this page now restores "
+                f"everything but them: a link has at most {MAX_LINK} characters."
             )
-        return {shown.link: link.fragment, shown.message: notice_html(text)}
+        copied = tag("span", " The address is copied.", class_="copied")
+        return {shown.link: link.fragment, shown.message: notice_html(text, copied)}
 
     def _export(self, result: Result | None) -> _Changes:
         return _UNCHANGED if result is None else {self._shown.saved: export_json(result)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 
 from qwen3_reranker.embedded.progress import DESCRIPTIONS
-from qwen3_reranker.errors import ServerUnavailableError
+from qwen3_reranker.errors import ServerError, ServerUnavailableError
 from qwen3_reranker.reranker import Reranker
 
 __all__ = ["Progress"]
@@ -49,14 +50,20 @@ class Progress:
         while True:
             try:
                 await reranker.awarm_up(progress=self._show_stage)
-            except ServerUnavailableError as error:
-                # A server that answers is up, and refuses for another reason.
-                if error.status is not None or time.monotonic() > deadline:
+            except ServerError as error:
+                if not _is_starting(error) or time.monotonic() > deadline:
                     raise
-                self.show(f"No server answers yet, trying again. {error}")
+                self.show(f"The server is not ready yet, trying again. {error}")
                 await asyncio.sleep(_ATTEMPT_INTERVAL)
             else:
                 return
 
     def _show_stage(self, stage: str) -> None:
         self.show(f"Starting the engine: {DESCRIPTIONS.get(stage, stage)}")
+
+
+def _is_starting(error: ServerError) -> bool:
+    """Return whether a server may only not have finished its start."""
+    if error.status is None:
+        return isinstance(error, ServerUnavailableError)
+    return error.status == HTTPStatus.SERVICE_UNAVAILABLE  # while the model is being loaded

@@ -9,7 +9,7 @@ from qwen3_reranker.errors import EngineError, InputError
 from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 from qwen3_reranker.playground.documents import documents_of
 from qwen3_reranker.playground.inputs import Inputs
-from qwen3_reranker.playground.models import Models
+from qwen3_reranker.playground.models import Models, PageLimits
 from qwen3_reranker.playground.progress import Progress
 from qwen3_reranker.ranking import Hit, validate_query
 from qwen3_reranker.reranker import Reranker
@@ -107,22 +107,23 @@ async def rank(inputs: Inputs, models: Models, progress: Progress) -> Result:
     selection = Selection(top_n=inputs.top_n, min_score=inputs.min_score)
     documents = documents_of(inputs)
     settings = settings_of(inputs, models)
+    for setting in settings:
+        models.limits.check(inputs.query, documents, setting.instruction)
     rankings = []
     for side, setting in enumerate(settings):
-        reranker = models.find(setting.model, inputs.long_documents)
+        reranker = models.reranker(setting.model, inputs.long_documents)
         await progress.start(reranker)
         label = f" with setting {'AB'[side]}" if len(settings) > 1 else ""
         hits, usage = await _score(
-            reranker, inputs.query, documents, setting.instruction, progress, label
+            reranker, inputs.query, documents, setting.instruction, models.limits, progress, label
         )
         rankings.append(Ranked(setting, hits, len(selection.of(hits)), usage))
     return Result(inputs, documents, rankings)
 
 
 def _setting(models: Models, name: str, instruction: str) -> Setting:
-    model = name or models.names[0]
-    own = models.find(model).instruction
-    return Setting(model, instruction.strip() or own or DEFAULT_INSTRUCTION)
+    model = models.find(name)
+    return Setting(model.name, instruction.strip() or model.instruction or DEFAULT_INSTRUCTION)
 
 
 async def _score(
@@ -130,6 +131,7 @@ async def _score(
     query: str,
     documents: Sequence[str],
     instruction: str,
+    limits: PageLimits,
     progress: Progress,
     label: str,
 ) -> tuple[list[Hit], Usage]:
@@ -141,7 +143,8 @@ async def _score(
         done = f"{start:,} of {len(texts):,} scored" if start else f"{len(texts):,}"
         progress.show(f"Scoring documents{label}: {done}")
         chunk = texts[start : start + _CHUNK]
-        ranking = await reranker.arerank(query, chunk, instruction=instruction)
+        async with limits.turn():
+            ranking = await reranker.arerank(query, chunk, instruction=instruction)
         if ranking and (reason := ranking[0].error):  # on_error="keep_order"
             raise EngineError(reason)
         scored |= {chunk[hit.index]: hit for hit in ranking}

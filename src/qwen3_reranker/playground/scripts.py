@@ -6,12 +6,14 @@ __all__ = ["COPY_LINK", "ON_LOAD", "READ_LINK", "SAVE_FILE", "SHOW_OUTPUT", "TOG
 
 READ_LINK = "() => location.hash"
 
+# Browsers offer the clipboard only to pages from this machine or over HTTPS, and may refuse it. The
+# notice says that the address was copied where it was.
 COPY_LINK = """
-(fragment) => {
+async (fragment) => {
     if (!fragment) return;
     history.replaceState(null, "", fragment);
-    // Browsers offer the clipboard only to pages from this machine or over HTTPS.
-    navigator.clipboard?.writeText(location.href).catch(() => {});
+    const copied = navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+    document.querySelector("#message").toggleAttribute("data-copied", Boolean(await copied));
 }
 """
 

@@ -9,6 +9,8 @@ import zlib
 from dataclasses import replace
 from typing import NamedTuple
 
+import orjson
+
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.playground.inputs import Inputs
 
@@ -26,7 +28,8 @@ class Link(NamedTuple):
     """
     The end of a page's URL, from the number sign.
 
-    It is not sent to the server, and so appears in no log.
+    Browsers leave it out of their requests, so it appears in no log. The page reads it and sends it
+    to its own server, as it does with everything that is entered.
 
     Attributes:
         fragment: The inputs in a form that a URL can hold.
@@ -48,7 +51,7 @@ def write_link(inputs: Inputs) -> Link:
     fragment = _encode(inputs)
     if len(fragment) <= MAX_LINK:
         return Link(fragment, complete=True)
-    fragment = _encode(replace(inputs, text="", file=None))
+    fragment = _encode(replace(inputs, text="", file=None, field=""))
     if len(fragment) > MAX_LINK:
         raise InputError(
             f"the link would have {len(fragment)} characters, even without the documents, and "
@@ -77,8 +80,8 @@ def read_link(fragment: str) -> Inputs | None:
         data = unpacking.decompress(packed, _MAX_DATA)
         if not unpacking.eof:
             raise InputError("it is cut off, or too large")
-        return Inputs.from_dict(json.loads(data))
-    except (ValueError, RecursionError, binascii.Error, zlib.error) as error:
+        return Inputs.from_dict(orjson.loads(data))
+    except (ValueError, binascii.Error, zlib.error) as error:
         raise InputError(f"this link cannot be read: {error}") from None
 
 

@@ -15,7 +15,7 @@ from qwen3_reranker.playground.models import Models
 
 from support.command_line import Call
 from support.playground import INPUTS
-from support.scripted_server import ScriptedServer
+from support.scripted_server import Reply, ScriptedServer
 
 
 @pytest.mark.slow
@@ -69,10 +69,28 @@ async def test_a_server_that_is_not_up_yet_is_waited_for() -> None:
         pass  # its port is free now
     updates, waited = [], False
     with Reranker(base_url=server.url, max_retries=0) as reranker, ExitStack() as stack:
-        async for update in run(INPUTS, Models([reranker]), has_result=False, tick=0.05):
+        async for update in run(INPUTS, Models.of([reranker]), has_result=False, tick=0.05):
             updates.append(update)
-            if not waited and "No server answers yet, trying again" in update.message:
+            if not waited and "The server is not ready yet, trying again" in update.message:
                 waited = True
                 stack.enter_context(server)
     assert waited
     assert updates[-1].result is not None
+
+
+@pytest.mark.parametrize(
+    "loading",
+    [
+        Reply({"error": {"code": 503, "message": "Loading model"}}, 503),  # llama.cpp
+        Reply(b"<html>503 Service Temporarily Unavailable</html>", 503),  # a proxy
+    ],
+)
+async def test_a_server_that_loads_its_model_is_waited_for(loading: Reply) -> None:
+    waited = False
+    with ScriptedServer() as server, Reranker(base_url=server.url, max_retries=0) as reranker:
+        script, server.script = server.script, dict.fromkeys(server.script, lambda _: loading)
+        async for update in run(INPUTS, Models.of([reranker]), has_result=False, tick=0.05):
+            if "The server is not ready yet, trying again" in update.message:
+                waited, server.script = True, script
+    assert waited
+    assert update.result is not None

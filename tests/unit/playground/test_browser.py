@@ -222,6 +222,59 @@ def test_stop_cancels_the_scoring(page: Page, scorer: PageScorer) -> None:
     expect(page.get_by_role("button", name="Rank", exact=True)).to_be_visible()
 
 
+def test_a_second_run_does_not_begin_before_the_end_of_the_first(
+    page: Page, scorer: PageScorer
+) -> None:
+    before = len(scorer.calls)
+    scorer.hold = threading.Event()
+    enter(page)
+    press_rank(page)
+    page.get_by_role("button", name="Stop").wait_for()
+    page.get_by_label("Query").press("Enter")
+    # What happens afterwards has been answered, so the key was, too.
+    page.get_by_role("button", name="Copy a link to these inputs").click()
+    page.wait_for_url("**#inputs=*")
+    scorer.hold.set()
+    expect(page.locator(".hit .text").first).to_have_text(BEST)
+    assert len(scorer.calls) == before + 1
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_link_is_called_copied_only_if_it_was(page: Page, url: str, offered: bool) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    if not offered:  # as for pages that are opened over HTTP from another machine
+        page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        page.reload()
+    enter(page)
+    page.get_by_role("button", name="Copy a link to these inputs").click()
+    expect(page.locator("#message")).to_contain_text("The address of this page now restores")
+    page.wait_for_url("**#inputs=*")
+    copied = page.locator("#message").get_by_text("copied")
+    expect(copied).to_be_visible(visible=offered)
+    if offered:
+        assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_a_link_without_a_long_file_leaves_the_page_usable(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"title,abstract\na,{' '.join(map(str, range(9000)))}\n")
+    page.get_by_label("Query").fill(QUERY)
+    page.locator("input[type=file]").set_input_files(tmp_path / "a.csv")
+    expect(page.locator(".opened")).to_contain_text("has no text under")
+    page.get_by_label("Key or column with the text").click()
+    page.get_by_role("option", name="abstract").click()
+    expect(page.locator(".opened")).to_contain_text("a.csv: 1 document")
+    page.get_by_role("button", name="Copy a link to these inputs").click()
+    expect(page.locator("#message")).to_contain_text("restores everything but them")
+    page.wait_for_url("**#inputs=*")
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.get_by_label("Query")).to_have_value(QUERY)
+    page.get_by_label("Documents", exact=True).fill(INPUTS.text)
+    press_rank(page)
+    expect(page.locator(".hit .text").first).to_have_text(BEST)
+
+
 def test_a_link_restores_the_inputs(page: Page, url: str) -> None:
     enter(page)
     page.get_by_role("button", name="Copy a link to these inputs").click()

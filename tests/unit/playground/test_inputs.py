@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from qwen3_reranker import InputError
 from qwen3_reranker.playground import documents as module
 from qwen3_reranker.playground.documents import documents_of, fields_of, read_upload, split_text
+from qwen3_reranker.playground.events import describe_file
 from qwen3_reranker.playground.inputs import FileContent, Inputs
 from qwen3_reranker.playground.state_link import MAX_LINK, read_link, write_link
 
@@ -28,8 +29,8 @@ inputs = st.builds(
     file=st.none() | st.builds(FileContent, text, text),
     separator=st.sampled_from(["blank lines", "line breaks"]),
     field=text,
-    top_n=st.none() | st.integers(),
-    min_score=st.none() | st.floats(allow_nan=False),
+    top_n=st.none() | st.integers(-(2**63), 2**63 - 1),
+    min_score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     long_documents=st.sampled_from(["cut", "passages"]),
     model=text,
     compare=st.booleans(),
@@ -47,7 +48,8 @@ def test_a_link_restores_what_was_entered(entered: Inputs) -> None:
 
 def test_a_long_link_has_everything_but_the_documents() -> None:
     text = " ".join(map(str, range(9000)))
-    for entered in (Inputs("q", text=text), Inputs("q", file=FileContent("a.txt", text))):
+    file = FileContent("a.csv", f"title,abstract\na,{text}")
+    for entered in (Inputs("q", text=text), Inputs("q", file=file, field="abstract")):
         link = write_link(replace(entered, top_n=3))
         assert not link.complete
         assert len(link.fragment) <= MAX_LINK
@@ -72,7 +74,10 @@ def encoded(data: Any) -> str:
         encoded({"unknown": 1}),
         encoded({"query": 3}),
         encoded({"top_n": True}),
+        encoded({"top_n": 10**400}),
         encoded({"min_score": "0.5"}),
+        encoded({"min_score": float("inf")}),
+        encoded({"query": "\ud800"}),
         encoded({"file": {"name": "a"}}),
         encoded({"separator": "commas"}),
         encoded({"long_documents": ["cut"]}),
@@ -118,8 +123,10 @@ def test_a_file_replaces_what_was_pasted(
 
 def test_the_column_can_be_chosen() -> None:
     file = FileContent("a.csv", "title,abstract\na,b\n")
-    with pytest.raises(InputError, match="a.csv, line 2 has no text under one of text"):
+    with pytest.raises(InputError) as caught:
         documents_of(Inputs(file=file))
+    assert str(caught.value).startswith("a.csv, line 2 has no text under one of text, ")
+    assert str(caught.value).endswith(": choose the key or column with the text, if it has one")
     assert documents_of(Inputs(file=file, field="abstract")) == ["b"]
 
 
@@ -149,3 +156,45 @@ def test_there_must_be_documents_and_not_too_many(monkeypatch: pytest.MonkeyPatc
     for many in (Inputs(text="a\n\nb\n\nc"), Inputs(file=FileContent("a.csv", "text\na\nb\nc\n"))):
         with pytest.raises(InputError, match="there are more than 2 documents"):
             documents_of(many)
+
+
+@given(
+    st.sampled_from([".csv", ".tsv", ".json", ".jsonl"]),
+    st.text('{}[]",:ab1\n', max_size=20) | st.sampled_from(['{"a": 1}', '{"a": "b"}', "[1", "{"]),
+)
+def test_errors_of_files_name_nothing_that_a_page_does_not_have(suffix: str, content: str) -> None:
+    entered = Inputs(file=FileContent(f"x{suffix}", content))
+    for read in (describe_file, documents_of):
+        try:
+            said = str(read(entered))
+        except InputError as error:
+            said = str(error)
+        assert "=" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("a.jsonl", "plain", "For plain text give the file the suffix .txt"),
+        (
+            "a.json",
+            "[{",
+            "For JSON Lines give the file the suffix .jsonl, for plain text the suffix .txt",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_to_be_renamed(name: str, content: str, advice: str) -> None:
+    with pytest.raises(InputError) as caught:
+        documents_of(Inputs(file=FileContent(name, content)))
+    assert str(caught.value).endswith(advice)
+
+
+def test_the_only_key_can_be_chosen_if_it_has_an_unusual_name() -> None:
+    file = FileContent("a.jsonl", '{"abstract": "one"}\n{"abstract": "two"}')
+    said, keys = describe_file(Inputs(file=file))
+    assert "choose the key or column with the text" in said
+    assert keys == ["abstract"]
+    said, keys = describe_file(Inputs(file=file, field="abstract"))
+    assert (said, keys) == ("a.jsonl: 2 documents. The first: one", ["abstract"])
+    usual = FileContent("a.jsonl", '{"text": "one"}')
+    assert describe_file(Inputs(file=usual)) == ("a.jsonl: 1 document. The first: one", [])

@@ -40,7 +40,7 @@ documents_of_words = st.lists(
 
 
 def models_of(*scorers: PageScorer) -> Models:
-    return Models(rerankers(*(scorers or (PageScorer(),))))
+    return Models.of(rerankers(*(scorers or (PageScorer(),))))
 
 
 def lines(documents: Sequence[str]) -> FileContent:
@@ -62,7 +62,7 @@ async def test_a_page_ranks_as_rerank_does(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "_CHUNK", chunk)
         ranked = (await rank(inputs, models, Progress())).rankings[0]
-    reranker = models.find("scripted", mode)
+    reranker = models.reranker("scripted", mode)
     assert ranked.hits == await reranker.arerank(QUERY, documents, instruction=instruction or None)
     assert ranked.usage.queries == 1
     assert ranked.usage.documents == len(documents)
@@ -106,7 +106,7 @@ async def test_a_comparison_asks_both_models() -> None:
 
 
 def test_the_instruction_of_the_reranker_is_the_default() -> None:
-    models = Models([Reranker(scorer=PageScorer(), instruction=OTHER)])
+    models = Models.of([Reranker(scorer=PageScorer(), instruction=OTHER)])
     assert [s.instruction for s in settings_of(INPUTS, models)] == [OTHER]
     own = replace(INPUTS, instruction=" my own ")
     assert [s.instruction for s in settings_of(own, models)] == ["my own"]
@@ -171,7 +171,7 @@ async def test_a_failed_run_says_why_and_keeps_the_last_result(
 async def test_an_order_that_was_only_kept_is_an_error() -> None:
     scorer = PageScorer()
     scorer.error = EngineError("out of memory")
-    models = Models([Reranker(scorer=scorer, on_error="keep_order")])
+    models = Models.of([Reranker(scorer=scorer, on_error="keep_order")])
     with pytest.warns(RerankerWarning), pytest.raises(EngineError, match="out of memory"):
         await rank(INPUTS, models, Progress())
 
@@ -218,16 +218,21 @@ class Late(Reranker):
         return self
 
 
-async def test_a_server_that_is_not_up_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [ServerUnavailableError("refused"), ServerUnavailableError("loading", status=503)]
+)
+async def test_a_server_that_is_not_up_yet_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, error: RerankerError
+) -> None:
     monkeypatch.setattr(progress_module, "_ATTEMPT_INTERVAL", 0)
-    reranker, progress = Late(ServerUnavailableError("refused")), Progress()
+    reranker, progress = Late(error), Progress()
     await progress.start(reranker)
     assert not reranker.errors
-    assert progress.text == "No server answers yet, trying again. refused"
+    assert progress.text == f"The server is not ready yet, trying again. {error}"
 
 
 @pytest.mark.parametrize(
-    "error", [ServerUnavailableError("busy", status=503), EngineError("no such model")]
+    "error", [ServerUnavailableError("busy", status=429), EngineError("no such model")]
 )
 async def test_a_server_that_refuses_is_not_waited_for(error: RerankerError) -> None:
     with pytest.raises(type(error)):
@@ -281,7 +286,7 @@ async def test_the_prompt_of_a_document_is_that_of_its_passage_and_setting() -> 
 
 
 async def test_a_prompt_that_cannot_be_written_is_said() -> None:
-    models = Models([Reranker(scorer=Promptless())])
+    models = Models.of([Reranker(scorer=Promptless())])
     result = await rank(INPUTS, models, Progress())
     assert 'role="alert"' in prompt_of(result, models, 0, 0)
 

@@ -23,7 +23,7 @@ async def test_equal_documents_are_scored_once_however_far_apart() -> None:
     scorer = PageScorer()
     documents = [f"copy {number % 100}" for number in range(250)]
     inputs = Inputs(query="copy a folder", text="\n\n".join(documents))
-    result = await rank(inputs, Models(rerankers(scorer)), Progress())
+    result = await rank(inputs, Models.of(rerankers(scorer)), Progress())
     scored = [text for _, texts, _ in scorer.calls for text in texts]
     assert sorted(scored) == sorted(set(documents))
     hits, usage = result.rankings[0].hits, result.rankings[0].usage
@@ -41,7 +41,7 @@ async def test_errors_name_the_options_of_the_command(command: str, option: str)
     context = typer.Context(group.commands[command], parent=typer.Context(group))
     scorer = PageScorer()
     scorer.error = ServerError("no key: give api_key= or lower top_n=3", status=401)
-    models = Models(rerankers(scorer), page_messages(context))
+    models = Models.of(rerankers(scorer), page_messages(context))
     *_, last = [update async for update in run(INPUTS, models, has_result=False)]
     # The page itself has a field top_n.
     assert f"No key: give {option} or lower top_n=3" in last.message
