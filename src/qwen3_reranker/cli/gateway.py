@@ -18,6 +18,7 @@ from qwen3_reranker.cli.announcement import announce
 from qwen3_reranker.cli.console import say
 from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.flags import page_messages
+from qwen3_reranker.cli.gateway_page import PAGE, add_page
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
@@ -32,22 +33,15 @@ from qwen3_reranker.cli.options import (
     TokenBudget,
     engine_args,
 )
-from qwen3_reranker.closing import closed_after
 from qwen3_reranker.errors import InputError, RerankerError
 from qwen3_reranker.passages.options import LongDocumentOptions, pop_long_document_options
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.selection import SelectionOptions
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from qwen3_reranker.gateway import AliasConfig, GatewayConfig
-    from qwen3_reranker.gateway.backend import MakeReranker
+    from qwen3_reranker.gateway import GatewayConfig
 
 __all__ = ["gateway"]
-
-# The path of the playground.
-_PAGE = "/playground"
 
 
 @with_options(
@@ -137,7 +131,7 @@ def gateway(
     playground: Annotated[
         bool,
         typer.Option(
-            "--playground", help=f"Offer the page of the command playground, too, at {_PAGE}."
+            "--playground", help=f"Offer the page of the command playground, too, at {PAGE}."
         ),
     ] = False,
     max_length: MaxLength = None,
@@ -206,40 +200,17 @@ def gateway(
             on_failure=fail,
         )
         if playground:
-            _add_page(app, make, chosen.default, context, stack)
+            add_page(app, make, chosen.limits, page_messages(context), stack)
 
         def started() -> None:
             say(f"listening on {url_of(address, number)}")
             if playground:
-                announce("the playground", host, number, _PAGE)
+                announce("the playground", host, number, PAGE)
 
         server = AppServer(app, listener, started)
         server.run_here()
     if failures:
         raise failures[0]
-
-
-def _add_page(
-    app: FastAPI,
-    make: MakeReranker,
-    default: AliasConfig,
-    context: typer.Context,
-    stack: ExitStack,
-) -> None:
-    """
-    Add the playground to a gateway; its rerankers are closed together with the stack.
-
-    Raises:
-        MissingDependencyError: gradio is not installed.
-    """
-    from qwen3_reranker.playground import create_page, mount_page
-    from qwen3_reranker.playground.models import long_document_modes
-
-    rerankers = [
-        stack.enter_context(closed_after(make(instruction=default.instruction, **mode)))
-        for mode in long_document_modes(default.long_documents)
-    ]
-    mount_page(app, create_page(*rerankers, explain=page_messages(context)), _PAGE)
 
 
 class _SayHandler(logging.Handler):

@@ -103,6 +103,8 @@ def create_app(
                 responses=responses(endpoint),
                 openapi_extra=operation(endpoint),
             )
+    # For what is offered beside the APIs, such as the playground.
+    app.state.backend, app.state.admission = backend, service.admission
     status = status_routes(backend, readiness, metrics, config)
     app.include_router(status)
     paths = {route.path for route in (*app.routes, *status.routes) if isinstance(route, Route)}

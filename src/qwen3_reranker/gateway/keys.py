@@ -26,7 +26,17 @@ VARIABLE = "QWEN3_RERANKER_API_KEY"
 """The environment variable that holds the key which clients must send."""
 
 # What orchestrators and Prometheus ask, and what says nothing that the documentation does not say.
-_OPEN = frozenset({"/health", "/ready", "/metrics", "/docs", "/openapi.json", "/v1/cluster/auth"})
+_OPEN = frozenset(
+    {
+        "/docs",
+        "/favicon.ico",
+        "/health",
+        "/metrics",
+        "/openapi.json",
+        "/ready",
+        "/v1/cluster/auth",
+    }
+)
 
 
 def read_keys(file: str | Path | None = None) -> tuple[Secret, ...]:

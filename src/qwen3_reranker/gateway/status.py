@@ -38,6 +38,7 @@ def status_routes(
         config: Limits and keys.
     """
     router = APIRouter()
+    _get(router, "/favicon.ico", in_schema=False)(_no_icon)
 
     @_get(router, "/v1/models")
     async def list_models() -> Response:
@@ -89,6 +90,11 @@ def status_routes(
 
     _get(router, "/metrics")(metrics.answer)
     return router
+
+
+async def _no_icon() -> Response:
+    """Say that there is no icon, for which browsers ask beside each page."""
+    return Response(status_code=204, headers={"Cache-Control": "max-age=86400"})
 
 
 def _get(router: APIRouter, path: str, *, in_schema: bool = True) -> Callable[[H], H]:
