@@ -21,6 +21,7 @@ from support.scripted_server import HANG, ScriptedServer
 pytestmark = pytest.mark.slow
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium")
 KEY = "the-clients-key"
+INSTRUCTION = "Given a bug report, retrieve reports of the same bug"
 
 
 @pytest.fixture
@@ -50,6 +51,34 @@ def test_the_page_ranks_and_its_open_tab_does_not_delay_the_end(upstream: Script
     # As for all paths that do not score, only what failed is logged.
     logged = [json.loads(line) for line in gateway.logged()]
     assert {(entry["status"], entry["api"]) for entry in logged} == {(401, None)}
+
+
+@needs_browser
+def test_the_page_offers_the_aliases_within_the_limits_of_the_gateway(
+    upstream: ScriptedServer,
+) -> None:
+    limits = ("--max-documents", "2", "--max-body", "9000")
+    options = ("--base-url", upstream.url, "--playground", "--alias", f"tickets={INSTRUCTION}")
+    with started(*options, *limits) as gateway, chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{gateway.url}/playground")
+        page.get_by_label("Query").fill("copy a folder")
+        documents = page.get_by_label("Documents", exact=True)
+        documents.fill("copy a file\n\ncopy a folder\n\nmove a file")
+        page.get_by_label("Model", exact=True).click()
+        page.get_by_role("option", name="tickets").click()
+        rank = page.get_by_role("button", name="Rank", exact=True)
+        rank.click()
+        message = page.get_by_role("alert").filter(has_text="at most 2 are accepted")
+        message.wait_for()
+        documents.fill("copy a file\n\ncopy a folder")
+        rank.click()
+        page.locator(".hit").first.wait_for()
+        assert page.locator(".instruction").inner_text() == f"Instruction: {INSTRUCTION}"
+        upload = f"{gateway.url}/playground/gradio_api/upload"
+        for content, status in ((b"x" * 9001, 413), (iter([b"x"]), 411)):
+            assert httpx.post(upload, content=content).status_code == status
+        assert httpx.get(f"{gateway.url}/favicon.ico").status_code == 204
 
 
 @needs_browser
