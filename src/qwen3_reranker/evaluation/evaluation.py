@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from qwen3_reranker.evaluation.result_builder import ResultBuilder
 from qwen3_reranker.evaluation.results import DatasetSummary, SystemResult
 from qwen3_reranker.evaluation.score_file import ScoreFile, default_score_file
 from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
-from qwen3_reranker.evaluation.stored_scores import ComparingCache, check_stored_scores
+from qwen3_reranker.evaluation.stored_scores import EvaluationCache, check_stored_scores
 from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
 from qwen3_reranker.reranker import Reranker
 from qwen3_reranker.selection import TokenCounter
@@ -213,15 +213,18 @@ def _token_counter(reranker: Reranker) -> TokenCounter | None:
 
 
 @contextmanager
-def _opened(cache: str | Path | ScoreCache, systems: Sequence[System]) -> Iterator[ComparingCache]:
+def _opened(cache: str | Path | ScoreCache, systems: Sequence[System]) -> Iterator[EvaluationCache]:
     """Yield the cache for the rerankers that are made here. The others have their own."""
-    if all(system.reranker is not None for system in systems):
-        yield ComparingCache({})
-    elif isinstance(cache, (str, Path)):
-        with ScoreFile(default_score_file() if cache == "default" else cache) as file:
-            yield ComparingCache(file)
-    else:
-        yield ComparingCache(cache)
+    with ExitStack() as stack:
+        store: ScoreCache
+        if all(system.reranker is not None for system in systems):
+            store = {}
+        elif isinstance(cache, (str, Path)):
+            path = default_score_file() if cache == "default" else cache
+            store = stack.enter_context(ScoreFile(path))
+        else:
+            store = cache
+        yield stack.enter_context(closing(EvaluationCache(store)))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from qwen3_reranker.caching import Entry, ScoreCache, is_entry, validate_cache
@@ -12,7 +13,7 @@ from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.evaluation.score_file import ScoreFile
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["ComparingCache", "check_stored_scores"]
+__all__ = ["EvaluationCache", "check_stored_scores"]
 
 # The sample: the first queries, because an evaluation that was stopped has scored these, others
 # from the whole dataset, and the first candidates of each.
@@ -27,9 +28,9 @@ _BOUND = 7.0
 _OTHER_WEIGHTS = 0.5
 
 
-class ComparingCache:
+class EvaluationCache:
     """
-    A cache of which stored scores can be compared with newly computed ones.
+    The cache of an evaluation, of which stored scores can be compared with newly computed ones.
 
     Args:
         cache: Stores the scores.
@@ -41,28 +42,45 @@ class ComparingCache:
     def __init__(self, cache: ScoreCache) -> None:
         validate_cache(cache)
         self._cache = cache
+        self._lock = Lock()
+        self._closed = False
         self._comparison: list[tuple[Entry, Entry]] | None = None
         self._withheld: dict[str, Entry] = {}
         self._unstored: dict[str, Entry] = {}
 
     def get(self, key: str, /) -> Any:
         """Return the value that is stored under a key, or None. Withhold it during a comparison."""
-        if self._comparison is None and key in self._unstored:
-            self._cache[key] = self._unstored.pop(key)
-        value = self._cache.get(key)
-        if self._comparison is None or not is_entry(value):
-            return value
-        self._withheld[key] = value
-        return None
+        with self._lock:
+            if self._closed:
+                return None
+            if self._comparison is None and key in self._unstored:
+                self._cache[key] = self._unstored.pop(key)
+            value = self._cache.get(key)
+            if self._comparison is None or not is_entry(value):
+                return value
+            self._withheld[key] = value
+            return None
 
     def __setitem__(self, key: str, value: Entry, /) -> None:
         """Store a value under a key. During a comparison, compare it, or store it afterward."""
-        if self._comparison is None:
-            self._cache[key] = value
-        elif key in self._withheld:
-            self._comparison.append((self._withheld[key], value))
-        else:
-            self._unstored[key] = value
+        with self._lock:
+            if self._closed:
+                return
+            if self._comparison is None:
+                self._cache[key] = value
+            elif key in self._withheld:
+                self._comparison.append((self._withheld[key], value))
+            else:
+                self._unstored[key] = value
+
+    def close(self) -> None:
+        """
+        Leave the cache alone from now on.
+
+        After an interruption, answers may still arrive on the thread of the event loop.
+        """
+        with self._lock:
+            self._closed = True
 
     def __str__(self) -> str:
         cache = self._cache
@@ -88,7 +106,7 @@ class ComparingCache:
 
 
 def check_stored_scores(
-    cache: ComparingCache,
+    cache: EvaluationCache,
     reranker: Reranker,
     dataset: Dataset,
     candidates: Mapping[str, Sequence[str]],

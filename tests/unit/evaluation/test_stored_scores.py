@@ -9,6 +9,7 @@ import pytest
 
 from qwen3_reranker import InputError, ServerError
 from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate
+from qwen3_reranker.evaluation.stored_scores import EvaluationCache
 from qwen3_reranker.model.probability import logit, sigmoid
 
 from support.evaluation import small, synthetic
@@ -116,3 +117,15 @@ def test_what_is_stored_but_no_score_is_computed_again(server: ScriptedServer) -
 def test_an_object_that_stores_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="cache= is a object: give a dict"):
         evaluate(small(), System(model="demo"), cache=object())  # type: ignore[arg-type]
+
+
+def test_answers_that_arrive_after_the_evaluation_are_not_stored(tmp_path: Path) -> None:
+    """After Ctrl-C, for example. The file may be closed then."""
+    file = ScoreFile(tmp_path / "scores")
+    cache = EvaluationCache(file)
+    cache["a"] = (0.5, False, 0.0)
+    assert cache.get("a") == (0.5, False, 0.0)
+    cache.close()
+    file.close()
+    cache["b"] = (0.5, False, 0.0)
+    assert cache.get("a") is None
