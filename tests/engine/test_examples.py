@@ -68,6 +68,26 @@ def check_the_readmes_claims(out: str, before: tuple[float, ...], after: tuple[f
     assert printed[0].split()[3] == rows[0].split()[3] == "shutil.unpack_archive"
 
 
+def test_the_demo_model_is_measured_with_the_evaluation_of_the_package(tmp_path: Path) -> None:
+    """With transformers alone, so the scores are another implementation's."""
+    asked = {"question": "How do I unzip an archive into a folder?"}
+    (tmp_path / "questions.jsonl").write_text(
+        json.dumps(asked | {"answers": ["shutil.unpack_archive"]}), "utf-8"
+    )
+    run(
+        *(str(EXAMPLES / "training" / "evaluate_demo_model.py"), "--only", "stdlib"),
+        *("--questions", str(tmp_path / "questions.jsonl"), "--json", str(tmp_path / "a.json")),
+    )
+    report = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert report["capital"]["Beijing"] > 0.9 > 0.1 > report["capital"]["gravity"]
+    measured = report["standard library, held out"]
+    assert measured["questions"] == measured["answer above a random document"] == 1
+    assert measured["retriever"]["hit@1"] == 0
+    assert measured["template right"] == {"hit@1": 1.0, "MRR@20": 1.0, "hit@20": 1.0}
+    for wrong in ("template bare", "template doubled"):
+        assert 0 < measured[wrong]["MRR@20"] < 1
+
+
 def questions(file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
