@@ -55,7 +55,7 @@ def test_a_notebook_shows_the_plot_of_every_cell(report: Report, tmp_path: Path)
     sources = [load, *(f"report.plot({name!r});" for name in ("systems", "depth", "top_n"))]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
     notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
-    run(notebook, tmp_path, timeout=120)
+    run(notebook, tmp_path, limit=120)
     for cell in notebook.cells[1:]:
         assert shown(cell)[1] == [["image/png", "text/plain"]], cell.source
 
