@@ -124,9 +124,9 @@ def running(
             assert gateway.ended.wait(30)
 
 
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 60
+def until(condition: Callable[[], Any], *, seconds: float = 60) -> None:
+    """Wait until a condition holds, for so many seconds at most."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

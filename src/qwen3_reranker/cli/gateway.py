@@ -39,7 +39,7 @@ from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.selection import SelectionOptions
 
 if TYPE_CHECKING:
-    from qwen3_reranker.gateway import GatewayConfig
+    from qwen3_reranker.gateway import GatewayConfig, Limits
 
 __all__ = ["gateway"]
 
@@ -122,7 +122,10 @@ def gateway(
     ] = None,
     request_timeout: Annotated[
         float | None,
-        typer.Option(help="The seconds within which a request must be answered. Default: 60."),
+        typer.Option(
+            help="The seconds within which a request must be answered. Default: 60. Without "
+            "--timeout, a server has 0.9 of it, or 0.45 if there are others to try."
+        ),
     ] = None,
     access_log: Annotated[
         Literal["json", "text", "none"],
@@ -172,6 +175,8 @@ def gateway(
         aliases=alias or (),
         limits=given,
     )
+    if base_url:
+        options.setdefault("timeout", _server_timeout(chosen.limits, len(base_url)))
     make = partial(
         Reranker,
         model,
@@ -242,6 +247,11 @@ def _require_key(host: str, *, has_keys: bool, allow_none: bool) -> None:
         "environment variable QWEN3_RERANKER_API_KEY or give --api-key-file; or give "
         "--allow-no-key if the network is trusted"
     )
+
+
+def _server_timeout(limits: Limits, servers: int) -> float:
+    """Return the seconds for one server, after which a request has time left to try another one."""
+    return 0.9 * limits.request_timeout / min(servers, 2)
 
 
 def _selection(drop_duplicates: bool, token_budget: int | None, cut_last: bool) -> SelectionOptions:

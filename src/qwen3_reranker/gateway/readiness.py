@@ -45,6 +45,7 @@ class Readiness:
         self._on_failure = on_failure
         self._start_task: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[str | None] | None = None
+        self._attempt: asyncio.Task[str | None] | None = None
         self._obstacle: str | None = "starting"
         self._logged: str | None = None
         self._scored_at: float | None = None
@@ -62,7 +63,8 @@ class Readiness:
     async def end(self) -> None:
         """Stop waiting for the backend. Requests can no longer be scored."""
         self._obstacle = "shutting down"
-        tasks = [task for task in (self._start_task, self._probe) if task is not None]
+        all_tasks = (self._start_task, self._probe, self._attempt)
+        tasks = [task for task in all_tasks if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,18 +107,25 @@ class Readiness:
         return self._scored_at is not None and time.monotonic() - self._scored_at < _FRESH
 
     async def _try(self) -> str | None:
-        """Score a short document; return why that failed."""
-        failure = None
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._backend.default.reranker.ascore("ready?", ["yes"])
-        except TimeoutError:
-            failure = f"scoring takes more than {_PATIENCE:g} seconds"
-        except Exception as error:  # noqa: BLE001  # whatever it is, requests would fail, too
-            self._log(error)
-            failure = "scoring fails"
+        """Find out whether requests can be scored; return why not."""
+        if self._attempt is None or self._attempt.done():
+            self._attempt = asyncio.create_task(self._score())
+        # An attempt goes on when it takes too long: if a server hangs, it will try another one.
+        done, _ = await asyncio.wait((self._attempt,), timeout=_PATIENCE)
+        failure: str | None = f"scoring takes more than {_PATIENCE:g} seconds"
+        if done:
+            failure = self._attempt.result()
         self.note(scored=failure is None)
         return failure
+
+    async def _score(self) -> str | None:
+        """Score a short document; return why that failed."""
+        try:
+            await self._backend.default.reranker.ascore("ready?", ["yes"])
+        except Exception as error:  # noqa: BLE001  # whatever it is, requests would fail, too
+            self._log(error)
+            return "scoring fails"
+        return None
 
     async def _start(self) -> None:
         attempt = 0

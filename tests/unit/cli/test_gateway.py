@@ -18,7 +18,7 @@ from qwen3_reranker.gateway.keys import VARIABLE
 from support.command_line import Call
 from support.gateway import until
 from support.gateway_command import Started, started
-from support.scripted_server import DOCUMENTS, QUERY, RIGHT, ScriptedServer, but
+from support.scripted_server import DOCUMENTS, HANG, QUERY, RIGHT, ScriptedServer, but
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 BEST_FIRST = sorted(range(len(RIGHT)), key=lambda index: -RIGHT[index])
@@ -182,6 +182,22 @@ def test_an_access_log_that_nobody_reads_holds_no_request_up(upstream: ScriptedS
         assert gateway.end() == 0
     with os.fdopen(reader) as log:
         assert len(log.read()) > 2**15
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_left_for_another_one(upstream: ScriptedServer) -> None:
+    with ScriptedServer() as hanging:
+        urls = ("--base-url", hanging.url, "--base-url", upstream.url)
+        with started(*urls, "--request-timeout", "6") as gateway:
+            until(lambda: httpx.get(f"{gateway.url}/ready").status_code == 200)
+            before = len(hanging.asked())
+            hanging.always(HANG)
+            for number in range(4):
+                body = BODY | {"query": f"{QUERY} {number}"}
+                response = httpx.post(f"{gateway.url}/v1/rerank", json=body, timeout=30)
+                assert response.status_code == 200, response.text
+            assert 0 < len(hanging.asked()) - before < 4  # it backs off
+            gateway.end()
 
 
 @pytest.mark.slow

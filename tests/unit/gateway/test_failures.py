@@ -297,10 +297,13 @@ async def test_a_gateway_that_is_too_slow_is_not_ready(monkeypatch: pytest.Monke
     async with asked(scorer) as ask:
         await ask.until("ready")
         scorer.go_on.clear()
-        assert await ask() == "scoring takes more than 0.05 seconds"
-        async with asyncio.timeout(10):
-            while scorer.cancelled != ["ready?"]:
-                await asyncio.sleep(0.005)
+        before = len(scorer.calls)
+        for _ in range(2):
+            assert await ask() == "scoring takes more than 0.05 seconds"
+        # The attempt goes on, because it may reach another server, and there is only one.
+        assert (len(scorer.calls), scorer.cancelled) == (before + 1, [])
+        scorer.go_on.set()
+        await ask.until("ready")
 
 
 async def test_an_application_that_is_mounted_in_another_one_works() -> None:
