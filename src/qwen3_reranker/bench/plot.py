@@ -86,8 +86,8 @@ def _distribution(good: Sequence[Sample]) -> Iterable[str]:
     yield _line("line", [(x(value), y(share)) for share, value in shares])
     marks = [(percent, percentile(latencies, percent) or 0) for percent in (50, 90, 99)]
     for _, value in marks:
-        place = f"{x(value):.1f}"
-        yield f'<line class="mark" x1="{place}" x2="{place}" y1="{top}" y2="{bottom}"/>'
+        across = f"{x(value):.1f}"
+        yield f'<line class="mark" x1="{across}" x2="{across}" y1="{top}" y2="{bottom}"/>'
     shown = ", ".join(f"P{percent} {value:.0f} ms" for percent, value in marks)
     yield _text(_RIGHT, top - 8, f"dashed: {shown}", anchor="end")
 

@@ -81,7 +81,7 @@ class BenchResult:
 
     Attributes:
         settings: How the load was made: the arguments of `LoadTest`, by name. The command `bench`
-            adds the options for servers and for long documents that it was given.
+            adds the options of the reranker that it was given, except for secrets.
         environment: What was measured, and where: the model, the backend's description, the
             versions of this package and of Python, the machine, and the date.
         successful: The number of successful requests.
