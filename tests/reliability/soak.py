@@ -160,8 +160,9 @@ class Soak:
             "recovered": round(window.ended - ended, 1) if recovered else None,
         }
         self.events.append(event)
-        line = "{fault:<40}{seconds:6.1f} s, met: {met}, recovered: {recovered}"
-        print(line.format(**event), flush=True)
+        failures = self.calls.figures()[ALL]
+        line = "{fault:<40}{seconds:6.1f} s, met: {met}, recovered: {recovered}".format(**event)
+        print(line, {kind: failures[kind] for kind in _FAILURES if failures[kind]}, flush=True)
 
     def _choose(self) -> tuple[Recorded, Reranker]:
         [name] = random.choices(list(_SHARES), list(_SHARES.values()))
