@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 # The seconds without a sign of life after which a hung engine is ended, those that a server may
-# take for a call, and those that the gateway may: time enough to ask two of its servers.
-ENGINE_TIMEOUT, SERVER_TIMEOUT, GATEWAY_TIMEOUT = 15, 30, 65
+# take for a call, and those that the gateway may: time enough to ask all of its servers.
+ENGINE_TIMEOUT, SERVER_TIMEOUT, GATEWAY_TIMEOUT = 15, 30, 95
 # The seconds that a call may take longer on a busy machine, and those that a call to an engine may
 # take, for which nothing is promised: the engine may have to start.
 _SLACK, _ENGINE_LIMIT = 15, 240

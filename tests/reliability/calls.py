@@ -29,11 +29,13 @@ class Window:
     The time in which a fault may make calls fail.
 
     Args:
+        fault: The name of the fault.
         names: The rerankers whose calls may fail.
         began: When the fault began, in seconds of `time.monotonic()`.
         ended: When everything had recovered. None until then.
     """
 
+    fault: str
     names: frozenset[str]
     began: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -52,15 +54,15 @@ class _Calls(Tally):
         self.errors: Counter[str] = Counter()
         self.messages: dict[str, str] = {}
 
-    def raised(self, error: RerankerError, *, excused: bool) -> None:
-        """Count a call that raised an error of the package."""
+    def raised(self, error: RerankerError, *, excused: bool, fault: str) -> None:
+        """Count a call that raised an error of the package during a fault, or after it."""
         kind, message = type(error).__name__, str(error)[:300]
         with self._lock:
             self.counts["calls"] += 1
             self.errors[kind] += 1
             self.messages.setdefault(kind, message)
             if not excused:
-                self._count("unexpected", f"{kind}: {message}")
+                self._count("unexpected", f"{kind} after '{fault}' had begun: {message}")
 
     def late(self, seconds: float) -> None:
         """Count a call that took longer than promised, besides how it ended."""
@@ -101,9 +103,9 @@ class Calls:
         self._begun = 0
         self._in_flight: dict[int, tuple[float, str]] = {}
 
-    def excuse(self, names: frozenset[str]) -> Window:
-        """Let calls of some rerankers fail until the end of the window that is returned."""
-        window = Window(names)
+    def excuse(self, fault: str, names: frozenset[str]) -> Window:
+        """Let a fault make calls of some rerankers fail until the window that is returned ends."""
+        window = Window(fault, names)
         with self._lock:
             self._windows.append(window)
         return window
@@ -144,6 +146,7 @@ class Calls:
                 return  # it was given up
             began, name = self._in_flight.pop(number)
             excused = any(window.excuses(name, began) for window in self._windows)
+            last = self._windows[-1].fault if self._windows else "nothing"
         case, seconds = recorded.case, time.monotonic() - began
         for tally in (self._tallies[name], self._tallies[ALL]):
             if seconds > self.limits[name]:
@@ -153,7 +156,7 @@ class Calls:
                 if recorded.reason:
                     tally.disordered(case, recorded.reason)
             elif isinstance(error, RerankerError):
-                tally.raised(error, excused=excused)
+                tally.raised(error, excused=excused, fault=last)
             elif isinstance(error, asyncio.CancelledError) and recorded.canceled:
                 tally.canceled()
             else:

@@ -156,7 +156,7 @@ def all_faults(backends: Backends, cases: Sequence[Case], forks: Forks) -> list[
 
 def _hang(timeout: float) -> float:
     """Return the seconds for which a process is stopped, so that its timeout passes."""
-    return 1.5 * timeout + 5
+    return 1.25 * timeout + 5
 
 
 def _in_turn(

@@ -140,7 +140,7 @@ class Soak:
 
     def _meet(self, fault: Fault) -> None:
         """Inject a fault until it has had an effect, and wait until what it hit has recovered."""
-        window = self.calls.excuse(fault.fails)
+        window = self.calls.excuse(fault.name, fault.fails)
         began = time.monotonic()
         with fault.inject() as effect:
             time.sleep(max(fault.seconds, fault.units * self._unit))
@@ -161,8 +161,9 @@ class Soak:
         }
         self.events.append(event)
         failures = self.calls.figures()[ALL]
-        line = "{fault:<40}{seconds:6.1f} s, met: {met}, recovered: {recovered}".format(**event)
-        print(line, {kind: failures[kind] for kind in _FAILURES if failures[kind]}, flush=True)
+        outcome = f"met: {event['met']}, recovered: {event['recovered']}"
+        print(f"{fault.name:<40}{ended - began:6.1f} s, {outcome}", end=" ")
+        print({kind: failures[kind] for kind in _FAILURES if failures[kind]}, flush=True)
 
     def _choose(self) -> tuple[Recorded, Reranker]:
         [name] = random.choices(list(_SHARES), list(_SHARES.values()))

@@ -94,9 +94,9 @@ def test_an_error_is_expected_only_while_a_fault_hits_the_reranker(calls: Calls)
             raise ServerUnavailableError("no")
 
     fail()
-    other = calls.excuse(frozenset({"gateway"}))
+    other = calls.excuse("a fault", frozenset({"gateway"}))
     fail()
-    window = calls.excuse(frozenset({"servers"}))
+    window = calls.excuse("a fault", frozenset({"servers"}))
     fail()
     with Recorded(calls, "servers", CASE):  # it began before the end
         window.ended = other.ended = time.monotonic()
@@ -108,7 +108,7 @@ def test_an_error_is_expected_only_while_a_fault_hits_the_reranker(calls: Calls)
 
 
 def test_other_errors_are_lost_answers(calls: Calls, recorded: Recorded) -> None:
-    calls.excuse(frozenset({"servers"}))
+    calls.excuse("a fault", frozenset({"servers"}))
     with recorded:
         raise KeyError("servers")
     assert found(calls) == ["lost"]
