@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import Reranker, RerankerError
 from qwen3_reranker.convert.source import Source
-from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.doctor.checks_model import check_model
+from qwen3_reranker.embedded.engine_args import memory_needs
+from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
+from qwen3_reranker.model.head import misread_head
+from qwen3_reranker.model.layout import CAUSAL, CLASSIFIER
 from qwen3_reranker.model.safetensors import SINGLE, read_header
 
 from fuzz.mutations import any_json, damaged, damaged_bytes, encoded
@@ -32,12 +36,27 @@ def small_tokenizer() -> dict[str, Any]:
     return data
 
 
+KINDS = (CAUSAL, CLASSIFIER)
 FILES = ("config.json", "tokenizer.json", SINGLE)
 GOOD: dict[str, Any] = {
     "config.json": json.loads((DEMO_MODEL / "config.json").read_text("utf-8")),
     "tokenizer.json": small_tokenizer(),
     "modules.json": [{"type": "sentence_transformers.models.Transformer"}],
     "model.safetensors.index.json": {"weight_map": {"lm_head.weight": SINGLE}},
+}
+# What quantized weights add to config.json, as compressed-tensors and ModelOpt write it.
+QUANTIZATION: dict[str, Any] = {
+    "quant_method": "compressed-tensors",
+    "quant_algo": "FP8",
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear", "re:.*proj"],
+            "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+        }
+    },
+    "ignore": ["lm_head", "re:.*score"],
+    "exclude_modules": ["score*"],
+    "bits": 8,
 }
 # The header of the weights, with their length before it and a few bytes after.
 HEADER = {
@@ -78,6 +97,14 @@ def use(folder: Path) -> None:
     Source.open(str(folder), None, None)
 
 
+def use_quantization(folder: Path) -> None:
+    """Do everything for which the quantization of a model is read."""
+    checkpoint = Checkpoint.load(str(folder))
+    misread_head(checkpoint)
+    memory_needs(checkpoint, {"max_model_len": 64, "max_num_batched_tokens": 64})
+    check_model(str(folder))
+
+
 def attempt(work: Callable[[], object]) -> None:
     """Do something that may fail with an error of the package only."""
     try:
@@ -102,6 +129,15 @@ def test_a_damaged_file(folder: Path, name: str, data: st.DataObject) -> None:
     )
     write(folder, **{name: content})
     attempt(lambda: use(folder))
+
+
+@given(section=st.one_of(damaged(QUANTIZATION), any_json), kind=st.sampled_from(KINDS))
+@pytest.mark.timeout(900)
+def test_a_damaged_quantization(folder: Path, section: Any, kind: str) -> None:
+    config = {**GOOD["config.json"], "architectures": [kind], "quantization_config": section}
+    write(folder, **{"config.json": encoded(config)})
+    attempt(lambda: use(folder))
+    attempt(lambda: use_quantization(folder))
 
 
 @given(data=st.data())

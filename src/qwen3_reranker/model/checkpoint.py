@@ -17,6 +17,7 @@ from typing import Any, Literal
 from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.model.layout import CAUSAL, CLASSIFIER, CONFIG, TOKENIZER
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
+from qwen3_reranker.model.quantization import Quantization
 from qwen3_reranker.model.safetensors import read_weight_map
 from qwen3_reranker.redaction import Secret
 
@@ -64,6 +65,10 @@ class Checkpoint:
         source = _Source(name, revision, token)
         config = _parse_config(name, source.read(CONFIG))
         kind = _kind(name, config)
+        try:
+            Quantization.of(config)
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from None
         modules = source.read("modules.json", optional=True)
         if modules and "sentence_transformers.models.Pooling" in modules:
             raise CheckpointError(f"{name} is an embedding model: its modules.json pools vectors")

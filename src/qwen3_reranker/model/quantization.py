@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qwen3_reranker.errors import CheckpointError
+
 __all__ = ["Quantization"]
 
 _COMPRESSED_TENSORS = "compressed-tensors"
+# What a pattern begins with. Anything else is a name.
+_PATTERN = "re:"
 # The names that the formats have for the list of modules that are not quantized.
 _IGNORED = (
     "ignore",
@@ -56,14 +60,18 @@ class Quantization:
 
         Returns:
             The quantization; None if the weights are not quantized.
+
+        Raises:
+            CheckpointError: A value in it cannot be used. The message names its key.
         """
-        found = config.get("quantization_config") or config.get("compression_config")
-        if not isinstance(found, Mapping) or not found:
+        section = config.get("quantization_config") or config.get("compression_config")
+        if not isinstance(section, Mapping) or not section:
             return None
-        method = str(found.get("quant_method") or "unknown")
-        bits, is_float = _numbers(found)
-        ignored = next((found[key] for key in _IGNORED if found.get(key)), ())
-        return cls(method, bits, is_float, _targets(found), tuple(map(str, ignored)))
+        method = str(section.get("quant_method") or "unknown")
+        bits, is_float = _numbers(section)
+        targets = [name for group in _groups(section) for name in _names(group, "targets")]
+        key = next((key for key in _IGNORED if section.get(key)), _IGNORED[0])
+        return cls(method, bits, is_float, tuple(targets), _names(section, key))
 
     @property
     def name(self) -> str:
@@ -86,33 +94,53 @@ class Quantization:
         )
 
     def _matches(self, module: str, pattern: str) -> bool:
-        if pattern.startswith("re:"):
-            return re.match(pattern.removeprefix("re:"), module) is not None
+        if pattern.startswith(_PATTERN):
+            return re.match(pattern.removeprefix(_PATTERN), module) is not None
         if self.method == _COMPRESSED_TENSORS:
             return module == pattern
         return pattern in module or fnmatch.fnmatchcase(module, pattern)
 
 
-def _numbers(found: Mapping[str, Any]) -> tuple[int | None, bool]:
+def _numbers(section: Mapping[str, Any]) -> tuple[int | None, bool]:
     """Return the number of bits per weight, and whether the weights are floats."""
-    for group in _groups(found):
+    for group in _groups(section):
         weights = group.get("weights")
-        if isinstance(weights, Mapping) and weights.get("num_bits"):
-            return int(weights["num_bits"]), weights.get("type") == "float"
-    kind = str(found.get("quant_algo") or found.get("quant_method")).lower()
+        if isinstance(weights, Mapping) and (bits := weights.get("num_bits")):
+            if not _is_bits(bits):
+                raise _unusable("num_bits", bits, "a number of bits")
+            return bits, weights.get("type") == "float"
+    kind = str(section.get("quant_algo") or section.get("quant_method")).lower()
     if match := re.search(r"(?:nv|mx)?fp(4|8)", kind):
         return int(match[1]), True
     if kind == "bitsandbytes":
-        return 4 if found.get("load_in_4bit") else 8, False
-    bits = next((found[key] for key in _BITS if isinstance(found.get(key), int)), None)
+        return 4 if section.get("load_in_4bit") else 8, False
+    bits = next((section[key] for key in _BITS if _is_bits(section.get(key))), None)
     return bits, False
 
 
-def _targets(found: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(target) for group in _groups(found) for target in group.get("targets") or ())
+def _is_bits(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 64
 
 
-def _groups(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    groups = found.get("config_groups")
+def _names(holder: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return the names and patterns in a list."""
+    names = holder.get(key) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _unusable(key, names, "a list of names of modules")
+    for name in names:
+        if name.startswith(_PATTERN):
+            try:
+                re.compile(name.removeprefix(_PATTERN))
+            except (re.error, RecursionError, OverflowError) as error:
+                raise _unusable(key, name, f"a regular expression ({error})") from None
+    return tuple(names)
+
+
+def _groups(section: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = section.get("config_groups")
     values = groups.values() if isinstance(groups, Mapping) else ()
     return [group for group in values if isinstance(group, Mapping)]
+
+
+def _unusable(key: str, value: object, wanted: str) -> CheckpointError:
+    return CheckpointError(f"its quantization has {key}={value!r:.80}, which is not {wanted}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qwen3_reranker import CheckpointError, Reranker
 from qwen3_reranker.model.quantization import Quantization
+
+from support.checkpoints import copy_demo
 
 
 def group(bits: int, kind: str, *targets: str, **more: Any) -> dict[str, Any]:
@@ -69,3 +73,22 @@ def test_nothing_is_quantized(nothing: Any) -> None:
 def test_a_config_that_is_none_of_these(broken: dict[str, Any]) -> None:
     found = Quantization.of({"quantization_config": broken})
     assert found is not None and found.name == "unknown" and found.covers("score")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"ignore": 5}, r"ignore=5, which is not a list of names"),
+        ({"ignore": "lm_head"}, r"ignore='lm_head', which is not a list of names"),
+        ({"exclude_modules": {"lm_head": 1}}, r"exclude_modules=\{'lm_head': 1\}, which is not"),
+        ({"ignore": ["lm_head", None]}, r"ignore=\['lm_head', None\], which is not a list"),
+        ({"ignore": ["re:*lm_head"]}, r"ignore='re:\*lm_head', which is not a regular expression"),
+        (group(8, "int") | {"config_groups": {"g": {"targets": 5}}}, r"targets=5, which is not"),
+        (group("eight", "int", "Linear"), r"num_bits='eight', which is not a number of bits"),
+        (group(10**400, "int", "Linear"), r"num_bits=10+, which is not a number of bits"),
+    ],
+)
+def test_a_damaged_value_is_named(tmp_path: Path, section: dict[str, Any], message: str) -> None:
+    folder = copy_demo(tmp_path / "model", quantization_config=CT | section)
+    with pytest.raises(CheckpointError, match=rf"model: its quantization has {message}"):
+        Reranker(str(folder)).prompt("query", "document")
