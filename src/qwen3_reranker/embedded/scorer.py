@@ -34,8 +34,9 @@ from qwen3_reranker.usage import EngineStats, Stopwatch, Usage
 
 __all__ = ["EmbeddedScorer"]
 
-# The documents of a query are tokenized and sent in parts, several at a time. This keeps the engine
-# busy without holding the token ids of, say, 100,000 documents in memory at once.
+# The documents of a query are tokenized and sent in parts of at most this size, several at a time,
+# and equally many for each engine. This keeps the engines busy without holding the token ids of,
+# say, 100,000 documents in memory at once.
 _DOCUMENTS_PER_PART = 256
 _CONCURRENT_PARTS = 8
 # Several engines share the documents of a query, but not fewer than these, because each part begins
@@ -141,7 +142,8 @@ class EmbeddedScorer(Scorer):
         waited = watch.lap()
         engines = len(self._engines.engines)
         shares = max(1, min(engines, len(texts) // _FEWEST_DOCUMENTS_PER_PART))
-        size = min(math.ceil(len(texts) / shares), _DOCUMENTS_PER_PART)
+        parts_per_share = math.ceil(len(texts) / (shares * _DOCUMENTS_PER_PART))
+        size = math.ceil(len(texts) / (shares * parts_per_share))
         if len(texts) <= size:
             return await self._score_part(model, query, texts, instruction, waited)
         slots = asyncio.Semaphore(max(_CONCURRENT_PARTS, 2 * engines))

@@ -31,7 +31,7 @@ from support.engine_processes import (
 pytestmark = pytest.mark.slow
 
 GPU = {"FAKE_VLLM_DEVICE": "cuda"}
-MANY = [f"text {number}" for number in range(1000)]
+MANY = [f"text {number}" for number in range(1100)]
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,14 @@ def test_an_engine_is_shared_by_the_rerankers_that_name_its_device(
 
 
 @pytest.mark.parametrize(
-    ("count", "parts"), [(40, [10] * 4), (17, [9, 8, 0, 0]), (15, [15, 0, 0, 0]), (1000, [250] * 4)]
+    ("count", "parts"),
+    [
+        (40, [10] * 4),
+        (17, [9, 8, 0, 0]),
+        (15, [15, 0, 0, 0]),
+        (1000, [250] * 4),
+        (1100, [276, 276, 276, 272]),
+    ],
 )
 def test_a_query_is_divided_among_the_engines(
     make_reranker: MakeReranker, count: int, parts: list[int]
