@@ -16,14 +16,15 @@ import psutil
 import pytest
 
 from qwen3_reranker import CheckpointError, EngineError, InputError, Reranker
-from qwen3_reranker.bulk import files, rerank_dataset, rerank_files
+from qwen3_reranker.bulk import cluster, files, rerank_dataset, rerank_files
 
-from support.bulk import CrcScorer, expected, read_bad, read_rows, write_lines
+from support.bulk import CrcScorer, DyingScorer, expected, read_bad, read_rows, write_lines
 from support.engine_processes import gone, wait_until
 from support.helpers import SETTINGS
 
 ray: Any = pytest.importorskip("ray")
 MEBIBYTE = 2**20
+FOLDERS = ("source", "target")
 
 
 class TwoNodes:
@@ -199,6 +200,24 @@ def test_a_dataset_outlives_an_actor_and_then_a_node(connection: TwoNodes, tmp_p
     assert found == [{**row, "error": None} for row in with_hits(rows)]
 
 
+def test_a_dataset_is_scored_by_engines_like_by_a_reranker(
+    connection: TwoNodes, reranker: Reranker
+) -> None:
+    rows = [
+        {"id": n, "query": f"copy a folder {n % 7}", "documents": [f"Copy {n}.", "Remove.", " "]}
+        for n in range(150)
+    ]
+    dataset = ray.data.from_items(rows, override_num_blocks=4)
+    result = rerank_dataset(dataset, top_n=2, concurrency=1, **SETTINGS)
+    found = sorted(result.take_all(), key=lambda row: row["id"])
+    wanted = reranker.rerank_many([(row["query"], row["documents"]) for row in rows], top_n=2)
+    for row, scored, hits in zip(rows, found, wanted, strict=True):
+        scores = {hit["index"]: hit["score"] for hit in scored.pop("hits")}
+        assert scored == {**row, "error": None}
+        assert scores == pytest.approx({hit.index: hit.score for hit in hits}, abs=1e-4)
+    wait_until(lambda: not engines())
+
+
 def test_a_dataset_names_the_rows_that_cannot_be_scored(connection: TwoNodes) -> None:
     rows = [{"id": 1, "q": "a", "text": "b"}, {"id": 2, "q": " ", "text": "b"}]
     result = rerank_dataset(ray.data.from_items(rows), query="q", scorer=CrcScorer(), concurrency=1)
@@ -228,6 +247,13 @@ def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_pa
     assert max(sizes[4:]) - max(sizes[:4]) < 60, sizes
 
 
+class Other:
+    """An actor of another program."""
+
+    def ping(self) -> None:
+        """Return when it has room."""
+
+
 class Locked(dict[str, Any]):
     """A cache that cannot be sent to another process."""
 
@@ -241,15 +267,110 @@ class Locked(dict[str, Any]):
         ({"model": "/nowhere"}, CheckpointError, "/nowhere"),
         ({"scorer": CrcScorer(), "concurrency": 0}, InputError, "concurrency=0"),
         ({"scorer": CrcScorer(), "num_gpus": -1}, InputError, "num_gpus=-1"),
+        ({"scorer": CrcScorer(), "num_gpus": 1.5}, InputError, "num_gpus=1.5: give a whole number"),
+        (
+            {"scorer": CrcScorer(), "num_gpus": 2},
+            InputError,
+            "needs 1 CPUs and 2 GPUs, and no mach",
+        ),
+        ({"model": "demo", "devices": ["cpu:0"]}, InputError, "devices= .* cannot be used on a"),
+        (
+            {"model": "demo", "engine_args": {"data_parallel_size": 2}},
+            *(InputError, "data_parallel_size cannot be used on a"),
+        ),
         ({"scorer": CrcScorer(), "ray": "127.0.0.1:1"}, InputError, "there is no Ray cluster"),
         ({"scorer": CrcScorer(), "cache": Locked()}, InputError, "cache= cannot be sent"),
-        ({"scorer": CrcScorer(crashes=9)}, EngineError, "the engine process was killed"),
+        ({"scorer": DyingScorer(0)}, EngineError, r"did not start \(reached row 1 of .*in.jsonl"),
     ],
 )
 def test_failures_end_a_run_with_the_error_itself(
     nodes: TwoNodes, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    source = write_lines(tmp_path / "in.jsonl", [{"query": "query crash", "text": "t"}])
+    source = write_lines(tmp_path / "in.jsonl", [{"query": "query", "text": "t"}])
     with pytest.raises(error, match=message):
         rerank_files(source, tmp_path / "out", **{"ray": nodes.address, **options})
     assert not ray.is_initialized()
+
+
+def test_a_cluster_of_another_version_is_refused(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_lines(tmp_path / "in.jsonl", rows_of(1))
+    monkeypatch.setattr(ray, "__version__", "2.0.0")
+    with pytest.raises(InputError, match=r"Version mismatch.* need the same versions of Ray"):
+        rerank_files(source, tmp_path / "out", ray=nodes.address, scorer=CrcScorer())
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("shared", ["source", "target"])
+def test_folders_that_machines_do_not_share_are_named(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    """Below the working directory of each process, there are different files."""
+    monkeypatch.chdir(tmp_path)
+    write_lines(tmp_path / "in.jsonl", rows_of(1))
+    paths = {name: tmp_path if name == shared else Path("/proc/self/cwd") for name in FOLDERS}
+    with pytest.raises(InputError, match=r"cannot be opened on .* that all of its machines share"):
+        rerank_files(
+            paths["source"] / "in.jsonl",
+            paths["target"] / "out",
+            ray=nodes.address,
+            scorer=CrcScorer(),
+        )
+
+
+def test_actors_without_room_are_reported_and_wait(
+    nodes: TwoNodes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another program has all CPUs of the cluster."""
+    monkeypatch.setattr(cluster, "_SILENCE", 0.5)
+    rows = rows_of(3)
+    source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out"
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False)
+    other = ray.remote(num_cpus=2)(Other)
+    holders = [other.remote() for _ in range(2)]
+    ray.get([holder.ping.remote() for holder in holders])
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            rerank_files, source, target, ray=nodes.address, concurrency=1, scorer=CrcScorer()
+        )
+        wait_until(lambda: "waiting for room for 1 of 1 actors" in caplog.text, 60)
+        for holder in holders:
+            ray.kill(holder)
+        run.result()
+    ray.shutdown()
+    assert read_rows(target) == with_hits(rows)
+
+
+@pytest.mark.usefixtures("small_partitions")
+def test_an_actor_that_cannot_be_reached_is_ended(
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray says so when a connection fails. The actor would keep its CPUs."""
+    rows = rows_of(200)
+    source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out"
+    (pids := tmp_path / "pids").mkdir()
+    get, gets = ray.get, []
+
+    def unreachable(reference: Any) -> Any:
+        result = get(reference)
+        gets.append(reference)
+        if len(gets) == 3:  # when it has started and scored a partition
+            raise ray.exceptions.ActorUnavailableError("no connection", None)
+        return result
+
+    monkeypatch.setattr(ray, "get", unreachable)
+    scorer = CrcScorer(seconds=0.05, pids=pids)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            rerank_files, source, target, ray=nodes.address, concurrency=1, scorer=scorer
+        )
+        wait_until(lambda: len(actors(pids)) == 2, 60)
+        wait_until(lambda: sum(map(psutil.pid_exists, actors(pids))) == 1, 60)
+        assert not run.done()
+        (pids / "fast").touch()
+        run.result()
+    assert read_rows(target) == with_hits(rows)

@@ -70,6 +70,19 @@ class CrcScorer(Scorer):
         raise NotImplementedError
 
 
+class DyingScorer(CrcScorer):
+    """Scores some queries, and then fails as an engine that does not start."""
+
+    def __init__(self, queries: int) -> None:
+        super().__init__()
+        self.queries = queries
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if len(self.calls) >= self.queries:
+            raise EngineError("the engine did not start")
+        return await super().score(query, texts, instruction)
+
+
 def write_lines(file: Path, rows: Sequence[Any]) -> Path:
     """Write rows as JSON Lines; bytes are lines as they are."""
     lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwen3_reranker.bulk.rows import Columns
-from qwen3_reranker.bulk.scoring import score_rows
+from qwen3_reranker.bulk.scoring import RowScorer
 from qwen3_reranker.bulk.settings import bulk_options
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.reranker import Reranker
-from qwen3_reranker.selection import Selection
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -37,6 +36,7 @@ class BatchReranker:
         query: The column of the query.
         documents: The column of the list of documents. A table without it has pairs.
         text: The column of a pair's document.
+        result: The column of the result. None is `hits` or `score`, by the kind of row.
         top_n: Keep at most this many hits per row, 1 or more. None keeps all.
         **options: Further arguments of `Reranker`, except for `on_error`.
 
@@ -68,13 +68,13 @@ class BatchReranker:
         query: str = "query",
         documents: str = "documents",
         text: str = "text",
+        result: str | None = None,
         top_n: int | None = None,
         **options: Any,
     ) -> None:
-        Selection(top_n=top_n)  # validates it
-        self._columns = Columns(query, documents, text)
+        self._columns = Columns(query, documents, text, result)
         self._top_n = top_n
-        self._reranker = Reranker(**bulk_options(model, base_url, options))
+        self._scorer = RowScorer(Reranker(**bulk_options(model, base_url, options, top_n=top_n)))
 
     async def __call__(self, table: Table) -> Table:
         """
@@ -88,7 +88,7 @@ class BatchReranker:
 
     def close(self) -> None:
         """Release the engine, and shut it down if no other reranker uses it."""
-        self._reranker.close()
+        self._scorer.close()
 
     def _rerank(self, table: Table) -> Table:
         import pyarrow as pa
@@ -99,10 +99,13 @@ class BatchReranker:
             raise InputError(
                 f"the batch is a {type(table).__name__}: give map_batches batch_format='pyarrow'"
             )
-        name = self._columns.result(table.column_names)
-        if "error" in table.column_names:
-            raise InputError("there is an 'error' already, which the result would replace")
+        names = table.column_names
+        kind = self._columns.kind(names)
+        column = self._columns.added(kind, names)
+        if "error" in [*names, column]:
+            raise InputError("there is an 'error' already, which the reasons would replace")
         rows = read_table(table, self._columns)
-        results = score_rows(self._reranker, rows, top_n=self._top_n)
+        results = self._scorer.score(rows, top_n=self._top_n)
         errors = pa.array([result.error for result in results], pa.string())
-        return table.append_column(name, result_array(results, name)).append_column("error", errors)
+        scored = table.append_column(column, result_array(results, kind))
+        return scored.append_column("error", errors)

@@ -15,16 +15,20 @@ from qwen3_reranker.bulk.local import PARTITIONS_PER_ENGINE
 from qwen3_reranker.bulk.output import Counts
 from qwen3_reranker.bulk.partitions import Partition
 from qwen3_reranker.bulk.resources import Resources
-from qwen3_reranker.bulk.scoring import OnProgress
+from qwen3_reranker.bulk.scoring import OnProgress, RowScorer
 from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
 from qwen3_reranker.reranker import Reranker
 
-__all__ = ["check_sendable", "connected", "require_ray", "run_on_cluster"]
+__all__ = ["check_options", "connected", "require_ray", "run_on_cluster"]
+
+_logger = logging.getLogger(__name__)
 
 # An actor that dies takes its partitions with it. They are given to another one, unless that has
 # happened so often that they are probably the cause.
 _DEATHS_PER_PARTITION = 3
 _DEATHS_AT_START = 10
+# The time without news from any actor after which the log says that some wait for room, in seconds.
+_SILENCE = 30.0
 
 
 class _Worker:
@@ -36,13 +40,20 @@ class _Worker:
 
     def start(self) -> None:
         # Not in the constructor, whose errors Ray reports as the actor's death.
-        self._reranker = Reranker(**self._options)
+        self._scorer = RowScorer(Reranker(**self._options))
 
     def run(self, partition: Partition) -> Counts:
-        return self._job.run(self._reranker, partition)
+        try:
+            return self._job.run(self._scorer, partition)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{error.filename} cannot be opened on {socket.gethostname()}, a machine of the "
+                "cluster ({error.strerror}): the input and the output must be on a file system "
+                "that all of its machines share"
+            ) from None
 
     def close(self) -> None:
-        self._reranker.close()
+        self._scorer.close()
 
 
 def require_ray() -> None:
@@ -68,7 +79,7 @@ def connected(address: str) -> Iterator[None]:
             of, or "local" to start one on this machine.
 
     Raises:
-        InputError: There is no cluster at the address.
+        InputError: There is no cluster at the address, or it has another version of Ray or Python.
     """
     import ray
 
@@ -83,6 +94,12 @@ def connected(address: str) -> Iterator[None]:
             f"ray={address!r}: there is no Ray cluster ({error}): start one with "
             "`ray start --head`, or give 'local'"
         ) from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"ray={address!r}: the cluster cannot be used ({reason}): its machines and this one "
+            "need the same versions of Ray and Python"
+        ) from None
     try:
         yield
     finally:
@@ -96,15 +113,21 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def check_sendable(options: Mapping[str, Any]) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
     """
-    Check that the arguments of a reranker can be sent to another machine.
+    Check that a reranker on another machine can have the given arguments.
 
     Raises:
-        InputError: One cannot, such as `http_client`.
+        InputError: One names devices, or cannot be sent to another machine, such as `http_client`.
     """
     from ray import cloudpickle
 
+    several = (options.get("engine_args") or {}).get("data_parallel_size") or 1
+    if options.get("devices") is not None or several != 1:
+        raise InputError(
+            "devices= and data_parallel_size cannot be used on a cluster, because all engines of a "
+            "machine would get the same devices: give concurrency= the number of engines instead"
+        )
     for name, value in options.items():
         try:
             cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
@@ -136,6 +159,7 @@ def run_on_cluster(
 
     Raises:
         EngineError: The actors of a partition died repeatedly.
+        InputError: A file does not exist on one of the machines.
         OSError: A file cannot be read or written.
         RerankerError: Scoring failed. The other partitions are abandoned.
     """
@@ -160,25 +184,32 @@ class _Pool:
             num_gpus=resources.num_gpus,
             max_concurrency=PARTITIONS_PER_ENGINE,
         )(_Worker)
+        # Each actor with a reference that is ready when Ray has found room for it.
+        self._actors: dict[Any, Any] = {}
         self._starting: dict[Any, Any] = {}
         self._running: dict[Any, tuple[Any, Partition]] = {}
-        self._actors: list[Any] = []
         self._todo: deque[Partition] = deque()
         self._deaths: Counter[Partition] = Counter()
         self._deaths_at_start = 0
+        self._without_room = 0
 
     def start(self, count: int) -> None:
         """Request actors. They start when the cluster has room for them."""
         for _ in range(count):
             actor = self._class.remote(*self._arguments)
-            self._actors.append(actor)
+            self._actors[actor] = actor.__ray_ready__.remote()
             self._starting[actor.start.remote()] = actor
 
     def run(self, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Counts]]:
         """Yield each partition when it is done, with what it contained."""
         self._todo.extend(partitions)
         while self._todo or self._running:
-            [reference], _ = self._ray.wait([*self._running, *self._starting])
+            awaited = [*self._running, *self._starting]
+            ready, _ = self._ray.wait(awaited, timeout=_SILENCE)
+            if not ready:
+                self._report_waiting()
+                continue
+            [reference] = ready
             actor, partition = self._running.get(reference, (None, None))
             actor = actor or self._starting[reference]
             try:
@@ -186,11 +217,11 @@ class _Pool:
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except self._ray.exceptions.RayError as error:
-                self._bury(actor, error)
+                self._replace(actor, error)
                 continue
             self._running.pop(reference, None)
             self._starting.pop(reference, None)
-            self._feed(actor)
+            self._assign(actor)
             if partition is not None:
                 yield partition, counts
 
@@ -204,17 +235,33 @@ class _Pool:
         for actor in self._actors:
             self._ray.kill(actor)
 
-    def _feed(self, actor: Any) -> None:
-        held = sum(holder is actor for holder, _ in self._running.values())
-        while self._todo and held < PARTITIONS_PER_ENGINE:
+    def _report_waiting(self) -> None:
+        """Log how many actors wait for room on the cluster, when their number has changed."""
+        created = list(self._actors.values())
+        _, waiting = self._ray.wait(created, num_returns=len(created), timeout=0)
+        if len(waiting) != self._without_room and waiting:
+            _logger.warning(
+                "waiting for room for %d of %d actors on the Ray cluster, which other programs "
+                "may be using (`ray status` shows it)",
+                len(waiting),
+                len(created),
+            )
+        self._without_room = len(waiting)
+
+    def _assign(self, actor: Any) -> None:
+        """Give an actor as many partitions as it can work on."""
+        assigned = sum(worker is actor for worker, _ in self._running.values())
+        while self._todo and assigned < PARTITIONS_PER_ENGINE:
             partition = self._todo.popleft()
             self._running[actor.run.remote(partition)] = actor, partition
-            held += 1
+            assigned += 1
 
-    def _bury(self, actor: Any, error: Exception) -> None:
-        """Replace an actor that died, and put its partitions back."""
-        lost = {ref: part for ref, (holder, part) in self._running.items() if holder is actor}
-        self._actors.remove(actor)
+    def _replace(self, actor: Any, error: Exception) -> None:
+        """Replace an actor that died or cannot be reached, and put its partitions back."""
+        lost = {ref: part for ref, (worker, part) in self._running.items() if worker is actor}
+        # One that cannot be reached may still live, and would keep its CPUs and GPUs.
+        self._ray.kill(actor)
+        del self._actors[actor]
         self._starting = {ref: other for ref, other in self._starting.items() if other is not actor}
         for reference, partition in lost.items():
             del self._running[reference]
@@ -222,7 +269,12 @@ class _Pool:
         self._deaths_at_start = 0 if lost else self._deaths_at_start + 1
         too_often = [part for part in lost.values() if self._deaths[part] >= _DEATHS_PER_PARTITION]
         if too_often or self._deaths_at_start >= _DEATHS_AT_START:
-            doing = f"working on {too_often[0].name}" if too_often else "starting"
+            doing = f"working on {_described(too_often[0])}" if too_often else "starting"
             raise EngineError(f"Ray's actors died repeatedly while {doing}, at last: {error}")
         self._todo.extendleft(sorted(lost.values(), reverse=True))
         self.start(1)
+
+
+def _described(partition: Partition) -> str:
+    first, rows = partition.range[:2]
+    return f"rows {first + 1} to {first + rows} of {partition.file}"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwen3_reranker.bulk.batches import BatchReranker
-from qwen3_reranker.bulk.cluster import require_ray
-from qwen3_reranker.bulk.settings import bulk_options
-from qwen3_reranker.selection import Selection
+from qwen3_reranker.bulk.cluster import check_options, require_ray
+from qwen3_reranker.bulk.resources import cluster_resources
+from qwen3_reranker.bulk.settings import bulk_options, runs_engine
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -26,6 +26,7 @@ def rerank_dataset(
     query: str = "query",
     documents: str = "documents",
     text: str = "text",
+    result: str | None = None,
     top_n: int | None = None,
     concurrency: int | None = None,
     num_gpus: float | None = None,
@@ -46,13 +47,14 @@ def rerank_dataset(
         query: The column of the query.
         documents: The column of the list of documents. A dataset without it has pairs.
         text: The column of a pair's document.
+        result: The column of the result. None is `hits` or `score`, by the kind of row.
         top_n: Keep at most this many hits per row, 1 or more. None keeps all.
         concurrency: The number of engines or clients, 1 or more. None fills the cluster: as many as
             its GPUs allow, or one per machine.
         num_gpus: The number of GPUs of each engine, 0 or more. None is 1 if the cluster has GPUs.
             An engine without a GPU gets an equal share of the CPUs, except for one CPU that is left
             to the rest of the pipeline.
-        **options: Further arguments of `Reranker`, except for `on_error`.
+        **options: Further arguments of `Reranker`, except for `on_error` and `devices`.
 
     Returns:
         The dataset with the new columns.
@@ -62,22 +64,21 @@ def rerank_dataset(
         MissingDependencyError: Ray is not installed.
     """
     require_ray()
-    Selection(top_n=top_n)  # validates it
+    settings = bulk_options(model, base_url, options, top_n=top_n)
+    check_options(settings)
     arguments = {
-        **bulk_options(model, base_url, options),
+        **settings,
         "query": query,
         "documents": documents,
         "text": text,
+        "result": result,
         "top_n": top_n,
     }
     from ray.data import ActorPoolStrategy
 
-    from qwen3_reranker.bulk.cluster import check_sendable
-    from qwen3_reranker.bulk.resources import cluster_resources
-
-    check_sendable(arguments)
-    embedded = base_url is None and options.get("scorer") is None
-    resources = cluster_resources(concurrency, num_gpus, embedded=embedded, spare_cpus=1)
+    resources = cluster_resources(
+        concurrency, num_gpus, embedded=runs_engine(settings), spare_cpus=1
+    )
     return dataset.map_batches(
         BatchReranker,
         fn_constructor_kwargs=arguments,

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from qwen3_reranker.bulk.cluster import check_sendable, connected, require_ray, run_on_cluster
+from qwen3_reranker.bulk.cluster import check_options, connected, require_ray, run_on_cluster
 from qwen3_reranker.bulk.input import Input
 from qwen3_reranker.bulk.job import Job
 from qwen3_reranker.bulk.local import run_here
@@ -66,6 +66,7 @@ def rerank_files(
     query: str = "query",
     documents: str = "documents",
     text: str = "text",
+    result: str | None = None,
     top_n: int | None = None,
     ray: str | None = None,
     concurrency: int | None = None,
@@ -95,6 +96,8 @@ def rerank_files(
         query: The column of the query.
         documents: The column of the list of documents. A row without it is a pair.
         text: The column of a pair's document.
+        result: The column of the result. None is `hits` or `score`, by the kind of row. Give
+            another name if the rows have a column of that name, such as a retriever's score.
         top_n: Keep at most this many hits per row, 1 or more. None keeps all.
         ray: The address of a Ray cluster to run on: that of its head, "auto" for the cluster that
             this machine is part of, or "local" to start one on this machine. `source` and `target`
@@ -104,7 +107,8 @@ def rerank_files(
             many as its GPUs allow, or one per machine.
         num_gpus: The number of GPUs of each engine, 0 or more. None is 1 if the cluster has GPUs.
         on_progress: Called when rows are done, possibly from another thread.
-        **options: Further arguments of `Reranker`, except for `on_error`.
+        **options: Further arguments of `Reranker`, except for `on_error`, and on a cluster for
+            `devices`.
 
     Returns:
         What the output contains.
@@ -123,9 +127,10 @@ def rerank_files(
         raise InputError("only a Ray cluster can use concurrency= and num_gpus=: give ray= too")
     if ray is not None:
         require_ray()
+        check_options(options)
     data = Input.find(_local(source))
     output = Output(_local(target), f".{data.format}")
-    columns = Columns(query, documents, text)
+    columns = Columns(query, documents, text, result)
     settings = score_settings(options, top_n, columns)
     size = max(_SMALLEST_PARTITION, sum(file.bytes for file in data.files) // _PARTITIONS)
     plan = partial(data.plan, columns, size)
@@ -170,7 +175,6 @@ def _run(
     if address is None:
         run_here(job, partitions, options, tracker.add)
         return
-    check_sendable(options)
     with connected(address):
         resources = cluster_resources(
             concurrency, num_gpus, embedded=runs_engine(options), spare_cpus=0

@@ -8,8 +8,7 @@ from qwen3_reranker.bulk.input import Input
 from qwen3_reranker.bulk.output import Counts, Output
 from qwen3_reranker.bulk.partitions import Partition
 from qwen3_reranker.bulk.rows import Columns
-from qwen3_reranker.bulk.scoring import OnProgress, score_rows
-from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.bulk.scoring import OnProgress, RowScorer
 
 __all__ = ["Job"]
 
@@ -33,7 +32,7 @@ class Job:
 
     def run(
         self,
-        reranker: Reranker,
+        scorer: RowScorer,
         partition: Partition,
         on_progress: OnProgress = lambda _rows, _documents: None,
     ) -> Counts:
@@ -41,7 +40,7 @@ class Job:
         Read, score and write a partition.
 
         Args:
-            reranker: Computes the scores.
+            scorer: Computes the scores.
             partition: The partition.
             on_progress: Called with the rows and documents that are done. The rows add up to those
                 of the partition.
@@ -49,7 +48,7 @@ class Job:
         Raises:
             InputError: The input has changed.
             OSError: A file cannot be read or written.
-            RerankerError: Scoring failed.
+            RerankerError: Scoring failed. The message names the row that was reached.
         """
         reported = 0
 
@@ -59,7 +58,12 @@ class Job:
             on_progress(rows, documents)
 
         loaded = self.input.load(partition, self.columns)
-        results = score_rows(reranker, loaded.rows, top_n=self.top_n, on_progress=count)
+
+        def name(slot: int) -> str:
+            after, _ = loaded.bad_row(slot)
+            return f"row {partition.range.first + after + 1} of {partition.file}"
+
+        results = scorer.score(loaded.rows, top_n=self.top_n, on_progress=count, name=name)
         counts = self.output.write(partition, loaded, results)
         on_progress(partition.range.rows - reported, 0)  # bad rows and blank lines
         return counts

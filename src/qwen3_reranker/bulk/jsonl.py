@@ -25,6 +25,7 @@ class _Lines:
     lines: list[bytes]
     numbers: list[int]
     rows: list[Row | InputError]
+    columns: Columns
 
     def bad_row(self, index: int) -> tuple[int, Any]:
         line = self.lines[index]
@@ -38,15 +39,21 @@ class _Lines:
         for line, row, result in zip(self.lines, self.rows, results, strict=True):
             if isinstance(row, Row) and result.error is None:
                 # The other keys are kept to the byte: no number or text is written anew.
-                value = json.dumps(result.value).encode()
-                file.write(b'%b, "%b": %b}\n' % (line[:-1].rstrip(), row.result.encode(), value))
+                added = json.dumps({self.columns.added(row.kind): result.value}).encode()
+                file.write(b"%b, %b\n" % (line[:-1].rstrip(), added[1:]))
 
 
 class JsonLines:
     """JSON Lines in UTF-8: an object per line."""
 
-    def plan(self, file: str, columns: Columns, target: int) -> Iterator[Range]:  # noqa: ARG002
-        """Divide a file into ranges of lines of about `target` bytes."""
+    def plan(self, file: str, columns: Columns, target: int) -> Iterator[Range]:
+        """
+        Divide a file into ranges of lines of about `target` bytes.
+
+        Raises:
+            InputError: The first row has a column with the name of the result.
+        """
+        _check_first_row(file, columns)
         first = offset = rows = size = 0
         with Path(file).open("rb") as lines:
             for line in lines:
@@ -69,7 +76,22 @@ class JsonLines:
         numbered = ((number, line.strip()) for number, line in enumerate(data.split(b"\n")))
         filled = {number: line for number, line in numbered if line}
         lines = [*filled.values()]
-        return _Lines(lines, [*filled], [_read(line, columns) for line in lines])
+        return _Lines(lines, [*filled], [_read(line, columns) for line in lines], columns)
+
+
+def _check_first_row(file: str, columns: Columns) -> None:
+    """Refuse a file whose rows would probably all be refused for the name of the result."""
+    with Path(file).open("rb") as lines:
+        first = next((line for line in lines if line.strip()), b"")
+    try:
+        record = json.loads(first.removeprefix(_BYTE_ORDER_MARK))
+        kind = columns.kind(record if isinstance(record, dict) else ())
+    except (ValueError, RecursionError):
+        return  # a bad row says nothing about the others
+    try:
+        columns.added(kind, record)
+    except InputError as error:
+        raise InputError(f"{file}: in the first row, {error}") from None
 
 
 def _read(line: bytes, columns: Columns) -> Row | InputError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from qwen3_reranker.bulk.job import Job
 from qwen3_reranker.bulk.partitions import Partition
-from qwen3_reranker.bulk.scoring import OnProgress
+from qwen3_reranker.bulk.scoring import OnProgress, RowScorer
 from qwen3_reranker.reranker import Reranker
 
 __all__ = ["PARTITIONS_PER_ENGINE", "run_here"]
@@ -34,7 +34,7 @@ def run_here(
         OSError: A file cannot be read or written.
         RerankerError: Scoring failed. The other partitions are abandoned.
     """
-    reranker, stopped = Reranker(**options), Event()
+    scorer, stopped = RowScorer(Reranker(**options)), Event()
 
     def report(rows: int, documents: int) -> None:
         if stopped.is_set():
@@ -42,7 +42,7 @@ def run_here(
         on_progress(rows, documents)
 
     pool = ThreadPoolExecutor(PARTITIONS_PER_ENGINE, "qwen3-reranker-bulk")
-    futures = [pool.submit(job.run, reranker, part, report) for part in partitions]
+    futures = [pool.submit(job.run, scorer, part, report) for part in partitions]
     try:
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
@@ -50,10 +50,10 @@ def run_here(
     except BaseException as error:
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        closing = Thread(target=reranker.close, daemon=True)
+        closing = Thread(target=scorer.close, daemon=True)
         closing.start()  # the calls of the other threads fail now
         if not isinstance(error, KeyboardInterrupt):  # an engine that is starting takes its time
             closing.join()
         raise
     pool.shutdown()
-    reranker.close()
+    scorer.close()

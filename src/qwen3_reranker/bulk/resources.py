@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ def cluster_resources(
         spare_cpus: The number of CPUs to leave to other work.
 
     Raises:
-        InputError: An argument is out of its range.
+        InputError: An argument is out of its range, or no machine has room for a worker.
     """
     import ray
 
@@ -51,15 +51,19 @@ def cluster_resources(
         raise InputError(f"concurrency={concurrency}: give a number of at least 1")
     if num_gpus is not None and not num_gpus >= 0:
         raise InputError(f"num_gpus={num_gpus}: give a number of at least 0")
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in found if node["Alive"]]
-    cpus = [node["CPU"] for node in nodes if node.get("CPU")]
-    gpus = sum(node.get("GPU", 0) for node in nodes)
+    if num_gpus is not None and num_gpus > 1 and num_gpus % 1:
+        raise InputError(f"num_gpus={num_gpus}: give a whole number, or one below 1")
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    cpus = [machine["CPU"] for machine in machines if machine.get("CPU")]
+    gpus = [machine.get("GPU", 0.0) for machine in machines]
     if num_gpus is None:
-        num_gpus = 1 if embedded and gpus else 0
+        num_gpus = 1 if embedded and any(gpus) else 0
     if concurrency is None:
-        concurrency = max(1, int(gpus // num_gpus) if num_gpus else len(cpus))
+        fitting = sum(int(count // num_gpus) for count in gpus) if num_gpus else len(cpus)
+        concurrency = max(1, fitting)
     share = engine_cpus(cpus, concurrency, spare_cpus) if embedded and not num_gpus else 1
+    _require_room(machines, share, num_gpus)
     return Resources(concurrency, share, num_gpus)
 
 
@@ -82,3 +86,15 @@ def engine_cpus(cpus: Sequence[float], engines: int, spare: int = 0) -> float:
         if fitting >= engines and share * engines <= left:
             return share
     return max(0.01, int(100 * left / engines) / 100) if left > 0 else 0.5 / engines
+
+
+def _require_room(machines: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> None:
+    """Raise an error if no machine has so many CPUs and GPUs: Ray would wait for one forever."""
+    sizes = {(machine.get("CPU", 0.0), machine.get("GPU", 0.0)) for machine in machines}
+    if any(has_cpus >= cpus and has_gpus >= gpus for has_cpus, has_gpus in sizes):
+        return
+    have = "; ".join(f"{has_cpus:g} and {has_gpus:g}" for has_cpus, has_gpus in sorted(sizes))
+    raise InputError(
+        f"each worker needs {cpus:g} CPUs and {gpus:g} GPUs, and no machine of the cluster has so "
+        f"many (they have {have}): give num_gpus= a smaller number, or add such a machine first"
+    )

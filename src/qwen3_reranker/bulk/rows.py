@@ -9,10 +9,21 @@ from typing import Any, Literal
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.ranking import ScoringJob, validate_query
 
-__all__ = ["Columns", "ResultName", "Row"]
+__all__ = ["Columns", "ResultKind", "Row"]
 
-ResultName = Literal["hits", "score"]
-"""The column that a row gets: `hits` for a query with documents, `score` for a pair."""
+ResultKind = Literal["hits", "score"]
+"""What a row gets: `hits` if it is a query with documents, `score` if it is a pair."""
+
+# What JSON calls the types of Python.
+_JSON_TYPES = {
+    "NoneType": "null",
+    "bool": "a Boolean",
+    "int": "a number",
+    "float": "a number",
+    "str": "a string",
+    "list": "a list",
+    "dict": "an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +34,18 @@ class Row:
     Attributes:
         query: The query.
         documents: The documents; the only one of a pair.
-        result: The column that the row gets.
+        kind: What the row gets.
     """
 
     query: str
     documents: list[str]
-    result: ResultName
+    kind: ResultKind
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """
-    The names of the columns that are read.
+    The names of the columns that are read, and of the one that is added.
 
     A row that has the column `documents` is a query with documents. Any other row is a pair.
 
@@ -42,29 +53,45 @@ class Columns:
         query: The column of the query.
         documents: The column of the list of documents.
         text: The column of a pair's document.
+        result: The column that is added. None is `hits` or `score`, by the kind of row.
     """
 
     query: str = "query"
     documents: str = "documents"
     text: str = "text"
+    result: str | None = None
 
-    def result(self, names: Collection[str]) -> ResultName:
+    def kind(self, names: Collection[str]) -> ResultKind:
         """
-        Return the column that rows with the given columns get.
+        Return what rows with the given columns get.
 
         Raises:
-            InputError: A column is missing, or the result would replace one.
+            InputError: A column is missing.
         """
         if self.query not in names:
             raise InputError(f"there is no {self.query!r}, only {_listed(names)}")
-        result: ResultName = "hits" if self.documents in names else "score"
-        if result == "score" and self.text not in names:
+        if self.documents in names:
+            return "hits"
+        if self.text not in names:
             raise InputError(
                 f"there is neither {self.documents!r} nor {self.text!r}, only {_listed(names)}"
             )
-        if result in names:
-            raise InputError(f"there is a {result!r} already, which the result would replace")
-        return result
+        return "score"
+
+    def added(self, kind: ResultKind, names: Collection[str] = ()) -> str:
+        """
+        Return the name of the column that is added to rows with the given columns.
+
+        Raises:
+            InputError: The rows have a column of that name.
+        """
+        name = kind if self.result is None else self.result
+        if name in names:
+            raise InputError(
+                f"there is a {name!r} already, which the result would replace: give result= "
+                "another name"
+            )
+        return name
 
     def read(self, record: Any) -> Row:
         """
@@ -77,16 +104,22 @@ class Columns:
             InputError: The record cannot be scored. The message is the reason.
         """
         if not isinstance(record, Mapping):
-            raise InputError(f"it is not an object, but a {type(record).__name__}")
-        result = self.result(record)
-        query = validate_query(record[self.query])
+            raise InputError(f"it is {_type_of(record)}, not an object")
+        kind = self.kind(record)
+        self.added(kind, record)
+        query = validate_query(_string(f"{self.query!r}", record[self.query]))
         ScoringJob([query])  # validates that it is Unicode text
-        documents = record[self.documents] if result == "hits" else [record[self.text]]
-        if not isinstance(documents, list):
-            raise InputError(
-                f"{self.documents!r} is a {type(documents).__name__}, not a list of strings"
-            )
-        return Row(query, ScoringJob(documents).documents, result)
+        if kind == "score":
+            documents = [_string(f"{self.text!r}", record[self.text])]
+        else:
+            documents = record[self.documents]
+            if not isinstance(documents, list):
+                raise InputError(
+                    f"{self.documents!r} is {_type_of(documents)}, not a list of strings"
+                )
+            for index, document in enumerate(documents):
+                _string(f"document {index}", document)
+        return Row(query, ScoringJob(documents).documents, kind)
 
     def read_all(self, records: Iterable[Any]) -> list[Row | InputError]:
         """Return the row of each record, or why it cannot be scored."""
@@ -97,6 +130,17 @@ class Columns:
             return self.read(record)
         except InputError as error:
             return error
+
+
+def _string(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{what} is {_type_of(value)}, not a string")
+    return value
+
+
+def _type_of(value: Any) -> str:
+    name = type(value).__name__
+    return _JSON_TYPES.get(name, f"of the type {name}")
 
 
 def _listed(names: Collection[str]) -> str:

@@ -1,17 +1,31 @@
-"""Score rows with a reranker: isolate rows that cannot be scored, and survive an engine's crash."""
+"""Score rows with a reranker, and find those that cannot be scored."""
 
 from __future__ import annotations
 
+import logging
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from qwen3_reranker.bulk.rows import Row
-from qwen3_reranker.errors import EngineError, InputError, PromptTooLongError
+from qwen3_reranker.bulk.turns import Turns
+from qwen3_reranker.errors import (
+    SCORING_FAILURES,
+    EngineError,
+    InputError,
+    PromptTooLongError,
+    RerankerError,
+)
 from qwen3_reranker.ranking import Ranking
 from qwen3_reranker.reranker import Reranker
+from qwen3_reranker.streaming import window
 
-__all__ = ["OnProgress", "Result", "score_rows"]
+__all__ = ["OnProgress", "Result", "RowScorer"]
+
+_logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
 """A function that is called with numbers of rows and documents that have been completed."""
@@ -24,7 +38,7 @@ _PAIRS_PER_CALL = 256
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    What became of a row.
+    The result of a row.
 
     Attributes:
         value: The hits as `{"index": ..., "score": ...}`, best first, or the score of a pair.
@@ -44,57 +58,146 @@ class _Call:
     slots: list[int] = field(default_factory=list)
 
     def results(self, ranking: Ranking, top_n: int | None) -> list[Result]:
-        if self.row.result == "score":
+        if self.row.kind == "score":
             scores = {hit.index: hit.score for hit in ranking}
             return [Result(scores[index]) for index in range(len(self.slots))]
         return [Result([{"index": hit.index, "score": hit.score} for hit in ranking[:top_n]])]
 
+    def divided(self) -> list[_Call]:
+        """Return a call for each row."""
+        if len(self.slots) == 1:
+            return [self]
+        return [
+            _Call(Row(self.row.query, [text], "score"), [text], [slot])
+            for text, slot in zip(self.documents, self.slots, strict=True)
+        ]
 
-def score_rows(
-    reranker: Reranker,
-    rows: Sequence[Row | InputError],
-    *,
-    top_n: int | None = None,
-    on_progress: OnProgress = lambda _rows, _documents: None,
-) -> list[Result]:
+
+@dataclass
+class _Batch:
+    """The rows of one call of `RowScorer.score()`: what is done, and what is left."""
+
+    results: list[Result]
+    pending: deque[_Call]
+    top_n: int | None
+    on_progress: OnProgress
+    name: Callable[[int], str]
+
+    @property
+    def place(self) -> str:
+        """The name of the first row that is left."""
+        return self.name(self.pending[0].slots[0])
+
+    def pairs(self) -> list[tuple[str, list[str]]]:
+        return [(call.row.query, call.documents) for call in self.pending]
+
+    def divide(self) -> None:
+        """Let the first call that is left score a single row."""
+        self.pending.extendleft(reversed(self.pending.popleft().divided()))
+
+    def record(self, ranking: Ranking) -> None:
+        """Record the result of the first call that is left."""
+        call = self.pending[0]
+        self._finish(call.results(ranking, self.top_n), len(call.documents))
+
+    def reject(self, error: RerankerError) -> None:
+        """Record that the rows of the first call that is left cannot be scored."""
+        self._finish([Result(error=str(error)) for _ in self.pending[0].slots], 0)
+
+    def _finish(self, results: list[Result], documents: int) -> None:
+        slots = self.pending[0].slots
+        for slot, result in zip(slots, results, strict=True):
+            self.results[slot] = result
+        self.on_progress(len(slots), documents)
+        self.pending.popleft()
+
+
+class RowScorer:
     """
-    Return a result for each row, in order.
+    Score rows with one reranker, from any number of threads.
 
-    If the engine crashes, it is started again and continues with the row that it had reached.
+    A row that fails is scored once more by itself: an engine's failure also fails the other rows
+    that it was computing. If the row fails again, although another query can be scored before and
+    after it, the row is the cause, and the others are scored without it.
 
     Args:
         reranker: Computes the scores. It must have `on_error="raise"`.
-        rows: The rows, or why one cannot be scored.
-        top_n: Keep at most this many hits per row, at least 1. None keeps all.
-        on_progress: Called when rows have been scored.
-
-    Raises:
-        EngineError: The engine did not start, or crashed twice at the same row.
-        RerankerError: Scoring failed for another reason that is not a row's.
     """
-    results = [Result(error=str(row)) if isinstance(row, InputError) else Result() for row in rows]
-    calls = list(_calls(rows))
-    position, crashed_at = 0, -1
-    while position < len(calls):
+
+    def __init__(self, reranker: Reranker) -> None:
+        self._reranker = reranker
+        self._turns = Turns()
+
+    def score(
+        self,
+        rows: Sequence[Row | InputError],
+        *,
+        top_n: int | None = None,
+        on_progress: OnProgress = lambda _rows, _documents: None,
+        name: Callable[[int], str] = lambda slot: f"row {slot + 1}",
+    ) -> list[Result]:
+        """
+        Return a result for each row, in order.
+
+        Args:
+            rows: The rows, or why one cannot be scored.
+            top_n: Keep at most this many hits per row, at least 1. None keeps all.
+            on_progress: Called when rows have been scored.
+            name: Returns the name of the row at a position, for messages.
+
+        Raises:
+            RerankerError: Scoring failed for a reason that is not a row's. The message names the
+                row that was reached.
+        """
+        results = [
+            Result(error=str(row)) if isinstance(row, InputError) else Result() for row in rows
+        ]
+        batch = _Batch(results, deque(_calls(rows)), top_n, on_progress, name)
+        while batch.pending:
+            try:
+                with self._turns.together():
+                    for ranking in self._reranker.rerank_iter(batch.pairs()):
+                        batch.record(ranking)
+            except SCORING_FAILURES as error:
+                # Raised after the results of the calls before it, so it is about the first one.
+                self._examine(batch, error)
+        return batch.results
+
+    def close(self) -> None:
+        """Release the engine, and shut it down if no other reranker uses it."""
+        self._reranker.close()
+
+    def _examine(self, batch: _Batch, error: RerankerError) -> None:
+        """Score rows one at a time, until the one that fails is found or no other is suspect."""
+        if isinstance(error, PromptTooLongError):
+            batch.reject(error)
+            return
+        shared = isinstance(error, EngineError)  # with all rows that the engine was computing
+        left = window.WINDOW if shared else len(batch.pending[0].documents)
+        with self._turns.alone() if shared else nullcontext():
+            self._require_control(batch, error)
+            while batch.pending and left > 0:
+                batch.divide()
+                call = batch.pending[0]
+                left -= len(call.documents)
+                try:
+                    batch.record(self._reranker.rerank(call.row.query, call.documents))
+                except PromptTooLongError as refused:
+                    batch.reject(refused)
+                except SCORING_FAILURES as repeated:
+                    self._require_control(batch, repeated)
+                    _logger.warning("%s cannot be scored: %s", batch.place, repeated)
+                    batch.reject(repeated)
+                    return
+
+    def _require_control(self, batch: _Batch, error: RerankerError) -> None:
+        """Raise an error unless another query can be scored, because then no row is the cause."""
+        control = str(uuid.uuid4())  # never in a cache of scores
         try:
-            pairs = [(call.row.query, call.documents) for call in calls[position:]]
-            for ranking in reranker.rerank_iter(pairs):
-                call = calls[position]
-                for slot, result in zip(call.slots, call.results(ranking, top_n), strict=True):
-                    results[slot] = result
-                on_progress(len(call.slots), len(call.documents))
-                position += 1
-        except PromptTooLongError as error:
-            # Raised after the results of the calls before it, so it is about this one.
-            for slot in calls[position].slots:
-                results[slot] = Result(error=str(error))
-            on_progress(len(calls[position].slots), 0)
-            position += 1
-        except EngineError:
-            if position == crashed_at:
-                raise
-            crashed_at = position
-    return results
+            self._reranker.rerank(control, [control])
+        except SCORING_FAILURES:
+            error.args = (f"{error} (reached {batch.place})", *error.args[1:])
+            raise error from None
 
 
 def _calls(rows: Sequence[Row | InputError]) -> Iterator[_Call]:
@@ -105,7 +208,7 @@ def _calls(rows: Sequence[Row | InputError]) -> Iterator[_Call]:
             continue
         joins = (
             call is not None
-            and row.result == call.row.result == "score"
+            and row.kind == call.row.kind == "score"
             and row.query == call.row.query
             and len(call.slots) < _PAIRS_PER_CALL
         )

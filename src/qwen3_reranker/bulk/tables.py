@@ -7,25 +7,67 @@ from typing import Any
 
 import pyarrow as pa
 
-from qwen3_reranker.bulk.rows import Columns, ResultName, Row
+from qwen3_reranker.bulk.rows import Columns, ResultKind, Row
 from qwen3_reranker.bulk.scoring import Result
 from qwen3_reranker.errors import InputError
 
-__all__ = ["read_table", "result_array"]
+__all__ = ["read_record", "read_table", "result_array"]
 
 _HITS = pa.list_(pa.struct([("index", pa.int64()), ("score", pa.float64())]))
 
 
 def read_table(table: Any, columns: Columns) -> list[Row | InputError]:
-    """Return the row in each row of a table, or why it cannot be scored."""
+    """
+    Return the row in each row of a table, or why it cannot be scored.
+
+    Strings are not checked when a Parquet file is read, so one may not be UTF-8.
+    """
     wanted = [name for name in table.column_names if name in _names(columns)]
-    return columns.read_all(table.select(wanted).to_pylist())
+    table = table.select(wanted)
+    try:
+        return columns.read_all(table.to_pylist())
+    except ValueError:  # includes UnicodeDecodeError
+        return [_read_row(table.slice(index, 1), columns) for index in range(len(table))]
 
 
-def result_array(results: Sequence[Result], name: ResultName) -> Any:
+def read_record(row: Any) -> dict[str, Any]:
+    """
+    Return the values of a table with one row, by column, for people to read.
+
+    Values that Python cannot represent, such as a timestamp in the year 10000, become text.
+    """
+    return {name: _readable(row.column(name)[0]) for name in row.column_names}
+
+
+def result_array(results: Sequence[Result], kind: ResultKind) -> Any:
     """Return the column of results; null for a row that was not scored."""
-    kind = _HITS if name == "hits" else pa.float64()
-    return pa.array([result.value for result in results], kind)
+    values = [result.value for result in results]
+    return pa.array(values, _HITS if kind == "hits" else pa.float64())
+
+
+def _read_row(row: Any, columns: Columns) -> Row | InputError:
+    try:
+        [result] = columns.read_all(row.to_pylist())
+    except UnicodeDecodeError as error:
+        return InputError(f"it is not UTF-8 text: {error}")
+    except ValueError as error:
+        return InputError(f"it cannot be read: {error}")
+    return result
+
+
+def _readable(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):
+        pass
+    if pa.types.is_list(value.type) or pa.types.is_large_list(value.type):
+        return [_readable(item) for item in value]
+    if isinstance(value, pa.StringScalar):  # LargeStringScalar, too
+        return value.as_buffer().to_pybytes().decode(errors="backslashreplace")
+    try:
+        return value.cast(pa.string()).as_py()
+    except (ValueError, NotImplementedError):
+        return f"a value of the type {value.type}"
 
 
 def _names(columns: Columns) -> set[str]:

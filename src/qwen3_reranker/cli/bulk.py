@@ -64,6 +64,10 @@ def bulk(
         str, typer.Option(help="The column of the list of documents.")
     ] = "documents",
     text: Annotated[str, typer.Option(help="The column of a pair's document.")] = "text",
+    result: Annotated[
+        str | None,
+        typer.Option(help="The column of the result. Default: hits, or score for a pair."),
+    ] = None,
     top_n: Annotated[
         int | None, typer.Option(help="Keep at most this many hits per row. Default: all.")
     ] = None,
@@ -114,6 +118,7 @@ def bulk(
             query=query,
             documents=documents,
             text=text,
+            result=result,
             top_n=top_n,
             ray=ray,
             concurrency=concurrency,

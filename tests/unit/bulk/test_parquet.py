@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from qwen3_reranker import InputError
 from qwen3_reranker.bulk import files, rerank_files
+from qwen3_reranker.bulk.parquet import Parquet
+from qwen3_reranker.bulk.rows import Columns
 
 from support.bulk import TOO_LONG, CrcScorer, expected, read_bad, relevance
 
@@ -107,3 +109,96 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_text("text")
     with pytest.raises(InputError, match=r"in\.parquet cannot be read as Parquet"):
         rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+
+
+def groups_of(file: Path, *sizes: int) -> pa.Table:
+    """Write row groups of some sizes, with a text of 100 bytes in each row."""
+    table = pa.table(
+        {
+            "query": ["q"] * sum(sizes),
+            "text": [f"{n:0100d}" for n in range(sum(sizes))],
+        }
+    )
+    with pq.ParquetWriter(file, table.schema, use_dictionary=False, compression="none") as writer:
+        start = 0
+        for size in sizes:
+            writer.write_table(table.slice(start, size))
+            start += size
+    return table
+
+
+def test_a_row_group_is_decoded_a_few_times_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has 2,000 times the size of a partition."""
+    decoded: list[int] = []
+    original = pq.ParquetFile.read_row_groups
+
+    def read_row_groups(self: Any, groups: list[int]) -> Any:
+        decoded.extend(groups)
+        return original(self, groups)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read_row_groups)
+    table = groups_of(tmp_path / "in.parquet", 2000)
+    rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    assert len(decoded) == 16
+    assert pq.read_table(tmp_path / "out" / "rows").drop(["score"]) == table
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3), max_size=12) | st.lists(st.integers(0, 40), max_size=4),
+    target=st.integers(1, 4000),
+)
+def test_partitions_have_the_size_that_is_asked_for(sizes: list[int], target: int) -> None:
+    """Small row groups are joined, and large ones divided."""
+    with tempfile.TemporaryDirectory() as name:
+        groups_of(file := Path(name, "in.parquet"), *sizes)
+        metadata = pq.ParquetFile(file).metadata
+        ranges = [*Parquet().plan(str(file), Columns(), target)]
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    assert sum(part.rows for part in ranges) == sum(sizes)
+    assert [part.first for part in ranges] == [
+        sum(part.rows for part in ranges[:n]) for n in range(len(ranges))
+    ]
+    total = sum(group.total_byte_size for group in groups)
+    # Each has more than half of the size together with the one after it.
+    assert len(ranges) <= 2 * total / target + 2
+    assert all(part.rows for part in ranges) or not sum(sizes)
+
+
+def test_text_that_is_not_utf_8_is_a_bad_row(tmp_path: Path) -> None:
+    """Other writers do not check it, and pyarrow does not when it reads."""
+    broken = pa.array([b"a", b"\xffb", b"c"]).cast(pa.binary()).view(pa.string())
+    lists = pa.ListArray.from_arrays([0, 1, 2, 3], broken)
+    for number, table in enumerate(
+        [
+            pa.table({"query": ["q"] * 3, "text": broken}),
+            pa.table({"query": broken, "text": ["t"] * 3}),
+            pa.table({"query": ["q"] * 3, "documents": lists}),
+        ]
+    ):
+        (source := tmp_path / str(number)).mkdir()
+        pq.write_table(table, source / "in.parquet")
+        summary = rerank_files(source, tmp_path / f"out-{number}", scorer=CrcScorer())
+        assert (summary.rows, summary.bad_rows) == (3, 1)
+        [bad] = read_bad(tmp_path / f"out-{number}")
+        assert bad["number"] == 2
+        assert "it is not UTF-8 text" in bad["reason"]
+        assert "\\xffb" in str(bad["row"].values())
+        assert len(pq.read_table(tmp_path / f"out-{number}" / "rows")) == 2
+
+
+def test_a_bad_row_may_have_values_that_python_cannot_represent(tmp_path: Path) -> None:
+    columns = {
+        "query": ["q", " "],
+        "text": ["t", "t"],
+        "far": pa.array([0, 10**18], pa.timestamp("ms")),
+        "fine": pa.array([1, 1], pa.timestamp("ns")),
+        "nested": pa.array([[1], [10**18]], pa.list_(pa.timestamp("ms"))),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    [bad] = read_bad(tmp_path / "out")
+    assert bad["row"]["query"] == " "
+    assert "1970-01-01 00:00:00.000000001" in bad["row"]["fine"]
+    assert len(bad["row"]["nested"]) == 1
