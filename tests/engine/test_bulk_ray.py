@@ -203,7 +203,7 @@ def test_a_dataset_outlives_an_actor_and_then_a_node(connection: TwoNodes, tmp_p
 def test_a_dataset_is_scored_by_engines_like_by_a_reranker(
     connection: TwoNodes, reranker: Reranker
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": n, "query": f"copy a folder {n % 7}", "documents": [f"Copy {n}.", "Remove.", " "]}
         for n in range(150)
     ]

@@ -73,11 +73,11 @@ def test_errors_name_options(tmp_path: Path, url: str, call: Call) -> None:
     assert "was created with --top-n 2, and this run has --top-n 3" in messages
 
     source = write_lines(tmp_path / "scored.jsonl", [{**ROWS[1], "score": 7.0}])
-    code, _, messages = call("bulk", str(source), str(tmp_path / "other"), "--base-url", url)
+    other = ("bulk", str(source), str(tmp_path / "other"), "--base-url", url)
+    code, _, messages = call(*other)
     assert code == 2
     assert "there is a 'score' already, which the result would replace: give --result" in messages
-    arguments = ("bulk", str(source), str(tmp_path / "other"), "--base-url", url)
-    assert call(*arguments, "--result", "relevance")[0] == 0
+    assert call(*other, "--result", "relevance")[0] == 0
     [row] = read_rows(tmp_path / "other")
     assert (row["score"], "relevance" in row) == (7.0, True)
 

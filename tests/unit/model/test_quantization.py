@@ -13,7 +13,7 @@ from qwen3_reranker.model.quantization import Quantization
 from support.checkpoints import copy_demo
 
 
-def group(bits: int, kind: str, *targets: str, **more: Any) -> dict[str, Any]:
+def group(bits: Any, kind: str, *targets: str, **more: Any) -> dict[str, Any]:
     weights = {"num_bits": bits, "type": kind, "strategy": "channel", **more}
     return {"config_groups": {"group_0": {"targets": list(targets), "weights": weights}}}
 
