@@ -69,7 +69,7 @@ def _command(command: Any, function: Any) -> str:
     usage = " ".join(["qwen3-reranker", command.name, *named, *middle, *rest])
     parts = [f"## {command.name}", command.help, f"```{{ .text .no-run }}\n{usage}\n```"]
     if arguments:
-        rows = [f"| `{p.name.upper()}` | {_cell(p.help)} |" for p in arguments]
+        rows = [f"| `{_name(p)}` | {_cell(p.help)} |" for p in arguments]
         parts.append("\n".join(["| Argument | Meaning |", "|---|---|", *rows]))
     if options:
         rows = [
@@ -80,8 +80,12 @@ def _command(command: Any, function: Any) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
+
+
 def _usage(argument: Any) -> str:
-    name = argument.name.upper()
+    name = _name(argument)
     if argument.nargs == -1:
         return f"[-- {name}...]"
     return name if argument.required else f"[{name}]"
