@@ -161,7 +161,7 @@ def test_a_cut_text_is_as_long_as_fits(spoken: list[str], budget: int) -> None:
 
 
 def test_a_long_piece_is_cut_between_its_parts() -> None:
-    hit = Hit(0, 0.5, '{"name":"a","values":[1,2,3,4]}')
+    hit = Hit(0, 0.5, '{"name":"a","values":[1,2,3,4]}', logit=0.0)
     [kept] = within_budget([hit], 14, count_characters, cut_last=True)
     assert kept == replace(hit, text='{"name":"a","', cut=True)
 

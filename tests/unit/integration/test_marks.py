@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -192,7 +193,7 @@ def test_a_passage_is_mapped_to_the_content(
 
 
 def test_a_content_that_the_text_lacks_is_covered_whole() -> None:
-    hit = Hit(0, 0.5, "only a title", passage=Passage(3, 6, 0.5, 2))
-    assert as_returned(hit, "content", "passage") == Hit(
-        0, 0.5, "content", passage=Passage(0, 7, 0.5, 2)
+    hit = Hit(0, 0.5, "only a title", logit=0.0, passage=Passage(3, 6, 0.5, 2))
+    assert as_returned(hit, "content", "passage") == replace(
+        hit, text="content", passage=Passage(0, 7, 0.5, 2)
     )
