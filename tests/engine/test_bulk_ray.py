@@ -227,6 +227,20 @@ def test_a_dataset_names_the_rows_that_cannot_be_scored(connection: TwoNodes) ->
     assert "query is blank" in second["error"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_gpus": 2}, "needs 1 CPUs and 2 GPUs, and no machine"),
+        ({"devices": ["cpu:0"], "scorer": None, "model": "demo"}, "cannot be used on a cluster"),
+    ],
+)
+def test_a_dataset_that_would_wait_forever_is_refused(
+    connection: TwoNodes, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        rerank_dataset(ray.data.range(1), **{"scorer": CrcScorer(), **options})
+
+
 def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_path: Path) -> None:
     """6,000 rows of 30 KB are more than the cluster's memory for objects can hold."""
 

@@ -152,7 +152,7 @@ def run_on_cluster(
 
     Args:
         job: What to do.
-        partitions: The partitions, in the order in which they are begun.
+        partitions: The partitions, in the order in which they are started.
         options: The arguments of the rerankers.
         resources: The actors.
         on_progress: Called with the rows and documents of each partition that is done.

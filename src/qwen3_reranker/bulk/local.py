@@ -26,7 +26,7 @@ def run_here(
 
     Args:
         job: What to do.
-        partitions: The partitions, in the order in which they are begun.
+        partitions: The partitions, in the order in which they are started.
         options: The arguments of the reranker.
         on_progress: Called with the rows and documents that are done, from several threads.
 

@@ -134,7 +134,7 @@ class RowScorer:
         *,
         top_n: int | None = None,
         on_progress: OnProgress = lambda _rows, _documents: None,
-        name: Callable[[int], str] = lambda slot: f"row {slot + 1}",
+        name: Callable[[int], str] = lambda slot: f"row {slot + 1} of the batch",
     ) -> list[Result]:
         """
         Return a result for each row, in order.
@@ -168,7 +168,7 @@ class RowScorer:
         self._reranker.close()
 
     def _examine(self, batch: _Batch, error: RerankerError) -> None:
-        """Score rows one at a time, until the one that fails is found or no other is suspect."""
+        """Score suspected rows one at a time, until one fails, which is then rejected."""
         if isinstance(error, PromptTooLongError):
             batch.reject(error)
             return
