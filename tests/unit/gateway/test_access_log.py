@@ -163,6 +163,9 @@ async def test_a_request_that_times_out_in_the_queue_has_waited() -> None:
             await accepted.wait()
             scored = await client.post("/rerank", json=BODY)
             assert [(await queued).status_code, scored.status_code] == [504, 504]
+            metrics = (await client.get("/metrics", headers=KEY)).text
+    assert "qwen3_reranker_queue_duration_seconds_count 2.0" in metrics
+    assert 'qwen3_reranker_scoring_duration_seconds_count{model="relevance"} 1.0' in metrics
     first, second = map(json.loads, log.text.splitlines())
     assert first["queue_seconds"] > 0.1
     assert first["scoring_seconds"] is None

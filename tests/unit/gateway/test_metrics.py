@@ -159,7 +159,9 @@ async def test_the_servers_behind_it_are_described_without_their_keys() -> None:
     assert found[f"qwen3_reranker_upstream_up url={good.url}"] == 1
     assert found[f"qwen3_reranker_upstream_up url={bad.url}"] == 0
     assert found[f"qwen3_reranker_upstream_requests_total url={good.url}"] == 3
+    # The alert about a server that is down compares these two.
     assert found[f"qwen3_reranker_upstream_failures_total url={bad.url}"] > 0
+    assert found[f"qwen3_reranker_upstream_requests_total url={bad.url}"] == 0
 
 
 async def test_the_engines_are_described_whichever_reranker_used_them() -> None:

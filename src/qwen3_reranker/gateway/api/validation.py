@@ -94,7 +94,7 @@ def _position(error: ErrorDetails) -> int | None:
 def _wanted(error: ErrorDetails) -> str:
     if TextDocument.__name__ in error["loc"] or error["type"] == "model_type":
         return _DOCUMENT
-    return _WANTED[error["type"]]
+    return _WANTED.get(error["type"], "another value")
 
 
 def _shown(value: Any) -> str:
