@@ -44,7 +44,8 @@ def rankings(draw: st.DrawFn) -> list[Hit]:
     found = draw(st.lists(texts, max_size=12))
     scores = sorted((draw(st.floats(0, 1)) for _ in found), reverse=True)
     order = draw(st.permutations(range(len(found))))
-    return [Hit(i, score, found[i]) for i, score in zip(order, scores, strict=True)]
+    # NaN, the default of `logit`, does not equal itself.
+    return [Hit(i, score, found[i], logit=0.0) for i, score in zip(order, scores, strict=True)]
 
 
 def count_characters(text: str) -> int:
