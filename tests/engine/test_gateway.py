@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from qwen3_reranker import Reranker
 from qwen3_reranker.gateway import AliasConfig, GatewayConfig, Limits, create_app
 from qwen3_reranker.gateway.endpoints import ENDPOINTS
 
 from support.gateway import Running, until
+from support.gateway_command import started
 from support.helpers import INSTRUCTION
 
 QUERY = "How do I copy a folder?"
@@ -29,6 +34,8 @@ DOCUMENTS = [
 ]
 LONG = "time.sleep(secs): Suspend execution. " * 2000
 CLOSE = 2e-3
+# Seconds for what takes long on a busy machine.
+PATIENCE = 300
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +146,51 @@ async def test_a_client_that_goes_away_frees_the_engine(served: Running) -> None
             await client.post("/rerank", json={"query": QUERY, "documents": texts}, timeout=3)
         body = {"query": QUERY, "documents": ["a"]}
         assert (await client.post("/rerank", json=body, timeout=60)).status_code == 200
+
+
+async def test_a_signal_under_load_loses_no_answer_and_leaves_no_process(
+    reranker: Reranker,
+) -> None:
+    chance = random.Random(0)
+    texts = [f"{text} {'Suspend execution. ' * 100}{i}" for i, text in enumerate(DOCUMENTS * 4)]
+    calls = [(f"{QUERY} {i}", chance.sample(texts, 6)) for i in range(24)]
+
+    def post(call: tuple[str, list[str]]) -> httpx.Response:
+        query, documents = call
+        body = {"query": query, "documents": documents}
+        return httpx.post(f"{gateway.url}/v1/rerank", json=body, timeout=PATIENCE)
+
+    with started("demo", "--eager", "--max-active", "4", "--request-timeout", "300") as gateway:
+        url = f"{gateway.url}/ready"
+        until(lambda: httpx.get(url, timeout=PATIENCE).status_code == 200, seconds=PATIENCE)
+        processes = psutil.Process(gateway.process.pid).children(recursive=True)
+        assert processes
+        with ThreadPoolExecutor(len(calls)) as pool:
+            answers = [pool.submit(post, call) for call in calls]
+            until(lambda: sum(requests_of(gateway.url)) == len(calls), seconds=PATIENCE)
+            _, unanswered = requests_of(gateway.url)
+            gateway.process.send_signal(signal.SIGTERM)
+            responses = [answer.result() for answer in answers]
+        assert gateway.process.wait(PATIENCE) == 0
+    assert unanswered >= 4
+    assert not gateway.says("Traceback")
+    gone, alive = psutil.wait_procs(processes, PATIENCE)
+    assert (len(gone), alive) == (len(processes), [])
+    wanted = await reranker.arerank_many(calls)
+    for response, hits in zip(responses, wanted, strict=True):
+        assert response.status_code == 200, response.text
+        # This engine has another precision.
+        expected = {hit.index: pytest.approx(hit.score, abs=0.05) for hit in hits}
+        assert scores_in(response.json()) == expected
+
+
+def requests_of(url: str) -> tuple[float, float]:
+    """Return how many rerank requests a gateway has answered, and how many it has yet to answer."""
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    answered = [s for s in samples if s.name == "qwen3_reranker_requests_total"]
+    present = ("qwen3_reranker_requests_in_progress", "qwen3_reranker_requests_queued")
+    return (
+        sum(sample.value for sample in answered if sample.labels["api"] == "rerank"),
+        sum(sample.value for sample in samples if sample.name in present),
+    )
