@@ -181,7 +181,7 @@ def _score(
         deepest = None if known is None or system.depth is None else max(known, system.depth)
         depths[system.scored_by] = deepest
     total = sum(len(ids[:depth]) for depth in depths.values() for ids in candidates.values())
-    found: dict[ScoredBy, dict[str, CandidateScores]] = {}
+    scores: dict[ScoredBy, dict[str, CandidateScores]] = {}
     counter: TokenCounter | None = None
     with _opened(cache, systems) as store, _counting(total, shown=progress) as advance:
         # One reranker after the other, with all of its instructions, so that only one engine runs.
@@ -191,7 +191,7 @@ def _score(
                 if chosen[0] is systems[0]:
                     counter = _token_counter(reranker)
                 for system in chosen:
-                    if system.scored_by in found:
+                    if system.scored_by in scores:
                         continue
                     settings: dict[str, Any] = {
                         "instruction": system.instruction,
@@ -199,10 +199,10 @@ def _score(
                     }
                     if system.base_url is not None:
                         check_stored_scores(store, reranker, dataset, candidates, **settings)
-                    found[system.scored_by] = score_candidates(
+                    scores[system.scored_by] = score_candidates(
                         reranker, dataset, candidates, on_progress=advance, **settings
                     )
-    return found, counter
+    return scores, counter
 
 
 def _token_counter(reranker: Reranker) -> TokenCounter | None:

@@ -85,7 +85,7 @@ def score_candidates(
         for text, queries in queries_of.items():
             yield text, [dataset.documents[name] for name in documents_of(queries)]
 
-    found = {}
+    scores = {}
     stream = reranker.rerank_iter(pairs(), instruction=instruction)
     for queries, hits in zip(queries_of.values(), stream, strict=True):
         if hits and (error := hits[0].error) is not None:  # with on_error="keep_order"
@@ -94,13 +94,13 @@ def score_candidates(
         hit_of = dict(zip(documents_of(queries), by_index, strict=True))
         for query in queries:
             row = [hit_of[name] for name in candidates[query][:depth]]
-            found[query] = CandidateScores(
+            scores[query] = CandidateScores(
                 array("d", [hit.score for hit in row]),
                 array("d", [hit.logit for hit in row]),
                 array("b", [hit.truncated for hit in row]),
             )
             on_progress(len(row))
-    return {query: found[query] for query in candidates}
+    return {query: scores[query] for query in candidates}
 
 
 def rankings(
@@ -118,8 +118,8 @@ def rankings(
         scores: The scores of the candidates.
         depth: How many candidates are reranked. None reranks all that have a score.
     """
-    found = {}
+    ranked = {}
     for query, ids in candidates.items():
         order = scores[query].order(depth)
-        found[query] = [ids[index] for index in order] + list(ids[len(order) :])
-    return found
+        ranked[query] = [ids[index] for index in order] + list(ids[len(order) :])
+    return ranked
