@@ -42,7 +42,7 @@ demo: engine ## Ask Python's standard library through both frameworks
 notebooks: .venv/ready engine ## Execute examples/notebooks and save what they show
 	PYTHONPATH=tests $(BIN)/python -m support.notebooks
 
-screenshots: .venv/ready engine ## Take the screenshots of docs/how-to/playground.md and evaluate.md, with Debian's package chromium
+screenshots: .venv/ready ## Take the screenshots of docs/how-to/playground.md and evaluate.md, with Debian's package chromium
 	PYTHONPATH=tests $(BIN)/python -m support.playground_screenshots
 	PYTHONPATH=tests $(BIN)/python -m support.report_picture
 

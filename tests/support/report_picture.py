@@ -32,8 +32,7 @@ def dataset() -> Dataset:
 
 
 def main() -> None:
-    engine_args = {"enforce_eager": True, "dtype": "float32"}
-    systems = System.combinations(models=["demo"], depths=[10, 20, 50], engine_args=engine_args)
+    systems = System.combinations(models=["demo"], depths=[10, 20, 50], engine="transformers")
     report = evaluate(dataset(), systems, progress=True)
     with TemporaryDirectory() as folder, chromium() as browser:
         page = Path(folder, "report.html")
