@@ -90,7 +90,7 @@ INTERNAL = "http://internal:8000 said 'no': give base_url= another server"
 async def test_what_concerns_only_the_operator_is_logged_and_not_answered(
     error: Exception, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "qwen3_reranker")
     response = await failure(error)
     assert "internal" not in response.text.replace("internal error", "")
     assert "base_url" not in response.text
