@@ -169,8 +169,8 @@ class Dataset:
         Args:
             retriever: A LangChain retriever, or any runnable from a question to documents, or a
                 LlamaIndex retriever. How many documents it finds is its own setting.
-            questions: For each question the ids of the documents that answer it, or a mapping of
-                ids to grades.
+            questions: For each question the ids of the documents that answer it, which may be
+                none, or a mapping of ids to grades.
             id_of: Returns the id of a document or node, which must be that of its text: where a
                 source is divided into chunks, each needs an id of its own. None uses LangChain's
                 `Document.id` and LlamaIndex's `node_id`.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.evaluation.readers.retrievers import IdOf, is_retriever, retrieve
 
@@ -88,16 +91,23 @@ def bm25(
         [word for word in row if word in vocabulary] for row in _tokens(bm25s, [*queries.values()])
     ]
     found: dict[str, list[str]] = {query: [] for query in queries}
-    known = [(query, row) for query, row in zip(queries, asked, strict=True) if row]
-    if not known:
+    if not any(asked):
         return found
     index = bm25s.BM25()
     index.index(words, show_progress=False)
-    numbers, scores = index.retrieve([row for _, row in known], k=depth, show_progress=False)
-    for (query, _), row, values in zip(known, numbers.tolist(), scores.tolist(), strict=True):
-        matches = [(-value, number) for number, value in zip(row, values, strict=True) if value > 0]
-        found[query] = [ids[number] for _, number in sorted(matches)]
+    for query, row in zip(queries, asked, strict=True):
+        if row:
+            found[query] = [ids[number] for number in _best(index.get_scores(row), depth)]
     return found
+
+
+def _best(scores: NDArray[np.floating[Any]], depth: int) -> list[int]:
+    """Return the positions of the highest scores above 0, equal ones in order."""
+    lowest = np.partition(scores, -depth)[-depth]
+    matches = np.flatnonzero((scores >= lowest) & (scores > 0))
+    order = np.argsort(-scores[matches], kind="stable")[:depth]
+    positions: list[int] = matches[order].tolist()
+    return positions
 
 
 def _tokens(bm25s: Any, texts: list[str]) -> list[list[str]]:

@@ -413,11 +413,12 @@ def test_bm25_of_nothing_in_common() -> None:
     assert dataset.retrieve().candidates == {"q": [], "r": []}
 
 
-def test_bm25_keeps_the_order_of_equal_documents() -> None:
+@pytest.mark.parametrize("depth", [1, 7, 49, 50, 60])
+def test_bm25_keeps_the_order_of_equal_documents(depth: int) -> None:
     documents = {f"d{number}": "the same words" for number in range(50)}
     dataset = Dataset({"q": "same words"}, documents, {"q": {"d0": 1}})
-    candidates = dataset.retrieve("bm25", depth=50).candidates
-    assert candidates == {"q": list(documents)}
+    candidates = dataset.retrieve("bm25", depth=depth).candidates
+    assert candidates == {"q": list(documents)[:depth]}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
