@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from PIL import Image
 
 from qwen3_reranker.evaluation import Dataset, System, evaluate
 
@@ -32,16 +35,21 @@ def dataset() -> Dataset:
 
 
 def main() -> None:
-    systems = System.combinations(models=["demo"], depths=[10, 20, 50], engine="transformers")
+    systems = System.combinations(
+        models=["demo"],
+        depths=[10, 20, 50],
+        engine="transformers",
+        engine_args={"dtype": "float32"},
+    )
     report = evaluate(dataset(), systems, progress=True)
     with TemporaryDirectory() as folder, chromium() as browser:
         page = Path(folder, "report.html")
         report.save(page)
         opened = browser.new_page(
-            viewport={"width": 830, "height": 1460}, device_scale_factor=1.8, color_scheme="light"
+            viewport={"width": 1000, "height": 1900}, device_scale_factor=1.5, color_scheme="light"
         )
         opened.goto(page.as_uri())
-        opened.screenshot(path=PICTURE)
+        Image.open(io.BytesIO(opened.screenshot())).quantize(64).save(PICTURE, optimize=True)
     print(report.summary())
 
 
