@@ -40,9 +40,9 @@ class Window:
     began: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
-    def excuses(self, name: str, began: float) -> bool:
-        """Return whether a call that began at a moment, and fails now, may fail."""
-        return name in self.names and (self.ended is None or began <= self.ended)
+    def meets(self, began: float) -> bool:
+        """Return whether a call that began at a moment, and has not ended, meets the fault."""
+        return self.ended is None or began <= self.ended
 
 
 class _Calls(Tally):
@@ -104,7 +104,11 @@ class Calls:
         self._in_flight: dict[int, tuple[float, str]] = {}
 
     def excuse(self, fault: str, names: frozenset[str]) -> Window:
-        """Let a fault make calls of some rerankers fail until the window that is returned ends."""
+        """
+        Let a fault make calls of some rerankers fail until the window that is returned ends.
+
+        Calls of all rerankers may fail that meet another fault, too.
+        """
         window = Window(fault, names)
         with self._lock:
             self._windows.append(window)
@@ -145,7 +149,9 @@ class Calls:
             if number not in self._in_flight:
                 return  # it was given up
             began, name = self._in_flight.pop(number)
-            excused = any(window.excuses(name, began) for window in self._windows)
+            met = [window for window in self._windows if window.meets(began)]
+            # Of two faults, each may have spoiled the answer of another server.
+            excused = len(met) > 1 or any(name in window.names for window in met)
             last = self._windows[-1].fault if self._windows else "nothing"
         case, seconds = recorded.case, time.monotonic() - began
         for tally in (self._tallies[name], self._tallies[ALL]):
