@@ -22,6 +22,9 @@ __all__ = ["ALL", "Calls", "Recorded", "Window"]
 ALL = "all"
 """The name of the tally of all calls."""
 
+# Of two faults that a call meets, each may have spoiled the answer of another server.
+_SEVERAL_SERVERS = frozenset({"servers", "gateway"})
+
 
 @dataclass
 class Window:
@@ -107,7 +110,7 @@ class Calls:
         """
         Let a fault make calls of some rerankers fail until the window that is returned ends.
 
-        Calls of all rerankers may fail that meet another fault, too.
+        Calls to several servers may also fail if they meet two faults.
         """
         window = Window(fault, names)
         with self._lock:
@@ -150,8 +153,8 @@ class Calls:
                 return  # it was given up
             began, name = self._in_flight.pop(number)
             met = [window for window in self._windows if window.meets(began)]
-            # Of two faults, each may have spoiled the answer of another server.
-            excused = len(met) > 1 or any(name in window.names for window in met)
+            several = name in _SEVERAL_SERVERS and len(met) > 1
+            excused = several or any(name in window.names for window in met)
             last = self._windows[-1].fault if self._windows else "nothing"
         case, seconds = recorded.case, time.monotonic() - began
         for tally in (self._tallies[name], self._tallies[ALL]):

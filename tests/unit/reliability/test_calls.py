@@ -107,6 +107,17 @@ def test_an_error_is_expected_only_while_a_fault_hits_the_reranker(calls: Calls)
     assert figures["unexpected"] == 3
 
 
+@pytest.mark.parametrize(("name", "unexpected"), [("servers", 0), ("gateway", 0), ("engine", 1)])
+def test_a_call_that_lasts_from_one_fault_into_the_next(name: str, unexpected: int) -> None:
+    calls = Calls({name: 60.0})
+    first = calls.excuse("a fault", frozenset())
+    with Recorded(calls, name, CASE):
+        first.ended = time.monotonic()
+        calls.excuse("another fault", frozenset())
+        raise ServerUnavailableError("no")
+    assert calls.figures()[name]["unexpected"] == unexpected
+
+
 def test_other_errors_are_lost_answers(calls: Calls, recorded: Recorded) -> None:
     calls.excuse("a fault", frozenset({"servers"}))
     with recorded:
