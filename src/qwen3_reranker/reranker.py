@@ -67,9 +67,9 @@ class Reranker(OwnsScorer, RanksStreams):
             this process on CUDA, MPS or the CPU, or "auto", which is vLLM on Linux and
             transformers on macOS and Windows, for which vLLM has no wheels.
         engine_args: Arguments of the engine, which replace those that this package chooses. The
-            values must be representable in JSON. With vLLM they are those of its `EngineArgs`;
-            with transformers, `device`, `dtype`, `max_num_batched_tokens`, `revision` and
-            `hf_token`.
+            values must be representable in JSON, and None stands for an argument that is left out.
+            With vLLM they are those of its `EngineArgs`; with transformers, `device`, `dtype`,
+            `max_num_batched_tokens`, `revision` and `hf_token`.
         engine_python: The Python interpreter whose vLLM runs the engine, such as
             "/opt/vllm/bin/python". It need not have this package. None uses the environment
             variable QWEN3_RERANKER_ENGINE_PYTHON, the running interpreter if it has vLLM, or the

@@ -45,9 +45,9 @@ def assign_devices(
     Args:
         devices: The devices, in order. None uses as many as `data_parallel_size` asks for: the
             first GPUs, or equal shares of the cores if there is no NVIDIA driver.
-        engine_args: The arguments of each engine. With `tensor_parallel_size` or
-            `pipeline_parallel_size`, an engine gets that many consecutive devices. Their
-            `data_parallel_size` is the number of engines.
+        engine_args: The arguments of each engine, as `validate_engine_args` returns them. With
+            `tensor_parallel_size` or `pipeline_parallel_size`, an engine gets that many consecutive
+            devices. Their `data_parallel_size` is the number of engines.
 
     Returns:
         One tuple per engine. A single empty tuple stands for the default device.
@@ -56,12 +56,6 @@ def assign_devices(
         InputError: A device is unknown or given twice, or the devices are not as many as needed.
     """
     engines = engine_args.get("data_parallel_size")
-    if engines is not None and (
-        isinstance(engines, bool) or not isinstance(engines, int) or engines < 1
-    ):
-        raise InputError(
-            f"engine_args has data_parallel_size={engines!r}: give a number of engines, 1 or more"
-        )
     if devices is None:
         if engines in (None, 1):
             return [()]
@@ -181,18 +175,21 @@ def _gpu(device: object) -> str:
 
 def _core_set(device: str) -> str:
     """Return the name of a set of cores, with its ranges in ascending order."""
+    available = _available_cores()
     cores: set[int] = set()
     for part in device.removeprefix(_CPU).split(","):
         match = _RANGE.fullmatch(part.strip())
         chosen = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
         if not chosen:
             raise InputError(f"devices has {device!r}: {_EXAMPLES}")
+        # Before the range is stored, because a typo can make it very long.
+        missing = next((core for core in chosen if core not in available), None)
+        if missing is not None:
+            raise InputError(
+                f"devices has {device!r}, but this process may not use core {missing} "
+                f"(it may use {_CPU}{_ranges(available)})"
+            )
         cores.update(chosen)
-    if missing := sorted(cores.difference(_available_cores())):
-        raise InputError(
-            f"devices has {device!r}, but this process may not use core {missing[0]} "
-            f"(it may use {_CPU}{_ranges(_available_cores())})"
-        )
     return _CPU + _ranges(sorted(cores))
 
 

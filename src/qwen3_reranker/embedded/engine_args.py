@@ -49,6 +49,14 @@ vLLM's default of 128 is longer than the beginning that the prompts of a query s
 would never be reused.
 """
 
+# The arguments with which this package computes.
+_SIZES = (
+    "data_parallel_size",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "pipeline_parallel_size",
+    "tensor_parallel_size",
+)
 _ACTIVATIONS = 2 * 2**30
 _BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 CPU_VARIABLES = {
@@ -69,28 +77,45 @@ def validate_engine_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
     Convert the user's engine arguments to what is sent to the engine process.
 
     Args:
-        args: The arguments by name. None stands for no arguments.
+        args: The arguments by name. None stands for no arguments, and an argument that is None for
+            one that is left out.
 
     Returns:
         The arguments as JSON values, with the hub's access token wrapped in a `Secret`.
 
     Raises:
-        InputError: An argument cannot be represented in JSON, or is not supported.
+        InputError: An argument cannot be represented in JSON, or has a wrong type.
     """
-    validated: dict[str, Any] = {}
-    for name, value in conceal_token(args or {}).items():
-        if isinstance(value, Secret):
-            validated[name] = value
-            continue
-        try:
-            validated[name] = json.loads(json.dumps(value, default=os.fspath))
-        except (TypeError, ValueError) as error:
+    if not isinstance(args, Mapping | None):
+        raise InputError(
+            f"engine_args is a {type(args).__name__}: give a mapping of names to values, such as "
+            "{'dtype': 'float32'}"
+        )
+    given = conceal_token(args or {})
+    return {name: _validated(name, value) for name, value in given.items() if value is not None}
+
+
+def _validated(name: str, value: Any) -> Any:
+    """Return an argument as a JSON value, or a `Secret` as it is."""
+    if isinstance(value, Secret):
+        if not isinstance(value.reveal(), str | bool):
+            kind = type(value.reveal()).__name__
             raise InputError(
-                f"engine_args[{name!r}] is a {type(value).__name__}, which cannot be sent to the "
-                "engine process: give a value that JSON can represent, such as 'float32' for a "
-                "dtype"
-            ) from error
-    return validated
+                f"engine_args[{name!r}] is a {kind}: give a str, or True for the token that is "
+                "logged in"
+            )
+        return value
+    if name in _SIZES and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(f"engine_args has {name}={value!r}: give a whole number of at least 1")
+    if name == "hf_overrides" and not isinstance(value, Mapping):
+        raise InputError(f"engine_args[{name!r}] is a {type(value).__name__}: give a mapping")
+    try:
+        return json.loads(json.dumps(value, default=os.fspath))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"engine_args[{name!r}] is a {type(value).__name__}, which cannot be sent to the "
+            "engine process: give a value that JSON can represent, such as 'float32' for a dtype"
+        ) from error
 
 
 def engine_arguments(
@@ -112,12 +137,15 @@ def engine_arguments(
         can_compile: Whether the engine can compile the model, which on a CPU takes a compiler.
 
     Raises:
-        InputError: `user` has a `max_model_len` that is lower than `max_length`.
+        InputError: `user` has a `max_model_len` that is too low for `max_length`, see
+            `one_token_more`.
     """
-    if user.get("max_model_len", max_length) < max_length:
+    least = max_length + _in_several_steps(user)
+    if user.get("max_model_len", least) < least:
         raise InputError(
-            f"engine_args has max_model_len={user['max_model_len']}, and prompts may have "
-            f"max_length={max_length} tokens: lower max_length, or leave max_model_len out"
+            f"engine_args has max_model_len={user['max_model_len']}, but prompts of "
+            f"max_length={max_length} tokens need {least}: leave max_model_len out, or lower "
+            "max_length"
         )
     args: dict[str, Any] = {
         "model": checkpoint.model,
@@ -157,11 +185,16 @@ def one_token_more(
         The arguments to change; none if the user has set the limit, or has disabled the
         computation of a prompt in several steps.
     """
-    if "max_model_len" in user or user.get("enable_chunked_prefill") is False:
+    if "max_model_len" in user or not _in_several_steps(user):
         return {}
     length = args["max_model_len"] + 1
     positions = {"max_position_embeddings": max(length, checkpoint.limit)}
     return {"max_model_len": length, "hf_overrides": positions | args["hf_overrides"]}
+
+
+def _in_several_steps(user: Mapping[str, Any]) -> bool:
+    """Return whether vLLM may compute a prompt in several steps."""
+    return user.get("enable_chunked_prefill") is not False
 
 
 def step_tokens(max_length: int, *, cpu: bool) -> int:

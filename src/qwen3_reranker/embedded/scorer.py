@@ -80,14 +80,16 @@ class EmbeddedScorer(Scorer):
         quiet: bool = False,
         timeout: float = 60.0,
     ) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 1:
-            raise InputError(f"timeout={timeout!r}: give a number of seconds, 1 or more")
+        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not number or not 1 <= timeout < math.inf:
+            raise InputError(f"timeout={timeout!r}: give a finite number of seconds, 1 or more")
+        args = validate_engine_args(engine_args)
         if engine not in get_args(EngineChoice):
             choices = ", ".join(map(repr, get_args(EngineChoice)))
             raise InputError(f"engine={engine!r}: give one of {choices}")
         backend = _default_backend(quiet=quiet) if engine == "auto" else engine
         if backend == "transformers":
-            validate_arguments(engine_args or {})
+            validate_arguments(args)
             if engine_python is not None:
                 raise InputError(
                     "engine_python= is for vLLM; engine='transformers' runs in this process"
@@ -100,7 +102,6 @@ class EmbeddedScorer(Scorer):
         self.model = locate(model)
         self.max_length = max_length
         self._quiet = quiet
-        args = validate_engine_args(engine_args)
         assigned = assign_devices(devices, args)
         args.pop("data_parallel_size", None)
         settings = EngineSettings(
@@ -109,7 +110,8 @@ class EmbeddedScorer(Scorer):
             args,
             None if engine_python is None else locate_interpreter(engine_python),
             check=check,
-            timeout=timeout,
+            # Equal numbers of different types would have different keys.
+            timeout=float(timeout),
             backend=backend,
         )
         self._engines = EngineGroup([replace(settings, devices=each) for each in assigned])

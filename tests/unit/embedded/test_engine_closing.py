@@ -12,6 +12,7 @@ import pytest
 
 from qwen3_reranker import ClosedError, Reranker, event_loop
 from qwen3_reranker.embedded.engine_registry import active_engines
+from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 
 from support.engine_processes import (
     TEXTS,
@@ -130,6 +131,17 @@ def test_collection_and_acquisition_race(make_python: MakePython) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make_and_drop, range(8)))
     wait_until(lambda: not engines())
+
+
+def test_equal_timeouts_share_an_engine(make_python: MakePython) -> None:
+    settings: dict[str, Any] = {"model": "demo", "engine_python": make_python()}
+    # pydantic turns the adapter's timeout into a float.
+    kinds: list[Any] = [Reranker, LangChainRerank]
+    made = [kind(**settings, timeout=timeout) for kind in kinds for timeout in (60, 60.0)]
+    made.append(Reranker(**settings))
+    assert len(engines()) == 1
+    for reranker in made:
+        reranker.close()
 
 
 def test_equal_settings_share_an_engine(make_python: MakePython) -> None:

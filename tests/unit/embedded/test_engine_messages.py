@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -119,7 +120,22 @@ def test_a_refused_model_is_tried_again_when_its_files_have_changed(
     ("settings", "words"),
     [
         ({"engine_args": {"dtype": object()}}, r"engine_args\['dtype'\] is a object"),
-        ({"timeout": 0.5}, "timeout=0.5: give a number of seconds, 1 or more"),
+        ({"engine_args": "dtype"}, "engine_args is a str: give a mapping"),
+        (
+            {"engine_args": {"hf_token": b"hf_x"}},
+            r"engine_args\['hf_token'\] is a bytes: give a str",
+        ),
+        ({"engine_args": {"hf_overrides": "x"}}, r"engine_args\['hf_overrides'\] is a str: give a"),
+        ({"engine_args": {"max_model_len": "16k"}}, "max_model_len='16k': give a whole number"),
+        ({"engine_args": {"max_num_batched_tokens": True}}, "max_num_batched_tokens=True: give a"),
+        (
+            {"engine_args": {"tensor_parallel_size": 0}, "devices": [0]},
+            "tensor_parallel_size=0: give a whole number of at least 1",
+        ),
+        ({"engine_args": {"pipeline_parallel_size": 1.5}}, "pipeline_parallel_size=1.5: give a"),
+        ({"timeout": 0.5}, "timeout=0.5: give a finite number of seconds, 1 or more"),
+        ({"timeout": math.inf}, "timeout=inf: give a finite number of seconds, 1 or more"),
+        ({"timeout": math.nan}, "timeout=nan: give a finite number of seconds, 1 or more"),
         (
             {"base_url": "http://x", "check": False, "quiet": True},
             "only an embedded engine can use check=, quiet=",
@@ -129,6 +145,15 @@ def test_a_refused_model_is_tried_again_when_its_files_have_changed(
 def test_arguments_that_cannot_be_used(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Reranker("demo", **settings)
+
+
+def test_arguments_that_are_none_are_those_left_out() -> None:
+    names = ("max_model_len", "tensor_parallel_size", "data_parallel_size", "hf_overrides", "dtype")
+    with (
+        Reranker("demo", engine_args=dict.fromkeys((*names, "hf_token"))) as reranker,
+        Reranker("demo") as other,
+    ):
+        assert engine_of(reranker) is engine_of(other)
 
 
 # The model's files

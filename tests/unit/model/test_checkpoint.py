@@ -163,10 +163,13 @@ def test_engine_arguments() -> None:
     args = engine_arguments(checkpoint, 8192, mine, device_memory=None, can_compile=True)
     assert (args["block_size"], args["kv_cache_memory_bytes"]) == (64, 5)
     assert args["hf_overrides"] == {**cpu["hf_overrides"], "x": 1}
-    with pytest.raises(InputError, match="max_model_len=100"):
-        engine_arguments(
-            checkpoint, 8192, {"max_model_len": 100}, device_memory=None, can_compile=True
-        )
+
+
+@pytest.mark.parametrize("limit", [100, 8192])
+def test_a_limit_without_room_for_a_token_more_is_refused(limit: int) -> None:
+    checkpoint, user = Checkpoint.load("demo"), {"max_model_len": limit}
+    with pytest.raises(InputError, match=f"max_model_len={limit}.*8193.*leave max_model_len out"):
+        engine_arguments(checkpoint, 8192, user, device_memory=None, can_compile=True)
 
 
 def test_an_engine_has_room_for_a_token_more_than_a_prompt() -> None:
@@ -176,7 +179,9 @@ def test_an_engine_has_room_for_a_token_more_than_a_prompt() -> None:
         more = one_token_more(checkpoint, args, {})
         assert more["max_model_len"] == longest + 1
         assert more["hf_overrides"] == args["hf_overrides"] | {"max_position_embeddings": positions}
-    for user in ({"max_model_len": 8192}, {"enable_chunked_prefill": False}):
+    in_one_step = {"enable_chunked_prefill": False}
+    for user in ({"max_model_len": 8193}, in_one_step, {"max_model_len": 8192, **in_one_step}):
+        args = engine_arguments(checkpoint, 8192, user, device_memory=None, can_compile=True)
         assert one_token_more(checkpoint, args, user) == {}
 
 
