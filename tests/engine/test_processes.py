@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -18,6 +19,10 @@ import nbclient
 import nbformat
 import psutil
 import pytest
+
+from qwen3_reranker import Reranker
+
+from support.engine_processes import process_of
 
 SCRIPT = textwrap.dedent("""
     from qwen3_reranker import Reranker
@@ -206,6 +211,19 @@ def serving(folder: Path, kind: str) -> Iterator[str]:
     finally:
         process.terminate()
         finish(process)
+
+
+def test_an_engine_listens_on_the_loopback_interface_alone(reranker: Reranker) -> None:
+    reranker.warm_up()
+    process = process_of(reranker)
+    connections = [
+        connection
+        for each in (process, *process.children(recursive=True))
+        for connection in each.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert connections  # gloo's
+    assert not [c for c in connections if not ipaddress.ip_address(c.laddr.ip).is_loopback]
 
 
 def test_a_killed_engine_is_replaced() -> None:

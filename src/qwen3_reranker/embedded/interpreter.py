@@ -16,6 +16,10 @@ __all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python", "locat
 PYTHON_VARIABLE = "QWEN3_RERANKER_ENGINE_PYTHON"
 """The environment variable that names the interpreter whose vLLM runs the engine."""
 
+# The interface on which gloo listens, through which vLLM's processes communicate, even if there is
+# only one. By default it is that of the host's name, but all of them are on this machine.
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+
 
 def locate_interpreter(engine_python: str) -> str:
     """
@@ -63,7 +67,7 @@ def find_engine_python(engine_python: str | None) -> str:
         return os.path.abspath(found)  # noqa: PTH100  # links are not resolved, as above
     # In a frozen program (made by PyInstaller, for example) sys.executable is the program itself.
     frozen = getattr(sys, "frozen", False)
-    if not frozen and importlib.util.find_spec("vllm") is not None:
+    if not frozen and _has_vllm():
         return sys.executable
     engine = installed_engine()
     if engine is not None:
@@ -82,6 +86,13 @@ def find_engine_python(engine_python: str | None) -> str:
     )
 
 
+def _has_vllm() -> bool:
+    """Return whether the running interpreter has vLLM."""
+    spec = importlib.util.find_spec("vllm")
+    # Any folder of that name can be imported, but it has no origin.
+    return spec is not None and spec.origin is not None
+
+
 def engine_environment(python: str, folder: Path) -> dict[str, str]:
     """
     Return the environment variables of an engine process. Those that the user has set are kept.
@@ -94,6 +105,7 @@ def engine_environment(python: str, folder: Path) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "INFO",  # into the engine's log file
         # A fork of a process with threads can hang.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        **_LOOPBACK,
         **_compile_cache(),
         **os.environ,
         "TMPDIR": str(folder),

