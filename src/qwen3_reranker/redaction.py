@@ -12,7 +12,6 @@ __all__ = [
     "conceal",
     "conceal_headers",
     "conceal_token",
-    "reveal_token",
 ]
 
 
@@ -73,12 +72,6 @@ def conceal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
     if "hf_token" in concealed:
         concealed["hf_token"] = Secret.of(concealed["hf_token"])
     return concealed
-
-
-def reveal_token(engine_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of the engine arguments in which the hub's access token is not wrapped."""
-    token = engine_args.get("hf_token")
-    return {**engine_args, "hf_token": token.reveal()} if token else dict(engine_args)
 
 
 def conceal_headers(headers: Any) -> Any:

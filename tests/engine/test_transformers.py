@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_reranker import CheckpointError, ClosedError, EngineError, InputError, Reranker
+from qwen3_reranker import (
+    CheckpointError,
+    ClosedError,
+    EngineError,
+    InputError,
+    Reranker,
+    event_loop,
+)
 from qwen3_reranker.embedded import transformers_client
 from qwen3_reranker.embedded.reference import TransformersScorer
 from qwen3_reranker.embedded.transformers_client import make_batches, shared_length
 
-from support.checkpoints import convert_demo, tiny
-from support.engine_processes import BARE_LOGGER
+from support.checkpoints import convert_demo, copy_demo, tiny
+from support.engine_processes import BARE_LOGGER, engine_of
+from support.helpers import SECRET
 from support.real_pairs import real_pairs
 
 TOLERANCE = 2e-3
@@ -157,6 +166,39 @@ def test_what_torch_raises_is_an_engine_error(monkeypatch: pytest.MonkeyPatch) -
             reranker.score(QUERY, DOCUMENTS)
         monkeypatch.undo()
         assert len(reranker.score(QUERY, DOCUMENTS)) == len(DOCUMENTS)
+
+
+def test_a_token_that_the_model_does_not_have_is_an_engine_error(
+    transformers_reranker: Reranker,
+) -> None:
+    transformers_reranker.warm_up()
+    client = engine_of(transformers_reranker).running.client
+    with pytest.raises(EngineError, match="the model failed: IndexError"):
+        event_loop.run(client.encode([[10**6]]))
+    assert transformers_reranker.score(QUERY, DOCUMENTS[:1])
+
+
+def test_damaged_weights_are_an_engine_error_that_shows_no_token(tmp_path: Path) -> None:
+    folder = copy_demo(tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with (
+        Reranker(
+            str(folder), engine="transformers", engine_args={**FP32, "hf_token": SECRET}
+        ) as reranker,
+        pytest.raises(EngineError, match="cannot be loaded: SafetensorError") as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert SECRET not in "".join(report.format())
+
+
+def test_an_unknown_dtype_is_an_engine_error() -> None:
+    with (
+        Reranker("demo", engine="transformers", engine_args={"dtype": "float33"}) as reranker,
+        pytest.raises(EngineError, match=r"cannot be loaded: .*float33"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
 
 
 def test_a_model_that_is_no_reranker_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from qwen3_reranker.embedded import engine_files, protocol
 from qwen3_reranker.embedded.devices import device_environment
 from qwen3_reranker.embedded.engine_args import process_count
 from qwen3_reranker.embedded.interpreter import engine_environment
+from qwen3_reranker.embedded.process_end import EXIT_TIMEOUT, cause_of_end, signal_group
 from qwen3_reranker.embedded.releases import CPU_PACKAGE, PACKAGE
 from qwen3_reranker.errors import EngineError
 from qwen3_reranker.redaction import Redactor, Secret
@@ -165,7 +166,8 @@ class EngineClient:
         Make vLLM's engine in the process, and wait until it is ready.
 
         Args:
-            args: The keyword arguments for EngineArgs.
+            args: The keyword arguments for EngineArgs. The token among them is a `Secret`, which
+                is revealed only when the frame is encoded.
             environment: The environment variables to set first.
 
         Returns:
@@ -241,7 +243,7 @@ class EngineClient:
     def _send(self, writer: asyncio.StreamWriter, head: dict[str, Any], body: bytes = b"") -> None:
         """Send a frame, unless the process has ended. Its calls fail once the cause is known."""
         if not writer.is_closing():  # asyncio would log each write
-            writer.write(protocol.frame(head, body))
+            writer.write(protocol.frame(head, body, default=Secret.reveal))
 
     async def _read(self) -> None:
         """Dispatch the frames that the process sends, until it ends."""
@@ -298,7 +300,7 @@ class EngineClient:
         """Handle the end of a process that was not closed."""
         if self.reason is not None:
             return
-        reason = words or _cause(await asyncio.to_thread(self._exit_code))
+        reason = words or cause_of_end(await asyncio.to_thread(self._exit_code))
         if not words or "root cause" in words:  # vLLM's message refers to the log
             lines = await asyncio.to_thread(engine_files.last_lines, self.log, self._redactor)
             reason += "".join(f"\n{line}" for line in lines)
@@ -321,7 +323,7 @@ class EngineClient:
 
     def _exit_code(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(1)
+            return self._process.wait(EXIT_TIMEOUT)
         return None
 
     def _fail(self, reason: str) -> None:
@@ -342,10 +344,10 @@ class EngineClient:
                 with contextlib.suppress(OSError):
                     self.socket.shutdown(socket.SHUT_RDWR)
             deadline = time.monotonic() + (protocol.GRACE if self._processes > 1 else 0)
-            while _signal_group(self.pid, 0) and time.monotonic() < deadline:
+            while signal_group(self.pid, 0) and time.monotonic() < deadline:
                 self._process.poll()
                 time.sleep(0.02)
-            _signal_group(self.pid, signal.SIGKILL)
+            signal_group(self.pid, signal.SIGKILL)
             # It takes longer only if the kernel hangs, as a GPU's driver can.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILLED)
@@ -355,24 +357,6 @@ class EngineClient:
                 shutil.rmtree(self._folder, ignore_errors=True)
             _running.discard(self)
             _sockets.discard(self.socket)
-
-
-def _cause(code: int | None) -> str:
-    if code == -signal.SIGKILL:
-        return "the engine process was killed (SIGKILL; the system does so if memory runs out)"
-    if code is not None and code < 0:
-        names = {number.value: number.name for number in signal.Signals}
-        return f"the engine process was ended by {names.get(-code, f'signal {-code}')}"
-    return f"the engine process ended with exit code {code}"
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group. Return whether the group exists."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 _running: set[EngineClient] = set()

@@ -24,7 +24,6 @@ from qwen3_reranker.embedded.releases import check_version
 from qwen3_reranker.embedded.transformers_client import TransformersClient
 from qwen3_reranker.errors import CheckpointError, ClosedError, EngineError, ForkError, InputError
 from qwen3_reranker.model.probe import PROBES, Outcome
-from qwen3_reranker.redaction import reveal_token
 from qwen3_reranker.usage import Stopwatch
 
 __all__ = ["Engine", "Running"]
@@ -342,9 +341,7 @@ class Engine:
             )
         core_sets = [cores_of(device) for device in settings.devices] if cpu else []
         try:
-            ready = await client.start(
-                reveal_token(args), engine_variables(cpu=cpu, core_sets=core_sets)
-            )
+            ready = await client.start(args, engine_variables(cpu=cpu, core_sets=core_sets))
         except EngineError as error:
             raise EngineError(
                 f"vLLM {hello['vllm']} did not start for {settings.model}: {error}"

@@ -136,7 +136,8 @@ class Connection:
             return
         except OSError:
             pass  # the socket ended with unread data
-        except protocol.ProtocolError:
+        except protocol.ProtocolError as error:
+            self.send({"type": "failed", "error": str(error)})
             _print_exception()
             leave()  # without removing the folder, because the program reads the log in it
         if self._folder is not None:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -70,15 +70,18 @@ class Frame(NamedTuple):
     body: bytes
 
 
-def frame(head: dict[str, Any], body: bytes = b"") -> bytes:
+def frame(
+    head: dict[str, Any], body: bytes = b"", *, default: Callable[[Any], Any] | None = None
+) -> bytes:
     """
     Encode a frame.
 
     Args:
         head: The JSON object, with a "type".
         body: The raw bytes.
+        default: Called with each value in the head that JSON cannot represent, to replace it.
     """
-    encoded = json.dumps(head).encode()
+    encoded = json.dumps(head, default=default).encode()
     return _HEADER.pack(_MAGIC, len(encoded), len(body)) + encoded + body
 
 

@@ -17,10 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qwen3_reranker.errors import EngineError, InputError, MissingDependencyError
+from qwen3_reranker.errors import (
+    EngineError,
+    InputError,
+    MissingDependencyError,
+    RerankerError,
+)
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.prompt import PromptBuilder
-from qwen3_reranker.redaction import reveal_token
 
 if TYPE_CHECKING:
     import torch
@@ -94,14 +98,17 @@ class TransformersClient:
         def load() -> _Network:
             try:
                 return _Network(checkpoint, prompts, self._args)
-            except MissingDependencyError:
+            except RerankerError:
                 raise
-            except ImportError as error:  # what transformers needs for quantized weights
-                raise MissingDependencyError(
-                    f"engine='transformers' cannot load {checkpoint.model}: {error}"
-                ) from error
-            except (OSError, ValueError) as error:
-                raise EngineError(f"{checkpoint.model} cannot be loaded: {error}") from error
+            except Exception as error:  # noqa: BLE001  # torch and safetensors raise many types
+                # Without a package that it needs for quantized weights, transformers raises
+                # ImportError.
+                missing = isinstance(error, ImportError)
+                kind = MissingDependencyError if missing else EngineError
+                words = f"{type(error).__name__}: {error}"
+                # The library's frames hold the token.
+                cause = None if "hf_token" in self._args else error
+                raise kind(f"{checkpoint.model} cannot be loaded: {words}") from cause
 
         self._network = await self._work(load)
         return self._network.description
@@ -116,7 +123,7 @@ class TransformersClient:
             prompts: The token ids of each prompt.
 
         Raises:
-            EngineError: torch failed, for example because memory ran out, or the engine was
+            EngineError: The model failed, for example because memory ran out, or the engine was
                 closed.
         """
         network = self._network
@@ -147,8 +154,10 @@ class TransformersClient:
             if self.reason is not None:
                 raise EngineError(self.reason) from None
             raise
-        except RuntimeError as error:  # what torch raises, even if memory runs out
-            raise EngineError(f"torch failed: {error}") from error
+        except RerankerError:
+            raise
+        except Exception as error:
+            raise EngineError(f"the model failed: {type(error).__name__}: {error}") from error
 
 
 class _StoppedError(Exception):
@@ -183,11 +192,12 @@ class _Network:
             if causal
             else transformers.AutoModelForSequenceClassification
         )
+        token = args.get("hf_token")
         model = kind.from_pretrained(
             checkpoint.model,
             dtype=args.get("dtype", "auto"),
             revision=args.get("revision"),
-            token=reveal_token(args).get("hf_token"),
+            token=None if token is None else token.reveal(),
             attn_implementation="sdpa",
         )
         output = model.lm_head if causal else model.score

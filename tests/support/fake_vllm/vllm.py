@@ -2,10 +2,12 @@
 Stands for vLLM in the engine process, without a model: for faults that vLLM has not on demand.
 
 A prompt's logit is that of `logit_of`. Engine arguments that vLLM does not have tell what goes
-wrong: `step_seconds`, `step_file` (created when scoring begins), `refuse` (at the start), `die_at`
-and `fail_at` (on a prompt that has this id), `same_logit`, `logit_is_step_size`, `helper` (a
-process that the engine starts), `refuse_in` (a folder: the start fails if there is a file that is
-named after the device), `environments` (a file to which the engine adds its variables and cores).
+wrong: `step_seconds`, `step_file` (created when scoring begins), `refuse` (at the start, with these
+words, in which `{hf_token}` stands for that argument), `die_at` and `fail_at` (on a prompt that has
+this id), `same_logit`, `logit_is_step_size`, `helper` (a process that the engine starts),
+`refuse_in` (a folder: the start fails if there is a file that is named after the device),
+`environments` (a file to which the engine adds its variables and cores), `arguments` (a file to
+which it writes its arguments).
 
 The environment variable FAKE_VLLM_DEVICE makes it a build for another device than the CPU.
 """
@@ -68,7 +70,7 @@ def tokens_input(ids: list[int]) -> list[int]:
 class LLMEngine:
     def __init__(self, args: dict[str, Any]) -> None:
         if "refuse" in args:
-            raise RuntimeError(args["refuse"])
+            raise RuntimeError(args["refuse"].format_map(args))
         if "refuse_in" in args:
             name = os.environ.get("CUDA_VISIBLE_DEVICES", "")
             if Path(args["refuse_in"], name).exists():
@@ -77,6 +79,8 @@ class LLMEngine:
             seen = {**os.environ, "cores": sorted(os.sched_getaffinity(0))}
             with Path(args["environments"]).open("a") as file:
                 file.write(json.dumps(seen) + "\n")
+        if "arguments" in args:
+            Path(args["arguments"]).write_text(json.dumps(args))
         if "helper" in args:
             subprocess.Popen(["sleep", "600"])
         self.args = args

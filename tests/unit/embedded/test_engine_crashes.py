@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -40,6 +41,8 @@ from support.engine_processes import (
     process_of,
     wait_until,
 )
+from support.helpers import SECRET
+from support.secrets import assert_unseen
 
 pytestmark = pytest.mark.slow
 
@@ -219,13 +222,18 @@ def test_an_engine_that_dies_on_a_prompt_says_so(make_reranker: MakeReranker) ->
 
 
 def test_an_access_token_is_not_shown(make_reranker: MakeReranker) -> None:
-    words = "no access with hf_aBcDeFgHiJkL"
-    arguments = {"refuse": words, "hf_token": "hf_aBcDeFgHiJkL"}
+    arguments = {"refuse": "no access with {hf_token}", "hf_token": SECRET}
     reranker = make_reranker(engine_args=arguments)
     with pytest.raises(EngineError, match=r"no access with \*\*\*") as caught:
         reranker.warm_up()
-    assert "hf_aBc" not in str(caught.value)
+    assert_unseen(caught.value, SECRET)
     assert "hf_token': Secret('***')" in repr(engine_of(reranker).settings)
+
+
+def test_the_engine_receives_the_access_token(make_reranker: MakeReranker, tmp_path: Path) -> None:
+    arguments = {"arguments": str(tmp_path / "arguments"), "hf_token": SECRET}
+    make_reranker(engine_args=arguments).warm_up()
+    assert json.loads((tmp_path / "arguments").read_text())["hf_token"] == SECRET
 
 
 def test_a_missing_library_is_named(make_reranker: MakeReranker) -> None:
@@ -318,6 +326,31 @@ def test_an_unusable_frame_fails_all_waiting_calls(
     monkeypatch.setattr(EngineClient, "_receive", fail)
     with pytest.raises(EngineError, match="cannot be used: KeyError"):
         reranker.warm_up()
+
+
+def test_the_process_says_that_it_received_no_frame(make_reranker: MakeReranker) -> None:
+    reranker = make_reranker()
+    reranker.warm_up()
+    client = engine_of(reranker).running.client
+
+    async def send_garbage() -> None:
+        client._writer.write(b"garbage" * 9)
+
+    event_loop.run(send_garbage())
+    wait_until(lambda: client.reason)
+    assert "the engine failed: received bytes that are not a frame: b'garbage" in client.reason
+
+
+def test_a_process_that_closes_its_connection_and_goes_on_is_said_to(
+    make_reranker: MakeReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EngineClient, "_exit_code", lambda _: None)
+    reranker = make_reranker()
+    reranker.warm_up()
+    client = engine_of(reranker).running.client
+    process_of(reranker).kill()
+    wait_until(lambda: client.reason)
+    assert "closed its connection, but did not exit within 1 s" in client.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, 40])
