@@ -51,7 +51,7 @@ def test_nothing_is_lost_when_one_is_killed(both: Reranker) -> None:
         psutil.Process(first.running.client.pid).kill()
         scores = [call.result() for call in calls]
     assert scores == [pytest.approx(expected, abs=1e-6) for expected in right]
-    wait_until(lambda: first.alive, seconds=300)
+    wait_until(lambda: first.live, seconds=300)
     assert [engine.restarts for engine in both.stats().engines.values()] == [1, 0]
     assert both.stats().failures == 0
     assert both.score(queries[0], TEXTS) == pytest.approx(right[0], abs=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -57,7 +57,7 @@ class Engine:
     Attributes:
         settings: The same settings.
         users: The tokens of those that use the engine, managed by `acquire` and `release`.
-        running: The backend, if one is ready. It may have ended since, see `alive`.
+        running: The backend, if one is ready. It may have ended since, see `live`.
         outstanding: The number of tokens that have been sent to the backend and not been scored.
         failures: The failures of the backend: its starts that failed, and its unexpected ends.
         restarts: How often a backend was started in the place of one that had ended.
@@ -84,9 +84,10 @@ class Engine:
         self.restarts = 0
 
     @property
-    def alive(self) -> bool:
-        """Whether there is a backend that is ready to score, and that has not ended."""
-        return self.running is not None and self.running.client.reason is None
+    def live(self) -> Running | None:
+        """The backend, if one is ready to score and has not ended."""
+        running = self.running
+        return running if running is not None and running.client.reason is None else None
 
     def check(self) -> None:
         """
@@ -111,8 +112,8 @@ class Engine:
         Raises:
             CheckpointError: It is not a Qwen3 reranker.
         """
-        if self.running is not None:
-            return self.running.model
+        if (live := self.live) is not None:
+            return live.model
         if self._model is None:
             self._model = EngineModel.read(self.settings)
         return self._model
@@ -124,7 +125,7 @@ class Engine:
         Raises:
             CheckpointError: It is not a Qwen3 reranker.
         """
-        if self.running is None and self._model is None:
+        if self.live is None and self._model is None:
             return await asyncio.to_thread(self.model)
         return self.model()
 
@@ -135,7 +136,7 @@ class Engine:
         Raises:
             CheckpointError: The model is not a Qwen3 reranker.
         """
-        if self.running is None:
+        if self.live is None:
             self._model = await asyncio.to_thread(EngineModel.read, self.settings)
         return (await self.amodel()).fingerprint
 
@@ -157,8 +158,8 @@ class Engine:
             EngineError: The engine did not start, or has failed repeatedly.
         """
         self.check()
-        if self.running is not None and self.running.client.reason is None:
-            return self.running
+        if (live := self.live) is not None:
+            return live
         starting = self._begin(quiet=quiet)
         if on_stage is not None:
             self._announcement.listeners.append(on_stage)
@@ -259,19 +260,20 @@ class Engine:
         backend = self.settings.backend.replace("vllm", "vLLM")
         name = self.settings.model
         _logger.info("starting %s for %s", backend, name)
-        client = self._client(announcement)
+        client: EngineClient | TransformersClient | None = None
         try:
+            client = self._client(announcement)
             # Meanwhile the process imports vLLM.
             model = self._model = await asyncio.to_thread(EngineModel.read, self.settings)
             self.running = await self._make(client, model, expected)
         except BaseException as error:
             announcement.end(ready=False)
-            await asyncio.shield(client.aclose())
+            if client is not None:
+                await asyncio.shield(client.aclose())
             if isinstance(error, Exception):
                 reason = str(error).partition("\n")[0]
                 _logger.warning("%s did not start for %s: %s", backend, name, reason)
-            # A start in the background must not be repeated at every call.
-            if isinstance(error, EngineError) or (expected and isinstance(error, Exception)):
+                # Whatever the reason, such a start must not be repeated at every call.
                 self.failures.add(str(error))
             raise
         announcement.end(ready=True)
@@ -309,6 +311,7 @@ class Engine:
                 f"the files of {settings.model} have changed since other engines loaded them: "
                 "close all rerankers that use the model, and make new ones"
             )
+        probe = _probe_prompts(model) if settings.check else []
         if isinstance(client, TransformersClient):
             description = await client.load(model.checkpoint, model.prompts)
         else:
@@ -316,8 +319,8 @@ class Engine:
         revision = settings.user_args.get("revision")
         if await asyncio.to_thread(model.checkpoint.state, revision) != model.state:
             raise EngineError(f"the files of {settings.model} changed while they were loaded")
-        if settings.check:
-            await self._probe(client, model)
+        if probe:
+            await self._probe(client, model, probe)
         return Running(client, model, description)
 
     async def _start_vllm(self, client: EngineClient, model: EngineModel) -> str:
@@ -351,12 +354,13 @@ class Engine:
             device = settings.device if cpu else f"{device} {settings.device}"
         return f"vLLM {hello['vllm']} on {device}, {ready['dtype']}"
 
-    async def _probe(self, client: EngineClient | TransformersClient, model: EngineModel) -> None:
-        prompts = [
-            prompt.ids
-            for query, passages in PROBES
-            for prompt in model.prompts.encode(query, passages)
-        ]
+    async def _probe(
+        self,
+        client: EngineClient | TransformersClient,
+        model: EngineModel,
+        prompts: Sequence[list[int]],
+    ) -> None:
+        """Raise unless the backend's scores of the probe are those of a reranker."""
         logits = [model.logit(row) for row in await client.encode(prompts)]
         rows = [logits[start : start + 3] for start in range(0, len(logits), 3)]
         outcome = Outcome.read(rows, None, logits=True)
@@ -368,3 +372,23 @@ class Engine:
             )
             self._rejected = (model.fingerprint, message)
             raise CheckpointError(message)
+
+
+def _probe_prompts(model: EngineModel) -> list[list[int]]:
+    """
+    Return the token ids of the probe's prompts.
+
+    Raises:
+        InputError: The prompts are longer than `max_length`.
+    """
+    builder = model.prompts
+    pairs = [(query, passage) for query, passages in PROBES for passage in passages]
+    longest = max(
+        builder.count([builder.head(query) + builder.tail(text) for query, text in pairs])
+    )
+    if longest > builder.max_length:
+        raise InputError(
+            f"max_length={builder.max_length} is too short for the check of a new engine, whose "
+            f"prompts have up to {longest} tokens: raise max_length, or give check=False"
+        )
+    return [builder.encode(query, [text])[0].ids for query, text in pairs]

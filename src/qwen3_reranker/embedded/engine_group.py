@@ -56,9 +56,9 @@ class EngineGroup:
     def describe(self) -> str:
         """Describe the engines, and say whether they are running."""
         states = [
-            engine.running.description
-            if engine.running is not None and engine.alive
-            else f"{self.settings.backend}, not {'running' if self._complete else 'started'}"
+            f"{self.settings.backend}, not {'running' if self._complete else 'started'}"
+            if (live := engine.live) is None
+            else live.description
             for engine in self.engines
         ]
         if len(states) == 1:
@@ -106,7 +106,7 @@ class EngineGroup:
             RerankerError: An engine did not start, see `Engine.start`.
         """
         if on_stage is not None and len(self.engines) > 1:
-            on_stage = _merged(on_stage, sum(not engine.alive for engine in self.engines))
+            on_stage = _merged(on_stage, sum(engine.live is None for engine in self.engines))
         await event_loop.gather(
             # One notice is enough.
             engine.start(quiet=quiet or engine is not self.engines[0], on_stage=on_stage)
@@ -173,7 +173,7 @@ class EngineGroup:
 
     def _first(self) -> Engine:
         """Return the first engine that runs, or the first one if none does."""
-        return next((engine for engine in self.engines if engine.alive), self.engines[0])
+        return next((engine for engine in self.engines if engine.live is not None), self.engines[0])
 
     async def _least_busy(self, model: EngineModel) -> tuple[Engine, Running]:
         running = await self._running()
@@ -189,14 +189,10 @@ class EngineGroup:
         """Return the engines that run. Start the others, and wait for them if there is none."""
         for engine in self.engines:
             engine.check()
-        running = [
-            (engine, engine.running)
-            for engine in self.engines
-            if engine.running is not None and engine.alive
-        ]
+        running = [(engine, live) for engine in self.engines if (live := engine.live) is not None]
         if running:
             for engine in self.engines:
-                if not engine.alive:
+                if engine.live is None:
                     engine.restart(running[0][1].model)
             return running
         starts = (engine.start(quiet=quiet) for engine in self.engines)

@@ -245,9 +245,15 @@ def test_a_missing_library_is_named(make_reranker: MakeReranker) -> None:
 
 def test_an_unsupported_version_is_refused(make_reranker: MakeReranker) -> None:
     reranker = make_reranker(variables={"FAKE_VLLM_VERSION": "0.11.0"})
-    with pytest.raises(UnsupportedVersionError, match=r"vllm 0\.11\.0"):
-        reranker.warm_up()
-    assert not children()
+    for _ in range(3):
+        with pytest.raises(UnsupportedVersionError, match=r"vllm 0\.11\.0"):
+            reranker.warm_up()
+        assert not children()
+    stages: list[str] = []
+    with pytest.raises(EngineError, match=r"3 times in a row.*vllm 0\.11\.0"):
+        reranker.warm_up(progress=stages.append)
+    assert not stages  # no process was started
+    assert reranker.stats().engines["default"].failures == 3
 
 
 def test_what_is_no_engine_is_an_error(tmp_path: Path) -> None:
@@ -398,7 +404,11 @@ def test_a_temporary_folder_that_is_gone_is_named(
 ) -> None:
     reranker = make_reranker()
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    with pytest.raises(EngineError, match=r"cannot be started.*TMPDIR.*/nowhere"):
+    for _ in range(3):
+        with pytest.raises(EngineError, match=r"cannot be started.*TMPDIR.*/nowhere"):
+            reranker.warm_up()
+    assert reranker.stats().engines["default"].failures == 3
+    with pytest.raises(EngineError, match=r"3 times in a row.*cannot be started.*/nowhere"):
         reranker.warm_up()
 
 

@@ -48,7 +48,7 @@ def processes_of(reranker: Reranker) -> list[psutil.Process]:
 
 
 def all_run(reranker: Reranker) -> bool:
-    return all(engine.alive for engine in engines_of(reranker))
+    return all(engine.live for engine in engines_of(reranker))
 
 
 def enough(answered: list[str]) -> bool:
@@ -245,11 +245,11 @@ def test_an_engine_killed_while_idle_is_replaced_in_the_background(
     reranker = make_reranker(variables=GPU, devices=[0, 1]).warm_up()
     engine = engines_of(reranker)[0]
     processes_of(reranker)[0].kill()
-    wait_until(lambda: not engine.alive)
+    wait_until(lambda: not engine.live)
     assert "0 (vllm, not running), 1 (vLLM" in reranker.describe()
     assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
     assert documents(reranker) == {"0": 0, "1": 1}
-    wait_until(lambda: engine.alive)
+    wait_until(lambda: engine.live)
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
     assert reranker.stats().engines["0"].restarts == 1
 
@@ -270,7 +270,7 @@ def test_when_all_engines_have_ended_the_next_call_waits_for_new_ones(
     reranker = make_reranker(variables=GPU, devices=[0, 1]).warm_up()
     for process in processes_of(reranker):
         process.kill()
-    wait_until(lambda: not any(engine.alive for engine in engines_of(reranker)))
+    wait_until(lambda: not any(engine.live for engine in engines_of(reranker)))
     assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
     assert reranker.stats().failures == 0
 
@@ -321,7 +321,7 @@ def test_the_others_go_on_without_an_engine_that_does_not_start_again(
     failing = engines_of(reranker)[1]
     (tmp_path / "1").touch()
     processes_of(reranker)[1].kill()
-    wait_until(lambda: not failing.alive)
+    wait_until(lambda: not failing.live)
     while failing.failures.total < 3:
         assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
     before = set(children())
@@ -344,13 +344,13 @@ def test_engines_with_other_files_do_not_share_a_query(
         changed, other = engines_of(reranker)
         os.utime(folder / "model.safetensors", (1, 1))
         processes_of(reranker)[0].kill()
-        wait_until(lambda: not changed.alive)
+        wait_until(lambda: not changed.live)
         while changed.failures.total < 2:
             reranker.score("q", TEXTS)
         assert "have changed since other engines loaded them" in caplog.text
         # Without an engine that has the old files, all start with the new ones.
         psutil.Process(other.running.client.pid).kill()
-        wait_until(lambda: not other.alive)
+        wait_until(lambda: not other.live)
         assert reranker.score("q", TEXTS) == expected(reranker, "q", TEXTS)
         # A call starts the engine that has ended; if it failed three times, after a pause of 5 s.
         wait_until(lambda: reranker.score("q", TEXTS) and all_run(reranker))
@@ -381,7 +381,7 @@ def test_closing_ends_a_start_in_the_background(
     slow = "export FAKE_VLLM_IMPORT_SECONDS=600\nexec"
     python.write_text(python.read_text().replace("exec", slow))
     processes_of(reranker)[0].kill()
-    wait_until(lambda: not engine.alive)
+    wait_until(lambda: not engine.live)
     running = len(children())
     assert reranker.score("q", ["a"]) == expected(reranker, "q", ["a"])
     wait_until(lambda: len(children()) > running)

@@ -21,6 +21,7 @@ from support.engine_processes import (
     MakeReranker,
     children,
     engine_of,
+    expected,
     process_of,
     wait_until,
 )
@@ -156,6 +157,16 @@ def test_arguments_that_are_none_are_those_left_out() -> None:
         assert engine_of(reranker) is engine_of(other)
 
 
+def test_a_prompt_that_is_too_short_for_the_check_is_said_to_be(
+    make_reranker: MakeReranker,
+) -> None:
+    reranker = make_reranker(check=True, max_length=71)
+    with pytest.raises(InputError, match=r"max_length=71 .* the check.* 104 tokens.*check=False"):
+        reranker.rerank("q", ["a"])
+    other = make_reranker(max_length=71)
+    assert other.score("q", ["a"]) == expected(other, "q", ["a"])
+
+
 # The model's files
 
 
@@ -202,5 +213,7 @@ def test_a_new_start_reads_the_files_anew(make_python: MakePython, tmp_path: Pat
         assert event_loop.run(scorer.fingerprint()) == changed  # what the engine has
         process_of(reranker).kill()
         wait_until(lambda: engine_of(reranker).running.client.reason)
+        anew = event_loop.run(scorer.fingerprint())
+        assert anew not in (before, changed)  # what it would load now
         reranker.score("q", ["a"])
-        assert event_loop.run(scorer.fingerprint()) not in (before, changed)
+        assert event_loop.run(scorer.fingerprint()) == anew
