@@ -324,7 +324,8 @@ def test_folders_that_machines_do_not_share_are_named(
     monkeypatch.chdir(tmp_path)
     write_lines(tmp_path / "in.jsonl", rows_of(1))
     paths = {name: tmp_path if name == shared else Path("/proc/self/cwd") for name in FOLDERS}
-    with pytest.raises(InputError, match=r"cannot be opened on .* that all of its machines share"):
+    message = r"cannot be opened on .* \(No such file .*\): .* that all of its machines share"
+    with pytest.raises(InputError, match=message):
         rerank_files(
             paths["source"] / "in.jsonl",
             paths["target"] / "out",

@@ -48,7 +48,7 @@ class _Worker:
         except FileNotFoundError as error:
             raise InputError(
                 f"{error.filename} cannot be opened on {socket.gethostname()}, a machine of the "
-                "cluster ({error.strerror}): the input and the output must be on a file system "
+                f"cluster ({error.strerror}): the input and the output must be on a file system "
                 "that all of its machines share"
             ) from None
 
