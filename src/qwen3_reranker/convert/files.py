@@ -30,7 +30,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         target: A folder that does not exist yet or is empty.
 
     Raises:
-        InputError: `target` exists and is not an empty folder, or cannot be created.
+        InputError: `target` exists and is not an empty folder that can be replaced, or cannot be
+            created.
     """
     check_target(target)
     partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
@@ -138,8 +139,14 @@ def check_target(target: Path) -> None:
         target: A folder that does not exist yet or is empty.
 
     Raises:
-        InputError: It exists and is not an empty folder, or its parent is not writable.
+        InputError: It exists and is not an empty folder, it is the current folder or a mount
+            point, or its parent is not writable.
     """
+    if target.exists() and (target.samefile(os.curdir) or os.path.ismount(target)):
+        raise InputError(
+            f"{target} cannot be replaced, because it is the current folder or a mount point: give "
+            "a new folder below it"
+        )
     _check_free(target)
     parent = next(path for path in target.absolute().parents if path.exists())
     if not parent.is_dir():

@@ -251,6 +251,27 @@ def test_an_empty_folder_and_one_below_folders_that_are_not_there(tmp_path: Path
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == (tmp_path / "a").stat().st_mode & 0o777
 
 
+@pytest.mark.parametrize("target", [".", "", "{cwd}", "../{name}"])
+def test_the_current_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be replaced.*: give a new folder below it"):
+        convert("demo", target.format(cwd=tmp_path, name=tmp_path.name))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mount_point_is_refused_before_anything_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as an empty volume of a container. What is beside it is on another file system."""
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "volume")
+    with pytest.raises(InputError, match=r"cannot be replaced.*: give a new folder below it"):
+        convert("somebody/their-reranker", tmp_path / "volume")
+    assert "score.weight" in read_weights(convert("demo", tmp_path / "volume" / "new").folder)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"labels": 3}, {"labels": True}, {"labels": "1"}, {"engine": "tei"}]
 )
