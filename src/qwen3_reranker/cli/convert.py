@@ -79,5 +79,5 @@ def convert(
         return
     comparison = compare_scores(source, target)
     print(comparison)
-    if comparison.difference > comparison.tolerance:
+    if not comparison.difference <= comparison.tolerance:  # NaN is a difference, too
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ class Verification:
     Attributes:
         pairs: The query and the document of each pair.
         source: P(yes) of each pair from the original checkpoint, in [0, 1].
-        target: P(yes) of each pair from the converted checkpoint, in [0, 1].
+        target: P(yes) of each pair from the converted checkpoint, in [0, 1], or NaN if its weights
+            give no number.
         tolerance: The largest difference that a correct conversion explains: 0.002, or 0.15 for
             quantized weights.
     """
@@ -78,8 +80,13 @@ class Verification:
 
     @property
     def difference(self) -> float:
-        """The largest absolute difference between the two scores of a pair, in [0, 1]."""
-        return max(abs(a - b) for a, b in zip(self.source, self.target, strict=True))
+        """
+        The largest absolute difference between the two scores of a pair, in [0, 1].
+
+        NaN, which is not below any tolerance, if a checkpoint gives a pair no number.
+        """
+        differences = [abs(a - b) for a, b in zip(self.source, self.target, strict=True)]
+        return math.nan if any(map(math.isnan, differences)) else max(differences)
 
     def __str__(self) -> str:
         """Return a table with a line per pair, and the largest difference."""
