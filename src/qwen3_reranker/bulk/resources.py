@@ -60,7 +60,7 @@ def cluster_resources(
     if num_gpus is None:
         num_gpus = 1 if embedded and any(gpus) else 0
     if concurrency is None:
-        fitting = sum(int(count // num_gpus) for count in gpus) if num_gpus else len(cpus)
+        fitting = sum(_fitting(count, num_gpus) for count in gpus) if num_gpus else len(cpus)
         concurrency = max(1, fitting)
     share = engine_cpus(cpus, concurrency, spare_cpus) if embedded and not num_gpus else 1
     _require_room(machines, share, num_gpus)
@@ -86,6 +86,13 @@ def engine_cpus(cpus: Sequence[float], engines: int, spare: int = 0) -> float:
         if fitting >= engines and share * engines <= left:
             return share
     return max(0.01, int(100 * left / engines) / 100) if left > 0 else 0.5 / engines
+
+
+def _fitting(gpus: float, share: float) -> int:
+    """Return how many workers the GPUs of a machine are enough for. No share spans two GPUs."""
+    if share >= 1:
+        return int(gpus // share)
+    return int(gpus) * int(1 / share + 1e-9)  # in floats, 1 / (1 / 49) is less than 49
 
 
 def _require_room(machines: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> None:

@@ -93,6 +93,16 @@ def test_a_worker_does_not_use_the_gpus_of_several_machines(
     assert chosen(machines, num_gpus=num_gpus).concurrency == workers
 
 
+@pytest.mark.parametrize(("num_gpus", "workers"), [(0.6, 4), (0.4, 8), (0.3, 12), (0.99, 4)])
+def test_a_share_of_a_gpu_is_not_put_together_from_several(num_gpus: float, workers: int) -> None:
+    assert chosen([(8, 4)], num_gpus=num_gpus).concurrency == workers
+
+
+@given(gpus=st.integers(1, 9), share=st.integers(1, 100))
+def test_equal_shares_fill_every_gpu(gpus: int, share: int) -> None:
+    assert chosen([(8, gpus)], num_gpus=1 / share).concurrency == gpus * share
+
+
 def test_the_machines_are_named_if_none_has_room() -> None:
     message = r"needs 1 CPUs and 2 GPUs, .* \(they have 2 and 0; 8 and 1\): give num_gpus= a"
     with pytest.raises(InputError, match=message):
