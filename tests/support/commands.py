@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 
-def run(*arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, code: int = 0, stdin: str = "", encoding: str = "utf-8"
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "qwen3_reranker", *arguments],
         input=stdin,
         capture_output=True,
-        text=True,
+        encoding=encoding,
         timeout=200,
         check=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -104,6 +105,9 @@ def _options(
 
 def run() -> None:
     """Run the command; every failure ends with a message and one of the exit codes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Redirected output on Windows has a code page, which lacks most characters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except KeyboardInterrupt:

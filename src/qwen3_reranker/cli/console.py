@@ -33,8 +33,11 @@ def print_json(value: Any, indent: int | None = None) -> None:
     """
     Print a value to standard output as JSON, with control characters escaped.
 
+    In an encoding that lacks some characters, all but those of ASCII are escaped, too.
+
     Args:
         value: What to print.
         indent: The number of spaces per level; None for a single line.
     """
-    print(escape_json(json.dumps(value, ensure_ascii=False, indent=indent)))
+    ensure_ascii = not out.encoding.startswith("utf")
+    print(escape_json(json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)))

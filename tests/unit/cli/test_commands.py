@@ -46,6 +46,22 @@ def test_rerank_shows_the_best_first(url: str, tmp_path: Path, kind: str) -> Non
     assert ("id" in row["document"]) == (kind != "txt")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_results_can_be_written_in_any_encoding(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """On Windows, output that is redirected has the encoding of the system's code page."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    text = "Löwe, 光合作用, 🙂"
+    file = tmp_path / "documents.txt"
+    file.write_text(text, "utf-8")
+    ask = ("rerank", QUERY, str(file), "--base-url", url)
+    [row] = run(*ask, "--json").stdout.splitlines()
+    assert json.loads(row)["document"]["text"] == text
+    table = run(*ask, encoding=encoding).stdout
+    assert text.encode(encoding, "backslashreplace").decode(encoding) in table
+
+
 def test_rerank_shows_the_passage_that_decided(url: str, tmp_path: Path) -> None:
     filler = " ".join(f"Sentence {n} is about an apple." for n in range(200))
     text = f"{filler} {TEXTS[1]} This is the end."
