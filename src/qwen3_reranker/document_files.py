@@ -1,4 +1,4 @@
-"""Read documents from text files, JSON, JSON Lines and CSV."""
+"""Read documents from text files, JSON, JSON Lines, CSV and TSV."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from qwen3_reranker.scorer import Passage
 
 __all__ = ["Kind", "Line", "detect_kind", "parse_lines", "read_file", "text_fields"]
 
-Kind = Literal["csv", "json", "jsonl", "txt"]
-"""CSV with a header, a JSON array, JSON Lines, or plain text with one document per line."""
+Kind = Literal["csv", "tsv", "json", "jsonl", "txt"]
+"""CSV or TSV with a header, a JSON array, JSON Lines, or plain text with a document per line."""
 
 _FIELDS = ("text", "page_content", "content", "contents", "passage", "document", "body")
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-_CSV_SUFFIXES = (".csv", ".tsv")
 _DELIMITERS = ",;\t|"
 # The largest field that the csv module accepts; its own limit is 131,072 characters.
 _MAX_FIELD = 2**31 - 1
@@ -73,10 +72,10 @@ def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> 
         kind: The format of the file. None to decide by its suffix and, for .json, .jsonl, .ndjson
             and standard input, by its first line that is not blank. The first line of a CSV file
             names its columns, and decides whether they are separated by commas, semicolons, tabs
-            or vertical bars.
-        field: The key in a JSON object or the column of a CSV file that holds the text. None for
-            the first that exists of text, page_content, content, contents, passage, document and
-            body, or the only column.
+            or vertical bars. Those of a TSV file are separated by tabs.
+        field: The key in a JSON object or the column of a CSV or TSV file that holds the text. None
+            for the first that exists of text, page_content, content, contents, passage, document
+            and body, or the only column.
 
     Yields:
         The documents, in the file's order.
@@ -125,7 +124,7 @@ def parse_lines(
     """
     for number, record, where in _parse_records(lines, kind, name):
         key = field or next((name for name in _FIELDS if name in record), None)
-        if key is None and kind == "csv" and len(record) == 1:
+        if key is None and kind in ("csv", "tsv") and len(record) == 1:
             [key] = record
         if key is None or not isinstance(record.get(key), str):
             wanted = repr(field) if field else f"one of {', '.join(_FIELDS)}"
@@ -167,8 +166,10 @@ def detect_kind(file: str, first: str) -> Kind:
         first: Its first line that is not blank.
     """
     suffix, first = Path(file).suffix.lower(), first.strip()
-    if suffix in _CSV_SUFFIXES:
+    if suffix == ".csv":
         return "csv"
+    if suffix == ".tsv":
+        return "tsv"
     if file != "-" and suffix not in _JSON_SUFFIXES:
         return "txt"
     if _ARRAY.match(first):
@@ -208,8 +209,8 @@ def _parse_records(
             where = f"{name}, element {number}"
             yield number, _record(value, where), where
         return
-    if kind == "csv":
-        yield from _parse_csv(lines, name)
+    if kind in ("csv", "tsv"):
+        yield from _parse_table(lines, kind, name)
         return
     for number, line in enumerate(lines, 1):
         stripped = line.strip()
@@ -236,30 +237,39 @@ def _record(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _parse_csv(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """Yield the records of a CSV file, whose first line that is not blank names its columns."""
+def _parse_table(
+    lines: Iterable[str], kind: Kind, name: str
+) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Yield the records of CSV or TSV, whose first line that is not blank names the columns."""
     csv.field_size_limit(_MAX_FIELD)
     rows = iter(lines)
     skipped = 0
     header = next(rows, "")
     while header and not header.strip():
         header, skipped = next(rows, ""), skipped + 1
-    delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(chain([header], rows), delimiter=delimiter, strict=True)
     columns: list[str] | None = None
     number = skipped + 1
     try:
+        delimiter = "\t" if kind == "tsv" else _delimiter(header)
+        reader = csv.reader(chain([header], rows), delimiter=delimiter, strict=True)
         for row in reader:
             where = f"{name}, line {number}"
             if columns is None:
                 columns = row
             elif len(row) > len(columns):
                 raise InputError(
-                    f"{where} has {len(row)} fields, and the file has {len(columns)} columns: "
-                    "a text that contains the separator or a line break needs quotation marks"
+                    f"{where} has {len(row)} fields, and the header has {len(columns)}: a text "
+                    "that contains the separator or a line break needs quotation marks"
                 )
             elif row:
                 yield number, dict(zip_longest(columns, row)), where
             number = skipped + reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{name}, line {number} is not CSV: {error}") from None
+        raise InputError(f"{name}, line {number} is not {kind.upper()}: {error}") from None
+
+
+def _delimiter(header: str) -> str:
+    """Return the delimiter that divides a header into the most columns."""
+    return max(
+        _DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter)))
+    )

@@ -61,6 +61,10 @@ FORMS: dict[str, tuple[str, Kind | None, list[str]]] = {
     "table.csv": ('id,text\n1,"one, and\n\na half"\n2,two\n', None, ["one, and\n\na half", "two"]),
     "semicolons.csv": ("content;id\none;1\n\ntwo\n", None, ["one", "two"]),
     "tabs.tsv": ('\nid\tbody\n1\t"one"\n2\ttwo', None, ["one", "two"]),
+    "commas.tsv": ("text\none, two\nthree\n", None, ["one, two", "three"]),
+    "header.tsv": ("title, subtitle\ttext\n1, 2\tone, two\n", None, ["one, two"]),
+    "tabs.txt": ("title, subtitle\ttext\n1, 2\tone\n", "tsv", ["one"]),
+    "quoted.csv": ('"id, name, place";text\n1;"one; two"\n', None, ["one; two"]),
     "column.csv": ("sentence\none\ntwo\n", None, ["one", "two"]),
     "comma.txt": ("text,id\none,1\n", "csv", ["one"]),
     "header.csv": ("id,text\n", None, []),
@@ -102,7 +106,8 @@ def test_an_error_of_the_consumer_is_not_blamed_on_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,text\n1,a\n2,b,c\n", "a.csv, line 3 has 3 fields, and the file has 2 columns"),
+        ("id,text\n1,a\n2,b,c\n", "a.csv, line 3 has 3 fields, and the header has 2:"),
+        ("text\none, two\n", "a.csv, line 2 has 2 fields, and the header has 1:"),
         ('id,text\n1,"a"b\n', "a.csv, line 2 is not CSV"),
         ('id,text\n1,"a\n', "a.csv, line 2 is not CSV: unexpected end of data"),
         ("id,name\n\n1,a\n", "a.csv, line 3 has no text under one of text, .*'id', 'name'"),
@@ -113,6 +118,11 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, content: str, messag
     (tmp_path / "a.csv").write_text(content, "utf-8")
     with pytest.raises(InputError, match=message):
         list(read_file(str(tmp_path / "a.csv")))
+
+
+def test_a_header_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line 2 is not CSV: new-line character"):
+        list(parse_lines(["\n", "id\rtext\n"], "csv", name="a.csv"))
 
 
 @given(

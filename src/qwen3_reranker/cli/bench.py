@@ -86,7 +86,7 @@ def bench(
         str | None,
         typer.Option(
             help="Draw the documents from this file instead of making random ones: JSON Lines, a "
-            "JSON array, CSV, or text with one document per line. - is standard input."
+            "JSON array, CSV, TSV, or text with one document per line. - is standard input."
         ),
     ] = None,
     kind: Annotated[

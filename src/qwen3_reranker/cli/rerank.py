@@ -50,7 +50,7 @@ def rerank(
     file: Annotated[
         str,
         typer.Argument(
-            help="The documents: JSON Lines, a JSON array, CSV, or text with one document per "
+            help="The documents: JSON Lines, a JSON array, CSV, TSV, or text with one document per "
             "line. - is standard input."
         ),
     ],
