@@ -140,7 +140,7 @@ def engine_arguments(
         InputError: `user` has a `max_model_len` that is too low for `max_length`, see
             `one_token_more`.
     """
-    least = max_length + _in_several_steps(user)
+    least = max_length + 1 if _in_several_steps(user) else max_length
     if user.get("max_model_len", least) < least:
         raise InputError(
             f"engine_args has max_model_len={user['max_model_len']}, but prompts of "

@@ -16,8 +16,9 @@ __all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python", "locat
 PYTHON_VARIABLE = "QWEN3_RERANKER_ENGINE_PYTHON"
 """The environment variable that names the interpreter whose vLLM runs the engine."""
 
-# The interface on which gloo listens, through which vLLM's processes communicate, even if there is
-# only one. By default it is that of the host's name, but all of them are on this machine.
+# vLLM's processes communicate through gloo, which by default listens on the address of the host's
+# name, even if there is only one process. Other machines need not reach it, because all processes
+# of an engine run on this one.
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
 
