@@ -62,7 +62,8 @@ def add_page(
     for alias in (backend.default, *backend.aliases.values()):
         modes = map(reranker_for, long_document_modes(alias.config.long_documents))
         rerankers = {reranker.long_documents: reranker for reranker in modes}
-        name = alias.name or backend.model
+        # Servers are detected later, and what they call the model is not known until then.
+        name = alias.name or backend.known_model or "the model"
         models.append(PageModel(name, alias.config.instruction, rerankers))
     page_limits = GatewayPageLimits(limits, app.state.admission)
     mount_page(app, page_of(Models(models, explain, page_limits)), PAGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -80,10 +80,15 @@ def create_app(
             await readiness.end()
             await backend.aclose()
 
+    async def begin() -> None:
+        """Start with the first request: a mounted application has no lifespan."""
+        readiness.begin()
+
     app = FastAPI(
         title="qwen3-reranker",
         version=__version__,
         lifespan=lifespan,
+        dependencies=[Depends(begin)],
         docs_url=None,
         redoc_url=None,
     )

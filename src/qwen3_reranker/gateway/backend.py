@@ -20,6 +20,9 @@ MakeReranker = Callable[..., Reranker]
 """Makes a reranker with the options for long documents that it is given, such as
 `functools.partial(Reranker, "demo")`."""
 
+# The name of a model that its server serves without one.
+_UNNAMED = "reranker"
+
 
 @dataclass(frozen=True, slots=True)
 class Alias:
@@ -35,6 +38,14 @@ class Alias:
     name: str | None
     config: AliasConfig
     reranker: Reranker
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether documents are scored or selected with the help of the model's tokenizer."""
+        selection = self.config.selection
+        budget = selection.get("token_budget") is not None
+        counted = budget and selection.get("token_counter") is None
+        return counted or self.reranker.long_documents == "passages"
 
     async def rank(self, job: Job) -> list[Ranking]:
         """
@@ -74,7 +85,8 @@ class Backend:
         rerankers: What scores; the first one for requests that name no alias.
 
     Raises:
-        InputError: An alias has options for long documents, and `reranker` is a reranker.
+        InputError: An alias has options for long documents, and `reranker` is a reranker; or an
+            alias is named like the model.
     """
 
     def __init__(self, reranker: Reranker | MakeReranker, config: GatewayConfig) -> None:
@@ -104,16 +116,47 @@ class Backend:
             for merged in [alias.inherit(default)]
         }
         self.rerankers = list(dict.fromkeys([self.default.reranker, *made.values()]))
+        # Until a server has named the model, a reranker goes by a server's URL.
+        self._urls = self.default.reranker.stats().endpoints.keys()
+        self._detected = False
+        self._check_names()
+
+    @property
+    def known_model(self) -> str | None:
+        """The model's name, as clients give it. None until the servers that name it are known."""
+        name = self._config.model or self.default.reranker.model
+        if name not in self._urls:
+            return name
+        return _UNNAMED if self._detected else None
 
     @property
     def model(self) -> str:
-        """The model's name, as clients give it."""
-        return self._config.model or self.default.reranker.model
+        """
+        The model's name, as clients give it.
+
+        Raises:
+            GatewayError: The servers that name it have not been detected yet.
+        """
+        if (name := self.known_model) is None:
+            message = "the servers behind the gateway are not known yet: try again later"
+            raise GatewayError(503, message, retry_after=1)
+        return name
 
     @property
     def names(self) -> list[str]:
         """The names that a request may give, that of the model first."""
         return [self.model, *self.aliases]
+
+    async def identify(self) -> None:
+        """
+        Detect the servers if the name of the model depends on them.
+
+        Raises:
+            RerankerError: They cannot be detected.
+        """
+        if self.known_model is None:
+            await self.default.reranker.awarm_up()
+            self._detected = True
 
     def alias(self, name: str | None) -> Alias:
         """
@@ -125,29 +168,40 @@ class Backend:
         instruction, and nobody would notice.
 
         Raises:
-            GatewayError: The name is not known.
+            GatewayError: The name is not known, or cannot be told from that of the model yet.
         """
-        if name is None or not name.strip() or name == self.model:
+        if name is None or not name.strip() or not self.aliases:
             return self.default
         if name in self.aliases:
             return self.aliases[name]
-        if not self.aliases:
+        if name == self.model:
             return self.default
         names = ", ".join(map(repr, self.names))
         raise GatewayError(404, f"the model {name!r:.200} is not served: give one of {names}")
 
     async def start(self) -> None:
         """
-        Start the engine, or detect the servers.
+        Start the engine, or detect the servers, and check that every alias can be used.
 
         Raises:
-            RerankerError: It did not start.
+            InputError: An alias is named like the model, or there is no tokenizer to count the
+                tokens with for passages or a token budget.
+            RerankerError: The engine did not start, or the servers cannot be detected.
         """
         for reranker in self.rerankers:
             await reranker.awarm_up()
+        self._detected = True
+        self._check_names()
+        for alias in (self.default, *self.aliases.values()):
+            if alias.counts_tokens:
+                await alias.reranker.atoken_counter()
 
     async def aclose(self) -> None:
         """Close the rerankers that were made here."""
         if self._owns:
             for reranker in self.rerankers:
                 await reranker.aclose()
+
+    def _check_names(self) -> None:
+        if (name := self.known_model) in self.aliases:
+            raise InputError(f"the alias {name!r} is named like the model: rename one")

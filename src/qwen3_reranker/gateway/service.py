@@ -104,6 +104,7 @@ class Service:
         """Return the ranking of each query of a job, and the name of the model that scored it."""
         record.documents = job.document_count
         self._limits.check(job)
+        await self._backend.identify()
         alias = self._backend.alias(job.model)
         name = record.alias = alias.name or self._backend.model
 

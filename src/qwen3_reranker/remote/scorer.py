@@ -101,9 +101,9 @@ class RemoteScorer(Scorer):
 
     @property
     def model(self) -> str:  # type: ignore[override]
-        """The model's name: as given, as the server lists it, or the URL while it is unknown."""
-        route = self._current_route()
-        return self._settings.model or (route and route.model) or self.endpoints[0].address.url
+        """The model's name: as given, as a server last listed it, or the URL if it is unknown."""
+        listed = (e.route.model for e in self.endpoints if e.route and e.route.model)
+        return self._settings.model or next(listed, self.endpoints[0].address.url)
 
     async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
         """
