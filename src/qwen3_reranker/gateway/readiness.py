@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Callable
 
 from qwen3_reranker.errors import EngineError, RerankerError, ServerError
@@ -45,7 +46,7 @@ class Readiness:
         self._on_failure = on_failure
         self._start_task: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[str | None] | None = None
-        self._attempt: asyncio.Task[str | None] | None = None
+        self._attempt: asyncio.Task[None] | None = None
         self._obstacle: str | None = "starting"
         self._logged: str | None = None
         self._scored_at: float | None = None
@@ -108,24 +109,25 @@ class Readiness:
 
     async def _try(self) -> str | None:
         """Find out whether requests can be scored; return why not."""
+        begun = time.monotonic()
         if self._attempt is None or self._attempt.done():
             self._attempt = asyncio.create_task(self._score())
         # An attempt goes on when it takes too long: if a server hangs, it will try another one.
         done, _ = await asyncio.wait((self._attempt,), timeout=_PATIENCE)
-        failure: str | None = f"scoring takes more than {_PATIENCE:g} seconds"
-        if done:
-            failure = self._attempt.result()
-        self.note(scored=failure is None)
-        return failure
+        # A request may have been scored in the meantime.
+        if self._scored_at is not None and self._scored_at >= begun:
+            return None
+        self.note(scored=False)
+        return "scoring fails" if done else f"scoring takes more than {_PATIENCE:g} seconds"
 
-    async def _score(self) -> str | None:
-        """Score a short document; return why that failed."""
+    async def _score(self) -> None:
+        """Score a short document, which is a new one each time, so that no cache has its score."""
         try:
-            await self._backend.default.reranker.ascore("ready?", ["yes"])
+            await self._backend.default.reranker.ascore("ready?", [f"yes {uuid.uuid4().hex}"])
         except Exception as error:  # noqa: BLE001  # whatever it is, requests would fail, too
             self._log(error)
-            return "scoring fails"
-        return None
+        else:
+            self.note(scored=True)
 
     async def _start(self) -> None:
         attempt = 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -24,15 +26,16 @@ from qwen3_reranker import (
     RerankerError,
     RerankerWarning,
     ScoreError,
+    Scores,
     ServerError,
     ServerUnavailableError,
     UnsupportedFeatureError,
 )
-from qwen3_reranker.gateway import GatewayConfig, create_app, readiness
+from qwen3_reranker.gateway import AliasConfig, GatewayConfig, create_app, readiness
 
 from support.gateway import RelevanceScorer, client_of, gateway
 from support.helpers import AnsweringScorer
-from support.scripted_server import DOCUMENTS, QUERY
+from support.scripted_server import DOCUMENTS, QUERY, ScriptedServer
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 
@@ -223,6 +226,43 @@ async def test_a_model_that_cannot_be_used_is_reported_once() -> None:
         assert failures == [error]
 
 
+PASSAGES = AliasConfig(long_documents={"long_documents": "passages"})
+BUDGET = AliasConfig(selection={"token_budget": 100})
+COUNTED = AliasConfig(selection={"token_budget": 100, "token_counter": len})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GatewayConfig(default=PASSAGES),
+        GatewayConfig(aliases={"books": PASSAGES}),
+        GatewayConfig(default=BUDGET),
+        GatewayConfig(aliases={"prompts": BUDGET}),
+    ],
+)
+async def test_without_the_tokenizer_that_an_alias_needs_it_does_not_start(
+    config: GatewayConfig,
+) -> None:
+    failed: asyncio.Future[RerankerError] = asyncio.get_running_loop().create_future()
+    with ScriptedServer() as server:
+        make = partial(Reranker, base_url=server.url)
+        async with client_of(create_app(make, config, on_failure=failed.set_result)) as client:
+            error = await asyncio.wait_for(failed, 10)
+            assert (await client.get("/ready")).status_code == 503
+    assert isinstance(error, InputError)
+    assert "give tokenizer=" in str(error)
+
+
+@pytest.mark.parametrize(("alias", "tokenizer"), [(PASSAGES, "demo"), (COUNTED, None)])
+async def test_with_what_counts_tokens_it_starts(alias: AliasConfig, tokenizer: str | None) -> None:
+    config = GatewayConfig(aliases={"books": alias})
+    with ScriptedServer() as server:
+        make = partial(Reranker, base_url=server.url, tokenizer=tokenizer)
+        async with client_of(create_app(make, config)) as client, asyncio.timeout(10):
+            while (await client.get("/ready")).status_code != 200:
+                await asyncio.sleep(0.005)
+
+
 async def test_an_unexpected_failure_of_the_start_is_reported_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -304,6 +344,80 @@ async def test_a_gateway_that_is_too_slow_is_not_ready(monkeypatch: pytest.Monke
         assert (len(scorer.calls), scorer.cancelled) == (before + 1, [])
         scorer.go_on.set()
         await ask.until("ready")
+
+
+class HeldProbe(StartingScorer):
+    """Scores requests while the document that is scored for `/ready` waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probes = 0
+        self.probing, self.let_go, self.ended = (threading.Event() for _ in range(3))
+        self.probe_error: Exception | None = None
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if query != "ready?":
+            return await super().score(query, texts, instruction)
+        self.probes += 1
+        self.probing.set()
+        await asyncio.to_thread(self.let_go.wait, 10)
+        try:
+            if self.probe_error is not None:
+                raise self.probe_error
+            return await super().score(query, texts, instruction)
+        finally:
+            self.ended.set()
+
+
+async def test_a_request_that_was_scored_says_more_than_a_probe_that_began_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = HeldProbe()
+    scorer.probe_error = EngineError("it failed while another request was scored")
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        monkeypatch.setattr(readiness, "_FRESH", 0.0)
+        asking = asyncio.create_task(ask())
+        await asyncio.to_thread(scorer.probing.wait, 10)
+        assert (await ask.client.post("/rerank", json=BODY)).status_code == 200
+        scorer.let_go.set()
+        assert await asking == "ready"
+
+
+async def test_a_probe_that_succeeds_late_shows_that_scoring_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readiness, "_PATIENCE", 0.05)
+    scorer = HeldProbe()
+    async with asked(scorer) as ask:
+        await ask.until("ready")
+        monkeypatch.setattr(readiness, "_FRESH", 0.0)
+        assert await ask() == "scoring takes more than 0.05 seconds"
+        monkeypatch.setattr(readiness, "_FRESH", 30.0)
+        scorer.let_go.set()
+        await asyncio.to_thread(scorer.ended.wait, 10)
+        scorer.let_go.clear()  # another probe would be too slow as well
+        await ask.until("ready")
+        assert scorer.probes == 1
+        scorer.let_go.set()
+
+
+async def test_a_cached_score_does_not_show_that_scoring_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Cacheable(RelevanceScorer):
+        async def fingerprint(self) -> str:
+            return "1"
+
+    monkeypatch.setattr(readiness, "_FRESH", 0.0)
+    scorer = Cacheable()
+    with Reranker(scorer=scorer, cache={}) as reranker:
+        async with client_of(create_app(reranker)) as client:
+            async with asyncio.timeout(10):
+                while (await client.get("/ready")).status_code != 200:
+                    await asyncio.sleep(0.005)
+            scorer.error = ServerUnavailableError("it hangs")
+            assert (await client.get("/ready")).json()["reason"] == "scoring fails"
 
 
 async def test_an_application_that_is_mounted_in_another_one_works() -> None:
