@@ -20,6 +20,7 @@ from qwen3_reranker.errors import (
     ServerUnavailableError,
     UnsupportedFeatureError,
 )
+from qwen3_reranker.remote.responses import TooLargeError
 
 __all__ = [
     "GatewayError",
@@ -98,6 +99,39 @@ class OrderKeptError(RerankerError):
     """Scoring failed, and the reranker kept the order of the documents instead of raising."""
 
 
+# The first kind of error that fits decides.
+_FAILURES: tuple[tuple[tuple[type[Exception], ...], int, str], ...] = (
+    (
+        (UnsupportedFeatureError,),
+        422,
+        (
+            "the servers behind the gateway cannot serve this request in full: leave its "
+            "instruction out, or shorten its documents"
+        ),
+    ),
+    (
+        (TooLargeError,),
+        413,
+        (
+            "a document is too long for the servers behind the gateway: shorten it, or divide it "
+            "into several documents"
+        ),
+    ),
+    ((ClosedError,), 503, "the gateway is shutting down: try again later"),
+    (
+        (ServerUnavailableError, OrderKeptError),
+        503,
+        "documents cannot be scored at the moment: try again later",
+    ),
+    (
+        (ServerError, AnswerError),
+        502,
+        "a server behind the gateway refused the request or gave no scores",
+    ),
+    ((RerankerError,), 500, "scoring failed"),
+)
+
+
 def gateway_error(error: Exception, request_id: str) -> GatewayError:
     """
     Return how an error is reported to the client.
@@ -123,18 +157,8 @@ def gateway_error(error: Exception, request_id: str) -> GatewayError:
 
 def _described(error: Exception) -> tuple[int, str]:
     """Return the HTTP status of a failure, and its kind in words."""
-    if isinstance(error, UnsupportedFeatureError):
-        words = "the servers behind the gateway cannot serve this request in full"
-        return 422, f"{words}: leave its instruction out, or shorten its documents"
-    if isinstance(error, ClosedError):
-        return 503, "the gateway is shutting down: try again later"
-    if isinstance(error, ServerUnavailableError | OrderKeptError):
-        return 503, "documents cannot be scored at the moment: try again later"
-    if isinstance(error, ServerError | AnswerError):
-        return 502, "a server behind the gateway refused the request or gave no scores"
-    if isinstance(error, RerankerError):
-        return 500, "scoring failed"
-    return 500, f"internal error ({type(error).__name__})"
+    found = ((status, words) for kinds, status, words in _FAILURES if isinstance(error, kinds))
+    return next(found, (500, f"internal error ({type(error).__name__})"))
 
 
 def _log(error: Exception, request_id: str) -> None:

@@ -14,7 +14,7 @@ _FAILURES = {
     400: "The body is not a JSON object.",
     401: "The API key is missing or wrong.",
     404: "The model is neither the model that is served nor an alias.",
-    413: "The body is too large.",
+    413: "The request is too large, or one of its documents is too long for the servers.",
     422: "A field cannot be used. The message names it.",
     503: "Too many requests wait, or scoring fails. Try again after `Retry-After` seconds.",
     504: "The request could not be answered in time.",

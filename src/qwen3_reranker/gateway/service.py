@@ -13,6 +13,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from qwen3_reranker.errors import ServerError
 from qwen3_reranker.gateway import errors
 from qwen3_reranker.gateway.api import tei
 from qwen3_reranker.gateway.api.job import Job
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 # Bytes of a body that take about 2 ms to read.
 _LARGE = 2**20
+# How a server refuses a request that it cannot use. It may score others.
+_REFUSED = frozenset({400, 413, 422})
 
 
 def respond(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -94,7 +97,8 @@ class Service:
             failure = GatewayError(408 if late else 504, message, headers=headers)
         except Exception as error:  # noqa: BLE001  # every request gets an answer
             failure = gateway_error(error, record.request_id)
-            if stage == "answered" and failure.status >= 500:
+            refused = isinstance(error, ServerError) and error.status in _REFUSED
+            if stage == "answered" and failure.status >= 500 and not refused:
                 self._readiness.note(scored=False)
         return respond(write_error(failure), failure.status, failure.headers)
 

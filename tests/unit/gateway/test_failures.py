@@ -35,9 +35,15 @@ from qwen3_reranker.gateway import AliasConfig, GatewayConfig, create_app, readi
 
 from support.gateway import RelevanceScorer, client_of, gateway
 from support.helpers import AnsweringScorer
-from support.scripted_server import DOCUMENTS, QUERY, ScriptedServer
+from support.scripted_server import DOCUMENTS, QUERY, Reply, ScriptedServer
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
+
+
+async def until_ready(client: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while (await client.get("/ready")).status_code != 200:
+            await asyncio.sleep(0.005)
 
 
 async def failure(error: Exception, path: str = "/v1/rerank", body: Any = BODY) -> httpx.Response:
@@ -72,6 +78,32 @@ async def test_each_failure_has_a_status(
         assert message == "no"
     else:
         assert f"(request ID {response.headers['x-request-id']}; see the gateway's log)" in message
+
+
+TOO_LONG = "This model's maximum context length is 2048 tokens, and the prompt has 4000"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "message"),
+    [
+        (Reply({"message": TOO_LONG}, 400), 413, "a document is too long for the servers behind"),
+        (Reply({"message": "input is malformed"}, 400), 502, "a server behind the gateway refused"),
+        (Reply({"message": "input is malformed"}, 422), 502, "a server behind the gateway refused"),
+    ],
+)
+async def test_a_request_that_a_server_refuses_says_nothing_about_others(
+    refusal: Reply, status: int, message: str
+) -> None:
+    with ScriptedServer() as server:
+        make = partial(Reranker, base_url=server.url)
+        async with client_of(create_app(make)) as client:
+            await until_ready(client)
+            server.first(refusal)
+            response = await client.post("/rerank", json=BODY | {"documents": DOCUMENTS[:1]})
+            assert response.status_code == status
+            assert response.json()["message"].startswith(message)
+            assert "2048" not in response.text
+            assert "qwen3_reranker_ready 1.0" in (await client.get("/metrics")).text
 
 
 INTERNAL = "http://internal:8000 said 'no': give base_url= another server"
@@ -258,9 +290,8 @@ async def test_with_what_counts_tokens_it_starts(alias: AliasConfig, tokenizer: 
     config = GatewayConfig(aliases={"books": alias})
     with ScriptedServer() as server:
         make = partial(Reranker, base_url=server.url, tokenizer=tokenizer)
-        async with client_of(create_app(make, config)) as client, asyncio.timeout(10):
-            while (await client.get("/ready")).status_code != 200:
-                await asyncio.sleep(0.005)
+        async with client_of(create_app(make, config)) as client:
+            await until_ready(client)
 
 
 async def test_an_unexpected_failure_of_the_start_is_reported_and_logged(
@@ -413,9 +444,7 @@ async def test_a_cached_score_does_not_show_that_scoring_works(
     scorer = Cacheable()
     with Reranker(scorer=scorer, cache={}) as reranker:
         async with client_of(create_app(reranker)) as client:
-            async with asyncio.timeout(10):
-                while (await client.get("/ready")).status_code != 200:
-                    await asyncio.sleep(0.005)
+            await until_ready(client)
             scorer.error = ServerUnavailableError("it hangs")
             assert (await client.get("/ready")).json()["reason"] == "scoring fails"
 
@@ -427,9 +456,7 @@ async def test_an_application_that_is_mounted_in_another_one_works() -> None:
     outer.mount("/reranker", gateway)
     transport = httpx.ASGITransport(outer)
     async with httpx.AsyncClient(transport=transport, base_url="http://outer/reranker") as client:
-        async with asyncio.timeout(10):
-            while (await client.get("/ready")).status_code != 200:
-                await asyncio.sleep(0.005)
+        await until_ready(client)
         refused = await client.post("/v2/rerank", json=BODY)
         assert (refused.status_code, list(refused.json())) == (401, ["message"])
         key = {"Authorization": "Bearer k"}

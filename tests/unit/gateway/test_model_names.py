@@ -1,4 +1,4 @@
-"""The name of a gateway's model: as its servers name it, also while they are away, and never a URL."""
+"""The name of a gateway's model: as its servers name it, also while they are away; never a URL."""
 
 from __future__ import annotations
 
