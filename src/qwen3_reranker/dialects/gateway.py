@@ -1,6 +1,8 @@
 """
 The `/v1/score` of this package's own gateway, which never leaves a document out.
 
+It cuts or divides documents that are too long itself, without touching the rest of the prompt.
+
     {"model": "m", "text_1": "q", "text_2": ["d", ...], "instruction": "i"}
     {"data": [{"index": 0, "object": "score", "score": 0.98}], "usage": {"prompt_tokens": 93}}
 
@@ -23,6 +25,5 @@ class Gateway(VllmScore):
     common = False
     template_modes = ("server",)
     limits = Limits(documents=1000)
-    cuts_silently = True
     answer_tokens = 0
     key_variables = ("QWEN3_RERANKER_API_KEY",)

@@ -26,6 +26,7 @@ VARIABLE = "QWEN3_RERANKER_API_KEY"
 """The environment variable that holds the key which clients must send."""
 
 # What orchestrators and Prometheus ask, and what says nothing that the documentation does not say.
+# A client recognizes a gateway by /version, and sends the key of its environment only to one.
 _OPEN = frozenset(
     {
         "/docs",
@@ -35,6 +36,7 @@ _OPEN = frozenset(
         "/openapi.json",
         "/ready",
         "/v1/cluster/auth",
+        "/version",
     }
 )
 

@@ -63,7 +63,7 @@ async def test_each_key_is_accepted(header: str) -> None:
         basic("x", "other"),
     ],
 )
-@pytest.mark.parametrize("path", ["/rerank", "/v1/models", "/info", "/version", "/nothing"])
+@pytest.mark.parametrize("path", ["/rerank", "/v1/models", "/info", "/nothing"])
 async def test_everything_else_is_refused(header: str | None, path: str) -> None:
     assert await status(header, KEYS, path) == 401
 
@@ -74,7 +74,7 @@ async def test_without_keys_every_client_is_accepted(header: str | None) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/health/", "/ready", "/docs", "/openapi.json", "/metrics"]
+    "path", ["/health", "/health/", "/ready", "/docs", "/openapi.json", "/metrics", "/version"]
 )
 async def test_what_orchestrators_and_people_read_needs_no_key(path: str) -> None:
     async with gateway(RelevanceScorer(), KEYS) as client:

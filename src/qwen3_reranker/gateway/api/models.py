@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["OWNER", "describe", "describe_all"]
+__all__ = ["describe", "describe_all"]
 
-OWNER = "qwen3-reranker"
-"""The owner of the models, by which this package recognizes a gateway."""
+_OWNER = "qwen3-reranker"
 
 
 def describe(name: str, model: str) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def describe(name: str, model: str) -> dict[str, Any]:
         "id": name,
         "object": "model",
         "created": 0,
-        "owned_by": OWNER,
+        "owned_by": _OWNER,
         "root": model,
         "model_type": "rerank",
         "model_name": name,
