@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from collections import deque
 from contextlib import suppress
@@ -91,6 +92,8 @@ class LineWriter:
                 _logger.warning("%d lines of the access log were dropped", dropped)
 
     def _write(self, data: bytes) -> None:
-        # A stream that does not block returns None if it takes nothing now.
-        while data and (count := self._raw.write(data)):
-            data = data[count:]
+        while data:
+            if count := self._raw.write(data):
+                data = data[count:]
+            else:  # a stream that does not block, and that takes nothing now
+                select.select((), (self._raw,), ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -57,6 +58,31 @@ def test_what_a_stream_takes_in_pieces_is_whole() -> None:
     with LineWriter(stream) as writer:
         writer.write("one line\n")
     assert slow.taken == b"one line\n"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_stream_that_does_not_block_gets_whole_lines(unbuffered: bool) -> None:
+    """Its reader, or another program that shares the terminal, may have set it up so."""
+    reader, descriptor = os.pipe()
+    os.set_blocking(descriptor, False)
+    buffer = os.fdopen(descriptor, "wb", 0 if unbuffered else -1)
+    stream = io.TextIOWrapper(buffer, "utf-8")
+    lines = [f"{number} {'x' * 200_000}\n" for number in range(3)]  # a pipe takes 64 KiB
+    read = bytearray()
+
+    def drain() -> None:
+        while piece := os.read(reader, 2**20):
+            read.extend(piece)
+
+    thread = threading.Thread(target=drain)
+    with LineWriter(stream) as writer:
+        for line in lines:
+            writer.write(line)
+        thread.start()
+    stream.close()
+    thread.join(10)
+    os.close(reader)
+    assert read.decode() == "".join(lines)
 
 
 def test_a_reader_that_hangs_holds_nobody_up(
