@@ -46,12 +46,21 @@ class Model:
 
     @property
     def head(self) -> Tensor | None:
-        """The tensor of its head, if it was found and has a row per label."""
+        """The tensor of its head, if it was found, with a row per label and the right width."""
         if not isinstance(self.tensors, Mapping):
             return None
         head = self.tensors.get(SCORE_WEIGHT)
-        fits = head is not None and len(head.shape) == 2 and head.shape[0] == self.labels
-        return head if fits else None
+        if head is None or len(head.shape) != 2:
+            return None
+        rows, width = head.shape
+        fits = self.embedding is None or self.embedding.shape[1] == width
+        return head if rows == self.labels and fits else None
+
+    @property
+    def embedding(self) -> Tensor | None:
+        """The tensor of its embedding, if it was found and is a matrix."""
+        embedding = self.tensors.get(EMBEDDING) if isinstance(self.tensors, Mapping) else None
+        return embedding if embedding is not None and len(embedding.shape) == 2 else None
 
 
 def check_model(model: str) -> tuple[list[Finding], Checkpoint | None]:
@@ -67,7 +76,7 @@ def check_model(model: str) -> tuple[list[Finding], Checkpoint | None]:
     try:
         checkpoint = Checkpoint.load(model)
         prompts = checkpoint.prompts(None)
-    except (RerankerError, ValueError, KeyError) as error:
+    except (RerankerError, ValueError, KeyError, OSError, RuntimeError) as error:
         message = str(error) or repr(error)
         return [problem("model", "checkpoint", "checkpoint-unusable", message)], None
     return run_all(CHECKS, Model(checkpoint, prompts, _find_tensors(checkpoint))), checkpoint
@@ -141,15 +150,16 @@ def _head_shape(model: Model) -> Finding | None:
     tensor = model.tensors.get(SCORE_WEIGHT)
     shape = None if tensor is None else list(tensor.shape)
     message = f"{SCORE_WEIGHT} is {shape}, for {model.labels} label(s)"
+    if model.embedding is not None:
+        message += f" and an embedding of width {model.embedding.shape[1]}"
     return problem("model", "head", "head-missing", message)
 
 
 def _head_rows(model: Model) -> Finding | None:
     """Compare a head with the rows of yes and no in the embedding, which tied checkpoints share."""
-    head = model.head
-    if head is None or not isinstance(model.tensors, Mapping):
+    head, embedding = model.head, model.embedding
+    if head is None:
         return None
-    embedding = model.tensors.get(EMBEDDING)
     tied = model.checkpoint.config.get("tie_word_embeddings")
     if embedding is None or not tied or not {embedding.dtype, head.dtype} <= FLOATS.keys():
         return ok("model", "head", f"{model.labels} label(s)")

@@ -143,18 +143,20 @@ async def adiagnose(
         except InputError as error:
             findings.append(problem("server", "address", "bad-address", str(error)))
             return Report(_PASSWORD.sub("***@", target), tuple(findings))
+        if tokenizer is not None:
+            tokenizer = await asyncio.to_thread(load_tokenizer, tokenizer)
         transport = Transport(
             headers=options["headers"], verify=options["verify"], proxy=options["proxy"]
         )
-        client = DiagnosticClient(
-            address,
-            transport,
-            api_key=options["api_key"],
-            model=model,
-            tokenizer=None if tokenizer is None else load_tokenizer(tokenizer),
-            timeout=options["timeout"],
-        )
         try:
+            client = DiagnosticClient(
+                address,
+                transport,
+                api_key=options["api_key"],
+                model=model,
+                tokenizer=tokenizer,
+                timeout=options["timeout"],
+            )
             examined = await Examination(client, dialect, options["template"], on_progress).run()
         finally:
             await transport.aclose()

@@ -15,6 +15,7 @@ from qwen3_reranker.redaction import Secret
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection import (
     Answer,
+    Basis,
     Detector,
     Route,
     ServerInfo,
@@ -77,7 +78,7 @@ class DiagnosticClient:
     Attributes:
         address: Its address.
         server_info: Its metadata, once `read_metadata()` has read it.
-        info: The response of SGLang's `/model_info`; empty for other servers.
+        info: What SGLang reports about its model; empty for other servers.
     """
 
     def __init__(
@@ -97,17 +98,21 @@ class DiagnosticClient:
         self._client = ServerClient(address, transport, api_key, timeout, bounded=True)
         self._model = model
         self._tokenizer = tokenizer
+        self._basis: Basis | None = None
 
-    async def read_metadata(self) -> None:
+    async def read_metadata(self, dialect: Dialect | None) -> None:
         """
         Read the server's metadata.
 
+        Args:
+            dialect: The dialect; None if it is not known.
+
         Raises:
-            RetryableError: The server cannot be reached.
+            RetryableError: The server answers no request for its metadata.
         """
-        self.server_info = await identify(self._client, self.address, self._model)
+        self.server_info = await identify(self._client, self.address, self._model, dialect)
         if self.server_info.kind == "SGLang":
-            self.info = await self._get("/model_info")
+            self.info = await self._get("/model_info") or await self._get("/get_model_info")
             version = (await self._get("/server_info")).get("version")
             if self.server_info.version is None and isinstance(version, str):
                 self.server_info = replace(self.server_info, version=version)
@@ -139,12 +144,16 @@ class DiagnosticClient:
         """
         Return the route of a dialect, whether or not the server speaks it.
 
+        The first call reads what all routes to the server have in common, and the others use that.
+
         Args:
             dialect: The dialect.
             template_by: Whether the client or the server writes the template.
             root: Whether to ignore the endpoint in the base URL.
         """
         address = self._root if root else self.address
+        if self._basis is None:
+            self._basis = await self._detector(address, dialect, template_by).read_basis()
         return await self._detector(address, dialect, template_by).run()
 
     async def probe(self, route: Route, *, root: bool = False) -> Probed:
@@ -295,6 +304,7 @@ class DiagnosticClient:
         return Detector(
             self._client,
             address=address,
+            basis=self._basis,
             dialect=dialect,
             template=template,
             model=self._model,

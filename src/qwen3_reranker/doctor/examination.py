@@ -24,6 +24,7 @@ from qwen3_reranker.model.probability import sigmoid
 from qwen3_reranker.model.probe import PROBES, Outcome
 from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.remote.detection import Route, Template
+from qwen3_reranker.remote.detection.identification import needs_metadata
 from qwen3_reranker.remote.responses import RetryableError, is_key_refusal
 
 __all__ = ["Examination"]
@@ -69,10 +70,10 @@ class Examination:
     async def run(self) -> list[Finding]:
         """Run all checks; a server that fails ends the examination with a finding."""
         try:
-            if await self._read_metadata():
-                probed = await self._find_route()
-                if probed is not None:
-                    await self._check(probed)
+            await self._read_metadata()
+            probed = await self._find_route()
+            if probed is not None:
+                await self._check(probed)
         except RetryableError as error:
             self._add(problem("server", "reachable", "unreachable", str(error)))
         except RerankerError as error:
@@ -85,23 +86,24 @@ class Examination:
     def _show(self, check: str) -> None:
         self._on_progress(f"{self._client.address.url}: {check}")
 
-    async def _read_metadata(self) -> bool:
-        """Read what kind of server it is; return whether it can be reached."""
+    async def _read_metadata(self) -> None:
+        """Read what kind of server it is, if it says so or has to."""
         self._show("kind")
         client, started = self._client, perf_counter()
         try:
-            await client.read_metadata()
+            await client.read_metadata(self._dialect)
         except RetryableError as error:
-            self._add(problem("server", "reachable", "unreachable", str(error)))
-            return False
+            if needs_metadata(client.address, self._dialect):
+                raise
+            self._add(Finding("server", "kind", "unknown", str(error)[:SHOWN]))
+            return
         if hosted := client.hosted():
             self._add(ok("server", "kind", f"the hosted service {hosted[0].kind}"))
-            return True
+            return
         seconds = perf_counter() - started
         self._add(ok("server", "reachable", f"responds within {1000 * seconds:.0f} ms"))
         status: Status = "unknown" if client.server_info.kind is None else "ok"
         self._add(Finding("server", "kind", status, str(client.server_info)))
-        return True
 
     async def _find_route(self) -> Probed | None:
         """Return the reranker's own route, or the likeliest of those that answer."""
@@ -129,6 +131,8 @@ class Examination:
             return None
         if reason is None:
             reason = failures[0][1] if failures else RerankerError("no dialect fits the URL")
+        if isinstance(reason, RetryableError) and reason.transient:
+            raise reason
         self._add(self._rejection(reason))
         return None
 
@@ -256,7 +260,7 @@ class Examination:
 
     def _check_bias(self) -> Finding:
         """Check whether the checkpoint has the bias that SGLang's head needs."""
-        folder = Path(str(self._client.info.get("model_path", "")))
+        folder = Path(str(self._client.info.get("model_path") or "unknown"))
         lacks = folder_lacks_bias(folder) if folder.is_dir() else None
         matches = any(f.check == "golden pairs" and f.status == "ok" for f in self._findings)
         if lacks:

@@ -81,12 +81,19 @@ def golden_of(names: Sequence[str]) -> tuple[str, Sequence[Golden]] | None:
         The first name with known scores, and these scores; None if there are none.
     """
     for name in names:
-        if name == "demo" or Path(name).expanduser() == DEMO_MODEL:
+        if _is_demo(name):
             return "the demo model", _DEMO
         for known, golden in _BY_NAME.items():
             if re.search(rf"{re.escape(known)}(?![0-9a-z])", name.lower()):
                 return name, golden
     return None
+
+
+def _is_demo(name: str) -> bool:
+    try:
+        return name == "demo" or Path(name).expanduser() == DEMO_MODEL
+    except RuntimeError:  # servers may give their models any name, such as ~nobody
+        return False
 
 
 def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float]]) -> Finding:

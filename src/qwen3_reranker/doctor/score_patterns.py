@@ -126,8 +126,12 @@ def _named_labels(evidence: Evidence) -> Finding | None:
 
 
 def _is_swapped(item: Any) -> bool:
+    if not isinstance(item, dict):
+        return False
     label, probs = str(item.get("label")).lower(), item.get("probs")
     if label not in ("yes", "no") or not isinstance(probs, list) or len(probs) != 2:
+        return False
+    if not all(isinstance(p, int | float) for p in probs):
         return False
     # The label that a server names is the likelier one.
     swapped = (label == "yes") == (probs[0] > probs[1])

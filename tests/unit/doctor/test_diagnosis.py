@@ -97,6 +97,39 @@ def test_labels_that_the_server_names_in_the_other_order() -> None:
     assert "[yes, no]" in named(report, "labels-inverted").message
 
 
+def test_a_named_label_without_its_probability() -> None:
+    paths = sglang(judge, {}, ("yes", "no"))
+    honest = paths["POST", "/v1/classify"]
+
+    def classify(request: Request) -> Reply:
+        body = honest(request).body
+        for item in body["data"]:
+            item["probs"][0] = None
+        return Reply(body)
+
+    report = examined({**paths, ("POST", "/v1/classify"): classify})
+    assert report.healthy, report
+
+
+def test_an_answer_with_more_in_it_than_scores() -> None:
+    paths = rerank(lambda query, text: judge(RIGHT(query, text)))
+    honest = paths["POST", "/v1/rerank"]
+
+    def ranked(request: Request) -> Reply:
+        return Reply({**honest(request).body, "data": ["x", None]})
+
+    report = examined({**paths, ("POST", "/v1/rerank"): ranked})
+    assert report.healthy, report
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/reranker", "~", "\0"])
+def test_a_model_with_a_name_that_is_no_path(name: str) -> None:
+    models = Reply({"data": [{"id": name, "owned_by": "vllm", "max_model_len": 512}]})
+    report = examined({**vllm(), ("GET", "/v1/models"): lambda _: models})
+    assert report.healthy, report
+    assert status(report, "golden pairs") == "unknown"
+
+
 def test_one_label_under_a_softmax() -> None:
     def classify(request: Request) -> Reply:
         data = [
@@ -225,6 +258,29 @@ def test_a_bias_that_the_checkpoint_lacks(tmp_path: Path) -> None:
     report = examined(paths)
     assert report.healthy, report
     assert status(report, "head's bias") == "ok"
+
+
+def test_a_checkpoint_elsewhere_is_not_looked_for_in_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_demo(tmp_path / "two", architectures=["Qwen3ForSequenceClassification"])
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"] = weights["model.embed_tokens.weight"][:2].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    monkeypatch.chdir(folder)
+    report = examined(sglang(judge, {"model_path": ""}))
+    assert report.healthy, report
+    assert status(report, "head's bias") == "unknown"
+
+
+def test_an_sglang_that_has_only_the_older_path_of_its_metadata(tmp_path: Path) -> None:
+    folder = copy_demo(tmp_path / "two", architectures=["Qwen3ForSequenceClassification"])
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"] = weights["model.embed_tokens.weight"][:2].clone()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    paths = dict(sglang(judge, {"model_path": str(folder)}))
+    paths["GET", "/get_model_info"] = paths.pop(("GET", "/model_info"))
+    assert problems(examined(paths)) == {"random-head-bias"}
 
 
 def test_a_checkpoint_that_cannot_be_read_here() -> None:

@@ -166,6 +166,11 @@ def test_a_model_that_is_none(tmp_path: Path) -> None:
     assert not report.healthy
 
 
+@pytest.mark.parametrize("name", ["~nosuchuser/reranker", "x" * 5000, "a\0b"])
+def test_a_name_that_no_model_can_have(name: str) -> None:
+    assert diagnose(name).codes == {"checkpoint-unusable"}
+
+
 def converted(folder: Path, labels: Any, **change: Any) -> tuple[list[Finding], dict[str, Any]]:
     """Convert the demo model, change tensors of its head, and look at it."""
     convert("demo", folder, labels=labels, engine="vllm")
@@ -197,6 +202,15 @@ def test_two_labels_without_a_bias(tmp_path: Path) -> None:
 def test_a_head_that_is_missing(tmp_path: Path) -> None:
     _, codes = converted(tmp_path / "one", 1, weight=lambda w: w[:0])
     assert codes["head"] == "head-missing"
+
+
+def test_a_head_for_a_model_of_another_width(tmp_path: Path) -> None:
+    findings, codes = converted(tmp_path / "wide", 1, weight=lambda w: torch.cat([w, w], 1))
+    assert codes["head"] == "head-missing"
+    [head] = [finding for finding in findings if finding.check == "head"]
+    width = json.loads((tmp_path / "wide" / "config.json").read_text())["hidden_size"]
+    assert f"[1, {2 * width}]" in head.message
+    assert f"width {width}" in head.message
 
 
 def test_two_labels_as_they_are_converted_for_any_server(tmp_path: Path) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from qwen3_reranker import InputError
-from qwen3_reranker.doctor import diagnose
+from qwen3_reranker.doctor import adiagnose, diagnose, diagnosis
 
 from support.doctor_servers import (
+    RIGHT,
     examined,
+    judge,
     listed,
     problems,
+    rerank,
     status,
     vllm,
 )
-from support.scripted_server import Reply, ScriptedServer
+from support.scripted_server import Paths, Reply, ScriptedServer
 
 
 def test_no_server_listens() -> None:
@@ -30,6 +35,84 @@ def test_a_server_that_fails_in_the_middle() -> None:
     paths = {**vllm(), ("POST", "/classify"): lambda _: Reply({"error": "busy"}, 503)}
     report = examined(paths)
     assert problems(report) == {"unreachable"}, report
+
+
+DROPPED = Reply(status=None)
+METADATA = (
+    *("/v1/models", "/models", "/version", "/model_info", "/get_model_info", "/info", "/props"),
+    *("/v1/cluster/version", "/openapi.json", "/v1/openapi.json", "/server_info"),
+)
+
+
+def behind_a_gateway(paths: Paths) -> Paths:
+    """Return what a gateway answers that drops every path but those that score."""
+    posts = {key: handler for key, handler in paths.items() if key[0] == "POST"}
+    return {**posts, **{("GET", path): lambda _: DROPPED for path in METADATA}}
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/v1/rerank", {}),
+        ("", {"dialect": "rerank"}),
+        ("", {"dialect": "rerank", "template": "server"}),
+        ("/v1/rerank", {"dialect": "rerank", "template": "server"}),
+    ],
+)
+def test_a_gateway_that_drops_every_path_but_one(path: str, options: dict[str, Any]) -> None:
+    with ScriptedServer(behind_a_gateway(rerank(lambda q, d: judge(RIGHT(q, d))))) as server:
+        report = diagnose(server.url + path, **options)
+    assert report.healthy, report
+    assert status(report, "kind") == "unknown"
+    assert status(report, "endpoint") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("", {"dialect": "rerank"}),
+        ("/v1/rerank", {}),
+        ("/v1/rerank", {"dialect": "rerank", "template": "server"}),
+    ],
+)
+def test_no_server_listens_where_an_endpoint_is_chosen(path: str, options: dict[str, Any]) -> None:
+    with ScriptedServer() as server:
+        pass  # nothing listens there any more
+    assert problems(diagnose(server.url + path, **options)) == {"unreachable"}
+
+
+def test_the_key_of_the_given_dialect_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "the-key")
+    with ScriptedServer(vllm()) as server:
+        diagnose(server.url, dialect="vllm-classify")
+    [first, *_] = server.asked("/v1/models")
+    assert first.headers["authorization"] == "Bearer the-key"
+
+
+@pytest.mark.parametrize("dialect", ["auto", "vllm-score"])
+def test_metadata_is_not_read_again_for_each_dialect_that_is_tried(dialect: str) -> None:
+    """Each path may hang, and then costs seconds each time."""
+    with ScriptedServer({("GET", "/v1/models"): listed("somebody")}) as server:
+        assert problems(diagnose(server.url, dialect=dialect)) == {"nothing-scores"}
+    # To show the kind, to detect the server as a reranker does, and for all that is tried then.
+    assert len(server.asked("/v1/models")) == 3
+
+
+def test_reading_a_tokenizer_does_not_block_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def load(name: str) -> str:
+        threads.append(threading.current_thread())
+        raise InputError("no such tokenizer")
+
+    monkeypatch.setattr(diagnosis, "load_tokenizer", load)
+
+    async def main() -> None:
+        with pytest.raises(InputError, match="no such tokenizer"):
+            await adiagnose("http://127.0.0.1:9", tokenizer="a/b")
+
+    asyncio.run(main())
+    assert threads != [threading.main_thread()]
 
 
 @pytest.mark.parametrize("code", [401, 403])

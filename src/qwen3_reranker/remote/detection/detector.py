@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from qwen3_reranker import event_loop
 from qwen3_reranker.dialects import Dialect, TemplateBy
@@ -34,7 +34,7 @@ from qwen3_reranker.remote.detection.advice import (
     unlisted,
 )
 from qwen3_reranker.remote.detection.candidates import candidates
-from qwen3_reranker.remote.detection.identification import identify
+from qwen3_reranker.remote.detection.identification import identify, needs_metadata
 from qwen3_reranker.remote.detection.route import Route, Template, total_tokens
 from qwen3_reranker.remote.detection.server_info import ServerInfo
 from qwen3_reranker.remote.request_encoder import RequestEncoder
@@ -42,7 +42,7 @@ from qwen3_reranker.remote.responses import RetryableError, is_absent
 from qwen3_reranker.remote.server_client import ServerClient
 from qwen3_reranker.remote.tokenizers import ServerTokenizer, cached_tokenizer
 
-__all__ = ["Detector", "UnfitServerError"]
+__all__ = ["Basis", "Detector", "UnfitServerError"]
 
 # Kinds of servers that have /tokenize and /detokenize.
 _TOKENIZING = ("vLLM", "SGLang")
@@ -50,6 +50,23 @@ _TOKENIZING = ("vLLM", "SGLang")
 
 class UnfitServerError(InputError):
     """A setting does not fit this server. It may fit another one."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """
+    What all routes to a server have in common.
+
+    Attributes:
+        server_info: The server's metadata.
+        encoder: Encodes queries and documents.
+        limit: The maximum length of a prompt that the server reports, in tokens; None if it
+            reports none.
+    """
+
+    server_info: ServerInfo
+    encoder: RequestEncoder
+    limit: int | None
 
 
 class Detector:
@@ -65,6 +82,7 @@ class Detector:
         max_length: The maximum number of tokens in a prompt. None uses 8192, or the server's limit
             if that is lower.
         address: The address to use instead of the client's.
+        basis: What is known of the server already. None reads it.
         always_probe: Whether to probe even if both `dialect` and `template` are given.
     """
 
@@ -78,6 +96,7 @@ class Detector:
         tokenizer: str | None,
         max_length: int | None,
         address: Address | None = None,
+        basis: Basis | None = None,
         always_probe: bool = False,
     ) -> None:
         self._client = client
@@ -88,8 +107,7 @@ class Detector:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._probes = always_probe or dialect is None or template == "auto"
-        # The length limit that the server reports, in tokens.
-        self._limit: int | None = None
+        self._basis = basis
 
     async def run(self) -> Route:
         """
@@ -102,14 +120,14 @@ class Detector:
             UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
                 of its model.
         """
-        server_info = await self._identify()
+        basis = self._basis or await self.read_basis()
+        server_info = basis.server_info
         chosen = [self._dialect] if self._dialect else candidates(self._address, server_info)
-        encoder = await self._encoder(server_info)
         rejected: list[Rejection] = []
         for dialect in chosen:
             for attempt in (1, 2):
                 try:
-                    return await self._resolve(dialect, server_info, encoder)
+                    return await self._resolve(dialect, basis)
                 except RetryableError as error:
                     if error.transient:
                         raise  # another dialect would fail too
@@ -120,28 +138,40 @@ class Detector:
                     break
         raise rejection(self._address.url, server_info, rejected, self._ambiguity(server_info))
 
-    def _ambiguity(self, server_info: ServerInfo) -> str | None:
-        return None if self._model is not None else ambiguity(server_info)
+    async def read_basis(self) -> Basis:
+        """
+        Read what all routes to the server have in common. No dialect is tried.
 
-    async def _identify(self) -> ServerInfo:
-        chosen = self._dialect is not None or self._address.endpoint is not None
-        try:
-            return await identify(
-                self._client, self._address, self._model, self._dialect, pages=not chosen
-            )
-        except RetryableError:
-            if not chosen:
-                raise
-            return ServerInfo()  # a gateway may drop all connections except to the endpoint
-
-    async def _encoder(self, server_info: ServerInfo) -> RequestEncoder:
-        limit = server_info.max_length
-        server = None
+        Raises:
+            RetryableError: The server cannot be reached, or is overloaded.
+            UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
+                of its model.
+        """
+        server_info = await self._identify()
+        limit, server = server_info.max_length, None
         if server_info.kind in _TOKENIZING:
             server = ServerTokenizer(self._client, self._model)
             if limit is None:  # the list of models may require a key
                 limit = await server.max_length()
-        self._limit = limit
+        return Basis(server_info, await self._encoder(server_info, server, limit), limit)
+
+    def _ambiguity(self, server_info: ServerInfo) -> str | None:
+        return None if self._model is not None else ambiguity(server_info)
+
+    async def _identify(self) -> ServerInfo:
+        needed = needs_metadata(self._address, self._dialect)
+        try:
+            return await identify(
+                self._client, self._address, self._model, self._dialect, pages=needed
+            )
+        except RetryableError:
+            if needed:
+                raise
+            return ServerInfo()
+
+    async def _encoder(
+        self, server_info: ServerInfo, server: ServerTokenizer | None, limit: int | None
+    ) -> RequestEncoder:
         if self._max_length is not None and limit is not None and self._max_length > limit:
             raise UnfitServerError(
                 f"max_length={self._max_length} is above what {self._address.url} takes ({limit} "
@@ -199,10 +229,9 @@ class Detector:
             raise AnswerError(f"the server's tokenizer encodes 'yes' and 'no' as {yes} and {no}")
         return yes[0], no[0]
 
-    async def _resolve(
-        self, dialect: Dialect, server_info: ServerInfo, encoder: RequestEncoder
-    ) -> Route:
+    async def _resolve(self, dialect: Dialect, basis: Basis) -> Route:
         """Return the route of a dialect; raise an error if the server does not score with it."""
+        server_info, encoder = basis.server_info, basis.encoder
         model = (
             self._model
             or self._address.rest
@@ -210,7 +239,7 @@ class Detector:
         )
         if dialect.answer_tokens:
             # If the server does not report its limit, prompts may already be as long as it.
-            limit = self._limit or encoder.max_length
+            limit = basis.limit or encoder.max_length
             encoder = encoder.shortened(limit - dialect.answer_tokens)
         labels = await self._labels(dialect, encoder)
         paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
@@ -228,7 +257,7 @@ class Detector:
                     dialect.score == "logit",
                     server_info,
                     None,
-                    self._warnings(server_info, encoder, model),
+                    self._warnings(basis, model),
                 )
                 for template_by in template_modes
             ]
@@ -303,17 +332,15 @@ class Detector:
         plain = [score for row in outcome.scores for score in row[:2]]
         return all(alike(a, b) for a, b in zip(plain, swapped, strict=True))
 
-    def _warnings(
-        self, server_info: ServerInfo, encoder: RequestEncoder, model: str | None
-    ) -> tuple[str, ...]:
+    def _warnings(self, basis: Basis, model: str | None) -> tuple[str, ...]:
         """Return what a user should know about a server that works."""
         unknown = unlisted(
-            server_info,
+            basis.server_info,
             model=model is not None,
-            max_length=self._limit is not None or self._max_length is not None,
-            tokenizer=encoder.builder is not None,
+            max_length=basis.limit is not None or self._max_length is not None,
+            tokenizer=basis.encoder.builder is not None,
         )
-        return tuple(text for text in (unknown, self._ambiguity(server_info)) if text)
+        return tuple(text for text in (unknown, self._ambiguity(basis.server_info)) if text)
 
 
 def _proven(probed: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:

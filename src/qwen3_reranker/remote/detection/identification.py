@@ -8,7 +8,20 @@ from qwen3_reranker.remote.detection.candidates import hosted, of_kind
 from qwen3_reranker.remote.detection.server_info import ServerInfo, read_server_info
 from qwen3_reranker.remote.server_client import ServerClient
 
-__all__ = ["identify"]
+__all__ = ["identify", "needs_metadata"]
+
+
+def needs_metadata(address: Address, dialect: Dialect | None) -> bool:
+    """
+    Return whether a server has to answer requests for its metadata.
+
+    Not if the user chose an endpoint: a gateway may drop all connections except to that.
+
+    Args:
+        address: Its address.
+        dialect: The dialect, if the user gave one.
+    """
+    return dialect is None and address.endpoint is None
 
 
 async def identify(
