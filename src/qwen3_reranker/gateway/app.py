@@ -46,7 +46,9 @@ def create_app(
     Args:
         reranker: What scores: a `Reranker`, which the caller closes, or a function that makes one
             with the options for long documents that it is given, such as
-            `functools.partial(Reranker, "demo")`. What it makes is closed by the application.
+            `functools.partial(Reranker, "demo")`. What it makes is closed at the end of the
+            application's lifespan. A mounted application has none: keep the rerankers that the
+            function makes, and close them yourself.
         config: Aliases, limits and keys. None has no aliases and needs no key.
         observers: What to call with the record of each request when it has been answered.
         on_failure: Called if the engine cannot be started, with an error that trying again would

@@ -86,13 +86,14 @@ class Admission:
 
     Attributes:
         present: The number of requests that have been accepted and not been answered.
+        waiting: The number of those that wait for their turn to be scored.
         active: The number of those that are being scored.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.max_active + limits.max_queue
         self._slots = asyncio.Semaphore(limits.max_active)
-        self.present = self.active = 0
+        self.present = self.waiting = self.active = 0
 
     @contextmanager
     def accepted(self) -> Iterator[None]:
@@ -114,12 +115,17 @@ class Admission:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait until the request may be scored, and let the next one begin after the block."""
-        async with self._slots:
-            self.active += 1
-            try:
-                yield
-            finally:
-                self.active -= 1
+        self.waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.waiting -= 1
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self._slots.release()
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -69,11 +69,7 @@ class Metrics:
         self._queue = seconds("queue_duration", "Seconds that a request waited to be scored")
         self._scoring = seconds("scoring_duration", "Seconds that a request was scored", "model")
         gauge("requests_in_progress", "Requests that are being scored", lambda: admission.active)
-        gauge(
-            "requests_queued",
-            "Requests that wait to be scored",
-            lambda: admission.present - admission.active,
-        )
+        gauge("requests_queued", "Requests that wait to be scored", lambda: admission.waiting)
         gauge("ready", "Whether requests can be scored", lambda: readiness.ready)
         about = {"version": __version__, "python": platform.python_version()}
         build = Gauge(

@@ -29,7 +29,7 @@ class RequestRecord:
 
     Attributes:
         method: The HTTP method.
-        path: The path as the client sent it.
+        path: The path, without a slash at its end that the gateway ignores.
         request_id: The client's `X-Request-Id`, or a new one. The answer has it, too.
         trace_id: The trace of the client's `traceparent` (W3C Trace Context); None if it has none.
         api: The API that the request belongs to, such as "rerank" or "tei"; None for any other

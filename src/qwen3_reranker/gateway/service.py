@@ -92,7 +92,7 @@ class Service:
             seconds = self._limits.request_timeout
             message = f"the request could not be {stage} within {seconds:g} seconds"
             late = stage == "received"
-            # The rest of the body would be taken for the next request's beginning.
+            # Otherwise the connection stays open as long as the client goes on sending the body.
             headers = {"Connection": "close"} if late else None
             failure = GatewayError(408 if late else 504, message, headers=headers)
         except Exception as error:  # noqa: BLE001  # every request gets an answer

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -122,6 +124,26 @@ async def test_requests_in_progress_and_in_the_queue_are_told_apart() -> None:
     assert found["qwen3_reranker_requests_in_progress"] == 0
     assert found["qwen3_reranker_requests_queued"] == 0
     assert found["qwen3_reranker_requests_total api=rerank model= status=503"] == 1
+
+
+async def test_a_request_whose_body_is_arriving_is_not_in_the_queue() -> None:
+    arriving, rest = asyncio.Event(), asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        whole = json.dumps(BODY).encode()
+        yield whole[:10]
+        arriving.set()
+        await rest.wait()
+        yield whole[10:]
+
+    async with gateway(RelevanceScorer()) as client:
+        call = asyncio.create_task(client.post("/rerank", content=body()))
+        await arriving.wait()
+        found = await samples(client)
+        rest.set()
+        assert (await call).status_code == 200
+    assert found["qwen3_reranker_requests_queued"] == 0
+    assert found["qwen3_reranker_requests_in_progress"] == 0
 
 
 async def test_readiness_is_measured_while_nobody_asks_for_it(

@@ -126,7 +126,7 @@ def text_of(document: Document) -> str:
 
 def texts_of(documents: Sequence[Document]) -> list[str]:
     """Return the texts of documents."""
-    return [document if isinstance(document, str) else document.text for document in documents]
+    return [text_of(document) for document in documents]
 
 
 def finite_logit(hit: Hit) -> float:
