@@ -104,7 +104,8 @@ class _Windows:
         word = _NOT_SPACE.search(self._text, start)
         if word is None:
             return None
-        start = _cluster_start(self._text, word.start(), start)
+        # Not at white space before an accent: stripped, such a window could be empty.
+        start = word.start()
         first = bisect_left(self._starts, self._starts[bisect_right(self._starts, start) - 1])
         last = first + self._tokens
         if last >= len(self._starts) - 1:

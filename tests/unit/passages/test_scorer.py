@@ -239,6 +239,13 @@ def test_the_prompt_is_that_of_the_first_passage() -> None:
     assert not prompt.truncated
 
 
+def test_a_document_is_divided_where_the_query_leaves_room_for_a_few_tokens() -> None:
+    reranker = Reranker("demo", max_length=71, long_documents="passages")
+    prompt = reranker.prompt("q", "ab \u0301cd \u0301ef")
+    assert "<Document>: ab<|im_end|>" in prompt.text
+    assert not prompt.truncated
+
+
 def test_failures_keep_the_order() -> None:
     scorer = Counting()
     reranker = Reranker(

@@ -70,6 +70,37 @@ def test_windows_cover_the_text_in_order_and_fit(
     assert max(lengths) <= tokens
 
 
+# Characters that belong to the one before them, which can be white space.
+EXTENDING = ["\u0301", "🏻", "\u200d", "\U000e0067", "🇩", "\u0e33"]
+SMALL_SIZES = st.integers(1, 5).flatmap(
+    lambda size: st.tuples(st.just(size), st.integers(0, size - 1))
+)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@example(text="ab \u0301cd \u0301ef", size=(2, 0))
+@example(text="hello 🏻 world", size=(4, 3))
+@given(
+    text=st.lists(st.sampled_from([*EXTENDING, " ", "\n", "\r\n", "a", "word", "字"]), min_size=1)
+    .map("".join)
+    .filter(str.strip),
+    size=SMALL_SIZES,
+)
+def test_windows_of_a_few_tokens_cover_the_text(
+    name: str, text: str, size: tuple[int, int]
+) -> None:
+    """A long query leaves room for a few tokens, fewer than some characters have."""
+    spans = windows(text, *size, BUILDERS[name])
+    covered = {position for span in spans for position in range(*span)}
+    assert covered >= {position for position, char in enumerate(text) if not char.isspace()}
+    for (start, end), (next_start, next_end) in itertools.pairwise(spans):
+        assert start < next_start < next_end
+        assert end < next_end
+    lengths = BUILDERS[name].document_lengths([text[start:end] for start, end in spans])
+    for (start, end), length in zip(spans, lengths, strict=True):
+        assert length <= size[0] or end - start == 1
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 @given(text=TEXTS)
 def test_a_text_that_fits_is_one_window(name: str, text: str) -> None:
