@@ -55,9 +55,6 @@ def select(job: ScoringJob, answer: Answer) -> Ranking:
     Args:
         job: The documents.
         answer: Their scores, the selection and the usage.
-
-    Raises:
-        ScoreError: There is not exactly one probability per text.
     """
     hits = hits_of(job, answer.scores)
     return Ranking(answer.selection.of(hits), answer.usage)
@@ -72,9 +69,6 @@ async def aselect(job: ScoringJob, answer: Answer) -> Selected:
     Args:
         job: The documents.
         answer: Their scores, the selection and the usage.
-
-    Raises:
-        ScoreError: There is not exactly one probability per text.
     """
 
     def deferred() -> Selected:

@@ -95,8 +95,8 @@ class CachedScorer(DelegatingScorer):
         usage = Usage(cached=len(keys) - len(missing), waiting_seconds=waited)
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
-            values = validate_scores(scores.values, len(missing))
-            computed = zip(values, scores.truncated, scores.log_odds, strict=True)
+            scores = validate_scores(scores, len(missing))
+            computed = zip(scores.values, scores.truncated, scores.log_odds, strict=True)
             new = dict(zip([keys[index] for index in missing], computed, strict=True))
             # If the fingerprint has changed, it is unknown which one these scores belong to.
             if await self._scorer.fingerprint() == fingerprint:

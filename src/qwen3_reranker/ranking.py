@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qwen3_reranker.errors import InputError, ScoreError, warn_caller
 from qwen3_reranker.model.template import check_unicode
@@ -142,32 +142,42 @@ class ScoringJob:
 
         Args:
             scores: P(yes) of each of `texts`, in [0, 1]. Blank documents get 0.0.
-
-        Raises:
-            ScoreError: There is not exactly one probability per text.
         """
-        scores = validate_scores(scores, len(self.texts))
         return [0.0 if slot is None else scores[slot] for slot in self.slots]
 
 
-def validate_scores(scores: Sequence[float], wanted: int) -> list[float]:
+def validate_scores(scores: Scores, wanted: int) -> Scores:
     """
-    Return the scores as floats.
+    Return the scores with their log-odds, and all of these numbers as floats.
 
     Args:
-        scores: The numbers that a scorer returned.
-        wanted: How many there must be.
+        scores: What a scorer returned.
+        wanted: The number of texts that it was given.
 
     Raises:
-        ScoreError: There are more or fewer, or one is not a number in [0, 1].
+        ScoreError: One of the lists in `scores` has another length, a score is not a number in
+            [0, 1], or the log-odds are not numbers.
     """
-    if len(scores) != wanted:
-        raise ScoreError(f"asked for the scores of {wanted} documents, got {len(scores)}")
-    for index, score in enumerate(scores):
-        number = isinstance(score, (int, float)) and not isinstance(score, bool)
-        if not number or math.isnan(score) or not 0 <= score <= 1:
+    for name in ("values", "truncated", "logits", "passages"):
+        items = getattr(scores, name)
+        if items is not None and len(items) != wanted:
+            raise ScoreError(
+                f"asked for the scores of {wanted} documents, got {len(items)} in Scores.{name}"
+            )
+    for index, score in enumerate(scores.values):
+        if not _is_number(score) or not 0 <= score <= 1:
             raise ScoreError(f"score {index} of {wanted} is {score!r}, not a probability in [0, 1]")
-    return [float(score) for score in scores]
+    log_odds = scores.log_odds
+    if not all(map(_is_number, log_odds)):
+        raise ScoreError(f"the log-odds of {wanted} documents are {log_odds!r:.200}")
+    values, logits = list(map(float, scores.values)), list(map(float, log_odds))
+    return replace(scores, values=values, logits=logits)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return not math.isnan(value)
 
 
 def rank(job: ScoringJob, scores: Scores) -> list[Hit]:
@@ -179,15 +189,9 @@ def rank(job: ScoringJob, scores: Scores) -> list[Hit]:
 
     Args:
         job: The documents.
-        scores: The scores of `job.texts`.
-
-    Raises:
-        ScoreError: There is not exactly one probability per text.
+        scores: The scores of `job.texts`, one per text.
     """
-    values = validate_scores(scores.values, len(job.texts))
     logits = scores.log_odds
-    if len(logits) != len(values) or any(map(math.isnan, logits)):
-        raise ScoreError(f"the log-odds of {len(values)} documents are {logits!r:.200}")
 
     def hit(index: int, slot: int | None) -> Hit:
         text = job.documents[index]
@@ -195,7 +199,7 @@ def rank(job: ScoringJob, scores: Scores) -> list[Hit]:
             return Hit(index, 0.0, text, logit=-math.inf)
         passage = scores.passages[slot] if scores.passages else None
         cut = scores.truncated[slot]
-        return Hit(index, values[slot], text, cut, logit=logits[slot], passage=passage)
+        return Hit(index, scores.values[slot], text, cut, logit=logits[slot], passage=passage)
 
     hits = [hit(index, slot) for index, slot in enumerate(job.slots)]
     hits.sort(key=lambda hit: (job.slots[hit.index] is None, -hit.score, -hit.logit))
@@ -216,9 +220,6 @@ def hits_of(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
     Args:
         job: The documents.
         scores: The scores of `job.texts`, or the error that prevented scoring.
-
-    Raises:
-        ScoreError: There is not exactly one probability per text.
     """
     if isinstance(scores, Scores):
         return rank(job, scores)
@@ -233,9 +234,6 @@ def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:
     Args:
         job: The documents.
         scores: The scores of `job.texts`, or the error that prevented scoring, which is raised.
-
-    Raises:
-        ScoreError: There is not exactly one probability per text.
     """
     if isinstance(scores, Exception):
         raise scores

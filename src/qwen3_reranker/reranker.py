@@ -21,6 +21,7 @@ from qwen3_reranker.ranking import (
     scores_of,
     validate_instruction,
     validate_query,
+    validate_scores,
 )
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
@@ -335,6 +336,7 @@ class Reranker(OwnsScorer, RanksStreams):
                 scores = Scores([], [])
                 if job.texts:  # do not start an engine for nothing
                     scores = await self._scorer.score(query, job.texts, instruction)
+                scores = validate_scores(scores, len(job.texts))
                 return Answer(scores, selection, call.complete(scores))
         except SCORING_FAILURES as error:
             if self._on_error == "raise":

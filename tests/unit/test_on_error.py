@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -17,15 +17,18 @@ from qwen3_reranker import (
     ClosedError,
     Hit,
     InputError,
+    Passage,
     Reranker,
     RerankerWarning,
+    ScoreError,
+    Scores,
     ServerError,
     ServerUnavailableError,
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
-from support.helpers import either
+from support.helpers import DescendingScorer, either
 from support.scripted_server import Reply, Request, ScriptedServer
 
 QUERY = "Where does the river begin?"
@@ -115,6 +118,54 @@ async def test_every_failure_of_a_server_keeps_the_order(server: ScriptedServer)
     async with Reranker(base_url=server.url, **settings) as reranker:
         with pytest.warns(RerankerWarning, match="no connection"):
             assert len(await reranker.arerank(QUERY, DOCUMENTS)) == 5
+
+
+class WrongScorer(DescendingScorer):
+    """Returns what it was given, whatever is scored."""
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores = scores
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        return self.scores
+
+    async def fingerprint(self) -> str:
+        return "wrong"
+
+
+WRONG_SCORES = {
+    "a score that is NaN": Scores([math.nan], [False]),
+    "too few scores": Scores([], []),
+    "too many scores": Scores([0.5, 0.5], [False, False]),
+    "too few truncated": Scores([0.5], []),
+    "log-odds that are NaN": Scores([0.5], [False], [math.nan]),
+    "too few log-odds": Scores([0.5], [False], []),
+    "too many passages": Scores([0.5], [False], passages=[Passage(0, 1, 0.5, 1)] * 2),
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"cache": {}}, {"long_documents": "passages"}],
+    ids=["plain", "cache", "passages"],
+)
+@pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
+@pytest.mark.parametrize("name", WRONG_SCORES)
+async def test_wrong_scores_are_a_failure_of_scoring(
+    name: str, call: Any, options: dict[str, Any]
+) -> None:
+    scorer = WrongScorer(WRONG_SCORES[name])
+    patient = Reranker(scorer=scorer, on_error="keep_order", **options)
+    with pytest.warns(RerankerWarning, match="kept the order of 1 documents, unscored"):
+        (hit,) = await call(patient, QUERY, ["a"], min_score=0.5)
+    assert math.isnan(hit.score)
+    assert hit.error
+    assert (patient.stats().queries, patient.stats().failures) == (1, 1)
+    with pytest.raises(ScoreError):
+        await patient.ascore(QUERY, ["a"])
+    assert patient.stats().failures == 2
+    with pytest.raises(ScoreError):
+        await call(Reranker(scorer=scorer, **options), QUERY, ["a"])
 
 
 async def test_wrong_arguments_raise_in_any_case(server: ScriptedServer, patient: Reranker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from qwen3_reranker.errors import InputError, ScoreError
 from qwen3_reranker.model.probability import logit, sigmoid
-from qwen3_reranker.ranking import ScoringJob, rank, validate_query
+from qwen3_reranker.ranking import ScoringJob, rank, validate_query, validate_scores
 from qwen3_reranker.scorer import Scores
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "d e", "", " ", "\n\t"]) | st.text(max_size=3))
@@ -51,11 +52,11 @@ def test_log_odds_are_derived_from_probabilities_where_a_scorer_gives_none() -> 
     assert [hit.logit for hit in hits] == [logit(1.0), logit(0.25), -math.inf]
 
 
-@pytest.mark.parametrize("logits", [[1.0], [1.0, math.nan], []])
-def test_log_odds_that_do_not_fit_the_scores_raise(logits: list[float]) -> None:
+@pytest.mark.parametrize("logits", [[1.0], [1.0, math.nan], [], [1.0, None]])
+def test_log_odds_that_do_not_fit_the_scores_raise(logits: list[Any]) -> None:
     scores = Scores([0.5, 0.5], [False, False], logits)
-    with pytest.raises(ScoreError, match="log-odds of 2 documents"):
-        rank(ScoringJob(["a", "b"]), scores)
+    with pytest.raises(ScoreError, match=r"log-odds of 2 documents|in Scores\.logits"):
+        validate_scores(scores, 2)
 
 
 @given(texts)
@@ -69,13 +70,13 @@ def test_each_different_text_is_scored_once_and_blank_ones_never(documents: list
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, 1.5, None, "0.5", [0.5], True])
 def test_what_is_no_probability_raises(wrong: object) -> None:
     with pytest.raises(ScoreError, match="score 1 of 2"):
-        ScoringJob(["a", "b"]).scatter([0.5, wrong])  # type: ignore[list-item]
+        validate_scores(Scores([0.5, wrong], [False] * 2), 2)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
 def test_a_wrong_number_of_scores_raises(values: list[float]) -> None:
     with pytest.raises(ScoreError, match=f"scores of 2 documents, got {len(values)}"):
-        rank(ScoringJob(["a", "b"]), Scores(values, [False] * 2))
+        validate_scores(Scores(values, [False] * 2), 2)
 
 
 @pytest.mark.parametrize("query", ["", " \n", None, 3, ["q"]])

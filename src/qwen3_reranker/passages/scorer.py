@@ -100,12 +100,8 @@ class PassageScorer(DelegatingScorer):
             for start, end in spans:
                 slots.setdefault(text[start:end], len(slots))
         scores = await self._scorer.score(query, list(slots), instruction)
-        found = zip(
-            validate_scores(scores.values, len(slots)),
-            scores.log_odds,
-            scores.truncated,
-            strict=True,
-        )
+        scores = validate_scores(scores, len(slots))
+        found = zip(scores.values, scores.log_odds, scores.truncated, strict=True)
         results = [_Scored(*result) for result in found]
         combined = [
             self._combined(spans, [results[slots[text[start:end]]] for start, end in spans])
