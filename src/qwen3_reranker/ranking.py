@@ -39,7 +39,7 @@ class Hit:
         truncated: Whether the document's end was cut off to fit `max_length`. With
             `long_documents="passages"`, whether a passage's end was, which happens only where
             servers have different limits.
-        error: Why the document has no score. None if it has one.
+        error: Why the document has no score; not empty. None if it has one.
         logit: The log-odds of the score in double precision, which tell documents apart whose
             score is rounded to 0.0 or 1.0. Those of a server that returns probabilities are
             derived from them, and are within ±27.6. -inf for a blank document, NaN without a score.
@@ -206,11 +206,9 @@ def rank(job: ScoringJob, scores: Scores) -> list[Hit]:
     return hits
 
 
-def fallback_hits(job: ScoringJob, error: Exception) -> list[Hit]:
+def fallback_hits(job: ScoringJob, error: str) -> list[Hit]:
     """Return the documents in the order given, each with the error and no score."""
-    return [
-        Hit(index, math.nan, text, error=str(error)) for index, text in enumerate(job.documents)
-    ]
+    return [Hit(index, math.nan, text, error=error) for index, text in enumerate(job.documents)]
 
 
 def hits_of(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
@@ -223,8 +221,9 @@ def hits_of(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
     """
     if isinstance(scores, Scores):
         return rank(job, scores)
-    warn_caller(f"kept the order of {len(job.documents)} documents, unscored: {scores}")
-    return fallback_hits(job, scores)
+    error = str(scores) or type(scores).__name__
+    warn_caller(f"kept the order of {len(job.documents)} documents, unscored: {error}")
+    return fallback_hits(job, error)
 
 
 def scores_of(job: ScoringJob, scores: Scores | Exception) -> list[float]:

@@ -15,6 +15,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
 from qwen3_reranker import (
     ClosedError,
+    EngineError,
     Hit,
     InputError,
     Passage,
@@ -28,7 +29,7 @@ from qwen3_reranker import (
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
 
-from support.helpers import DescendingScorer, either
+from support.helpers import DescendingScorer, FaultyScorer, either
 from support.scripted_server import Reply, Request, ScriptedServer
 
 QUERY = "Where does the river begin?"
@@ -166,6 +167,18 @@ async def test_wrong_scores_are_a_failure_of_scoring(
     assert patient.stats().failures == 2
     with pytest.raises(ScoreError):
         await call(Reranker(scorer=scorer, **options), QUERY, ["a"])
+
+
+@pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
+async def test_an_error_without_a_message_keeps_the_order(call: Any) -> None:
+    patient = Reranker(scorer=FaultyScorer(EngineError()), on_error="keep_order")
+    with pytest.warns(RerankerWarning, match="the order of 2 documents, unscored: EngineError"):
+        hits = await call(patient, QUERY, ["a", "a"], min_score=0.5, drop_duplicates=True)
+    assert [hit.error for hit in hits] == ["EngineError"] * 2
+    nodes = [NodeWithScore(node=TextNode(text="a"), score=0.5)]
+    with pytest.warns(RerankerWarning):
+        (node,) = LlamaIndexRerank(reranker=patient).postprocess_nodes(nodes, query_str=QUERY)
+    assert (node.score, node.metadata) == (0.5, {"rerank_error": "EngineError"})
 
 
 async def test_wrong_arguments_raise_in_any_case(server: ScriptedServer, patient: Reranker) -> None:
