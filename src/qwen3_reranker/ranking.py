@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -24,6 +25,8 @@ __all__ = [
     "validate_query",
     "validate_scores",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +224,10 @@ def hits_of(job: ScoringJob, scores: Scores | Exception) -> list[Hit]:
     """
     if isinstance(scores, Scores):
         return rank(job, scores)
-    error = str(scores) or type(scores).__name__
-    warn_caller(f"kept the order of {len(job.documents)} documents, unscored: {error}")
+    name, count = type(scores).__name__, len(job.documents)
+    _logger.warning("scoring failed (%s), so %d documents keep their order", name, count)
+    error = str(scores) or name
+    warn_caller(f"kept the order of {count} documents, unscored: {error}")
     return fallback_hits(job, error)
 
 

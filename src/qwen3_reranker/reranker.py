@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, get_args
@@ -33,8 +32,6 @@ from qwen3_reranker.streaming.methods import RanksStreams
 from qwen3_reranker.tally import Tally
 
 __all__ = ["DEFAULT_MODEL", "Reranker"]
-
-_logger = logging.getLogger(__name__)
 
 
 @document_options(LongDocumentOptions, ConnectionOptions, ServerOptions)
@@ -341,6 +338,4 @@ class Reranker(OwnsScorer, RanksStreams):
         except SCORING_FAILURES as error:
             if self._on_error == "raise":
                 raise
-            name, count = type(error).__name__, len(job.documents)
-            _logger.warning("scoring failed (%s), so %d documents keep their order", name, count)
             return Answer(error, selection, call.usage)

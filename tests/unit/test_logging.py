@@ -18,7 +18,7 @@ from qwen3_reranker import Reranker, RerankerError, RerankerWarning
 from qwen3_reranker.errors import EngineError
 from qwen3_reranker.remote import failover
 
-from support.helpers import FaultyScorer
+from support.helpers import FaultyScorer, either
 from support.log_records import Records, recorded
 from support.scripted_server import DOCUMENTS, QUERY, Reply, Request, ScriptedServer
 
@@ -130,6 +130,14 @@ def test_a_failure_that_is_survived_is_a_warning(log: Records) -> None:
     with reranker, pytest.warns(RerankerWarning):
         reranker.rerank("query", ["a", "b"])
     assert log.loud == ["scoring failed (EngineError), so 2 documents keep their order"]
+
+
+@pytest.mark.parametrize("call", [either("score"), either("ascore")])
+async def test_no_order_is_kept_where_scores_are_asked_for(log: Records, call: Any) -> None:
+    reranker = Reranker(scorer=FaultyScorer(EngineError("died")), on_error="keep_order")
+    with pytest.raises(EngineError):
+        await call(reranker, "query", ["a", "b"])
+    assert log.records == []
 
 
 def test_a_failure_that_is_raised_is_not_logged_as_well(log: Records) -> None:
