@@ -6,6 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from qwen3_reranker.errors import InputError, RerankerWarning
@@ -49,7 +50,8 @@ class CachedScorer(DelegatingScorer):
     A cache that fails, such as one on a full disk, costs no answer: scores that cannot be read are
     computed, those that cannot be stored are returned all the same, and the first failure to read
     and the first to store are reported with a `RerankerWarning`. What is stored under a key but is
-    not a score is computed again.
+    not a score is computed again. If the fingerprint changes during a call, as when an engine
+    starts again with other weights, the call does not use the cache.
 
     Args:
         scorer: Computes the scores.
@@ -85,24 +87,28 @@ class CachedScorer(DelegatingScorer):
         """
         watch = Stopwatch()
         fingerprint = await self._scorer.fingerprint()
-        waited = watch.lap()
+        waited = Usage(waiting_seconds=watch.lap())
         if fingerprint is None:
             return await self._scorer.score(query, texts, instruction)
         fixed = [__version__, fingerprint, instruction, query]
         keys = [digest([*fixed, text]) for text in texts]
         known = {key: found for key in keys if (found := self._read(key)) is not None}
         missing = [index for index, key in enumerate(keys) if key not in known]
-        usage = Usage(cached=len(keys) - len(missing), waiting_seconds=waited)
+        usage = waited + Usage(cached=len(keys) - len(missing))
         if missing:
             scores = await self._scorer.score(query, [texts[i] for i in missing], instruction)
+            if await self._scorer.fingerprint() != fingerprint:
+                # It is unknown which fingerprint these scores belong to, so they are not stored,
+                # and not combined with those of the cache.
+                if known:
+                    waited += scores.usage
+                    scores = await self._scorer.score(query, texts, instruction)
+                return replace(scores, usage=waited + scores.usage)
             scores = validate_scores(scores, len(missing))
             computed = zip(scores.values, scores.truncated, scores.log_odds, strict=True)
-            new = dict(zip([keys[index] for index in missing], computed, strict=True))
-            # If the fingerprint has changed, it is unknown which one these scores belong to.
-            if await self._scorer.fingerprint() == fingerprint:
-                for key, score in new.items():
-                    self._store(key, score)
-            known |= new
+            for index, entry in zip(missing, computed, strict=True):
+                known[keys[index]] = entry
+                self._store(keys[index], entry)
             usage += scores.usage
         entries = [known[key] for key in keys]
         return Scores(

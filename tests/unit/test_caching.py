@@ -22,6 +22,7 @@ from qwen3_reranker import (
     ScoreError,
     Scorer,
     Scores,
+    Usage,
 )
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
 from qwen3_reranker.llama_index import Qwen3Rerank as LlamaIndexRerank
@@ -247,6 +248,38 @@ async def test_what_changes_during_a_call_is_not_remembered() -> None:
     cache: dict[str, Any] = {}
     assert await Reranker(scorer=Changing(), cache=cache).ascore("where?", ["a river"])
     assert cache == {}
+
+
+class Replaced(Counting):
+    """Another model after the first text that is new to the cache, as after an engine's restart."""
+
+    version = 1
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        if "new" in texts:
+            self.version = 2
+        self.asked += texts
+        usage = Usage(tokens=len(texts), scored=len(texts))
+        return Scores([0.1 * self.version] * len(texts), [False] * len(texts), usage=usage)
+
+    async def fingerprint(self) -> str:
+        return f"version {self.version}"
+
+
+@pytest.mark.parametrize("call", [either("rerank"), either("arerank")])
+async def test_a_ranking_never_mixes_the_scores_of_two_models(call: Any) -> None:
+    cache: dict[str, Any] = {}
+    scorer = Replaced()
+    reranker = Reranker(scorer=scorer, cache=cache)
+    await call(reranker, "q", ["a", "b"])
+    scorer.asked.clear()
+    ranking = await call(reranker, "q", ["a", "new", "b"])
+    assert [(hit.text, hit.score) for hit in ranking] == [("a", 0.2), ("new", 0.2), ("b", 0.2)]
+    assert scorer.asked == ["new", "a", "new", "b"]
+    assert (ranking.usage.cached, ranking.usage.scored, ranking.usage.tokens) == (0, 4, 4)
+    assert len(cache) == 2  # only the scores of the first call
+    # What follows is that of the new model.
+    assert {hit.score for hit in await call(reranker, "q", ["a", "b"])} == {0.2}
 
 
 @pytest.mark.engine
