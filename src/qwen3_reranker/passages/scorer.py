@@ -161,7 +161,8 @@ class PassageScorer(DelegatingScorer):
     def prompt(self, query: str, document: str, instruction: str | None) -> Prompt:
         """Return the other scorer's prompt for the first passage of a document."""
         builder = event_loop.run(self._scorer.prompt_builder())
-        start, end = self._choose(builder, query, [document], instruction)[0][0]
+        (spans,) = self._choose(builder, query, [document], instruction)
+        start, end = spans[0] if spans else (0, len(document))  # a blank document has no passages
         return self._scorer.prompt(query, document[start:end], instruction)
 
     async def describe(self) -> str:

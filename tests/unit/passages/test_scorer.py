@@ -239,6 +239,12 @@ def test_the_prompt_is_that_of_the_first_passage() -> None:
     assert not prompt.truncated
 
 
+@pytest.mark.parametrize("document", ["", " ", "\t \n" * 6000])
+def test_a_blank_document_has_a_prompt(document: str) -> None:
+    prompt = Reranker("demo", long_documents="passages").prompt("q", document)
+    assert prompt == Reranker("demo").prompt("q", document)
+
+
 def test_a_document_is_divided_where_the_query_leaves_room_for_a_few_tokens() -> None:
     reranker = Reranker("demo", max_length=71, long_documents="passages")
     prompt = reranker.prompt("q", "ab \u0301cd \u0301ef")
