@@ -19,6 +19,7 @@ from typing import Any, TypeVar, Unpack
 
 from qwen3_reranker import event_loop, tracing
 from qwen3_reranker.answer import Answer, Selected, aselect, select
+from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import document_options
 from qwen3_reranker.ranking import Ranking, ScoringJob
 from qwen3_reranker.selection import Selection, SelectionOptions
@@ -209,7 +210,10 @@ class RanksStreams(ABC):
             return [hits async for hits in stream]
 
     def _prepare_pair(self, pair: Pair) -> PreparedQuery:
-        query, documents = pair
+        try:
+            query, documents = pair
+        except (TypeError, ValueError):
+            raise InputError(f"a pair is {pair!r:.80}: give (query, documents)") from None
         return query, self._prepare(query, documents)
 
     def _span(

@@ -149,6 +149,15 @@ def test_limits_are_checked_at_once_and_pairs_as_they_come(scorer: LengthScorer)
     assert scorer.begun == []
 
 
+@pytest.mark.parametrize("wrong", [None, 3, (), ("q",), ("q", ["x"], {}), [], "q"])
+@pytest.mark.parametrize("name", ["rerank_many", "arerank_many", "rerank_iter", "arerank_iter"])
+async def test_what_is_not_a_pair_is_refused(scorer: LengthScorer, name: str, wrong: Any) -> None:
+    pairs = [("q", ["x"]), wrong]
+    with pytest.raises(InputError, match=r"give \(query, documents\)") as refused:
+        await taken(await either(name)(Reranker(scorer=scorer), pairs))
+    assert repr(wrong) in str(refused.value)
+
+
 async def cancelled(scorer: LengthScorer, *queries: str) -> None:
     async with asyncio.timeout(5):
         while sorted(scorer.cancelled) != sorted(queries):
