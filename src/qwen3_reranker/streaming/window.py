@@ -100,7 +100,7 @@ class Window(Generic[F]):
         """
         if not self._queue:
             return True
-        if future.exception() is not None:
+        if future.cancelled() or future.exception() is not None:
             return False  # raised in its turn, after the hits of the queries before it
         query = future.result()
         return query is None or self._size + _size(query[1]) <= WINDOW

@@ -116,6 +116,20 @@ async def test_errors_of_the_source_come_in_their_turn(scorer: LengthScorer, sou
     assert texts == ["x", "yy"]
 
 
+async def test_results_come_before_the_cancellation_of_their_source(scorer: LengthScorer) -> None:
+    async def apairs() -> AsyncIterator[Pair]:
+        yield "wait", ["x"]
+        yield "b", ["yy"]
+        scorer.go_on.set()
+        raise asyncio.CancelledError
+
+    texts = []
+    with pytest.raises(asyncio.CancelledError):
+        async for hits in Reranker(scorer=scorer).arerank_iter(apairs()):
+            texts += [hit.text for hit in hits]
+    assert texts == ["x", "yy"]
+
+
 @pytest.mark.usefixtures("three")
 async def test_a_source_that_cancels_itself_ends_the_stream(scorer: LengthScorer) -> None:
     async def apairs() -> AsyncIterator[Pair]:
