@@ -69,6 +69,8 @@ def _from_settings(
     **options: Any,
 ) -> Scorer:
     """Return an embedded scorer, or a remote one if there is a `base_url`."""
+    if model is not None and not str(model).strip():
+        raise InputError(f"model={model!r}: give the name of a model, or None for the default")
     if max_length is not None and (
         isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1
     ):
@@ -87,7 +89,7 @@ def _from_settings(
             raise InputError(f"only a server can use {names}: give base_url= too, or leave it out")
         from qwen3_reranker.embedded.scorer import EmbeddedScorer
 
-        model = model or DEFAULT_MODEL
+        model = DEFAULT_MODEL if model is None else model
         return EmbeddedScorer(model, max_length=max_length, **embedded, **server)
     if embedded:
         names = ", ".join(f"{name}=" for name in embedded)

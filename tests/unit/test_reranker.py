@@ -35,3 +35,11 @@ def test_a_document_that_is_not_a_str_has_no_prompt() -> None:
     reranker = Reranker(scorer=AnsweringScorer(0.5))
     with pytest.raises(InputError, match="document 0 is a int, not a str: 3"):
         reranker.prompt("q", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("base_url", [None, "http://localhost:9"])
+@pytest.mark.parametrize("model", ["", " \n"])
+def test_a_blank_model_is_refused(model: str, base_url: str | None) -> None:
+    with pytest.raises(InputError) as refused:
+        Reranker(model, base_url=base_url)
+    assert str(refused.value).startswith(f"model={model!r}: give ")
