@@ -34,7 +34,13 @@ try:
     )
 
     from qwen3_reranker.integration.adapter import Adapter
-    from qwen3_reranker.integration.marks import MARKS, RETRIEVAL_SCORE_KEY, cost_of, marks_of
+    from qwen3_reranker.integration.marks import (
+        CUT_KEY,
+        MARKS,
+        RETRIEVAL_SCORE_KEY,
+        cost_of,
+        marks_of,
+    )
     from qwen3_reranker.integration.settings import AdapterOptions
     from qwen3_reranker.options import document_options
     from qwen3_reranker.passages.options import LongDocumentOptions
@@ -100,7 +106,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         min_score: Keep only nodes with at least this P(yes), in [0, 1]. None keeps all.
         max_length: The maximum number of tokens in a prompt, including the template. Longer
             texts are truncated at the end. None uses 8192, or the model's limit if that is lower.
-        metadata_mode: Which metadata is scored as part of a node's text.
+        metadata_mode: Which metadata is scored as part of a node's text. What an earlier call has
+            written into the metadata is never scored.
         keep_retrieval_score: Whether to return copies of the nodes that hold their previous score
             as `metadata["retrieval_score"]`, hidden from embedding models and LLMs (only
             `MetadataMode.ALL` shows it). Otherwise the new objects share the nodes given.
@@ -214,7 +221,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
     def _texts(self, nodes: list[NodeWithScore]) -> list[str]:
         """Return the text to score of each node; "" for a node without text of its own."""
         return [
-            item.node.get_content(metadata_mode=self.metadata_mode)
+            _unmarked(item.node).get_content(metadata_mode=self.metadata_mode)
             if item.node.get_content(metadata_mode=MetadataMode.NONE).strip()
             else ""
             for item in nodes
@@ -294,6 +301,15 @@ def _require(query_bundle: QueryBundle | None) -> QueryBundle:
     if query_bundle is None:
         raise InputError("Missing query bundle in extra info. Give query_bundle= or query_str=")
     return query_bundle
+
+
+def _unmarked(node: BaseNode) -> BaseNode:
+    """Return the node without the metadata of earlier calls, which `MetadataMode.ALL` shows."""
+    written = {*MARKS, CUT_KEY, RETRIEVAL_SCORE_KEY}.intersection(node.excluded_embed_metadata_keys)
+    if written.isdisjoint(node.metadata):
+        return node
+    kept = {key: value for key, value in node.metadata.items() if key not in written}
+    return node.model_copy(update={"metadata": kept})
 
 
 def _with_marks(node: BaseNode, marks: dict[str, Any]) -> BaseNode:

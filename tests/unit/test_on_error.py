@@ -308,6 +308,47 @@ async def test_llama_index_keeps_no_mark_of_an_earlier_call(
     assert [node.model_dump() for node in failed] == before
 
 
+class RecordingScorer(DescendingScorer):
+    """Keeps the texts that it is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        self.seen = list(texts)
+        return await super().score(query, texts, instruction)
+
+
+@pytest.mark.parametrize("name", ["postprocess_nodes", "apostprocess_nodes"])
+async def test_llama_index_scores_no_mark_of_an_earlier_call(name: str) -> None:
+    call = either(name)
+    # An entry of the caller's is scored, even if its name is that of a mark.
+    own = {"place": 1, "rerank_cut": "no"}
+    node = TextNode(text="word " * 30, metadata=own, excluded_embed_metadata_keys=["place"])
+    nodes = [NodeWithScore(node=node, score=0.5)]
+    scorer = RecordingScorer()
+    reranker = Reranker(
+        scorer=scorer, on_error="keep_order", long_documents="passages", passage_tokens=512
+    )
+    adapter = LlamaIndexRerank(
+        reranker=reranker, metadata_mode=MetadataMode.ALL, keep_retrieval_score=True
+    )
+    marked = await call(adapter, nodes, query_str=QUERY)
+    fresh = scorer.seen
+    assert fresh == [f"place: 1\nrerank_cut: no\n\n{'word ' * 30}".rstrip()]
+    assert marked[0].metadata.keys() == {"place", "rerank_cut", "rerank_passage", "retrieval_score"}
+    scorer.broken = True
+    with pytest.warns(RerankerWarning):
+        failed = await call(adapter, nodes, query_str=QUERY)
+    assert failed[0].metadata.keys() == {"place", "rerank_cut", "rerank_error", "retrieval_score"}
+    scorer.broken = False
+    for again in (marked, failed):
+        before = [node.model_dump() for node in again]
+        await call(adapter, again, query_str=QUERY)
+        assert scorer.seen == fresh
+        assert [node.model_dump() for node in again] == before
+
+
 @pytest.mark.parametrize("retrieval", [True, False])
 @pytest.mark.parametrize("name", ["postprocess_nodes", "apostprocess_nodes"])
 async def test_llama_index_keeps_order_and_retrieval_scores(

@@ -11,6 +11,7 @@ from qwen3_reranker.scorer import Passage
 from qwen3_reranker.usage import Usage
 
 __all__ = [
+    "CUT_KEY",
     "MARKS",
     "RETRIEVAL_RANK_KEY",
     "RETRIEVAL_SCORE_KEY",
