@@ -48,6 +48,36 @@ class WordScorer(Scorer):
         return "words"
 
 
+class RankScorer(WordScorer):
+    """
+    Puts the document "right" of each query at a rank that depends on the instruction.
+
+    Args:
+        ranks: The ranks by instruction and query, from 1.
+    """
+
+    def __init__(self, ranks: Mapping[str | None, Mapping[str, int]]) -> None:
+        super().__init__()
+        self.ranks = ranks
+
+    async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+        right = self.ranks[instruction][query] - 0.5
+        places = [right if text == "right" else int(text.removeprefix("wrong")) for text in texts]
+        return Scores([1 - place / 100 for place in places], [False] * len(texts))
+
+
+def one_right(queries: Sequence[str], others: int = 9) -> Dataset:
+    """Return queries with the same candidates, of which the last one, "right", is relevant."""
+    texts = [*(f"wrong{number}" for number in range(1, others + 1)), "right"]
+    return Dataset(
+        {query: query for query in queries},
+        {text: text for text in texts},
+        dict.fromkeys(queries, {"right": 1}),
+        dict.fromkeys(queries, texts),
+        name="one right",
+    )
+
+
 def small() -> Dataset:
     """Return the dataset of two queries."""
     return Dataset(QUERIES, DOCUMENTS, JUDGMENTS, CANDIDATES, name="small")

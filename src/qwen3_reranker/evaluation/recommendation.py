@@ -11,9 +11,10 @@ from qwen3_reranker.evaluation.results import (
     Headroom,
     SystemResult,
     TopNCurve,
+    best_of,
     differ_only_in,
 )
-from qwen3_reranker.evaluation.statistics import randomization_test
+from qwen3_reranker.evaluation.statistics import TINY, randomization_test
 
 __all__ = ["SIGNIFICANT", "p_text", "recommend"]
 
@@ -48,10 +49,9 @@ def recommend(
             recommended for the depth that is recommended.
     """
     retriever, *others = systems
-    best = max(others, key=lambda system: system.metrics[metric])
+    best = best_of(others, metric)
     advice = [_rerank(retriever, best, metric), *_headroom(headroom, best, metric)]
-    # Means that are equal may differ in their last digits.
-    if best.metrics[metric] - retriever.metrics[metric] > 1e-9:
+    if best.metrics[metric] - retriever.metrics[metric] > TINY:
         advice += _settings(retriever, best, metric, precision, at_depth)
     else:
         advice.append(_top_n(retriever.top_n, "In the retriever's order"))
@@ -178,7 +178,7 @@ def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: st
     if not rivals:
         return []
     default = next((system for system in rivals if system.instruction is None), None)
-    rival = default or max(rivals, key=lambda system: system.metrics[metric])
+    rival = default or best_of(rivals, metric)
     best_values, rival_values = (np.array(system.per_query[metric]) for system in (best, rival))
     p = randomization_test(rival_values, best_values)
     numbers = (

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.evaluation.results import Advice, DatasetSummary, Headroom, SystemResult
+from qwen3_reranker.evaluation.results import (
+    Advice,
+    DatasetSummary,
+    Headroom,
+    SystemResult,
+    best_of,
+)
 from qwen3_reranker.version import __version__
 
 __all__ = ["ReportData"]
@@ -34,5 +40,4 @@ class ReportData:
     @property
     def best(self) -> SystemResult:
         """The reranker that is best by the first metric; the first one among equals."""
-        metric = self.metrics[0]
-        return max(self.systems[1:], key=lambda system: system.metrics[metric])
+        return best_of(self.systems[1:], self.metrics[0])

@@ -14,7 +14,7 @@ from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.evaluation.metrics import Floats
 from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, TopDocument
 from qwen3_reranker.evaluation.scoring import CandidateScores, rankings
-from qwen3_reranker.evaluation.statistics import bootstrap_intervals, randomization_tests
+from qwen3_reranker.evaluation.statistics import TINY, bootstrap_intervals, randomization_tests
 from qwen3_reranker.evaluation.systems import RETRIEVER, System
 
 __all__ = ["ResultBuilder"]
@@ -125,8 +125,7 @@ class ResultBuilder:
     ) -> Changes:
         before, after = self._before[str(self._metric)], values[str(self._metric)]
         gains = after - before
-        # Values that are equal may differ in their last digits.
-        helped, hurt = gains > 1e-9, gains < -1e-9
+        helped, hurt = gains > TINY, gains < -TINY
         queries = list(found)
         worst = [int(n) for n in np.argsort(gains, kind="stable")[:_WORST] if hurt[n]]
         return Changes(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from qwen3_reranker.evaluation.statistics import TINY
 
 __all__ = [
     "Advice",
@@ -20,6 +23,7 @@ __all__ = [
     "SystemResult",
     "TopDocument",
     "TopNCurve",
+    "best_of",
     "differ_only_in",
 ]
 
@@ -289,6 +293,15 @@ class SystemResult:
     changes: Changes | None
     top_n: TopNCurve
     curves: ScoreCurves | None
+
+
+def best_of(systems: Iterable[SystemResult], metric: str) -> SystemResult:
+    """Return the system with the highest mean of a metric; the first one among equals."""
+    best, *others = systems
+    for system in others:
+        if system.metrics[metric] > best.metrics[metric] + TINY:
+            best = system
+    return best
 
 
 def differ_only_in(

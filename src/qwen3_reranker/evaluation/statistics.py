@@ -8,14 +8,22 @@ import numpy as np
 
 from qwen3_reranker.evaluation.metrics import Floats
 
-__all__ = ["ROUNDS", "bootstrap_intervals", "randomization_test", "randomization_tests"]
+__all__ = [
+    "ROUNDS",
+    "TINY",
+    "bootstrap_intervals",
+    "randomization_test",
+    "randomization_tests",
+]
 
 ROUNDS = 10_000
 """The number of random samples. With it, a p-value near 0.05 is within 0.005."""
 
+TINY = 1e-9
+"""A smaller difference is none: values that are equal may differ in their last digits."""
+
 _CHUNK = 1_000_000  # random numbers that are held in memory at a time
 _EXACT = 13  # with at most so many differences, all signs are tried: 2 ** 13 = 8192
-_TINY = 1e-9  # differences that are smaller are none
 
 
 def bootstrap_intervals(values: Floats, seed: int = 0) -> list[tuple[float, float]]:
@@ -72,8 +80,7 @@ def randomization_tests(first: Floats, second: Floats, seed: int = 0) -> list[fl
         The p-value of each column.
     """
     differences = second - first
-    # Values that are equal may differ in their last digits.
-    differences[np.abs(differences) < _TINY] = 0
+    differences[np.abs(differences) < TINY] = 0
     differing = np.count_nonzero(differences, axis=0)
     sampled = differing > _EXACT
     p_values = np.empty(len(differing))
@@ -90,13 +97,13 @@ def _exact_p_value(differences: Floats) -> float:
     count = len(differences)
     bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
     sums = (1 - 2 * bits) @ differences
-    return float((np.abs(sums) >= abs(differences.sum()) - _TINY).mean())
+    return float((np.abs(sums) >= abs(differences.sum()) - TINY).mean())
 
 
 def _sampled_p_values(differences: Floats, seed: int) -> Floats:
     """Return the p-value of each column's sum, from random signs of the rows."""
     rng = np.random.default_rng(seed)
-    observed = np.abs(differences.sum(axis=0)) - _TINY
+    observed = np.abs(differences.sum(axis=0)) - TINY
     reached = np.ones(differences.shape[1])
     # Signs are drawn for all rows, so that a p-value does not depend on the other columns.
     for rows in _chunks(len(differences)):

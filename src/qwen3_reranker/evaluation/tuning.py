@@ -12,6 +12,7 @@ from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.evaluation.evaluation import evaluate, with_candidates
 from qwen3_reranker.evaluation.report import Report
+from qwen3_reranker.evaluation.results import best_of
 from qwen3_reranker.evaluation.statistics import randomization_test
 from qwen3_reranker.evaluation.systems import System
 from qwen3_reranker.evaluation.text import text_table
@@ -113,8 +114,7 @@ def tune(
         for number, text in enumerate(given, 1)
     ]
     chosen_on = evaluate(first, [default, *numbered], metrics=[metric], **settings)
-    # The first of equals, so the default one wins a tie.
-    best = max(chosen_on.systems[1:], key=lambda result: result.metrics[metric])
+    best = best_of(chosen_on.systems[1:], metric)  # the default one wins a tie
     finalists = [default]
     if best.name != _DEFAULT:
         finalists.append(replace(system, instruction=best.instruction, name=_CHOSEN))

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from qwen3_reranker import Scores
 from qwen3_reranker.evaluation import Advice, Dataset, Report, System, evaluate
 
-from support.evaluation import WordScorer, reranker, small, synthetic
+from support.evaluation import (
+    RankScorer,
+    WordScorer,
+    one_right,
+    reranker,
+    small,
+    synthetic,
+)
 
 
 def advice(report: Report) -> dict[str, Advice]:
@@ -107,6 +114,20 @@ def test_the_better_instruction() -> None:
     equal = [System(reranker=one), System(reranker=one, instruction="another")]
     found = advice(evaluate(synthetic(60, 40), equal))["instruction"]
     assert "do not show that the instruction matters" in found.text and "p = 1.000" in found.text
+
+
+def test_the_first_of_equals_is_the_best_although_its_mean_has_smaller_last_digits() -> None:
+    dataset = one_right(["a", "b", "c"])
+    ranks: dict[str | None, dict[str, int]] = {
+        instruction: dict(zip(dataset.queries, values, strict=True))
+        for instruction, values in ((None, (1, 3, 7)), ("other", (3, 7, 1)))
+    }
+    one = reranker(RankScorer(ranks))
+    systems = [System(reranker=one, name="a"), System(reranker=one, instruction="other", name="b")]
+    report = evaluate(dataset, systems, metrics=["MRR@10"])
+    assert 0 < report["b"].metrics["MRR@10"] - report["a"].metrics["MRR@10"] < 1e-9
+    assert report.best.name == "a"
+    assert "MRR@10 is 0.492 with a and " in advice(report)["rerank"].text
 
 
 def test_only_systems_that_share_a_reranker_are_compared_by_instruction() -> None:

@@ -10,7 +10,14 @@ import pytest
 from qwen3_reranker import DEFAULT_INSTRUCTION, InputError, Scores
 from qwen3_reranker.evaluation import Dataset, System, tune
 
-from support.evaluation import WordScorer, reranker, small, synthetic
+from support.evaluation import (
+    RankScorer,
+    WordScorer,
+    one_right,
+    reranker,
+    small,
+    synthetic,
+)
 
 
 class Instructed(WordScorer):
@@ -53,6 +60,20 @@ def test_the_default_instruction_wins_a_tie() -> None:
     assert (found.instruction, found.gain, found.p_value) == (None, 0.0, 1.0)
     assert [s.name for s in found.reported_on.systems] == ["retriever", "default instruction"]
     assert "No instruction was better than the default one." in found.table()
+
+
+def test_the_default_instruction_wins_where_means_differ_only_in_their_last_digits() -> None:
+    dataset = one_right(["a", "b", "c", "d", "e", "f"])
+    queries = dataset.halves()[0].judgments
+    ranks: dict[str | None, dict[str, int]] = {
+        instruction: dict.fromkeys(dataset.queries, 1) | dict(zip(queries, values, strict=True))
+        for instruction, values in ((None, (1, 3, 7)), ("other", (3, 7, 1)))
+    }
+    scorer = RankScorer(ranks)
+    found = tune(dataset, System(reranker=reranker(scorer)), ["other"], metric="MRR@10")
+    default, other = (system.metrics["MRR@10"] for system in found.chosen_on.systems[1:])
+    assert 0 < other - default < 1e-9
+    assert found.instruction is None
 
 
 def test_a_rerankers_own_instruction_takes_no_part() -> None:
