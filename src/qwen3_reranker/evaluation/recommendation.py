@@ -15,6 +15,7 @@ from qwen3_reranker.evaluation.results import (
     differ_only_in,
 )
 from qwen3_reranker.evaluation.statistics import TINY, randomization_test
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 
 __all__ = ["SIGNIFICANT", "p_text", "recommend"]
 
@@ -185,11 +186,11 @@ def _instruction(systems: Sequence[SystemResult], best: SystemResult, metric: st
         f"{metric} is {best.metrics[metric]:.3f} with {_quoted(best.instruction)} and "
         f"{rival.metrics[metric]:.3f} with {_quoted(rival.instruction)} ({p_text(p)})"
     )
-    if p < SIGNIFICANT:
-        text = f"Use {_quoted(best.instruction)}: {numbers}."
-    else:
+    if p >= SIGNIFICANT:
         text = f"These queries do not show that the instruction matters: {numbers}."
-    return [Advice("instruction", best.instruction, text)]
+        return [Advice("instruction", None, text)]
+    value = DEFAULT_INSTRUCTION if best.instruction is None else best.instruction
+    return [Advice("instruction", value, f"Use {_quoted(best.instruction)}: {numbers}.")]
 
 
 def _quoted(instruction: str | None) -> str:

@@ -336,8 +336,8 @@ class Advice:
 
     Attributes:
         topic: "rerank", "headroom", "depth", "top_n", "min_score" or "instruction".
-        value: What is recommended: whether to rerank, a number, or an instruction. None if nothing
-            can be recommended.
+        value: What is recommended: whether to rerank, a number, or an instruction, which may be
+            the default one. None if nothing can be recommended.
         text: The recommendation in plain words, with the numbers behind it.
     """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwen3_reranker import Scores
+from qwen3_reranker import DEFAULT_INSTRUCTION, Scores
 from qwen3_reranker.evaluation import Advice, Dataset, Report, System, evaluate
 
 from support.evaluation import (
@@ -109,11 +110,32 @@ def test_the_better_instruction() -> None:
     one = reranker()
     systems = [System(reranker=one), System(reranker=one, instruction="invert")]
     found = advice(evaluate(synthetic(60, 40), systems))["instruction"]
-    assert found.value is None and found.text.startswith("Use the default instruction: nDCG@10 is ")
+    assert found.value == DEFAULT_INSTRUCTION
+    assert found.text.startswith("Use the default instruction: nDCG@10 is ")
     assert 'with the instruction "invert" (p < 0.001)' in found.text
+    own = System(reranker=reranker(instruction="invert"))
+    systems = [own, replace(own, instruction="read")]
+    assert advice(evaluate(synthetic(60, 40), systems))["instruction"].value == "read"
+
+
+def test_no_instruction_is_recommended_where_the_difference_may_be_chance() -> None:
+    one = reranker()
     equal = [System(reranker=one), System(reranker=one, instruction="another")]
     found = advice(evaluate(synthetic(60, 40), equal))["instruction"]
     assert "do not show that the instruction matters" in found.text and "p = 1.000" in found.text
+    assert found.value is None
+    dataset = one_right(["a", "b", "c"])
+    ranks: dict[str | None, dict[str, int]] = {
+        None: {"a": 1, "b": 3, "c": 3},
+        "other": {"a": 1, "b": 1, "c": 1},
+    }
+    one = reranker(RankScorer(ranks))
+    systems = [System(reranker=one), System(reranker=one, instruction="other", name="other")]
+    report = evaluate(dataset, systems)
+    assert report.best.name == "other"
+    found = advice(report)["instruction"]
+    assert found.text.startswith("These queries do not show that the instruction matters: ")
+    assert found.value is None
 
 
 def test_the_first_of_equals_is_the_best_although_its_mean_has_smaller_last_digits() -> None:

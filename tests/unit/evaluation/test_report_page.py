@@ -27,7 +27,7 @@ from qwen3_reranker.evaluation.report_page.settings import command
 from qwen3_reranker.markup import Html, join, tag
 from qwen3_reranker.terminal import escape_control
 
-from support.evaluation import reranker, small
+from support.evaluation import reranker, small, synthetic
 from support.html_pages import Element, Page
 from support.reports import HOSTILE, empty_report, full_report, single_report, with_text
 
@@ -106,6 +106,21 @@ def test_the_queries_that_lost_are_shown() -> None:
         "a (grade 1) copy a folder",
         "b (unjudged, score 1.000) wait",
     ]
+
+
+@pytest.mark.parametrize(("instructions", "shown"), [
+    ([None, "invert"], "The default one"),
+    (["invert", "read"], "Your own"),
+    ([None, "read"], "Unclear"),
+])  # fmt: skip
+def test_the_card_of_the_instruction_says_what_its_text_says(
+    instructions: list[str | None], shown: str
+) -> None:
+    one = reranker()
+    systems = [System(reranker=one, instruction=instruction) for instruction in instructions]
+    page = Page.parse(report_page(evaluate(synthetic(60, 40), systems))).root
+    [card] = [e for e in page.all("li") if e.attributes.get("class") == "card instruction"]
+    assert card.all("p")[0].text == shown
 
 
 def test_the_numbers_have_headers(page: Element) -> None:

@@ -11,6 +11,7 @@ from qwen3_reranker.evaluation.report_page.settings import settings_section
 from qwen3_reranker.evaluation.report_page.systems import systems_section
 from qwen3_reranker.evaluation.text import heading
 from qwen3_reranker.markup import Html, tag
+from qwen3_reranker.model.template import DEFAULT_INSTRUCTION
 
 if TYPE_CHECKING:
     from qwen3_reranker.evaluation.report_data import ReportData
@@ -70,10 +71,10 @@ def _recommendation(report: ReportData) -> Html:
 
 def _value(topic: str, value: object) -> str:
     """Return a recommended value in a word."""
-    if topic == "instruction":
-        return "The default one" if value is None else "Your own"
     if value is None:
-        return "Unclear" if topic == "rerank" else "None"
+        return "Unclear" if topic in ("rerank", "instruction") else "None"
+    if topic == "instruction":
+        return "The default one" if value == DEFAULT_INSTRUCTION else "Your own"
     if isinstance(value, bool):
         return "Yes" if value else "No"
     if topic == "headroom":
