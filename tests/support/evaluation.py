@@ -66,14 +66,20 @@ class RankScorer(WordScorer):
         return Scores([1 - place / 100 for place in places], [False] * len(texts))
 
 
-def one_right(queries: Sequence[str], others: int = 9) -> Dataset:
-    """Return queries with the same candidates, of which the last one, "right", is relevant."""
-    texts = [*(f"wrong{number}" for number in range(1, others + 1)), "right"]
+def one_right(ranks: Mapping[str, int], others: int = 9) -> Dataset:
+    """
+    Return queries with the same candidates, of which one, "right", is relevant.
+
+    Args:
+        ranks: Its rank by the retriever for each query, from 1.
+        others: The number of irrelevant candidates.
+    """
+    wrong = [f"wrong{number}" for number in range(1, others + 1)]
     return Dataset(
-        {query: query for query in queries},
-        {text: text for text in texts},
-        dict.fromkeys(queries, {"right": 1}),
-        dict.fromkeys(queries, texts),
+        {query: query for query in ranks},
+        {text: text for text in [*wrong, "right"]},
+        {query: {"right": 1} for query in ranks},
+        {query: [*wrong[: rank - 1], "right", *wrong[rank - 1 :]] for query, rank in ranks.items()},
         name="one right",
     )
 

@@ -105,26 +105,35 @@ def _settings(
     depths, means = best.curves.depth.depth, best.curves.depth.metrics[metric]
     gain = best.metrics[metric] - retriever.metrics[metric]
     needed = max(max(means) * (1 - _LOST_QUALITY), max(means) - gain * _LOST_GAIN)
-    chosen = next(n for n, mean in enumerate(means) if mean >= needed)
-    depth = depths[chosen]
+    good = [n for n, mean in enumerate(means) if mean >= needed]
+    for chosen in good:  # the last one, if none has enough documents for an LLM
+        depth = depths[chosen]
+        system = best if depth == depths[-1] else at_depth(best, depth)
+        if system.top_n.hit[:depth][-1] >= system.top_n.hit[-1] * _ENOUGH:
+            break
     neighbors = {chosen - 1, chosen + 1, len(depths) - 1} - {chosen}
     compared = [chosen, *sorted(n for n in neighbors if 0 <= n < len(depths))]
     numbers = ", ".join(f"{means[n]:.3f} with {depths[n]}" for n in compared)
     unclear = best.p_values[metric] >= SIGNIFICANT
     verdict = "If you rerank nevertheless, rerank" if unclear else "Rerank"
-    system = best if depth == depths[-1] else at_depth(best, depth)
+    text = f"{verdict} the first {depth} candidates: {metric} is {numbers}."
+    if chosen != good[0]:
+        text += f" Fewer are enough for {metric}, but too few to hand to the LLM."
     condition = f"With the first {depth} candidates reranked"
     return [
-        Advice("depth", depth, f"{verdict} the first {depth} candidates: {metric} is {numbers}."),
-        _top_n(system.top_n, condition),
+        Advice("depth", depth, text),
+        _top_n(system.top_n, condition, depth),
         _min_score(system, precision, condition),
     ]
 
 
-def _top_n(curve: TopNCurve, condition: str) -> Advice:
-    if not curve.top_n or curve.hit[-1] == 0:
+def _top_n(curve: TopNCurve, condition: str, most: int | None = None) -> Advice:
+    """Recommend how many documents to hand to the LLM, at most `most`."""
+    hits = curve.hit[:most]
+    if not hits or hits[-1] == 0:
         return Advice("top_n", None, f"{condition}, no query has a relevant document on top.")
-    chosen = next(n for n, hit in enumerate(curve.hit) if hit >= curve.hit[-1] * _ENOUGH)
+    needed = min(curve.hit[-1] * _ENOUGH, hits[-1])
+    chosen = next(n for n, hit in enumerate(hits) if hit >= needed)
 
     def documents(index: int) -> str:
         count = curve.top_n[index]
@@ -134,11 +143,11 @@ def _top_n(curve: TopNCurve, condition: str) -> Advice:
         return f"{count} {noun} ({curve.tokens[index]:,.0f} tokens on average)"
 
     text = (
-        f"{condition}, hand {documents(chosen)} to the LLM: {curve.hit[chosen]:.0%} of the queries "
+        f"{condition}, hand {documents(chosen)} to the LLM: {hits[chosen]:.0%} of the queries "
         "have a relevant one among them"
     )
-    if curve.hit[-1] > curve.hit[chosen]:
-        text += f", and {curve.hit[-1]:.0%} with {documents(len(curve.top_n) - 1)}"
+    if hits[-1] > hits[chosen]:
+        text += f", and {hits[-1]:.0%} with {documents(len(hits) - 1)}"
     return Advice("top_n", curve.top_n[chosen], f"{text}.")
 
 

@@ -124,7 +124,7 @@ def test_no_instruction_is_recommended_where_the_difference_may_be_chance() -> N
     found = advice(evaluate(synthetic(60, 40), equal))["instruction"]
     assert "do not show that the instruction matters" in found.text and "p = 1.000" in found.text
     assert found.value is None
-    dataset = one_right(["a", "b", "c"])
+    dataset = one_right(dict.fromkeys("abc", 10))
     ranks: dict[str | None, dict[str, int]] = {
         None: {"a": 1, "b": 3, "c": 3},
         "other": {"a": 1, "b": 1, "c": 1},
@@ -139,7 +139,7 @@ def test_no_instruction_is_recommended_where_the_difference_may_be_chance() -> N
 
 
 def test_the_first_of_equals_is_the_best_although_its_mean_has_smaller_last_digits() -> None:
-    dataset = one_right(["a", "b", "c"])
+    dataset = one_right(dict.fromkeys("abc", 10))
     ranks: dict[str | None, dict[str, int]] = {
         instruction: dict(zip(dataset.queries, values, strict=True))
         for instruction, values in ((None, (1, 3, 7)), ("other", (3, 7, 1)))
@@ -227,6 +227,61 @@ def test_top_n_and_threshold_are_those_of_the_recommended_depth() -> None:
         assert found[topic].text.startswith("With the first 5 candidates reranked, ")
     threshold = found["min_score"].value
     assert isinstance(threshold, float) and threshold < 0.5
+
+
+def ranked(ranks: Sequence[tuple[int, int]], depth: int | None = None) -> Report:
+    """
+    Return a report of queries with one relevant document among 25 candidates.
+
+    Args:
+        ranks: Its rank by the retriever and its rank by the scores, from 1, for each query.
+        depth: How many candidates are reranked. None reranks all.
+    """
+    numbered = {f"q{number}": pair for number, pair in enumerate(ranks)}
+    dataset = one_right({query: found for query, (found, _) in numbered.items()}, 24)
+    scorer = RankScorer({None: {query: scored for query, (_, scored) in numbered.items()}})
+    return evaluate(dataset, System(reranker=reranker(scorer), depth=depth), metrics=["MRR@10"])
+
+
+HALF_IS_NOT_FOUND = [(5, 1), (12, 12)] * 15
+"""Reranking 5 candidates is as good as reranking more, but the LLM needs 12 documents."""
+
+
+def test_the_depth_has_the_documents_for_the_llm() -> None:
+    found = advice(ranked(HALF_IS_NOT_FOUND))
+    assert (found["depth"].value, found["top_n"].value) == (20, 12)
+    assert found["depth"].text == (
+        "Rerank the first 20 candidates: MRR@10 is 0.500 with 20, 0.500 with 10, 0.500 with 25. "
+        "Fewer are enough for MRR@10, but too few to hand to the LLM."
+    )
+    assert found["top_n"].text == (
+        "With the first 20 candidates reranked, hand 12 documents to the LLM: 100% of the queries "
+        "have a relevant one among them."
+    )
+
+
+def test_the_llm_gets_no_more_documents_than_the_deepest_system_reranks() -> None:
+    found = advice(ranked(HALF_IS_NOT_FOUND, depth=7))
+    assert (found["depth"].value, found["top_n"].value) == (7, 1)
+    assert found["top_n"].text == (
+        "With the first 7 candidates reranked, hand 1 document to the LLM: 50% of the queries have "
+        "a relevant one among them."
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 25), st.integers(1, 25)), min_size=1, max_size=40),
+    st.sampled_from([1, 3, 7, 12, None]),
+)
+@settings(max_examples=30, deadline=None)
+@example([(5, 1)] * 20 + [(7, 7)] * 4 + [(12, 12)] * 16, 7)
+def test_no_more_documents_are_recommended_for_the_llm_than_are_reranked(
+    ranks: list[tuple[int, int]], depth: int | None
+) -> None:
+    found = advice(ranked(ranks, depth))
+    if "depth" in found and found["top_n"].value is not None:
+        reranked, top_n = found["depth"].value, found["top_n"].value
+        assert isinstance(reranked, int) and isinstance(top_n, int) and top_n <= reranked
 
 
 class Saturated(WordScorer):

@@ -63,7 +63,7 @@ def test_the_default_instruction_wins_a_tie() -> None:
 
 
 def test_the_default_instruction_wins_where_means_differ_only_in_their_last_digits() -> None:
-    dataset = one_right(["a", "b", "c", "d", "e", "f"])
+    dataset = one_right(dict.fromkeys("abcdef", 10))
     queries = dataset.halves()[0].judgments
     ranks: dict[str | None, dict[str, int]] = {
         instruction: dict.fromkeys(dataset.queries, 1) | dict(zip(queries, values, strict=True))
