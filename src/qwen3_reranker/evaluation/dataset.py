@@ -46,8 +46,8 @@ class Dataset:
         first_stage: What reports call the source of the candidates.
 
     Raises:
-        InputError: An id or a text is not a str, a query is blank, a grade is not a whole number,
-            or an id does not occur where it must.
+        InputError: An id or a text is not a str or has a lone surrogate, a query is blank, a grade
+            is not a whole number, or an id does not occur where it must.
     """
 
     queries: Mapping[str, str]
@@ -266,6 +266,7 @@ class Dataset:
 def _check_id(kind: str, name: object) -> None:
     if not isinstance(name, str):
         raise InputError(f"{kind} {name!r} has an id that is not a text: give a str")
+    check_unicode(f"the id of {kind} {name!r}", name)
 
 
 def _first(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:

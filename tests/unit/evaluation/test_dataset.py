@@ -168,6 +168,7 @@ def test_jsonl_with_positions_and_with_grades(tmp_path: Path) -> None:
     ({"id": "1"}, "an id that is a text and occurs once, found 1"),
     ({"id": ""}, "an id that is a text"),
     ({"query": "\ud800"}, "Unicode text"),
+    ({"id": "\ud800"}, "Unicode text"),
 ])  # fmt: skip
 def test_a_line_of_jsonl_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = write_jsonl(tmp_path / "hand.jsonl", [LINE, LINE | change])
@@ -201,8 +202,11 @@ BAD_FILES = [
     ("beir", "corpus.jsonl", '{"_id": "a", "text": "\\ud800"}\n', 1, "Unicode text"),
     ("beir", "qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\tmkdir\tyes\n", 2, "whole number"),
     ("beir", "qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1 mkdir 1\n", 2, "by tabs"),
+    ("beir", "qrels/test.tsv", "q1\tmkdir\t1.0\nq1\tsleep\t0\n", 1, "a whole number"),
+    ("beir", "qrels/test.tsv", "q1\tmkdir\tl\n", 1, "the header query-id, corpus-id, score"),
     ("beir", "qrels/test.tsv", "q1\tmkdir\t1\nq9\tmkdir\t1\n", 2, "a query of "),
     ("beir", "qrels/test.tsv", "q1\tmkdir\t1\nq1\tmkdir\t0\n", 2, "one grade per document"),
+    ("beir", "corpus.jsonl", '{"_id": "\\ud800", "text": "b"}\n', 1, "Unicode text"),
     ("trec", "queries.tsv", "q1 copy\n", 1, "an id, a tab and a text"),
     ("trec", "corpus.tsv", "\ttext\n", 1, "an id, a tab and a text"),
     ("trec", "qrels.txt", "q1 0 mkdir 1\nq1 mkdir 1\n", 2, "an iteration"),
@@ -292,6 +296,8 @@ def test_a_bad_file_of_llama_index(tmp_path: Path, change: dict[str, Any], messa
 @pytest.mark.parametrize(("text", "message"), [
     ('{"queries": {}}', 'an object with "queries", "corpus" and "relevant_docs"'),
     ('{\n"queries": oops}', "line 2: expected an object .*found no JSON"),
+    ("[" * 100_000, "expected an object .*found no JSON that can be read: maximum recursion"),
+    ("9" * 5000, r"found no JSON that can be read: Exceeds the limit \(4300 digits\)"),
 ])  # fmt: skip
 def test_a_file_that_is_not_llama_indexs(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "pairs.json"
@@ -307,6 +313,9 @@ def test_a_file_that_is_not_llama_indexs(tmp_path: Path, text: str, message: str
     ({"queries": {b"q1": "text"}}, "query b'q1' has an id that is not a text"),
     ({"judgments": {"q1": {17: 1}}}, "judgments of query 'q1': document 17 has an id that is not"),
     ({"documents": {"a": "\ud800"}}, "lone surrogate"),
+    ({"queries": {"\ud800": "a"}}, "the id of query .* contains the lone surrogate"),
+    ({"documents": {"\ud800": "a"}}, "the id of document .* contains the lone surrogate"),
+    ({"judgments": {"q1": {"\ud800": 1}}}, "contains the lone surrogate"),
     ({"judgments": {}}, "judgments is empty"),
     ({"judgments": {"q9": {"mkdir": 1}}}, "query 'q9', which is not among queries"),
     ({"judgments": {"q1": {"mkdir": 0.5}}}, "0.5: give a whole number"),

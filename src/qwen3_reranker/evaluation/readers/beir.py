@@ -10,7 +10,11 @@ from qwen3_reranker.evaluation.readers.trec import Judgment, join
 
 __all__ = ["read_beir"]
 
-_EXPECTED = "a query id, a document id and a whole number as the grade, separated by tabs"
+_HEADER = ["query-id", "corpus-id", "score"]
+_EXPECTED = (
+    "a query id, a document id and a whole number as the grade, separated by tabs, or in the first "
+    f"line the header {', '.join(_HEADER)}"
+)
 
 
 def read_beir(folder: Path, split: str | None = None, run: Path | None = None) -> DatasetParts:
@@ -55,7 +59,7 @@ def _read_qrels(path: Path) -> list[Judgment]:
             query, document, grade = fields
             found.append((number, query, document, int(grade)))
         except ValueError:
-            if index == 0 and len(fields) == 3:  # the header
+            if index == 0 and [field.strip() for field in fields] == _HEADER:
                 continue
             raise unusable_line(path, number, _EXPECTED, line) from None
     return found

@@ -49,7 +49,7 @@ def read_jsonl(path: Path) -> DatasetParts:
         if not isinstance(documents, list) or not all(isinstance(d, str) for d in documents):
             raise unusable_line(path, number, '"documents" that are a list of texts', documents)
         try:
-            for text in (query, *documents):
+            for text in (name, query, *documents):
                 check_unicode("a text", text)
         except InputError as error:
             raise unusable_line(path, number, "Unicode text", str(error)) from None

@@ -53,6 +53,8 @@ def _read(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}"
         raise unusable(where, _EXPECTED, f"no JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise unusable(str(path), _EXPECTED, f"no JSON that can be read: {error}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(data, dict) or not {"queries", "corpus", "relevant_docs"} <= data.keys():

@@ -73,6 +73,7 @@ def _read(
         if name in seen:
             raise unusable_line(path, number, "an id that occurs once", f"{kind} {name!r} again")
         try:
+            check_unicode(f"the id of {kind} {name!r}", name)
             check_unicode(f"{kind} {name!r}", text)
         except InputError as error:
             raise unusable_line(path, number, "Unicode text", str(error)) from None
