@@ -11,6 +11,7 @@ import numpy as np
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.evaluation.evaluation import evaluate, with_candidates
+from qwen3_reranker.evaluation.recommendation import p_text
 from qwen3_reranker.evaluation.report import Report
 from qwen3_reranker.evaluation.results import best_of
 from qwen3_reranker.evaluation.statistics import randomization_test
@@ -63,7 +64,7 @@ class TuningReport:
                 f'The best is "{self.instruction}". On the other {held_out.dataset.queries} '
                 f"queries, which were not used to choose it, {self.metric} is "
                 f"{other.metrics[self.metric]:.3f} with it and {default:.3f} with the default one "
-                f"({self.gain:+.3f}, p = {self.p_value:.3f})."
+                f"({self.gain:+.3f}, {p_text(self.p_value)})."
             )
         return f"{text_table(rows)}\n\n{said}"
 

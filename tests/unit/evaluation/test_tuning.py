@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,8 @@ def test_the_best_instruction_is_found_and_its_gain_measured_elsewhere() -> None
     assert (
         "MRR@10 on 30 queries" in table and 'The best is "read". On the other 30 queries' in table
     )
+    table = replace(found, p_value=0.0001).table()
+    assert table.endswith(f"({found.gain:+.3f}, p < 0.001).")
 
 
 def test_the_default_instruction_wins_a_tie() -> None:
