@@ -278,7 +278,11 @@ def is_too_large(status: int, reason: str) -> bool:
 
 
 def error_message(body: bytes) -> str:
-    """Return the message in the body of an error response, in at most 1000 characters."""
+    """
+    Return the message in the body of an error response, in at most 1000 characters.
+
+    Lone surrogates, which no file can store as UTF-8, are replaced by question marks.
+    """
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
@@ -295,7 +299,7 @@ def error_message(body: bytes) -> str:
                 message = message[key] if key else json.dumps(message, ensure_ascii=False)
         else:
             break
-    return str(message)[:1000]
+    return str(message)[:1000].encode(errors="replace").decode()
 
 
 def excerpt(body: bytes) -> str:

@@ -97,3 +97,4 @@ def test_any_body_has_a_message(body: bytes) -> None:
     message = error_message(body)
     assert isinstance(message, str)
     assert len(message) < 1200
+    message.encode()  # no lone surrogates, so that it can be written to files
