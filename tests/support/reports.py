@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from qwen3_reranker.decoding import decode
 from qwen3_reranker.evaluation import Dataset, Report, System, evaluate
-from qwen3_reranker.evaluation.decoding import decode
 
 from support.evaluation import reranker, synthetic
 

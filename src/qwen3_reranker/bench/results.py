@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from qwen3_reranker.bench.plot import draw
 from qwen3_reranker.bench.samples import Sample, percentile
+from qwen3_reranker.decoding import decode
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.terminal import escape_json
 
 __all__ = ["STATISTICS", "BenchResult", "Failure", "Statistic"]
 
@@ -235,7 +237,7 @@ class BenchResult:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: dict[str, Any]) -> Self:
         """
         Return the result that `to_dict()` has written.
 
@@ -243,20 +245,15 @@ class BenchResult:
             InputError: The data is not a result.
         """
         try:
-            values = {each.name: data[each.name] for each in fields(cls)}
-            values["errors"] = {
-                name: Failure(**failure) for name, failure in values["errors"].items()
-            }
-            values["samples"] = tuple(Sample(**sample) for sample in values["samples"])
-        except (AttributeError, KeyError, TypeError) as error:
+            return decode(cls, data)
+        except ValueError as error:
             raise InputError(
-                f"not the result of a load test, which `bench --json` writes: {error!r}"
+                f"not the result of a load test, which `bench --json` writes: {error}"
             ) from None
-        return cls(**values)
 
     def save(self, path: str | Path) -> None:
         """Write the result to a JSON file."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
+        text = escape_json(json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
         Path(path).write_text(text + "\n", "utf-8")
 
     @classmethod
@@ -269,7 +266,7 @@ class BenchResult:
         """
         try:
             data = json.loads(Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise InputError(f"{path} cannot be read: {reason}") from None
         try:

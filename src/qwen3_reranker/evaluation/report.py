@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from qwen3_reranker.decoding import decode
 from qwen3_reranker.errors import InputError, MissingDependencyError
-from qwen3_reranker.evaluation.decoding import decode
 from qwen3_reranker.evaluation.report_data import ReportData
 from qwen3_reranker.evaluation.text import results_table, summarize
+from qwen3_reranker.terminal import escape_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +100,8 @@ class Report(ReportData):
         """
         path = Path(path)
         if path.suffix == ".json":
-            text = json.dumps(self.as_dict(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+            data = json.dumps(self.as_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+            text = escape_json(data) + "\n"
         elif path.suffix == ".html":
             require_matplotlib()
             from qwen3_reranker.evaluation.report_page import report_page
@@ -119,7 +121,7 @@ class Report(ReportData):
         """
         try:
             data = json.loads(Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} is not a report: {error}") from None
         if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:
             raise InputError(f"{path} is not a report of format {REPORT_FORMAT}: evaluate again")

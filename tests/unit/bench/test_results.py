@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen3_reranker import InputError
@@ -172,6 +173,7 @@ def test_a_result_survives_a_file(tmp_path: Path) -> None:
         ("{oops", "cannot be read: "),
         ("[1]", "not the result of a load test"),
         ('{"successful": 1}', "not the result of a load test"),
+        ("[" * 100_000, "cannot be read: maximum recursion depth"),
         (None, "cannot be read: No such file"),
     ],
 )
@@ -181,6 +183,35 @@ def test_a_file_that_is_no_result(tmp_path: Path, content: str | None, reason: s
     with pytest.raises(InputError, match=reason) as error:
         BenchResult.load(tmp_path / "a.json")
     assert "a.json" in str(error.value)
+
+
+NUMBERS = [each.name for each in fields(BenchResult) if re.search("int|float", str(each.type))]
+
+
+@pytest.mark.parametrize("change", [
+    *({name: "x"} for name in [*NUMBERS, "settings", "environment", "errors", "samples"]),
+    {"duration": 10**400},
+    {"environment": {"model": 1}},
+    {"errors": {"ServerError": {"count": "x", "message": ""}}},
+    {"samples": [{**asdict(MEASURED[0]), "latency": "x"}]},
+    {"samples": {}},
+])  # fmt: skip
+def test_a_file_with_a_value_of_another_type(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(result_of(MEASURED).to_dict() | change))
+    with pytest.raises(InputError, match=r"a.json: not the result of a load test"):
+        BenchResult.load(path)
+
+
+@given(st.text(st.characters(), max_size=20))
+@example("\ud83d")
+def test_a_result_is_saved_whatever_a_server_answers(
+    tmp_path_factory: pytest.TempPathFactory, message: str
+) -> None:
+    path = tmp_path_factory.mktemp("results") / "a.json"
+    result = result_of([MEASURED[2]], messages={"ServerError": message})
+    result.save(path)
+    assert BenchResult.load(path) == result
 
 
 def test_results_are_compared_by_ratios() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ def test_what_is_saved_comes_back(report: Report, tmp_path: Path) -> None:
         path = tmp_path / f"{number}.json"
         one.save(path)
         assert Report.load(path) == one
+
+
+def test_a_report_is_saved_whatever_its_texts_are(report: Report, tmp_path: Path) -> None:
+    """Names from file systems and servers may have lone surrogates, which UTF-8 cannot encode."""
+    odd = replace(report, dataset=replace(report.dataset, name="\udcff"))
+    for name in ("a.json", "a.html"):
+        odd.save(tmp_path / name)
+    assert Report.load(tmp_path / "a.json") == odd
 
 
 def test_the_schema_in_the_documentation_is_current() -> None:
@@ -106,7 +115,7 @@ def test_something_else_fits_neither_the_schema_nor_load(
         Report.load(tmp_path / "report.json")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "oops"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "oops", "[" * 100_000])
 def test_a_file_that_is_no_report(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match=r"a.json is not a report"):
