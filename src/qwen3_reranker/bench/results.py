@@ -13,6 +13,7 @@ from qwen3_reranker.bench.plot import draw
 from qwen3_reranker.bench.samples import Sample, percentile
 from qwen3_reranker.decoding import decode
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.output_files import write_atomically
 from qwen3_reranker.terminal import escape_json
 
 __all__ = ["STATISTICS", "BenchResult", "Failure", "Statistic"]
@@ -252,9 +253,14 @@ class BenchResult:
             ) from None
 
     def save(self, path: str | Path) -> None:
-        """Write the result to a JSON file."""
+        """
+        Write the result to a JSON file.
+
+        Raises:
+            OSError: The file cannot be written. An earlier one is unchanged.
+        """
         text = escape_json(json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
-        Path(path).write_text(text + "\n", "utf-8")
+        write_atomically(Path(path), f"{text}\n".encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -283,7 +289,8 @@ class BenchResult:
 
         Raises:
             InputError: No request was successful, or the name does not end in .svg.
+            OSError: The file cannot be written. An earlier one is unchanged.
         """
         if Path(path).suffix != ".svg":
             raise InputError(f"path={str(path)!r}: give a name that ends in .svg")
-        Path(path).write_text(draw(self.samples, self.duration), "utf-8")
+        write_atomically(Path(path), draw(self.samples, self.duration).encode())

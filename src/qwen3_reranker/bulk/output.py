@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from qwen3_reranker.bulk.locking import locked
 from qwen3_reranker.bulk.partitions import InputFile, Loaded, Partition, Range
 from qwen3_reranker.bulk.scoring import Result
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.output_files import write_atomically
 
 __all__ = ["Counts", "Output", "is_output"]
 
@@ -119,7 +118,7 @@ class Output:
                     "files": [file._asdict() for file in files],
                     "partitions": [[part.number, *part.range] for part in partitions],
                 }
-                _replace(self._manifest, json.dumps(record, indent=1).encode())
+                write_atomically(self._manifest, json.dumps(record, indent=1).encode())
             for name in (_ROWS, _STATE):
                 (self.folder / name).mkdir(exist_ok=True)
             yield partitions
@@ -134,7 +133,8 @@ class Output:
 
     def write(self, partition: Partition, loaded: Loaded, results: list[Result]) -> Counts:
         """Write a partition, all of it or nothing, and return what it contained."""
-        size = _replace(self._part(partition), lambda file: loaded.write(file, results))
+        part = self._part(partition)
+        write_atomically(part, lambda file: loaded.write(file, results))
         bad, documents = [], 0
         for index, (row, result) in enumerate(zip(loaded.rows, results, strict=True)):
             if result.error is not None:
@@ -144,9 +144,9 @@ class Output:
             elif not isinstance(row, InputError):
                 documents += len(row.documents)
         counts = Counts(len(results), documents, len(bad))
-        state = {"bytes": size, "counts": asdict(counts), "bad": bad}
+        state = {"bytes": part.stat().st_size, "counts": asdict(counts), "bad": bad}
         # Rows of Parquet may have values that JSON does not, such as dates.
-        _replace(self._state(partition), json.dumps(state, default=str).encode())
+        write_atomically(self._state(partition), json.dumps(state, default=str).encode())
         return counts
 
     def finish(self, source: Path, partitions: Sequence[Partition]) -> Counts:
@@ -170,7 +170,7 @@ class Output:
                 for bad in state["bad"]:
                     file.write(json.dumps({"file": name, **bad}).encode() + b"\n")
 
-        _replace(self.bad_file, write)
+        write_atomically(self.bad_file, write)
         for folder in (self.folder, self.folder / _ROWS, self.folder / _STATE):
             for left in folder.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
@@ -236,29 +236,3 @@ class Output:
             f"{min(names, default='the input')} is not the file that it was when {self.folder} was "
             "created (its size or time differs): give another folder for the output"
         )
-
-
-def _replace(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> int:
-    """Write a file so that it appears whole or not at all, and return its size in bytes."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                content(file)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The entry in the folder has to be stored, too. Windows cannot do this, and need not.
-    with contextlib.suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return size

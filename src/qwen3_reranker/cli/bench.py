@@ -31,6 +31,7 @@ from qwen3_reranker.cli.options import (
 from qwen3_reranker.document_files import Kind, read_file
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import declared
+from qwen3_reranker.output_files import require_writable
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
@@ -129,10 +130,8 @@ def bench(
     if compare is not None:
         _compare(context, *compare)
         return
-    if plot is not None and plot.suffix != ".svg":
-        raise InputError(f"--plot {plot}: give a name that ends in .svg")
-    for path in filter(None, (json_file, plot)):
-        _require_writable(path)
+    require_writable("--json", json_file)
+    require_writable("--plot", plot, ".svg")
     texts = None if file is None else [line.text for line in read_file(file, kind, field)]
     own_pairs = None if pairs is None else _read_pairs(pairs)
     if base_url:
@@ -198,12 +197,6 @@ def _read_pairs(file: str) -> list[tuple[str, list[str]]]:
             raise InputError(f"{file}, line {line.number} has a blank query")
         pairs.append((line.text, documents))
     return pairs
-
-
-def _require_writable(path: Path) -> None:
-    """Raise an error now if a file cannot be written, rather than at the end of the test."""
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise InputError(f"{path} cannot be written: give a file in a folder that exists")
 
 
 @contextmanager

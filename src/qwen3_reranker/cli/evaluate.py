@@ -14,6 +14,7 @@ from qwen3_reranker.cli.declared_options import with_options
 from qwen3_reranker.cli.options import Devices, Eager, Engine, EnginePython, engine_args
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import declared
+from qwen3_reranker.output_files import require_writable
 from qwen3_reranker.passages.options import LongDocumentOptions
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
 from qwen3_reranker.terminal import escape_control
@@ -134,8 +135,8 @@ def evaluate(
     from qwen3_reranker.evaluation import evaluate as evaluate_systems
     from qwen3_reranker.evaluation.report import require_matplotlib
 
-    _check_file("--report", report_file, ".html")
-    _check_file("--json", json_file, ".json")
+    require_writable("--report", report_file, ".html")
+    require_writable("--json", json_file, ".json")
     if report_file is not None:
         require_matplotlib()
     pairs = backends(model or [], base_url or [])
@@ -170,7 +171,7 @@ def evaluate(
         cache=cache or "default",
     )
     print(escape_control(report.summary()))
-    for file in (report_file, json_file):
+    for file in (json_file, report_file):  # numbers first, because drawing may fail
         if file is not None:
             report.save(file)
 
@@ -228,7 +229,7 @@ def tune(
     from qwen3_reranker.evaluation import Dataset, System
     from qwen3_reranker.evaluation import tune as tune_instruction
 
-    _check_file("--json", json_file, ".json")
+    require_writable("--json", json_file, ".json")
     options = _options(
         base_url, options, engine=engine, engine_python=engine_python, devices=devices, eager=eager
     )
@@ -296,14 +297,6 @@ def _options(
     # A key in the environment is never for an embedded engine.
     unusable = declared(ServerOptions).keys() - {"timeout"} if mixed else {"api_key"}
     return embedded | {name: value for name, value in given.items() if name not in unusable}
-
-
-def _check_file(option: str, file: Path | None, suffix: str) -> None:
-    """Refuse a file that the report could not be written to, before anything is scored."""
-    if file is not None and (file.suffix != suffix or not file.absolute().parent.is_dir()):
-        raise InputError(
-            f"{option} {file}: give a name that ends in {suffix}, in a folder that exists"
-        )
 
 
 def _instructions(texts: list[str]) -> list[str | None]:

@@ -13,6 +13,7 @@ from qwen3_reranker.decoding import decode
 from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.evaluation.report_data import ReportData
 from qwen3_reranker.evaluation.text import results_table, summarize
+from qwen3_reranker.output_files import write_atomically
 from qwen3_reranker.terminal import escape_json
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Report(ReportData):
         Raises:
             InputError: The name ends in neither .json nor .html.
             MissingDependencyError: The page needs matplotlib, which is not installed.
+            OSError: The file cannot be written. An earlier one is unchanged.
         """
         path = Path(path)
         if path.suffix == ".json":
@@ -109,7 +111,7 @@ class Report(ReportData):
             text = report_page(self)
         else:
             raise InputError(f"path={str(path)!r}: give a name that ends in .json or .html")
-        path.write_text(text, "utf-8")
+        write_atomically(path, text.encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -16,4 +16,4 @@ def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for the disk, which takes most of the time of these tests."""
-    monkeypatch.setattr("qwen3_reranker.bulk.output.os.fsync", lambda _: None)
+    monkeypatch.setattr("qwen3_reranker.output_files.os.fsync", lambda _: None)

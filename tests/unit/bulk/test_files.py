@@ -207,7 +207,7 @@ def fail_after(operations: int, patch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    patch.setattr("qwen3_reranker.bulk.output.os.fsync", wrapped(os.fsync))
+    patch.setattr("qwen3_reranker.output_files.os.fsync", wrapped(os.fsync))
     for name in ("replace", "unlink", "open", "mkdir"):
         patch.setattr(Path, name, wrapped(getattr(Path, name)))
 

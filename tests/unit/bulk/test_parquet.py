@@ -24,7 +24,7 @@ from support.bulk import TOO_LONG, CrcScorer, expected, read_bad, relevance
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_SMALLEST_PARTITION", 100)
-    monkeypatch.setattr("qwen3_reranker.bulk.output.os.fsync", lambda _: None)
+    monkeypatch.setattr("qwen3_reranker.output_files.os.fsync", lambda _: None)
 
 
 @given(

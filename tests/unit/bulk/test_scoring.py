@@ -51,7 +51,7 @@ pairs = st.builds(
 
 @pytest.fixture(autouse=True)
 def fast_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_reranker.bulk.output.os.fsync", lambda _: None)
+    monkeypatch.setattr("qwen3_reranker.output_files.os.fsync", lambda _: None)
 
 
 @pytest.fixture

@@ -249,8 +249,9 @@ def test_the_options_that_were_given_are_recorded(
     [
         (("--rate", "3", "--concurrency", "3"), "--concurrency 3 and --rate 3.0 exclude each"),
         (("--rate", "0"), "--rate 0.0: give a number above 0"),
-        (("--json", "/none/a.json"), "/none/a.json cannot be written: give a file in a folder"),
-        (("--plot", "/none/a.svg"), "/none/a.svg cannot be written"),
+        (("--json", "/none/a.json"), "--json /none/a.json: give a file in a folder that exists"),
+        (("--json", "/"), "--json / is a folder: give a file"),
+        (("--plot", "/none/a.svg"), "--plot /none/a.svg: give a file in a folder that exists"),
         (("--plot", "a.png"), "--plot a.png: give a name that ends in .svg"),
         (("--file", "/none.txt"), "/none.txt cannot be read"),
     ],

@@ -13,6 +13,7 @@ import pytest
 
 from qwen3_reranker.evaluation import Report
 
+from support.command_line import Call
 from support.commands import check_interrupted, interrupted, run
 from support.evaluation import write_beir, write_jsonl, write_trec
 from support.helpers import SECRET
@@ -79,6 +80,25 @@ def test_the_report_is_written(server: ScriptedServer, tmp_path: Path, data: str
     Report.load(file).save(tmp_path / "again.html")
     assert page.read_text("utf-8") == (tmp_path / "again.html").read_text("utf-8")
     assert f"--base-url {server.url} " in page.read_text("utf-8")
+
+
+def test_the_json_is_written_if_the_page_cannot_be(
+    server: ScriptedServer,
+    tmp_path: Path,
+    data: str,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Report) -> str:
+        raise RuntimeError("cannot be drawn")
+
+    monkeypatch.setattr("qwen3_reranker.evaluation.report_page.report_page", fail)
+    page, file = tmp_path / "report.html", tmp_path / "report.json"
+    options = ("--base-url", server.url, "--cache", str(tmp_path / "scores"))
+    code, _, errors = call("evaluate", data, *options, "--report", str(page), "--json", str(file))
+    assert code != 0 and "cannot be drawn" in errors
+    assert Report.load(file).systems
+    assert not page.exists()
 
 
 def test_a_second_run_uses_the_stored_scores(
@@ -196,6 +216,7 @@ def test_tune_chooses_an_instruction(server: ScriptedServer, tmp_path: Path, dat
     (("{data}", "--precision", "80"), "--precision 80.0: give a share in (0, 1]"),
     (("{data}", "--json", "report.html"), "--json report.html: give a name that ends in .json"),
     (("{data}", "--json", "none/report.json"), "in a folder that exists"),
+    (("{data}", "--json", "{folder}"), "--json {folder} is a folder: give a file"),
     (("{data}", "--report", "report.pdf"), "--report report.pdf: give a name that ends in .html"),
     (("{data}", "--report", "none/report.html"), "in a folder that exists"),
     (("{data}", "--instruction", "@none.txt"), "none.txt cannot be read as a file of instructions"),
@@ -203,11 +224,13 @@ def test_tune_chooses_an_instruction(server: ScriptedServer, tmp_path: Path, dat
     (("{data}", "--cache", "{data}"), "--cache {data} cannot be used as a file of scores"),
 ])  # fmt: skip
 def test_wrong_usage_is_said_before_a_server_is_asked(
-    server: ScriptedServer, data: str, options: tuple[str, ...], message: str
+    server: ScriptedServer, tmp_path: Path, data: str, options: tuple[str, ...], message: str
 ) -> None:
-    given = [option.format(data=data) for option in options]
+    names = {"data": data, "folder": str(tmp_path / "folder.json")}
+    (tmp_path / "folder.json").mkdir()
+    given = [option.format(**names) for option in options]
     done = run("evaluate", *given, "--base-url", server.url, code=2)
-    assert done.stderr.startswith("error: ") and message.format(data=data) in done.stderr
+    assert done.stderr.startswith("error: ") and message.format(**names) in done.stderr
     assert done.stderr.count("\n") == 1 and server.asked() == []
 
 
