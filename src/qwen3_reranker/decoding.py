@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from contextlib import suppress
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -32,7 +33,8 @@ def decode(kind: type[T], data: Any) -> T:
     return kind(**{name: _decoded(hints[name], value, name) for name, value in data.items()})
 
 
-_hints = functools.cache(get_type_hints)  # a list may have many objects of a dataclass
+# Cached, because a list may have many objects of a dataclass.
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 
 def _decoded(hint: Any, value: Any, name: str) -> Any:
