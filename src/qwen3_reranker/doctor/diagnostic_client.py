@@ -136,7 +136,7 @@ class DiagnosticClient:
         Raises:
             RerankerError: Detection failed, as in `Detector.run()`.
         """
-        return await self._detector(self.address, dialect, template).run()
+        return await self._route(self.address, dialect, template)
 
     async def route_for(
         self, dialect: Dialect, template_by: TemplateBy, *, root: bool = False
@@ -144,17 +144,12 @@ class DiagnosticClient:
         """
         Return the route of a dialect, whether or not the server speaks it.
 
-        The first call reads what all routes to the server have in common, and the others use that.
-
         Args:
             dialect: The dialect.
             template_by: Whether the client or the server writes the template.
             root: Whether to ignore the endpoint in the base URL.
         """
-        address = self._root if root else self.address
-        if self._basis is None:
-            self._basis = await self._detector(address, dialect, template_by).read_basis()
-        return await self._detector(address, dialect, template_by).run()
+        return await self._route(self._root if root else self.address, dialect, template_by)
 
     async def probe(self, route: Route, *, root: bool = False) -> Probed:
         """
@@ -300,8 +295,9 @@ class DiagnosticClient:
             return {}
         return answer if isinstance(answer, dict) else {}
 
-    def _detector(self, address: Address, dialect: Dialect | None, template: Template) -> Detector:
-        return Detector(
+    async def _route(self, address: Address, dialect: Dialect | None, template: Template) -> Route:
+        """Return the result of a detection. Only the first one reads the server's metadata."""
+        detector = Detector(
             self._client,
             address=address,
             basis=self._basis,
@@ -311,3 +307,5 @@ class DiagnosticClient:
             tokenizer=self._tokenizer,
             max_length=None,
         )
+        self._basis = await detector.read_basis()
+        return await detector.run()

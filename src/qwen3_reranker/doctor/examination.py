@@ -260,11 +260,11 @@ class Examination:
 
     def _check_bias(self) -> Finding:
         """Check whether the checkpoint has the bias that SGLang's head needs."""
-        folder = Path(str(self._client.info.get("model_path") or "unknown"))
-        lacks = folder_lacks_bias(folder) if folder.is_dir() else None
+        path = self._client.info.get("model_path")
+        lacks = folder_lacks_bias(Path(path)) if isinstance(path, str) and path else None
         matches = any(f.check == "golden pairs" and f.status == "ok" for f in self._findings)
         if lacks:
-            message = f"{folder} has no {SCORE_BIAS}"
+            message = f"{path} has no {SCORE_BIAS}"
             status: Status = "problem"
             if matches:
                 message, status = f"{message}, but the scores of this start are right", "warning"

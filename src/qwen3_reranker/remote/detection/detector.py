@@ -120,7 +120,7 @@ class Detector:
             UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
                 of its model.
         """
-        basis = self._basis or await self.read_basis()
+        basis = await self.read_basis()
         server_info = basis.server_info
         chosen = [self._dialect] if self._dialect else candidates(self._address, server_info)
         rejected: list[Rejection] = []
@@ -140,20 +140,24 @@ class Detector:
 
     async def read_basis(self) -> Basis:
         """
-        Read what all routes to the server have in common. No dialect is tried.
+        Return what all routes to the server have in common, which is read once.
 
         Raises:
             RetryableError: The server cannot be reached, or is overloaded.
             UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
                 of its model.
         """
+        if self._basis is not None:
+            return self._basis
         server_info = await self._identify()
         limit, server = server_info.max_length, None
         if server_info.kind in _TOKENIZING:
             server = ServerTokenizer(self._client, self._model)
             if limit is None:  # the list of models may require a key
                 limit = await server.max_length()
-        return Basis(server_info, await self._encoder(server_info, server, limit), limit)
+        encoder = await self._encoder(server_info, server, limit)
+        self._basis = Basis(server_info, encoder, limit)
+        return self._basis
 
     def _ambiguity(self, server_info: ServerInfo) -> str | None:
         return None if self._model is not None else ambiguity(server_info)
