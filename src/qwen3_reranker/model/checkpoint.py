@@ -60,7 +60,7 @@ class Checkpoint:
         """
         token = Secret.of(token)  # so that no traceback of what follows shows it
         name = _folder_or_name(model)
-        if Path(name).is_dir():
+        if os.path.isdir(name):  # noqa: PTH112  # Path.is_dir() raises errors
             _check_weights(Path(name))
         source = _Source(name, revision, token)
         config = _parse_config(name, source.read(CONFIG))
@@ -203,8 +203,10 @@ def locate(model: str) -> str:
     For a folder or file it is the absolute path, with symbolic links resolved. A hub name and
     "demo" are returned unchanged.
     """
-    path = Path(str(model)).expanduser()
-    return str(path.resolve()) if model != "demo" and path.exists() else str(model)
+    # Unlike the methods of Path, these functions raise no errors.
+    path = os.path.expanduser(str(model))  # noqa: PTH111
+    found = model != "demo" and os.path.exists(path)  # noqa: PTH110
+    return str(Path(path).resolve()) if found else str(model)
 
 
 def _folder_or_name(model: str) -> str:
@@ -212,7 +214,10 @@ def _folder_or_name(model: str) -> str:
 
 
 def _files(folder: Path) -> dict[str, os.stat_result]:
-    return {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
+    try:
+        return {path.name: path.stat() for path in sorted(folder.iterdir()) if path.is_file()}
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from None
 
 
 def _parse_config(name: str, text: str) -> Mapping[str, Any]:
@@ -274,13 +279,17 @@ class _Source:
 
     def read(self, file: str, *, optional: bool = False) -> str:
         """Return the text of a file, or "" for an optional file that does not exist."""
-        folder = Path(self.name)
-        path = folder / file if folder.is_dir() else self._from_hub(file, optional=optional)
-        if path is not None and path.is_file():
-            try:
+        if os.path.isdir(self.name):  # noqa: PTH112  # Path.is_dir() raises errors
+            path: Path | None = Path(self.name, file)
+        else:
+            path = self._from_hub(file, optional=optional)
+        try:
+            if path is not None and path.is_file():
                 return path.read_text("utf-8")
-            except UnicodeDecodeError as error:
-                raise CheckpointError(f"{path} is not UTF-8 text: {error}") from None
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{path} is not UTF-8 text: {error}") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from None
         if optional:
             return ""
         raise CheckpointError(f"{self.name} contains no {file}, so it is not a model folder")

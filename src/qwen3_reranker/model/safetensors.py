@@ -98,15 +98,15 @@ def read_weight_map(folder: Path) -> dict[str, str] | None:
         The file name of each tensor's shard by tensor name; None if the folder has no index.
 
     Raises:
-        CheckpointError: The index is not JSON, has no `weight_map`, or names anything but files of
-            its own folder.
+        CheckpointError: The index cannot be read, is not JSON, has no `weight_map`, or names
+            anything but files of its own folder.
     """
     index = folder / INDEX
     if not index.is_file():
         return None
     try:
         content = json.loads(index.read_text("utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{index} cannot be read: {error}") from error
     shards = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(shards, dict):

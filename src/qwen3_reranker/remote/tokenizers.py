@@ -70,10 +70,10 @@ def load_tokenizer(source: str) -> str:
     Raises:
         InputError: There is no tokenizer.json.
     """
-    path = Path(source).expanduser()
     try:
+        path = Path(source).expanduser()
         return path.read_text("utf-8") if path.is_file() else read_file(source, TOKENIZER)
-    except CheckpointError as error:
+    except (CheckpointError, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise InputError(
             f"tokenizer={source!r} is not a tokenizer.json, a folder that contains one, or a model "
             f"on the Hugging Face hub: {error}"

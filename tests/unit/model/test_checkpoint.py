@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sysconfig
 from pathlib import Path
@@ -119,6 +120,45 @@ def test_a_name_that_is_no_folder_and_not_on_the_hub(monkeypatch: pytest.MonkeyP
         Checkpoint.load("./nowhere/at/all")
     with pytest.raises(CheckpointError, match=f"'nobody/no-such-model' {not_here}"):
         Checkpoint.load("nobody/no-such-model")
+
+
+@pytest.mark.parametrize("name", ["~nobody-has-this-name/x", "x" * 5000])
+def test_a_name_that_cannot_be_a_folder_is_looked_for_on_the_hub(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    reranker = Reranker(name)
+    with pytest.raises(CheckpointError, match="is not a folder on this machine"):
+        reranker.prompt("q", "d")
+    with pytest.raises(InputError, match=r"tokenizer=.* is not a tokenizer\.json"):
+        Reranker(base_url="http://localhost:9", tokenizer=name)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors.index.json"])
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    copy_demo(tmp_path / "x")
+    (tmp_path / "x" / file).touch()
+    read_text = Path.read_text
+
+    def read(path: Path, *args: Any) -> str:
+        if path.name == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path, *args)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    with pytest.raises(CheckpointError, match=rf"{re.escape(file)} cannot be read: .*denied"):
+        Reranker(str(tmp_path / "x")).prompt("q", "d")
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_demo(tmp_path / "x")
+    (tmp_path / "x" / "download").symlink_to(tmp_path / "gone")
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name == "download" or is_file(path))
+    with pytest.raises(CheckpointError, match=r"cannot be read: .*No such file.*download"):
+        Reranker(str(tmp_path / "x")).prompt("q", "d")
 
 
 def test_a_hub_name_is_read_from_the_hubs_cache(
