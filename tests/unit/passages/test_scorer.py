@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -237,6 +238,33 @@ def test_the_prompt_is_that_of_the_first_passage() -> None:
     reranker.rerank(QUERY, [HIDDEN])
     assert prompt == scorer.prompt(QUERY, scorer.asked[0][0], None)
     assert not prompt.truncated
+
+
+class ThreadRecorder(PromptBuilder):
+    """Records the threads that measure texts."""
+
+    def __init__(self) -> None:
+        super().__init__(DEMO)
+        self.threads: set[str] = set()
+
+    def document_lengths(self, documents: Sequence[str]) -> list[int]:
+        self.threads.add(threading.current_thread().name)
+        return super().document_lengths(documents)
+
+
+@pytest.mark.parametrize(
+    ("document", "thread"),
+    [
+        ("A short document.", "qwen3-reranker"),
+        (FILLER[:9000], "qwen3-reranker-worker"),
+        (FILLER, "qwen3-reranker-worker"),
+    ],
+)
+def test_long_documents_are_divided_in_a_thread(document: str, thread: str) -> None:
+    scorer = Counting()
+    builder = scorer.builder = ThreadRecorder()
+    Reranker(scorer=scorer, long_documents="passages").rerank(QUERY, [document])
+    assert {name.split("_")[0] for name in builder.threads} == {thread}
 
 
 @pytest.mark.parametrize("document", ["", " ", "\t \n" * 6000])
