@@ -151,9 +151,10 @@ class OwnsScorer(ClosesAtExit):
         """
         Release the engine, and shut it down if no other reranker uses it.
 
-        Pending calls raise `ClosedError`. Closing twice is allowed. Returns when everything has
-        been released, except in a `__del__` method that the garbage collector runs on one of the
-        package's own threads, where the release is only scheduled.
+        Pending calls raise `ClosedError`, except on an engine that another reranker uses, which
+        completes them. Returns when everything has been released. Closing again is allowed, and
+        waits for nothing. Nor does a `__del__` method wait that the garbage collector runs on one
+        of the package's own threads: the release is only scheduled there.
         """
         self._closed = True
         event_loop.close(self._scorer.aclose())
@@ -162,8 +163,9 @@ class OwnsScorer(ClosesAtExit):
         """
         Release the engine, and shut it down if no other reranker uses it.
 
-        The async version of `close()`: pending calls raise `ClosedError`, closing twice is
-        allowed, and it returns when everything has been released.
+        The async version of `close()`. Pending calls raise `ClosedError`, except on an engine that
+        another reranker uses, which completes them. Returns when everything has been released.
+        Closing again is allowed, and waits for nothing.
         """
         self._closed = True
         await event_loop.arun(self._scorer.aclose())

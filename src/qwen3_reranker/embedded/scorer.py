@@ -261,7 +261,7 @@ class EmbeddedScorer(Scorer):
         """
         Release the engine, and return a coroutine that waits until it has ended.
 
-        The engine ends when its last scorer releases it. Pending calls raise `ClosedError`.
+        The engine ends when its last scorer releases it, and pending calls raise `ClosedError`.
         """
         # Released by the call itself, so that canceling the coroutine leaves no engine behind.
         return _wait(self._release() or ())

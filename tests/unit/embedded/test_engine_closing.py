@@ -58,6 +58,19 @@ def test_closing_fails_the_calls_that_wait(make_reranker: MakeReranker) -> None:
         assert isinstance(call.exception(30), ClosedError)
 
 
+def test_a_shared_engine_completes_the_calls_that_wait(make_python: MakePython) -> None:
+    settings: dict[str, Any] = {"check": False, "engine_python": make_python()}
+    settings["engine_args"] = {"step_seconds": 0.2}
+    with ThreadPoolExecutor(1) as pool, Reranker("demo", **settings) as other:
+        reranker = Reranker("demo", **settings)
+        reranker.warm_up()
+        call = pool.submit(reranker.score, "q", TEXTS)
+        client = engine_of(reranker).running.client
+        wait_until(lambda: event_loop.run(client.count_requests()) > 0)
+        reranker.close()
+        assert call.result(30) == expected(other, "q", TEXTS)
+
+
 def test_closing_during_the_start(make_reranker: MakeReranker) -> None:
     reranker = make_reranker(variables={"FAKE_VLLM_IMPORT_SECONDS": "600"})
     with ThreadPoolExecutor(1) as pool:
