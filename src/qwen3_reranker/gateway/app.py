@@ -51,8 +51,7 @@ def create_app(
             function makes, and close them yourself.
         config: Aliases, limits and keys. None has no aliases and needs no key.
         observers: What to call with the record of each request when it has been answered.
-        on_failure: Called if the engine cannot be started, with an error that trying again would
-            not mend.
+        on_failure: Called if the start fails, with an error that trying again would not mend.
 
     Raises:
         InputError: The configuration does not fit the reranker.

@@ -155,7 +155,7 @@ class Readiness:
 
     def _give_up(self, error: RerankerError) -> None:
         """End the start because of an error that trying again would not mend."""
-        self._obstacle = "the engine cannot be started"
+        self._obstacle = "the start failed"
         if self._on_failure is None:
             _logger.error("%s: %s", self._obstacle, error)
         else:

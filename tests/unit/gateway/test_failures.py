@@ -254,7 +254,7 @@ async def test_a_model_that_cannot_be_used_is_reported_once() -> None:
     failures: list[RerankerError] = []
     error = CheckpointError("no reranker")
     async with asked(StartingScorer(error), on_failure=failures.append) as ask:
-        await ask.until("the engine cannot be started")
+        await ask.until("the start failed")
         assert failures == [error]
 
 
@@ -300,7 +300,7 @@ async def test_an_unexpected_failure_of_the_start_is_reported_and_logged(
     failures: list[RerankerError] = []
     error = OSError("no space left")
     async with asked(StartingScorer(error), on_failure=failures.append) as ask:
-        await ask.until("the engine cannot be started")
+        await ask.until("the start failed")
     [failure] = failures
     assert str(failure) == "the start failed unexpectedly (OSError: no space left)"
     assert "Traceback" in caplog.text
