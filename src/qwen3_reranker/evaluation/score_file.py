@@ -24,9 +24,9 @@ class ScoreFile:
     """
     A cache of scores in an SQLite file, for the `cache=` of a `Reranker`.
 
-    The scores of a query are committed together, as soon as the last of its documents is scored. A
-    process that is killed loses only those of the queries that it was scoring. Several processes
-    may use one file at a time. SQLite is part of Python; unlike with `diskcache.Cache`, nothing in
+    The scores of a query are stored one by one, as soon as the last of its documents is scored. A
+    process that is killed loses only those that it had not stored yet, so a later one computes no
+    stored score again. Several processes may use one file at a time. SQLite is part of Python; unlike with `diskcache.Cache`, nothing in
     the file is unpickled, so a file from elsewhere runs no code.
 
     Args:
