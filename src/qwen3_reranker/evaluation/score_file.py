@@ -26,8 +26,9 @@ class ScoreFile:
 
     The scores of a query are stored one by one, as soon as the last of its documents is scored. A
     process that is killed loses only those that it had not stored yet, so a later one computes no
-    stored score again. Several processes may use one file at a time. SQLite is part of Python; unlike with `diskcache.Cache`, nothing in
-    the file is unpickled, so a file from elsewhere runs no code.
+    stored score again. Several processes may use one file at a time. SQLite is part of Python;
+    unlike with `diskcache.Cache`, nothing in the file is unpickled, so a file from elsewhere runs
+    no code.
 
     Args:
         path: The file. It is created, with its folder, if it does not exist.
