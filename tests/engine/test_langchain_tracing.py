@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -133,10 +134,12 @@ async def test_the_async_run_awaits_its_handlers_on_the_callers_loop(
 
 async def test_an_empty_call_is_traced_too(traced: Qwen3Rerank, compress: Compress) -> None:
     collector = RunCollectorCallbackHandler()
+    started = time.perf_counter()
     assert await compress(traced, [], QUERY, callbacks=[collector]) == []
+    seconds = time.perf_counter() - started
     (run,) = collector.traced_runs
     assert run.outputs is not None
-    assert 0 < run.outputs.pop("seconds") < 1
+    assert 0 < run.outputs.pop("seconds") <= seconds
     assert run.outputs == {"documents": 0, "indexes": [], "scores": [], "tokens": 0}
 
 

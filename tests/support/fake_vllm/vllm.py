@@ -9,7 +9,8 @@ this id), `same_logit`, `logit_is_step_size`, `helper` (a process that the engin
 `environments` (a file to which the engine adds its variables and cores), `arguments` (a file to
 which it writes its arguments).
 
-The environment variable FAKE_VLLM_DEVICE makes it a build for another device than the CPU.
+The environment variable FAKE_VLLM_DEVICE makes it a build for another device than the CPU. An
+import takes FAKE_VLLM_IMPORT_SECONDS, and first creates a file in FAKE_VLLM_IMPORT_FOLDER.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ if __name__ == "vllm":  # in the engine process
         sys.modules[f"vllm.{_name}"] = sys.modules[__name__]
     if _words := os.environ.get("FAKE_VLLM_IMPORT_ERROR"):
         raise ImportError(_words)
+    if _folder := os.environ.get("FAKE_VLLM_IMPORT_FOLDER"):
+        Path(_folder, str(os.getpid())).touch()
     time.sleep(float(os.environ.get("FAKE_VLLM_IMPORT_SECONDS", "0")))
     print("words on standard output")
 

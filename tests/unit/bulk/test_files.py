@@ -214,10 +214,12 @@ def fail_after(operations: int, patch: pytest.MonkeyPatch) -> None:
 
 PROGRAM = """
 import sys
+from pathlib import Path
 from qwen3_reranker.bulk import files
 from support.bulk import CrcScorer
 files._SMALLEST_PARTITION = 300
-files.rerank_files(sys.argv[1], sys.argv[2], scorer=CrcScorer(seconds=0.01))
+pids = Path(sys.argv[3]) if sys.argv[3:] else None
+files.rerank_files(sys.argv[1], sys.argv[2], scorer=CrcScorer(seconds=0.01, pids=pids))
 """
 
 
@@ -248,12 +250,15 @@ def test_ctrl_c_ends_a_run_without_waiting_for_its_partitions(tmp_path: Path) ->
     source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     program = PROGRAM.replace("= 300", "= 300_000")  # a partition takes longer than this test
-    run = subprocess.Popen([sys.executable, "-c", program, source, target], env=environment)
+    scoring = tmp_path / "scoring"
+    scoring.mkdir()
+    run = subprocess.Popen(
+        [sys.executable, "-c", program, source, target, scoring], env=environment
+    )
     deadline = time.monotonic() + 60
-    while not (target / "state").exists():
+    while not any(scoring.iterdir()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.5)
     run.send_signal(signal.SIGINT)
     assert run.wait(30) != 0
     assert [*target.glob("rows/*")] == []

@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it: the end within two seconds, exit code 130, and one line."""
+"""Ctrl-C, as a terminal sends it: the end without waiting, exit code 130, and one line."""
 
 from __future__ import annotations
 
@@ -111,10 +111,7 @@ def test_a_script_ends_with_its_own_traceback_alone(
 ) -> None:
     server.always(HANG)
     (tmp_path / "script.py").write_text(SCRIPT.format(call=call), "utf-8")
-    code, seconds, _, errors = interrupted(
-        str(tmp_path / "script.py"), server.url, when=server.asked
-    )
+    code, _, errors = interrupted(str(tmp_path / "script.py"), server.url, when=server.asked)
     assert code == -signal.SIGINT
-    assert seconds < 5
     assert errors.count("Traceback") == 1 and errors.endswith("KeyboardInterrupt\n")
     assert not any(words in errors for words in NOISE[1:])

@@ -40,7 +40,7 @@ def test_closing_ends_all_that_was_started(make_reranker: MakeReranker) -> None:
     assert folder.exists()
     started = time.monotonic()
     reranker.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # the helpers would go on for ten minutes
     wait_until(lambda: gone(process) and all(map(gone, helpers)))
     assert not folder.exists()
     with pytest.raises(ClosedError):

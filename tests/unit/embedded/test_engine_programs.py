@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +51,19 @@ def run_program(python: str, code: str, devices: list[int] | None = None) -> sub
     )
 
 
+def never_imported(make_python: MakePython, folder: Path) -> str:
+    """Return an interpreter that takes ten minutes to import vLLM, see `imports()`."""
+    (folder / "imports").mkdir()
+    return make_python(
+        FAKE_VLLM_IMPORT_SECONDS="600", FAKE_VLLM_IMPORT_FOLDER=str(folder / "imports")
+    )
+
+
+def imports(folder: Path) -> int:
+    """Return how many engine processes have begun to import vLLM."""
+    return len(list((folder / "imports").iterdir()))
+
+
 def session(pid: int) -> list[psutil.Process]:
     """Return the living processes of the session that `pid` leads."""
     found = []
@@ -79,26 +91,25 @@ def test_a_killed_program_leaves_no_engine(
     assert list(temporary.iterdir())
     program.send_signal(number)
     program.communicate(timeout=30)
-    wait_until(lambda: not session(program.pid), 5)
+    wait_until(lambda: not session(program.pid))
     assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_start_ends_with_its_program(make_python: MakePython, number: int) -> None:
-    program = run_program(make_python(FAKE_VLLM_IMPORT_SECONDS="600"), "reranker.warm_up()")
-    wait_until(lambda: len(session(program.pid)) == 2)
-    time.sleep(0.5)  # until the engine process imports
+def test_a_start_ends_with_its_program(
+    make_python: MakePython, tmp_path: Path, number: int
+) -> None:
+    program = run_program(never_imported(make_python, tmp_path), "reranker.warm_up()")
+    wait_until(lambda: imports(tmp_path) == 1)
     program.send_signal(number)
-    started = time.monotonic()
     _, err = program.communicate(timeout=30)
-    wait_until(lambda: not session(program.pid), 5)
-    assert time.monotonic() - started < 4
+    wait_until(lambda: not session(program.pid))
     assert "never" not in err, err
 
 
 @pytest.mark.parametrize(("devices", "engines"), [(None, 1), ([0, 1], 2)])
 def test_an_interrupted_call_ends_the_start_in_a_program_that_goes_on(
-    make_python: MakePython, devices: list[int] | None, engines: int
+    make_python: MakePython, tmp_path: Path, devices: list[int] | None, engines: int
 ) -> None:
     code = """
     try:
@@ -107,11 +118,11 @@ def test_an_interrupted_call_ends_the_start_in_a_program_that_goes_on(
         print("INTERRUPTED")
     time.sleep(600)
     """
-    program = run_program(make_python(FAKE_VLLM_IMPORT_SECONDS="600"), code, devices)
-    wait_until(lambda: len(session(program.pid)) == 1 + engines)
-    time.sleep(0.5)
+    program = run_program(never_imported(make_python, tmp_path), code, devices)
+    wait_until(lambda: imports(tmp_path) == engines)
+    assert len(session(program.pid)) == 1 + engines
     program.send_signal(signal.SIGINT)
-    wait_until(lambda: len(session(program.pid)) == 1, 5)
+    wait_until(lambda: len(session(program.pid)) == 1)
     program.kill()
     out, err = program.communicate()
     assert (out, err) == ("INTERRUPTED\n", "")

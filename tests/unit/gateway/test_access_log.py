@@ -167,9 +167,9 @@ async def test_a_request_that_times_out_in_the_queue_has_waited() -> None:
     assert "qwen3_reranker_queue_duration_seconds_count 2.0" in metrics
     assert 'qwen3_reranker_scoring_duration_seconds_count{model="relevance"} 1.0' in metrics
     first, second = map(json.loads, log.text.splitlines())
-    assert first["queue_seconds"] > 0.1
+    assert first["queue_seconds"] > 0
     assert first["scoring_seconds"] is None
-    assert second["scoring_seconds"] > 0.1 > second["queue_seconds"]
+    assert second["scoring_seconds"] > second["queue_seconds"]
 
 
 async def test_a_refused_request_has_neither_waited_nor_been_scored() -> None:
