@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,14 @@ def test_each_different_text_is_scored_once_and_blank_ones_never(documents: list
 def test_what_is_no_probability_raises(wrong: object) -> None:
     with pytest.raises(ScoreError, match="score 1 of 2"):
         validate_scores(Scores([0.5, wrong], [False] * 2), 2)  # type: ignore[list-item]
+
+
+def test_numbers_of_other_types_become_floats() -> None:
+    values: list[Any] = [1, np.float32(0.5)]
+    logits: list[Any] = [27, np.float32(0)]
+    scores = validate_scores(Scores(values, [False] * 2, logits), 2)
+    assert (scores.values, scores.logits) == ([1.0, 0.5], [27.0, 0.0])
+    assert {type(number) for number in (*scores.values, *scores.log_odds)} == {float}
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])

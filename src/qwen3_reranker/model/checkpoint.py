@@ -56,7 +56,7 @@ class Checkpoint:
             token: The hub's access token. None uses the one that is logged in.
 
         Raises:
-            CheckpointError: It is none of the three kinds, or a file is missing.
+            CheckpointError: It is none of the three kinds, or a file is missing or cannot be read.
         """
         token = Secret.of(token)  # so that no traceback of what follows shows it
         name = _folder_or_name(model)
@@ -117,6 +117,9 @@ class Checkpoint:
 
         Args:
             revision: A branch, tag or commit on the hub. None uses the main branch.
+
+        Raises:
+            CheckpointError: The folder cannot be read.
         """
         folder = Path(self.model)
         if folder.is_dir():
@@ -140,6 +143,9 @@ class Checkpoint:
 
         Args:
             revision: A branch, tag or commit on the hub. None uses the main branch.
+
+        Raises:
+            CheckpointError: The folder cannot be read.
         """
         folder = Path(self.model)
         if not folder.is_dir():
@@ -191,7 +197,7 @@ def read_file(model: str, file: str) -> str:
         file: The name of the file.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or it cannot be read.
     """
     return _Source(_folder_or_name(model), None, None).read(file)
 
