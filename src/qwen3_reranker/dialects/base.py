@@ -213,20 +213,24 @@ def number(value: Any, what: str) -> float:
     raise AnswerError(f"{what} is {value!r:.80}, not a finite number")
 
 
-def require_list(answer: Any, key: str) -> list[Any]:
+def require_list(answer: Any, key: str, count: int | None = None) -> list[Any]:
     """
     Return the list under a key of a response.
 
     Args:
         answer: The parsed JSON body.
         key: The key.
+        count: The number of documents in the request, each of which must have an item in the list.
+            None accepts a list of any length.
 
     Raises:
-        AnswerError: There is no such list.
+        AnswerError: There is no such list, or it has the wrong length.
     """
     value = answer.get(key) if isinstance(answer, dict) else None
     if not isinstance(value, list):
         raise AnswerError(f"the answer has no list {key!r}: {answer!r:.200}")
+    if count is not None and len(value) != count:
+        raise AnswerError(f"asked for the scores of {count} documents, got {len(value)}")
     return value
 
 

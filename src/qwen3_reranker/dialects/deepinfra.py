@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 from qwen3_reranker.dialects.base import Dialect, HttpRequest, ScoreRequest, number, require_list
-from qwen3_reranker.errors import AnswerError
 
 __all__ = ["DeepInfra"]
 
@@ -42,7 +41,5 @@ class DeepInfra(Dialect):
 
     def parse(self, answer: Any, count: int) -> list[float]:
         """Parse the list of scores."""
-        scores = require_list(answer, "scores")
-        if len(scores) != count:
-            raise AnswerError(f"asked for the scores of {count} documents, got {len(scores)}")
+        scores = require_list(answer, "scores", count)
         return [number(score, f"the score of document {i}") for i, score in enumerate(scores)]

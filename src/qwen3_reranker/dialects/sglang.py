@@ -75,9 +75,7 @@ class SglangScore(Dialect):
 
     def parse(self, answer: Any, count: int) -> list[float]:
         """Parse P(yes) from the pair of probabilities of each document."""
-        scores = require_list(answer, "scores")
-        if len(scores) != count:
-            raise AnswerError(f"asked for the scores of {count} documents, got {len(scores)}")
+        scores = require_list(answer, "scores", count)
         for index, row in enumerate(scores):
             if not isinstance(row, list) or len(row) != 2:
                 raise AnswerError(f"document {index} has {row!r:.80}, not [P(yes), P(no)]")

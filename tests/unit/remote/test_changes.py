@@ -20,11 +20,14 @@ from support.scripted_server import (
     DOCUMENTS,
     QUERY,
     RIGHT,
+    VLLM,
     Handler,
     Paths,
     Reply,
     Request,
     ScriptedServer,
+    relevance,
+    rerank,
 )
 
 pytestmark = pytest.mark.usefixtures("at_once")
@@ -168,6 +171,27 @@ def test_a_changed_server_that_ignores_instructions_is_warned_about_at_once(
         server.script = dict(text_vllm(TEMPLATE))
         with pytest.warns(RerankerWarning, match="does not use it"):
             assert reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION) == RIGHT
+
+
+def test_an_instruction_that_the_previous_server_refused_is_sent_to_the_new_one(
+    server: ScriptedServer,
+) -> None:
+    def refusing(request: Request) -> Reply:
+        if "instruction" in request.body.get("kwargs", ""):  # as Xinference 4.1 with vLLM
+            return Reply({"detail": "Unexpected keyword arguments"}, 500)
+        return rerank(request)
+
+    version = {"version": "4.1.0", "full-revisionid": "0"}
+    server.script = {
+        ("GET", "/v1/cluster/version"): lambda _: Reply(version),
+        ("POST", "/v1/rerank"): refusing,
+    }
+    with Reranker(base_url=server.url, instruction=INSTRUCTION) as reranker:
+        with pytest.warns(RerankerWarning, match="xinference at .* does not use it"):
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        server.script = {key: VLLM[key] for key in VLLM if key[1] != "/v1/rerank"}
+        found = reranker.score(QUERY, DOCUMENTS)
+    assert found == [relevance(QUERY, document, INSTRUCTION) for document in DOCUMENTS]
 
 
 # Names and paths that are gone
