@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ __all__ = [
     "RawResponse",
     "RetryableError",
     "TooLargeError",
+    "UnreadableError",
     "error_message",
     "excerpt",
     "is_absent",
@@ -130,6 +130,12 @@ class RetryableError(ServerError):
         return self.status is None and self.here
 
 
+class UnreadableError(RetryableError):
+    """The body of an answer cannot be decompressed or is not JSON, as with a gateway's page."""
+
+    cause = "unreadable answer"
+
+
 class TooLargeError(ServerError):
     """A request was too long, or contained too many documents."""
 
@@ -162,7 +168,7 @@ class JsonResponse:
 
         Raises:
             AnswerError: `parse` raised it. Secrets in its message are replaced by "***".
-            RetryableError: `parse` raised a `ValueError` or a `RecursionError`.
+            UnreadableError: `parse` raised a `ValueError` or a `RecursionError`.
         """
         try:
             return parse(self.value)
@@ -221,7 +227,8 @@ def read_json(response: RawResponse, url: str, redactor: Redactor) -> JsonRespon
         redactor: Removes secrets from error messages.
 
     Raises:
-        RetryableError: The status is 408, 429 or 5xx, or the body is not JSON.
+        RetryableError: The status is 408, 429 or 5xx.
+        UnreadableError: The body is not JSON.
         TooLargeError: The status is 413, or the error says that the request is too long.
         ServerError: Any other error status, a redirect, or a body that is too large.
     """
@@ -256,9 +263,9 @@ def read_json(response: RawResponse, url: str, redactor: Redactor) -> JsonRespon
     raise ServerError(message, status)
 
 
-def _not_json(url: str, body: bytes, redactor: Redactor, status: int = 200) -> RetryableError:
+def _not_json(url: str, body: bytes, redactor: Redactor, status: int = 200) -> UnreadableError:
     shown = excerpt(redactor.body(body))
-    return RetryableError(f"{url} answered with something that is not JSON: {shown!r}", status)
+    return UnreadableError(f"{url} answered with something that is not JSON: {shown!r}", status)
 
 
 def is_too_large(status: int, reason: str) -> bool:
@@ -319,7 +326,7 @@ def retry_after(value: str | None) -> float | None:
         value: The value of the header: a number of seconds, or a date.
 
     Returns:
-        The delay in seconds, from 0 to 3600; None if there is none.
+        The delay in seconds, from 0 to 3600; None if there is none, or if it is negative.
     """
     if value is None:
         return None
@@ -330,4 +337,4 @@ def retry_after(value: str | None) -> float | None:
             seconds = parsedate_to_datetime(value).timestamp() - time()
         except (ValueError, OverflowError):
             return None
-    return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
+    return min(seconds, _LONGEST_RETRY_AFTER) if seconds >= 0 else None  # None for NaN, too

@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import httpx
@@ -20,6 +20,7 @@ from qwen3_reranker.remote.responses import (
     JsonResponse,
     RawResponse,
     RetryableError,
+    UnreadableError,
     read_json,
     retry_after,
 )
@@ -33,6 +34,11 @@ T = TypeVar("T")
 _DEFAULT_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~\t]*[!-~])?)?")
+# Headers of a request that `auth=` and the cookie jar of an `httpx.AsyncClient` set.
+_CREDENTIAL_HEADERS = ("authorization", "cookie")
+# After how many seconds an idle connection is closed. uvicorn 0.54, under which vLLM, SGLang and
+# many gateways run, closes it after 5, and a request at that moment would meet a lost connection.
+_KEEPALIVE = 4.0
 # The environment variables from which httpx 0.28.1 reads certificate authorities.
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -46,9 +52,9 @@ class Transport:
         verify: Whether to verify TLS certificates; or the path of a file with certificate
             authorities; or an `ssl.SSLContext`.
         proxy: The URL of a proxy. None uses the proxy that the environment names, if any.
-        max_connections: The maximum number of open connections.
+        max_connections: The maximum number of requests, and of open connections, at a time.
         client: Custom `httpx.AsyncClient`. It is not closed, and must not be used on another event
-            loop. `verify`, `proxy` and `max_connections` do not apply to it.
+            loop. `verify` and `proxy` do not apply to it.
 
     Raises:
         InputError: An argument cannot be used.
@@ -82,7 +88,9 @@ class Transport:
                 proxy=None if proxy is None else proxy.reveal(),
                 timeout=None,  # noqa: S113  # attempts are bounded as a whole, not each read
                 limits=httpx.Limits(
-                    max_connections=max_connections, max_keepalive_connections=max_connections
+                    max_connections=max_connections,
+                    max_keepalive_connections=max_connections,
+                    keepalive_expiry=_KEEPALIVE,
                 ),
             )
         except ImportError as error:
@@ -93,8 +101,10 @@ class Transport:
                 "proxy= cannot be used: give a URL like http://proxy:3128, with special characters "
                 "in the user name and the password percent-encoded"
             ) from None
+        self._free = asyncio.Semaphore(max_connections)
         self._secrets = [*self._headers.values(), *_credentials(self._client, proxy)]
-        self._redactors: dict[Secret | None, Redactor] = {}
+        # Credentials may change with every request, as those of `httpx.DigestAuth` do.
+        self._redactor = lru_cache(maxsize=8)(self._make_redactor)
 
     @property
     def sends_authorization(self) -> bool:
@@ -122,24 +132,25 @@ class Transport:
         Send a request and return its JSON response.
 
         Redirects are not followed, because the API key would go with them. In error messages,
-        secrets that the response repeats are replaced by "***".
+        secrets that the response repeats are replaced by "***". At most `max_connections` requests
+        are sent at a time; others wait for one of them to end.
 
         Args:
             method: "GET" or "POST".
             url: The URL.
             body: The JSON body. Entries whose value is None are left out.
             authorization: The value of the Authorization header.
-            seconds: The time limit for connecting, sending and reading together, in seconds. None
-                leaves the limit to the caller.
+            seconds: The time limit for connecting, sending and reading together, in seconds,
+                without the wait for other requests. None leaves the limit to the caller.
 
         Raises:
             RetryableError: There was no connection or no response in time, the status was 408, 429
-                or 5xx, or the body was not JSON.
+                or 5xx.
+            UnreadableError: The body could not be decompressed, or was not JSON.
             TooLargeError: The status was 413, or the error says that the request is too long.
             ServerError: Any other error status, with the server's message.
             InputError: `url` is not a URL.
         """
-        redactor = self._redactor(authorization)
         if self._client.is_closed:
             raise RetryableError(
                 f"{url} cannot be reached, because http_client= has been closed: keep it open for "
@@ -149,18 +160,21 @@ class Transport:
         content = None if body is None else _encode(body)
         try:
             request = self._build(method, url, content, authorization)
+        except httpx.InvalidURL as error:
+            raise InputError(f"{url!r} is not a URL: {error}") from None
+        await self._free.acquire()
+        try:
             # A task of its own, so that it is canceled at most once. When a request is canceled,
             # httpcore 1.0.9 closes its connection inside an `anyio.CancelScope`, which shields it
             # from other scopes, but not from `asyncio.Task.cancel()`. After a second cancellation
             # at this point, the pool would count the connection as active forever. Two
             # cancellations can coincide: by the deadline, by an error in another request of the
             # same call, by the caller, or by `close()`.
-            exchange = asyncio.create_task(self._exchange(request, redactor))
-            # Retrieve an error of a canceled request, which nobody awaits, or asyncio logs it.
-            exchange.add_done_callback(lambda task: task.cancelled() or task.exception())
+            exchange = asyncio.create_task(self._exchange(request))
+            exchange.add_done_callback(self._end)
             async with asyncio.timeout(seconds):
                 try:
-                    response = await asyncio.shield(exchange)
+                    response, redactor = await asyncio.shield(exchange)
                 except asyncio.CancelledError:
                     exchange.cancel()
                     raise
@@ -168,13 +182,11 @@ class Transport:
             raise RetryableError(
                 f"{url} gave no answer within {seconds:.3g} s", here=False
             ) from None
-        except httpx.InvalidURL as error:
-            raise InputError(f"{url!r} is not a URL: {error}") from None
         except (httpx.HTTPError, OSError, UnicodeError) as error:
-            reason = redactor.text(str(error)) or type(error).__name__
+            reason = self._reason(error, request)
             raise RetryableError(f"no connection to {url}: {reason}") from None
         except RuntimeError as error:  # httpx.StreamError; or a client of another event loop
-            reason = redactor.text(str(error)) or type(error).__name__
+            reason = self._reason(error, request)
             raise RetryableError(f"the client failed on {url}: {reason}", here=False) from None
         try:
             return read_json(response, url, redactor)
@@ -187,11 +199,13 @@ class Transport:
         if self._owns_client:
             await self._client.aclose()
 
-    def _redactor(self, authorization: Secret | None) -> Redactor:
-        if authorization not in self._redactors:
-            secrets = [*self._secrets, *([authorization] if authorization else [])]
-            self._redactors[authorization] = Redactor(secrets)
-        return self._redactors[authorization]
+    def _make_redactor(self, sent: tuple[Secret, ...]) -> Redactor:
+        """Return what removes all secrets, with those that a request was sent with."""
+        return Redactor([*self._secrets, *sent])
+
+    def _reason(self, error: Exception, request: httpx.Request) -> str:
+        """Return the message of an error without secrets."""
+        return self._redactor(_sent(request)).text(str(error)) or type(error).__name__
 
     def _build(
         self, method: str, url: str, content: bytes | None, authorization: Secret | None
@@ -209,14 +223,28 @@ class Transport:
             request.headers.setdefault(name, value)  # the user's own headers come first
         return request
 
-    async def _exchange(self, request: httpx.Request, redactor: Redactor) -> RawResponse:
+    def _end(self, exchange: asyncio.Task[tuple[RawResponse, Redactor]]) -> None:
+        """Let another request begin, when one has ended or its connection was closed."""
+        self._free.release()
+        if not exchange.cancelled():
+            exchange.exception()  # asyncio logs the error of a canceled request unless it is read
+
+    async def _exchange(self, request: httpx.Request) -> tuple[RawResponse, Redactor]:
+        """Send a request; return the response, and what removes secrets from its messages."""
         response = await self._client.send(request, stream=True, follow_redirects=False)
+        redactor = self._redactor(_sent(response.request))
         try:
             body = await _read(response)
+        except httpx.DecodingError as error:
+            raise UnreadableError(
+                f"{request.url} answered with a body that cannot be decompressed: "
+                f"{redactor.text(str(error))}",
+                response.status_code,
+            ) from None
         finally:
             await response.aclose()
         headers = response.headers
-        return RawResponse(
+        raw = RawResponse(
             response.status_code,
             redactor.text(response.reason_phrase),
             redactor.text(headers.get("location", "")),
@@ -224,6 +252,7 @@ class Transport:
             retry_after(headers.get("retry-after")),
             body,
         )
+        return raw, redactor
 
 
 def _verification(verify: bool | str | ssl.SSLContext) -> bool | ssl.SSLContext:
@@ -279,6 +308,13 @@ def _credentials(client: httpx.AsyncClient, proxy: Secret | None) -> list[Secret
     if proxy is not None and httpx.URL(proxy.reveal()).password:
         secrets.append(Secret(httpx.URL(proxy.reveal()).password))
     return secrets
+
+
+def _sent(request: httpx.Request) -> tuple[Secret, ...]:
+    """Return the credentials that a request was sent with, also those that a client has added."""
+    values = [request.headers.get(name, "") for name in _CREDENTIAL_HEADERS]
+    cookies = (cookie.partition("=")[2] for cookie in values[-1].split("; "))
+    return tuple(Secret(value) for value in (*values, *cookies) if value)
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

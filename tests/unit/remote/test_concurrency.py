@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.documents import Document
 
@@ -17,6 +18,7 @@ from qwen3_reranker import ClosedError, Reranker, RerankerError, ServerError, Se
 from qwen3_reranker.langchain import Qwen3Rerank
 from qwen3_reranker.remote.scorer import RemoteScorer
 
+from support.doctor_servers import vllm
 from support.scripted_server import (
     DOCUMENTS,
     HANG,
@@ -26,10 +28,15 @@ from support.scripted_server import (
     Request,
     ScriptedServer,
     but,
+    demo_tokenizer,
     relevance,
 )
 
 SOON = 20
+
+
+def detokenize(request: Request) -> Reply:
+    return Reply({"prompt": demo_tokenizer().decode(request.body["tokens"])})
 
 
 @pytest.fixture
@@ -136,6 +143,30 @@ async def test_one_failing_part_ends_the_call_and_its_other_parts(
     async with asyncio.timeout(SOON):
         while len(server.dropped) < 3:
             await asyncio.sleep(0.01)
+
+
+async def test_long_documents_are_tokenized_within_the_limit_of_requests() -> None:
+    """The server's /tokenize is asked about each document that may be too long."""
+    documents = [f"the river number {i} " + "water " * 600 for i in range(40)]
+    with ScriptedServer({**vllm(), ("POST", "/detokenize"): detokenize}) as server:
+        async with httpx.AsyncClient() as client:
+            settings: dict[str, Any] = {"http_client": client, "max_concurrency": 3}
+            async with Reranker(base_url=server.url, **settings) as reranker:
+                found = await reranker.ascore(QUERY, documents)
+        assert len(found) == 40
+        assert len(server.asked("/tokenize")) > 40
+        assert server.most <= 3
+
+
+@pytest.mark.slow
+async def test_one_path_that_hangs_leaves_its_connection_to_others_in_time(
+    server: ScriptedServer,
+) -> None:
+    """A GET has a quarter of the time, which begins when it has a connection."""
+    server.script["GET", "/v1/models"] = lambda _: HANG
+    async with Reranker(base_url=server.url, max_concurrency=1, timeout=4) as reranker:
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+    assert server.most == 1
 
 
 # Finding out

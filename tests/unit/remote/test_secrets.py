@@ -86,6 +86,54 @@ def test_no_local_variable_shows_a_key(
     assert_unseen(caught.value)
 
 
+class Custom(httpx.Auth):
+    """Sends the key in a request of its own."""
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+        headers = {**request.headers, "Authorization": f"Bearer {KEY}"}
+        yield httpx.Request(request.method, request.url, headers=headers, content=request.content)
+
+
+CLIENTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "basic": lambda: {"auth": ("user", KEY)},
+    "custom": lambda: {"auth": Custom()},
+    "cookies": lambda: {"cookies": {"theme": "dark", "session": KEY, "last": "seen"}},
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("whole", [True, False], ids=["header", "value"])
+@pytest.mark.parametrize("shape", ["400", "200 without scores", "a redirect", "a page"])
+def test_what_a_client_adds_to_a_request_is_not_shown(
+    server: ScriptedServer, name: str, shape: str, *, whole: bool
+) -> None:
+    sent: list[str] = []
+
+    def echoing(request: Request) -> Reply:
+        header = request.headers["cookie" if name == "cookies" else "authorization"]
+        sent.append(header)
+        value = KEY if name == "cookies" else header.rpartition(" ")[2]
+        shown = f"you sent {header if whole else value} here"
+        return {
+            "400": Reply({"detail": shown}, 400),
+            "200 without scores": Reply({"error": shown}),
+            "a redirect": Reply(b"", 307, {"Location": f"http://h/?{shown}"}),
+            "a page": Reply(f"<html>{shown}</html>".encode()),
+        }[shape]
+
+    given: dict[str, Any] = {"dialect": "vllm-classify", "template": "client", "max_retries": 0}
+    client = httpx.AsyncClient(**CLIENTS[name]())
+    with Reranker(base_url=server.url, http_client=client, **given) as reranker:
+        server.always(echoing)
+        with pytest.raises(RerankerError) as caught:
+            reranker.score(QUERY, DOCUMENTS)
+    assert "you sent ***" in str(caught.value)
+    for header in sent:
+        assert header not in str(caught.value)
+        assert header.rpartition(" ")[2] not in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
 WRONG: dict[str, dict[str, Any]] = {
     "a number": {"timeout": -1},
     "a name": {"dialect": "esperanto"},

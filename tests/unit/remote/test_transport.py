@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
+from qwen3_reranker.remote import transport as transport_module
 from qwen3_reranker.remote.responses import RetryableError
 from qwen3_reranker.remote.transport import Transport
 
@@ -29,6 +32,7 @@ class RudeTransport(httpx.AsyncBaseTransport):
 
 
 BODY = {"model": "m", "input": ["text"]}
+RERANK = {"query": "river", "documents": ["a river"]}
 
 
 @pytest.fixture
@@ -61,6 +65,20 @@ async def test_a_request_that_is_canceled_twice_gives_its_connection_back(
         # There is only one connection, so this waits for ever if it is still taken.
         response = await transport.request("POST", url, BODY)
     assert response.value == {"data": []}
+
+
+async def test_an_idle_connection_is_closed_before_the_server_closes_it(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers_patience = inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default
+    assert servers_patience > transport_module._KEEPALIVE
+    for seconds, connections in ((60.0, 1), (0.0, 3)):
+        monkeypatch.setattr(transport_module, "_KEEPALIVE", seconds)
+        before, transport = server.connections, Transport()
+        for _ in range(3):
+            await transport.request("POST", server.url + "/v1/rerank", RERANK)
+        await transport.aclose()
+        assert server.connections - before == connections
 
 
 async def test_an_error_of_a_canceled_request_is_not_logged(
