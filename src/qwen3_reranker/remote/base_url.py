@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -73,6 +74,28 @@ class Address:
         origin = str(url.copy_with(raw_path=b"/", fragment=None)).rstrip("/")
         prefix, endpoint, rest = _split(path)
         return cls(origin + path, url.host, origin, prefix, endpoint, rest)
+
+    @classmethod
+    def parse_all(cls, base_url: str | Sequence[str]) -> list[Address]:
+        """
+        Parse one base URL or several, and return each server once.
+
+        Args:
+            base_url: The URL, or a list of URLs.
+
+        Raises:
+            InputError: There is no URL, or one of them cannot be used; see `parse()`.
+        """
+        if not isinstance(base_url, (str, Sequence)):
+            raise InputError(f"base_url={base_url!r}: give a URL, or a list of URLs")
+        urls = [base_url] if isinstance(base_url, str) else list(base_url)
+        if not urls:
+            raise InputError(f"base_url={base_url!r}: give at least one URL")
+        for url in urls:
+            if not isinstance(url, str):
+                raise InputError(f"base_url= has {url!r:.80}, which is not a URL: give strings")
+        addresses = map(cls.parse, urls)
+        return list({address.url: address for address in addresses}.values())
 
     def at(self, path: str) -> str:
         """

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from qwen3_reranker.dialects import Limits
 from qwen3_reranker.model.template import TEMPLATE_TOKENS
+from qwen3_reranker.usage import Usage
 
-__all__ = ["split"]
+__all__ = ["Parts", "split"]
 
 # The longest UTF-8 encoding of a character, in bytes.
 _CHARACTER_BYTES = 4
 # Bytes per token, for an estimate that needs no tokenizer and is rarely too low. English and
 # Chinese text has four to five.
 _TOKEN_BYTES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """
+    The parts of a request that is too large.
+
+    Attributes:
+        texts: The texts of each part.
+        halved: Whether a server refused the request, which was split in two. If not, it was split
+            by the limits of the server before it was sent.
+        spent: What the attempts to send the whole took.
+    """
+
+    texts: Sequence[Sequence[str]]
+    halved: bool
+    spent: Usage
 
 
 def split(query: str, texts: Sequence[str], limits: Limits) -> list[range]:

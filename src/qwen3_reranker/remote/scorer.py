@@ -18,7 +18,7 @@ from qwen3_reranker.model.template import TextWriter, check_unicode
 from qwen3_reranker.options import document_options, resolve_options
 from qwen3_reranker.redaction import conceal
 from qwen3_reranker.remote.base_url import Address
-from qwen3_reranker.remote.batching import split
+from qwen3_reranker.remote.batching import Parts, split
 from qwen3_reranker.remote.detection import Route
 from qwen3_reranker.remote.detection.candidates import resolve_dialect
 from qwen3_reranker.remote.endpoint import Endpoint, Settings
@@ -71,15 +71,7 @@ class RemoteScorer(Scorer):
         # First of all, so that no traceback of what follows shows a key.
         options = resolve_options(conceal(server), ServerOptions)
         del server
-        if not isinstance(base_url, (str, Sequence)):
-            raise InputError(f"base_url={base_url!r}: give a URL, or a list of URLs")
-        urls = [base_url] if isinstance(base_url, str) else list(base_url)
-        if not urls:
-            raise InputError(f"base_url={base_url!r}: give at least one URL")
-        for url in urls:
-            if not isinstance(url, str):
-                raise InputError(f"base_url= has {url!r:.80}, which is not a URL: give strings")
-        self._addresses = [Address.parse(url) for url in dict.fromkeys(urls)]
+        self._addresses = Address.parse_all(base_url)
         self.max_length = max_length
         self._reporter = SupportReporter(
             options["on_unsupported"], max_length_given=max_length is not None
@@ -167,7 +159,7 @@ class RemoteScorer(Scorer):
             ServerError: The server cannot be reached or detected.
         """
         route = await self._detected()
-        builder = route.encoder.builder_for(route.template_by)
+        builder = await asyncio.to_thread(route.encoder.builder_for, route.template_by)
         if builder is None:
             raise InputError(
                 "passages and token budgets are counted in tokens, and the tokenizer of the "
@@ -327,57 +319,75 @@ class RemoteScorer(Scorer):
 
         What exceeds the limits of that server is split by them. These requests are sent
         concurrently, each with the full time. What a server refuses as too large is split in two.
-        The halves are sent one after the other and share the time of the whole, so that a server
-        that refuses everything gets few requests.
+        The halves are sent one after the other, in the slot of the whole, and share its time, so
+        that a server that refuses everything gets few requests.
         """
-        watch, attempts = Stopwatch(), budget.attempts
-        batches = None
+        watch = Stopwatch()
+        async with self._slots:
+            result = await self._request(query, texts, instruction, budget, watch)
+            if isinstance(result, Parts) and result.halved:
+                result = await self._score_in_turn(query, result, instruction, budget)
+        if isinstance(result, Scores):
+            return result
+        batches = (
+            self._score_texts(query, batch, instruction, budget.copy()) for batch in result.texts
+        )
+        return joined(await event_loop.gather(batches), result.spent)
+
+    async def _score_in_turn(
+        self, query: str, parts: Parts, instruction: str | None, budget: Budget
+    ) -> Scores:
+        """Score the parts of a request one after the other, in the slot that the call holds."""
+        scores = []
+        for texts in parts.texts:
+            result = await self._request(query, texts, instruction, budget, Stopwatch())
+            if isinstance(result, Parts):
+                result = await self._score_in_turn(query, result, instruction, budget)
+            scores.append(result)
+        return joined(scores, parts.spent)
+
+    async def _request(
+        self,
+        query: str,
+        texts: Sequence[str],
+        instruction: str | None,
+        budget: Budget,
+        watch: Stopwatch,
+    ) -> Scores | Parts:
+        """Score texts in one request; return its parts if it is too large for the server."""
+        attempts, halved = budget.attempts, False
         try:
-            async with self._slots:
-                batches = await self._attempt(query, texts, instruction, budget)
+            async for attempt in self._attempts(budget):
+                async with attempt as endpoint:
+                    route = await endpoint.resolve()
+                    batches = split(query, texts, route.dialect.limits)
+                    if len(batches) > 1:
+                        parts = [texts[batch.start : batch.stop] for batch in batches]
+                        break
+                    await endpoint.check_support(route, texts, instruction)
+                    scores = await endpoint.score(route, query, texts, instruction)
+                    endpoint.usage += scores.usage.endpoints[endpoint.address.url]
+                    current = endpoint.route
+                    if current and current is not route:  # the server has changed
+                        await endpoint.check_support(current, texts, instruction)
+                    return _add_wait(scores, budget.attempts - attempts - 1, watch.lap())
         except TooLargeError as error:
             if len(texts) == 1:
                 raise
             budget.halve(error)
             _logger.info("a request with %d documents is too large and is halved", len(texts))
-        spent = Usage(retries=budget.attempts - attempts - 1, waiting_seconds=watch.lap())
-        if isinstance(batches, Scores):
-            used = batches.usage
-            busy = used.tokenizing_seconds + used.scoring_seconds
-            spent = replace(spent, waiting_seconds=max(0.0, spent.waiting_seconds - busy))
-            return replace(batches, usage=used + spent)
-        if batches is not None:
-            return joined(
-                await event_loop.gather(
-                    self._score_texts(query, batch, instruction, budget.copy()) for batch in batches
-                ),
-                spent,
-            )
-        middle = len(texts) // 2
-        halves = [
-            await self._score_texts(query, half, instruction, budget)
-            for half in (texts[:middle], texts[middle:])
-        ]
-        return joined(halves, replace(spent, splits=1))
+            middle, halved = len(texts) // 2, True
+            parts = [texts[:middle], texts[middle:]]
+        retries = budget.attempts - attempts - 1
+        spent = Usage(retries=retries, splits=int(halved), waiting_seconds=watch.lap())
+        return Parts(parts, halved, spent)
 
-    async def _attempt(
-        self, query: str, texts: Sequence[str], instruction: str | None, budget: Budget
-    ) -> Scores | list[Sequence[str]]:
-        """Score texts in one request, or return the batches that the server's limits ask for."""
-        async for attempt in self._attempts(budget):
-            async with attempt as endpoint:
-                route = await endpoint.resolve()
-                batches = split(query, texts, route.dialect.limits)
-                if len(batches) > 1:
-                    return [texts[batch.start : batch.stop] for batch in batches]
-                await endpoint.check_support(route, texts, instruction)
-                scores = await endpoint.score(route, query, texts, instruction)
-                endpoint.usage += scores.usage.endpoints[endpoint.address.url]
-                current = endpoint.route
-                if current and current is not route:  # the server has changed
-                    await endpoint.check_support(current, texts, instruction)
-                return scores
-        raise AssertionError("the attempts end with a return or an error")
+
+def _add_wait(scores: Scores, retries: int, seconds: float) -> Scores:
+    """Return scores with their retries, and with what of `seconds` was spent waiting."""
+    used = scores.usage
+    waited = max(0.0, seconds - used.tokenizing_seconds - used.scoring_seconds)
+    return replace(scores, usage=used + Usage(retries=retries, waiting_seconds=waited))
 
 
 def _close(transport: Transport, process: int) -> None:

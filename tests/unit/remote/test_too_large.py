@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +118,30 @@ def test_overload_is_not_taken_for_size(
             reranker.score(QUERY, [f"river {i}" for i in range(64)])
     assert len(server.asked()) == before + 1
     assert isinstance(caught.value, ServerUnavailableError) == (status >= 500)
+
+
+async def test_the_halves_of_a_request_are_not_queued_behind_other_calls() -> None:
+    sent: list[int] = []
+    waiting = threading.Event()
+
+    def limited(request: Request) -> Reply:
+        sent.append(len(request.body["input"]))
+        reply = classify(request) if sent[-1] in (1, 3) else Reply(TOO_MANY[413], 413)
+        return replace(reply, hold=waiting)
+
+    with ScriptedServer() as server:
+        async with Reranker(base_url=server.url, max_concurrency=1) as reranker:
+            await reranker.awarm_up()
+            server.always(limited)
+            first = asyncio.create_task(reranker.ascore(QUERY, DOCUMENTS[:4]))
+            async with asyncio.timeout(20):
+                while not sent:
+                    await asyncio.sleep(0.01)
+            others = [asyncio.create_task(reranker.ascore(QUERY, DOCUMENTS[:3])) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting.set()
+            await asyncio.gather(first, *others)
+    assert sent == [4, 2, 1, 1, 2, 1, 1, 3, 3, 3]
 
 
 def test_the_work_of_an_overloaded_server_moves_on(
