@@ -98,8 +98,13 @@ class RequestEncoder:
         Returns:
             A prompt builder. None if the tokenizer is not on this machine.
         """
-        if self._tokenizer is None or template_by == "client":
-            return self.builder
+        return self.builder if template_by == "client" else self._plain_builder
+
+    @cached_property
+    def _plain_builder(self) -> PromptBuilder | None:
+        """The prompt builder for a server that writes the template."""
+        if self._tokenizer is None:
+            return None
         return PromptBuilder(self._tokenizer, self.max_length - _SPARE)
 
     @property

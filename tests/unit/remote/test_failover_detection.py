@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from qwen3_reranker import (
     DetectionError,
     InputError,
+    PromptTooLongError,
     Reranker,
     ServerUnavailableError,
+    UnsupportedFeatureError,
 )
 from qwen3_reranker.remote import failover
+from qwen3_reranker.remote.scorer import RemoteScorer
 
+from support.helpers import INSTRUCTION
 from support.scripted_server import (
     DOCUMENTS,
     HANG,
@@ -24,6 +29,8 @@ from support.scripted_server import (
     Pair,
     Reply,
     ScriptedServer,
+    relevance,
+    rerank,
 )
 
 pytestmark = pytest.mark.usefixtures("soon")
@@ -125,16 +132,72 @@ def test_a_server_with_a_smaller_limit_than_max_length_is_left_for_another(pair:
     with Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker:
         assert reranker.score(QUERY, DOCUMENTS) == RIGHT
         limited(pair[1], 256)
-    with (
-        Reranker(base_url=urls, max_length=1024, tokenizer="demo") as reranker,
-        pytest.raises(ServerUnavailableError) as caught,
-    ):
-        reranker.score(QUERY, DOCUMENTS)
+    settings: dict[str, Any] = {"max_length": 1024, "tokenizer": "demo", "on_error": "keep_order"}
+    with Reranker(base_url=urls, **settings) as reranker, pytest.raises(InputError) as caught:
+        reranker.rerank(QUERY, DOCUMENTS)
+    assert str(caught.value).startswith("no server can be used (2 attempts in ")
     for url, limit in zip(urls, (512, 256), strict=True):
         assert f"{url} takes ({limit} tokens)" in str(caught.value)
     with (
         Reranker(base_url=urls[0], max_length=1024, tokenizer="demo") as reranker,
         pytest.raises(InputError, match="give 512 or less"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+
+
+def llama_cpp(server: ScriptedServer, slot: int = 2048) -> None:
+    """As llama-server with slots of so many tokens. It has no field for an instruction."""
+    props = {"default_generation_settings": {"n_ctx": slot}}
+    server.script = {("GET", "/props"): lambda _: Reply(props), ("POST", "/v1/rerank"): rerank}
+
+
+@pytest.mark.parametrize("slot", [16, 128])
+def test_a_server_with_slots_that_are_too_small_is_left_for_another(pair: Pair, slot: int) -> None:
+    llama_cpp(pair[0], slot)
+    urls = [server.url for server in pair]
+    with Reranker(base_url=urls, tokenizer="demo") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    with (
+        Reranker(base_url=urls[0], tokenizer="demo") as reranker,
+        pytest.raises(InputError, match=f"{urls[0]} accepts only {slot} tokens"),
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+
+
+def test_a_query_that_is_too_long_for_one_server_is_scored_by_another(pair: Pair) -> None:
+    limited(pair[0], 512)
+    urls = [server.url for server in pair]
+    query = "Where does the river begin? " * 90
+    right = [relevance(query, document) for document in DOCUMENTS]
+    scorer = RemoteScorer(urls, tokenizer="demo")
+    with Reranker(scorer=scorer) as reranker:
+        for _ in range(2):
+            assert reranker.score(query, DOCUMENTS) == right
+        stats = scorer.endpoint_stats()[urls[0]]
+        assert (stats.failures, stats.backoff_seconds) == (0, 0.0)  # the server did nothing wrong
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert len(pair[0].asked()) == 3  # the probe, and the short query
+    limited(pair[1], 256)
+    with Reranker(base_url=urls, tokenizer="demo") as reranker:
+        with pytest.raises(PromptTooLongError) as caught:
+            reranker.score(query, DOCUMENTS)
+        for url in urls:
+            assert f"- {url}: no room for a document" in str(caught.value)
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+
+
+def test_an_instruction_that_one_server_ignores_is_used_by_another(pair: Pair) -> None:
+    llama_cpp(pair[0])
+    urls = [server.url for server in pair]
+    settings: dict[str, Any] = {"instruction": INSTRUCTION, "on_unsupported": "raise"}
+    with Reranker(base_url=urls, **settings) as reranker:
+        for _ in range(2):
+            found = reranker.score(QUERY, DOCUMENTS)
+            assert found == [relevance(QUERY, document, INSTRUCTION) for document in DOCUMENTS]
+    llama_cpp(pair[1])
+    with (
+        Reranker(base_url=urls, **settings) as reranker,
+        pytest.raises(UnsupportedFeatureError, match="no server can be used"),
     ):
         reranker.score(QUERY, DOCUMENTS)
 

@@ -10,7 +10,8 @@ counts, or from the scores if it counts none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from qwen3_reranker import event_loop
@@ -117,8 +118,8 @@ class Detector:
             DetectionError: No endpoint of the server scores like a Qwen3 reranker.
             RetryableError: The server cannot be reached, or is overloaded.
             ServerError: The server refused the API key.
-            UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
-                of its model.
+            UnfitServerError: `max_length` is above the server's limit, `tokenizer` is not that of
+                its model, or the server's limit leaves no room for a document.
         """
         basis = await self.read_basis()
         server_info = basis.server_info
@@ -127,16 +128,23 @@ class Detector:
         for dialect in chosen:
             for attempt in (1, 2):
                 try:
-                    return await self._resolve(dialect, basis)
+                    with self._blame_limit(basis.limit):
+                        return await self._resolve(dialect, basis)
                 except RetryableError as error:
-                    if error.transient:
+                    # A gateway may drop the connections for paths that it does not have.
+                    dropped = error.disconnected and server_info.kind is None
+                    if error.transient and not dropped:
                         raise  # another dialect would fail too
                     if attempt == 2:  # one failure must not lead to a less suitable dialect
                         rejected.append((dialect.name, error))
                 except (ServerError, AnswerError) as error:
                     rejected.append((dialect.name, error))
                     break
-        raise rejection(self._address.url, server_info, rejected, self._ambiguity(server_info))
+        failure = rejection(self._address.url, server_info, rejected, self._ambiguity(server_info))
+        lost = any(isinstance(e, RetryableError) and e.disconnected for _, e in rejected)
+        if lost and isinstance(failure, DetectionError):  # the server may have died meanwhile
+            raise RetryableError(str(failure))
+        raise failure
 
     async def read_basis(self) -> Basis:
         """
@@ -144,8 +152,8 @@ class Detector:
 
         Raises:
             RetryableError: The server cannot be reached, or is overloaded.
-            UnfitServerError: `max_length` is above the server's limit, or `tokenizer` is not that
-                of its model.
+            UnfitServerError: `max_length` is above the server's limit, `tokenizer` is not that of
+                its model, or the server's limit leaves no room for a document.
         """
         if self._basis is not None:
             return self._basis
@@ -155,9 +163,23 @@ class Detector:
             server = ServerTokenizer(self._client, self._model)
             if limit is None:  # the list of models may require a key
                 limit = await server.max_length()
-        encoder = await self._encoder(server_info, server, limit)
+        with self._blame_limit(limit):
+            encoder = await self._encoder(server_info, server, limit)
         self._basis = Basis(server_info, encoder, limit)
         return self._basis
+
+    @contextmanager
+    def _blame_limit(self, limit: int | None) -> Iterator[None]:
+        """If a prompt is too long because of the server's limit, raise an error that says so."""
+        try:
+            yield
+        except InputError as error:
+            if isinstance(error, UnfitServerError) or limit is None or self._max_length is not None:
+                raise
+            raise UnfitServerError(
+                f"{self._address.url} accepts only {limit} tokens in a prompt, which leaves no "
+                "room for a document: start it with a longer context"
+            ) from None
 
     def _ambiguity(self, server_info: ServerInfo) -> str | None:
         return None if self._model is not None else ambiguity(server_info)
@@ -186,7 +208,7 @@ class Detector:
             names = [self._model, *server_info.models, *server_info.sources]
             encoder = await self._cached_encoder([name for name in names if name], server, length)
         else:
-            encoder = RequestEncoder(self._tokenizer, server, length)
+            encoder = await _read_encoder(self._tokenizer, server, length)
         if server is None or await self._agree(encoder, server):
             return encoder
         if self._tokenizer is not None:
@@ -204,7 +226,7 @@ class Detector:
             tokenizer = await asyncio.to_thread(cached_tokenizer, name)
             if tokenizer is not None:
                 try:
-                    return RequestEncoder(tokenizer, server, length)
+                    return await _read_encoder(tokenizer, server, length)
                 except CheckpointError:
                     continue
         return RequestEncoder(None, server, length)
@@ -244,7 +266,7 @@ class Detector:
         if dialect.answer_tokens:
             # If the server does not report its limit, prompts may already be as long as it.
             limit = basis.limit or encoder.max_length
-            encoder = encoder.shortened(limit - dialect.answer_tokens)
+            encoder = await asyncio.to_thread(encoder.shortened, limit - dialect.answer_tokens)
         labels = await self._labels(dialect, encoder)
         paths = [self._address.endpoint] if self._address.endpoint else dialect.paths
         template_modes = self._template_modes(dialect)
@@ -345,6 +367,13 @@ class Detector:
             tokenizer=basis.encoder.builder is not None,
         )
         return tuple(text for text in (unknown, self._ambiguity(basis.server_info)) if text)
+
+
+async def _read_encoder(
+    tokenizer: str, server: ServerTokenizer | None, max_length: int
+) -> RequestEncoder:
+    """Return an encoder. Reading the tokenizer takes a second, so this is done in a thread."""
+    return await asyncio.to_thread(RequestEncoder, tokenizer, server, max_length)
 
 
 def _proven(probed: Sequence[tuple[Route, Outcome]]) -> tuple[Route, Outcome] | None:
