@@ -33,6 +33,7 @@ def at_once() -> Iterator[None]:
     """Do not wait between attempts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failover, "_backoff", lambda _: 0.0)
+        patch.setattr(failover, "_jitter", lambda _: 0.0)
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -35,7 +36,8 @@ _logger = logging.getLogger(__name__)
 # The back-off after the first failure in a row, and the longest one, in seconds.
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
-# For how many seconds a route is trusted after a new detection has confirmed it.
+# For how many seconds a route is trusted after a new detection has confirmed it, and an instruction
+# is not sent after the server has failed on it.
 _TRUST = 60.0
 # Xinference 4.1 and LiteLLM 1.106 answer 400 if they do not have a model.
 _UNKNOWN_MODEL = re.compile(
@@ -105,6 +107,7 @@ class Endpoint:
         self._measuring = asyncio.Lock()
         self._honors: bool | None = None
         self._refuses_instruction = False
+        self._measure_again_at = math.inf
         # The number of detections that have ended, and the error of the last one.
         self._detections = 0
         self._detection_error: RerankerError | None = None
@@ -187,10 +190,9 @@ class Endpoint:
             ServerError: The server refused the request.
         """
         answer: Answer | ServerError
-        instruction = None if self._refuses_instruction else instruction
         try:
             watch = Stopwatch()
-            encoded = await route.encode(query, texts, instruction)
+            encoded = await self._encode(route, query, texts, instruction)
             tokenizing = watch.lap()
             answer = await route.ask(self._client, encoded)
         except RetryableError as error:
@@ -206,7 +208,7 @@ class Endpoint:
             if not current.equivalent(route):
                 route = current
                 _check_size(route, query, texts)
-                encoded = await route.encode(query, texts, instruction)
+                encoded = await self._encode(route, query, texts, instruction)
                 answer = await route.ask(self._client, encoded)
         if isinstance(answer, ServerError):
             raise answer
@@ -222,8 +224,8 @@ class Endpoint:
         """
         Start a back-off after a failure.
 
-        It lasts as long as the server asked for. Otherwise it doubles with every failure in a row,
-        from a second to a minute.
+        It lasts as long as the server asked for. If it asked for none, the back-off doubles with
+        every failure in a row, from a second to a minute.
 
         Args:
             error: The failure.
@@ -233,7 +235,7 @@ class Endpoint:
         if now >= self.backoff_until:  # failures of concurrent requests count as one
             self._failures_in_a_row += 1
         in_a_row = self._failures_in_a_row
-        seconds = backoff_seconds(in_a_row) if error.after is None else error.after
+        seconds = error.after or backoff_seconds(in_a_row)
         until = now + seconds
         self.backoff_until = max(self.backoff_until, until)
         # Only DEBUG records may have a server's own words, which may repeat what it was sent.
@@ -247,6 +249,13 @@ class Endpoint:
         return EndpointStats(
             **asdict(self.usage), failures=self.failures, retries=self.retries, backoff_seconds=left
         )
+
+    async def _encode(
+        self, route: Route, query: str, texts: Sequence[str], instruction: str | None
+    ) -> EncodedRequest:
+        """Encode a request, without an instruction if the server refuses any."""
+        sent = None if self._refuses_instruction else instruction
+        return await route.encode(query, texts, sent)
 
     def _usage(
         self, route: Route, encoded: EncodedRequest, answer: Answer, tokenizing: float
@@ -268,7 +277,7 @@ class Endpoint:
         )
 
     async def _detect(self) -> Route:
-        settings, watch = self._settings, Stopwatch()
+        settings, watch, in_doubt = self._settings, Stopwatch(), self._in_doubt
         detector = Detector(
             self._client,
             dialect=settings.dialect,
@@ -276,7 +285,7 @@ class Endpoint:
             model=settings.model,
             tokenizer=settings.tokenizer,
             max_length=settings.max_length,
-            always_probe=self._in_doubt,
+            always_probe=in_doubt,
         )
         try:
             self.route = await detector.run()
@@ -286,7 +295,9 @@ class Endpoint:
             raise
         _logger.info("detected %s in %.1f s: %s", self.address.url, watch.lap(), self.route)
         self._detection_error = self._honors = None
-        self._outdated = self._in_doubt = self._refuses_instruction = False
+        self._refuses_instruction = False
+        # A doubt that arose meanwhile remains, because the server may not have been probed.
+        self._outdated = self._in_doubt = self._in_doubt and not in_doubt
         self._detections += 1
         return self.route
 
@@ -314,13 +325,16 @@ class Endpoint:
         """
         Return whether the server uses an instruction; measured once unless it is certain.
 
-        A server that refuses every request with an instruction does not use it.
+        A server that refuses every request with an instruction does not use it. If it failed on
+        them, that may be an accident, or for good as with Xinference: it is measured again later.
         """
         if route.template_by == "client":
             return True
         if not route.sends_instruction:
             return False
         async with self._measuring:
+            if monotonic() >= self._measure_again_at:
+                self._honors, self._refuses_instruction = None, False
             if self._honors is None:
                 self._honors = await self._measure_instruction(route)
             return self._honors
@@ -329,9 +343,12 @@ class Endpoint:
         async def score(query: str, texts: Sequence[str], instruction: str | None) -> list[float]:
             return (await self.score(route, query, texts, instruction)).values
 
+        self._measure_again_at = math.inf
         effect = await measure_instruction(score)
         if isinstance(effect, InstructionEffect):
             return effect.honored
+        if isinstance(effect, RetryableError):
+            self._measure_again_at = monotonic() + _TRUST
         self._refuses_instruction = True
         return False
 

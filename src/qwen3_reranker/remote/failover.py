@@ -24,9 +24,11 @@ from tenacity import (
 from qwen3_reranker.errors import (
     AnswerError,
     DetectionError,
+    PromptTooLongError,
     RerankerError,
     ServerError,
     ServerUnavailableError,
+    UnsupportedFeatureError,
 )
 from qwen3_reranker.remote.detection import UnfitServerError
 from qwen3_reranker.remote.endpoint import Endpoint
@@ -35,7 +37,8 @@ from qwen3_reranker.remote.responses import RetryableError, TooLargeError, is_ke
 __all__ = ["Attempts", "Budget"]
 
 _logger = logging.getLogger(__name__)
-_backoff = wait_exponential(multiplier=0.25, max=8) + wait_random(0, 0.5)
+_backoff = wait_exponential(multiplier=0.25, max=8)
+_jitter = wait_random(0, 0.5)
 
 
 @dataclass
@@ -102,14 +105,15 @@ class Attempts:
 
     A server that raises a `RetryableError` backs off and is tried last. The same holds for one that
     cannot be detected and, if there are several servers, for one that refuses the API key, returns
-    no scores or does not fit the settings; but these are not tried again for this request.
+    no scores or does not fit the settings; but these are not tried again for this request. If there
+    are several servers, one that cannot serve this request, because the query is too long or a
+    feature is unsupported, is not tried again either, but does not back off.
 
-    Iterating raises, once no attempt is left:
+    Iterating raises, once no attempt is left, an error that names each server with the reason:
 
-    - `ServerUnavailableError`, if all servers failed or the time is up. The message names each
-      server with the reason.
-    - `DetectionError`, if no server could be detected. The message names each server with the
-      reason.
+    - an error of the same type, if all servers were left for errors of one type, such as
+      `DetectionError`, `InputError` or `PromptTooLongError`;
+    - `ServerUnavailableError` otherwise, as when all servers failed or the time is up.
 
     Any other error of the only server, or of a request that no server would accept, is raised by
     the context manager.
@@ -161,7 +165,7 @@ class Attempts:
             endpoint.retries += 1
             _logger.info("retrying on %s (attempt %d)", endpoint.address.url, budget.attempts)
         endpoint.in_flight += 1
-        started = monotonic()
+        started, to_blame = monotonic(), True
         try:
             # The one deadline of everything below: detection, also when another call has begun it,
             # and the request itself.
@@ -173,7 +177,12 @@ class Attempts:
         except RetryableError as caught:
             error = caught
         except DetectionError as caught:
-            error = _UndetectedError(caught)
+            error = _UnfitError(endpoint, caught)
+        except (PromptTooLongError, UnsupportedFeatureError) as caught:
+            if len(self._endpoints) == 1:
+                raise
+            error = _UnfitError(endpoint, caught)
+            to_blame = False
         except (ServerError, AnswerError, UnfitServerError) as caught:
             refused = not isinstance(caught, ServerError) or is_key_refusal(caught)
             if len(self._endpoints) == 1 or not refused:
@@ -185,31 +194,40 @@ class Attempts:
             took = monotonic() - started
             budget.spent[endpoint] += took
             budget.elapsed += took
-        endpoint.fail(error)
+        if to_blame:
+            endpoint.fail(error)
         self._errors[endpoint] = error
         self._retry_at[endpoint] = monotonic() + (error.after or 0.0)
         with attempt:  # suppresses the error, and decides whether another attempt follows
             raise error
 
     def _wait(self, state: RetryCallState) -> float:
-        """Return the seconds to wait before the next attempt: none if it is on another server."""
+        """
+        Return the seconds to wait before the next attempt: none if it is on another server.
+
+        A delay that the server asked for is kept, but does not replace the back-off, which is
+        longer than a delay of 0.
+        """
         if not self._left():
             return 0.0
         endpoint = self._next()
         if endpoint not in self._errors:
             return 0.0
-        if self._errors[endpoint].after is None:
-            return _backoff(state)
-        return max(0.0, self._retry_at[endpoint] - monotonic())
+        return max(_backoff(state), self._retry_at[endpoint] - monotonic()) + _jitter(state)
 
-    def _failure(self, status: int | None) -> ServerError:
+    def _failure(self, status: int | None) -> RerankerError:
         """Return the error to raise when no attempt succeeded."""
-        undetected = all(isinstance(self._errors.get(e), _UndetectedError) for e in self._endpoints)
-        if undetected and len(self._endpoints) == 1:
-            return DetectionError(str(self._errors[self._endpoints[0]]), status)
-        kind = DetectionError if undetected else ServerUnavailableError
-        headline = "no server can be used" if undetected else "no server answered"
-        return kind(self._report(headline), status)
+        unfit = [error for error in self._errors.values() if isinstance(error, _UnfitError)]
+        if len(unfit) < len(self._endpoints):
+            return ServerUnavailableError(self._report("no server answered"), status)
+        original = unfit[-1].original
+        if len(unfit) == 1:
+            return original
+        message = self._report("no server can be used")
+        if any(type(error.original) is not type(original) for error in unfit):
+            return ServerUnavailableError(message, status)
+        original.args = (message, *original.args[1:])
+        return original
 
     def _report(self, headline: str) -> str:
         """Return a message with the last failure of each server, and what the call did."""
@@ -256,21 +274,22 @@ class Attempts:
         return endpoint in self._errors, backing_off, until, endpoint.in_flight
 
 
-class _UndetectedError(RetryableError):
-    """A server cannot be detected. Another one may still serve the request."""
-
-    cause = "cannot be detected"
-
-    def __init__(self, error: DetectionError) -> None:
-        super().__init__(str(error), error.status, here=False)
-
-
 class _UnfitError(RetryableError):
-    """One of several servers refused the key, returned no scores, or does not fit the settings."""
+    """
+    A server cannot be used for this request. Another one may still serve it.
 
-    cause = "cannot be used"
+    Attributes:
+        original: The error that says why.
+    """
 
-    def __init__(self, endpoint: Endpoint, error: RerankerError) -> None:
-        url, message = endpoint.address.url, str(error)
+    def __init__(self, endpoint: Endpoint, original: RerankerError) -> None:
+        url, message = endpoint.address.url, str(original)
         text = message if url in message else f"{url}: {message}"
-        super().__init__(text, getattr(error, "status", None), here=False)
+        super().__init__(text, getattr(original, "status", None), here=False)
+        self.original = original
+
+    @property
+    def cause(self) -> str:
+        """What happened, without the server's own words."""
+        detected = not isinstance(self.original, DetectionError)
+        return "cannot be used" if detected else "cannot be detected"

@@ -26,6 +26,7 @@ def server() -> Iterator[ScriptedServer]:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait between attempts."""
     monkeypatch.setattr(failover, "_backoff", lambda _: 0.01)
+    monkeypatch.setattr(failover, "_jitter", lambda _: 0.0)
 
 
 @pytest.fixture

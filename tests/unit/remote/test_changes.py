@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -192,6 +194,41 @@ def test_an_instruction_that_the_previous_server_refused_is_sent_to_the_new_one(
         server.script = {key: VLLM[key] for key in VLLM if key[1] != "/v1/rerank"}
         found = reranker.score(QUERY, DOCUMENTS)
     assert found == [relevance(QUERY, document, INSTRUCTION) for document in DOCUMENTS]
+
+
+async def test_a_doubt_that_arises_during_a_detection_leads_to_another_one(
+    server: ScriptedServer, detections: list[None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a vLLM is restarted with a template, and a proxy drops a connection to it."""
+    given: dict[str, Any] = {"dialect": "vllm-score", "template": "client", "tokenizer": "demo"}
+    answered, listed = threading.Event(), threading.Event()
+
+    async def until(done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not done():
+                await asyncio.sleep(0.01)
+
+    async with Reranker(base_url=server.url, **given) as reranker:
+        assert await reranker.ascore(QUERY, DOCUMENTS) == RIGHT
+        templated = text_vllm(TEMPLATE)
+        server.script = {
+            **templated,
+            SCORE: lambda request: replace(templated[SCORE](request), hold=answered),
+            ("GET", "/version"): lambda _: Reply({"version": "0.32.0"}, hold=listed),
+        }
+        slow = asyncio.create_task(reranker.ascore(QUERY, DOCUMENTS))
+        await until(lambda: len(server.asked("/v1/score")) == 2)
+        server.first(Reply(b"", status=None), path="/v1/score")
+        lost = asyncio.create_task(reranker.ascore(QUERY, DOCUMENTS))
+        await until(lambda: len(server.asked("/version")) == 2)
+        with caplog.at_level("INFO"):
+            answered.set()
+            await until(lambda: "may have changed" in caplog.text)
+        listed.set()
+        for call in (slow, lost):
+            with pytest.raises(DetectionError, match="Let only one side write the template"):
+                await call
+    assert len(detections) >= 3
 
 
 # Names and paths that are gone

@@ -13,7 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qwen3_reranker import AnswerError, Reranker, RerankerError, ServerError, ServerUnavailableError
+from qwen3_reranker.remote import failover
 from qwen3_reranker.remote.responses import retry_after
+from qwen3_reranker.remote.scorer import RemoteScorer
 
 from support.scripted_server import (
     DOCUMENTS,
@@ -201,12 +203,66 @@ def test_any_retry_after_is_bounded(header: str) -> None:
     assert seconds is None or 0 <= seconds <= 3600
 
 
+@pytest.mark.parametrize("header", ["0", "-5", "Wed, 01 Jan 2020 00:00:00 GMT"])
+def test_a_retry_after_that_asks_for_no_delay_does_not_replace_the_backoff(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    waits = iter([0.01, 0.02, 0.03])
+    monkeypatch.setattr(failover, "_backoff", lambda _: next(waits))
+    monkeypatch.setattr(failover, "_jitter", lambda _: 0.0)
+    scorer = RemoteScorer(server.url, timeout=SOON)
+    with Reranker(scorer=scorer) as reranker:
+        reranker.warm_up()
+        server.always(Reply({"message": "slow down"}, 429, {"Retry-After": header}))
+        failure(reranker, ServerUnavailableError)
+        assert next(waits, None) is None  # each wait was at least that of the back-off
+        assert scorer.endpoint_stats()[server.url].backoff_seconds > 0
+
+
+@pytest.mark.slow
+def test_clients_do_not_all_return_when_the_delay_is_over(
+    server: ScriptedServer, reranker: Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "_jitter", lambda _: 0.5)
+    started = time.monotonic()
+    server.first(Reply(b"slow down", 429, {"Retry-After": "1"}))
+    assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert time.monotonic() - started >= 1.5
+
+
 @pytest.mark.parametrize("header", ["soon", "-5", "nan", "", "Wed, 99 Foo"])
 def test_a_retry_after_that_says_nothing_is_passed_over(
     server: ScriptedServer, reranker: Reranker, at_once: None, header: str
 ) -> None:
     server.first(Reply(b"", 503, {"Retry-After": header}))
     assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert retry_after(header) is None
+
+
+UNREADABLE = {
+    "a page": Reply(b"<html>maintenance</html>"),
+    "broken gzip": Reply(b"no gzip at all", headers={"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_unreadable_answer_is_no_lost_connection(
+    server: ScriptedServer,
+    reranker: Reranker,
+    at_once: None,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    detections = len(server.asked("/version"))
+    server.first(*[UNREADABLE[name]] * 3)
+    with caplog.at_level("WARNING"):
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+    assert {"failed (unreadable answer)" in message for message in caplog.messages} == {True}
+    server.always(UNREADABLE[name])
+    message = failure(reranker, ServerUnavailableError)
+    assert f"{server.url}/classify answered with " in message
+    assert "no connection" not in message
+    assert len(server.asked("/version")) == detections
 
 
 # Wrong answers

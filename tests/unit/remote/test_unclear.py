@@ -6,13 +6,20 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qwen3_reranker import DetectionError, Reranker, RerankerWarning, UnsupportedFeatureError
+from qwen3_reranker import (
+    DetectionError,
+    Reranker,
+    RerankerWarning,
+    ServerUnavailableError,
+    UnsupportedFeatureError,
+)
+from qwen3_reranker.dialects import dialects
 from qwen3_reranker.model.probability import logit, sigmoid
 from qwen3_reranker.model.probe import NEGATION
 
@@ -52,7 +59,7 @@ def templated(request: Request) -> Reply:
 
 @pytest.mark.parametrize("status", [500, 400, 422])
 def test_a_server_that_refuses_an_instruction_scores_without_it(
-    server: ScriptedServer, status: int
+    server: ScriptedServer, later: Callable[[float], None], status: int
 ) -> None:
     """As Xinference 4.1 does with its vllm and llama.cpp engines."""
 
@@ -69,11 +76,41 @@ def test_a_server_that_refuses_an_instruction_scores_without_it(
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+            later(61)
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
     with (
         Reranker(base_url=server.url, dialect="xinference", on_unsupported="raise") as reranker,
         pytest.raises(UnsupportedFeatureError, match="does not use it"),
     ):
         reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION)
+
+
+def test_whether_an_instruction_is_read_is_measured_again_after_a_failure(
+    server: ScriptedServer, later: Callable[[float], None]
+) -> None:
+    broken = 2
+
+    def failing(request: Request) -> Reply:
+        nonlocal broken
+        if request.body.get("instruction") == NEGATION:
+            if broken:
+                broken -= 1
+                return Reply({"detail": "CUDA error: out of memory"}, 500)
+            reply = rerank(request)
+            for result in reply.body["results"]:
+                result["relevance_score"] = 1 - result["relevance_score"]
+            return reply
+        return rerank(request)
+
+    server.always(failing, "/v1/rerank")
+    settings: dict[str, Any] = {"dialect": "vllm-rerank", "template": "server"}
+    with Reranker(base_url=server.url, **settings, instruction=INSTRUCTION) as reranker:
+        with pytest.warns(RerankerWarning, match="does not use it"):
+            assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        later(61)
+        found = reranker.score(QUERY, DOCUMENTS)
+    assert found == [relevance(QUERY, document, INSTRUCTION) for document in DOCUMENTS]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -128,6 +165,23 @@ def test_a_gateway_that_drops_unknown_paths(server: ScriptedServer, given: dict[
     url = server.url + given.pop("path", "")
     with Reranker(base_url=url, max_retries=0, **given) as reranker:
         assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+
+
+def test_a_gateway_that_drops_the_endpoints_that_it_does_not_have(server: ScriptedServer) -> None:
+    posts = {("POST", path): lambda _: DROPPED for d in dialects() for path in d.paths}
+    server.script = {**posts, ("POST", "/v1/rerank"): rerank}
+    with Reranker(base_url=server.url, max_retries=0) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS) == RIGHT
+        assert "dialect rerank at /v1/rerank" in reranker.describe()
+    server.script["POST", "/v1/rerank"] = lambda _: Reply({"detail": "no such model"}, 400)
+    with (
+        Reranker(base_url=server.url, max_retries=0) as reranker,
+        pytest.raises(ServerUnavailableError) as caught,
+    ):
+        reranker.score(QUERY, DOCUMENTS)
+    # The server may also have died during the detection, so the error is that of a retry.
+    assert "- rerank: " in str(caught.value) and "no such model" in str(caught.value)
+    assert "- vllm-classify: no connection to" in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/version", "/props", "/v1/cluster/version"])
