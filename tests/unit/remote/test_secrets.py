@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -89,7 +89,7 @@ def test_no_local_variable_shows_a_key(
 class Custom(httpx.Auth):
     """Sends the key in a request of its own."""
 
-    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         headers = {**request.headers, "Authorization": f"Bearer {KEY}"}
         yield httpx.Request(request.method, request.url, headers=headers, content=request.content)
 

@@ -11,6 +11,7 @@ import pytest
 from qwen3_reranker import Reranker, event_loop
 from qwen3_reranker.model import prompt
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.model.tokenizer import ModelTokenizer, read_tokenizer
 from qwen3_reranker.remote.scorer import RemoteScorer
 
 from support.scripted_server import DOCUMENTS, QUERY, RIGHT, Reply, ScriptedServer
@@ -20,11 +21,10 @@ from support.scripted_server import DOCUMENTS, QUERY, RIGHT, Reply, ScriptedServ
 def readers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     """The thread of each reading of a tokenizer, which takes a second for Qwen3's."""
     threads: list[threading.Thread] = []
-    read = prompt.read_tokenizer
 
-    def recorded(tokenizer: str) -> Any:
+    def recorded(tokenizer: str) -> ModelTokenizer:
         threads.append(threading.current_thread())
-        return read(tokenizer)
+        return read_tokenizer(tokenizer)
 
     monkeypatch.setattr(prompt, "read_tokenizer", recorded)
     return threads
