@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from qwen3_reranker.cli.console import err, say
-from qwen3_reranker.cli.declared_options import with_options
+from qwen3_reranker.cli.declared_options import with_options, without_unused_key
 from qwen3_reranker.cli.options import (
     BaseUrl,
     Check,
@@ -107,8 +107,6 @@ def bulk(
     """
     from qwen3_reranker.bulk import rerank_files
 
-    if not base_url:  # a key in the environment is not for this call
-        options.pop("api_key", None)
     with _progress() as show:
         summary = rerank_files(
             source,
@@ -131,7 +129,7 @@ def bulk(
             devices=devices,
             engine_args=engine_args(eager=eager),
             check=check,
-            **options,
+            **without_unused_key(options, base_url),
         )
     scored = summary.rows - summary.bad_rows
     say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -13,7 +14,7 @@ import typer
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import declared, entries
 
-__all__ = ["with_options"]
+__all__ = ["with_options", "without_unused_key"]
 
 T = TypeVar("T")
 
@@ -64,6 +65,24 @@ def with_options(
         return run
 
     return decorate
+
+
+def without_unused_key(
+    options: Mapping[str, Any], base_url: Sequence[str] | None, variable: str = _KEY[1]
+) -> dict[str, Any]:
+    """
+    Return a command's options without an API key that no server needs.
+
+    A key in the environment may be meant for other calls. One on the command line is kept, and is
+    an error without a server.
+
+    Args:
+        options: The options that were given.
+        base_url: The servers. None for an embedded engine.
+        variable: The environment variable that the key can be set with.
+    """
+    unused = not base_url and options.get("api_key") == os.environ.get(variable)
+    return {name: value for name, value in options.items() if not (unused and name == "api_key")}
 
 
 def _hint(name: str, hint: Any, texts: Mapping[str, str], panel: str, key: tuple[str, str]) -> Any:

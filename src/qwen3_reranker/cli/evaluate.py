@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from qwen3_reranker.cli.console import err
-from qwen3_reranker.cli.declared_options import with_options
+from qwen3_reranker.cli.declared_options import with_options, without_unused_key
 from qwen3_reranker.cli.options import Devices, Eager, Engine, EnginePython, engine_args
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.options import declared
@@ -292,10 +292,11 @@ def _options(
         **embedded: The other options for an embedded engine.
     """
     embedded["engine_args"] = engine_args(eager=eager)
+    if not mixed:
+        return embedded | without_unused_key(given, base_url)
     if base_url:
-        return dict(given) if mixed else embedded | given
-    # A key in the environment is never for an embedded engine.
-    unusable = declared(ServerOptions).keys() - {"timeout"} if mixed else {"api_key"}
+        return dict(given)
+    unusable = declared(ServerOptions).keys() - {"timeout"}
     return embedded | {name: value for name, value in given.items() if name not in unusable}
 
 

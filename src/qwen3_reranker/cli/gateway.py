@@ -16,7 +16,7 @@ import typer
 from qwen3_reranker.addresses import is_loopback, listen, url_of
 from qwen3_reranker.cli.announcement import announce
 from qwen3_reranker.cli.console import say
-from qwen3_reranker.cli.declared_options import with_options
+from qwen3_reranker.cli.declared_options import with_options, without_unused_key
 from qwen3_reranker.cli.flags import page_messages
 from qwen3_reranker.cli.gateway_page import PAGE, add_page
 from qwen3_reranker.cli.options import (
@@ -43,12 +43,14 @@ if TYPE_CHECKING:
 
 __all__ = ["gateway"]
 
+_KEY_VARIABLE = "QWEN3_RERANKER_UPSTREAM_API_KEY"
+
 
 @with_options(
     ConnectionOptions,
     ServerOptions,
     panel="Options for servers behind the gateway",
-    key=("--upstream-api-key", "QWEN3_RERANKER_UPSTREAM_API_KEY"),
+    key=("--upstream-api-key", _KEY_VARIABLE),
 )
 @with_options(LongDocumentOptions, panel="Options for long documents")
 def gateway(
@@ -187,7 +189,7 @@ def gateway(
         engine_python=engine_python,
         devices=devices,
         check=check,
-        **options,
+        **without_unused_key(options, base_url, _KEY_VARIABLE),
     )
     with listen(host, port) as listener, ExitStack() as stack:
         address, number = listener.getsockname()[:2]

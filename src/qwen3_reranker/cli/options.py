@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qwen3_reranker.cli.declared_options import without_unused_key
 from qwen3_reranker.closing import closed_after
 from qwen3_reranker.embedded.devices import split_devices
 from qwen3_reranker.embedded.engine_settings import EngineChoice
@@ -131,8 +132,7 @@ def open_reranker(
     """
     from qwen3_reranker.reranker import Reranker
 
-    if not base_url:  # a key in the environment is not for this call
-        options.pop("api_key", None)
+    options = without_unused_key(options, base_url)
     reranker = Reranker(model, base_url=base_url, engine_args=engine_args(eager=eager), **options)
     with closed_after(reranker):
         yield reranker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import typer
 from qwen3_reranker.cli.app import app, run
 from qwen3_reranker.options import declared, entries
 from qwen3_reranker.remote.options import ConnectionOptions, ServerOptions
+
+from support.command_line import Call
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 DECLARED: dict[str, type] = {"doctor": ConnectionOptions, "rerank": ServerOptions}
@@ -81,6 +84,44 @@ def test_every_option_reaches_what_it_is_for(
     assert end.value.code == 2
     shown = capsys.readouterr().err
     assert flag(name) in shown or (name == "api_key" and "Authorization" in shown), shown
+
+
+ROWS = [{"query": query, "documents": ["a", "b"], "relevant": [0]} for query in "1234"]
+# Commands that can start an engine; the playground imports gradio for seconds.
+EMBEDDED = {
+    "rerank": ("q", "{file}", "--field", "query"),
+    "bench": ("--pairs", "{file}"),
+    "bulk": ("{file}", "out"),
+    "evaluate": ("{file}",),
+    "tune": ("{file}", "{file}"),
+    "gateway": ("--port", "0"),
+    "playground": ("--port", "0"),
+}
+SLOW = {"playground": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("by", ["variable", "option"])
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=SLOW.get(name, ())) for name in EMBEDDED]
+)
+def test_only_a_key_on_the_command_line_is_an_error_without_a_server(
+    command: str, by: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = "upstream-" if command == "gateway" else ""
+    option, variable = f"--{prefix}api-key", f"QWEN3_RERANKER_{prefix}API_KEY"
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)), "utf-8")
+    arguments = [argument.format(file="rows.jsonl") for argument in EMBEDDED[command]]
+    key = [option, "k"] if by == "option" else []
+    if by == "variable":
+        monkeypatch.setenv(variable.replace("-", "_").upper(), "k")
+    # No engine is to start.
+    code, _, said = call(command, *arguments, "--devices", "0,0", *key)
+    assert code == 2
+    if by == "variable":
+        assert "--devices 0,0" in said
+    else:
+        assert f"only a server can use {option}: give --base-url too" in said
 
 
 @pytest.mark.parametrize(
