@@ -263,12 +263,13 @@ def _compare(context: typer.Context, a: Path, b: Path) -> None:
     if others := [flag for flag in used if flag != "--compare"]:
         raise InputError(f"--compare cannot be combined with {', '.join(others)}")
     comparison = compare(BenchResult.load(a), BenchResult.load(b))
-    table = Table("", str(a), str(b), "ratio", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column()
+    for name in (str(a), str(b), "ratio"):
+        table.add_column(Text(escape_control(name)), justify="right")
     for row in comparison.rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        table.add_row(row.label, row.a, row.b, ratio)
-    for column in table.columns[1:]:
-        column.justify = "right"
+        table.add_row(*map(Text, (row.label, row.a, row.b, ratio)))
     out.print(table)
     for note in comparison.notes():
         print(escape_control(note))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from qwen3_reranker.cli.console import err, say
+from qwen3_reranker.terminal import escape_control
 
 __all__ = ["install_engine", "uninstall_engine"]
 
@@ -47,7 +49,7 @@ def install_engine(
             if not err.is_terminal and stage != shown:
                 say(stage)
             shown = stage
-            status.update(f"{stage}: {line[:100]}")
+            status.update(Text(escape_control(f"{stage}: {line[:100]}")))
 
         engine = environment.install_engine(device=device, version=version, on_progress=on_progress)
     state = "is already installed" if engine == before else "is installed"

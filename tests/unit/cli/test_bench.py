@@ -214,6 +214,18 @@ def test_results_are_compared(bench: Bench, server: ScriptedServer, tmp_path: Pa
         assert errors.startswith(f"error: {message}")
 
 
+def test_the_names_of_files_are_no_markup(
+    bench: Bench, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("[red]a[/red].json", "[/b].json")
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        bench("--base-url", server.url, "--requests", "2", *SMALL, "--json", name)
+    output, _ = bench("--compare", *names)
+    assert all(name in output for name in names)
+
+
 def test_the_options_that_were_given_are_recorded(
     bench: Bench, server: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.status import Status
 from typer.testing import CliRunner
 
 from qwen3_reranker import EngineError, InputError, MissingDependencyError, Reranker
@@ -225,6 +228,21 @@ def test_the_doctor_lists_it(uv: Path) -> None:
     found = {finding.check: finding for finding in findings}
     assert "vLLM 0.32.0 (cpu)" in found["private engine environment"].message
     assert found["vllm"].status == "ok"
+
+
+def test_what_the_installer_prints_is_shown_verbatim(
+    uv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "Collecting uvicorn[standard] [/usr/lib/x.so] \x1b[2J"
+    program = uv / "uv"
+    program.write_text(program.read_text().replace('print("Resolved"', f"print({line!r}"))
+    shown = io.StringIO()
+    console = Console(file=shown, width=200)
+    monkeypatch.setattr(Status, "update", lambda _self, status: console.print(status))
+    result = CliRunner().invoke(app, ["install-engine", "--cpu"])
+    assert result.exit_code == 0, result.output
+    assert r"vLLM: Collecting uvicorn[standard] [/usr/lib/x.so] \x1b[2J" in shown.getvalue()
+    assert "\x1b" not in shown.getvalue()
 
 
 def test_the_commands(uv: Path) -> None:
