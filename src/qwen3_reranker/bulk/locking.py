@@ -11,7 +11,9 @@ from pathlib import Path
 __all__ = ["locked"]
 
 # What a file system without locks answers.
-_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# What the system answers if another process or thread holds the lock; on Windows, EACCES.
+_HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}
 
 if sys.platform == "win32":
     import msvcrt
@@ -41,15 +43,19 @@ def locked(file: Path) -> Iterator[bool]:
         Whether the lock is held. True, without a lock, if the file system does not support locks.
 
     Raises:
-        OSError: The file cannot be created.
+        OSError: The file cannot be created or locked.
     """
     with file.open("ab") as opened:
-        yield _acquire(opened.fileno())  # closing the file releases it
+        yield _acquire(opened.fileno(), file)  # closing the file releases it
 
 
-def _acquire(descriptor: int) -> bool:
+def _acquire(descriptor: int, file: Path) -> bool:
     try:
         _lock(descriptor)
     except OSError as error:
-        return error.errno in _UNSUPPORTED
+        if error.errno in _HELD:
+            return False
+        if error.errno in _UNSUPPORTED:
+            return True
+        raise OSError(error.errno, error.strerror, str(file)) from None
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,12 +69,29 @@ def test_an_output_that_another_run_has_just_created_is_not_replaced(
     assert {len(row["hits"]) for row in read_rows(target)} == {1}
 
 
-def test_a_run_needs_no_locks_of_the_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def refuse_locks(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     def refuse(descriptor: int) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(locking, "_lock", refuse)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP])
+def test_a_run_needs_no_locks_of_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    refuse_locks(monkeypatch, error)
     source = write_lines(tmp_path / "in.jsonl", ROWS)
     assert rerank_files(source, tmp_path / "out", scorer=CrcScorer()).documents == 40
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.EPERM])
+def test_a_lock_that_fails_is_not_taken_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    refuse_locks(monkeypatch, error)
+    source = write_lines(tmp_path / "in.jsonl", ROWS)
+    with pytest.raises(OSError, match=os.strerror(error)) as caught:
+        rerank_files(source, tmp_path / "out", scorer=CrcScorer())
+    assert caught.value.errno == error
+    assert not (tmp_path / "out" / "rows").exists()
