@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, TextIO, TypedDict
@@ -152,12 +152,13 @@ def serve(
     from qwen3_reranker.serve import compose, dockerfile, kubernetes, launch, shell
     from qwen3_reranker.serve import serve as start
 
-    if gateway and print_ not in ("compose", "kubernetes"):
-        raise InputError("--gateway: give --print compose or --print kubernetes, too")
-    if name is not None and print_ not in ("compose", "kubernetes"):
-        raise InputError("--name: give --print compose or --print kubernetes, too")
-    if gateway_image is not None and not gateway:
-        raise InputError("--gateway-image: give --gateway, too")
+    if print_ not in ("compose", "kubernetes"):
+        advice = "give --print compose or --print kubernetes, too"
+        _refuse(advice, {"--gateway": gateway, "--name": name, "--image": image})
+    if print_ is not None:
+        _refuse("leave it out, or leave --print out", {"--quiet": quiet, "--log-file": log_file})
+    if not gateway:
+        _refuse("give --gateway, too", {"--gateway-image": gateway_image})
     wanted = launch(
         model,
         engine=engine,
@@ -193,6 +194,13 @@ def serve(
     else:
         with _opened(log_file or (Path(os.devnull) if quiet else None)) as log:
             start(wanted, log=log)
+
+
+def _refuse(advice: str, options: Mapping[str, object]) -> None:
+    """Raise an error if an option was given that would have no effect."""
+    for flag, value in options.items():
+        if value not in (None, False):
+            raise InputError(f"{flag}: {advice}")
 
 
 @contextmanager

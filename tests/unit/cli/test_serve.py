@@ -88,7 +88,11 @@ def container_arguments(text: str) -> tuple[list[str], list[str]]:
     [
         (("--gateway",), "--gateway: give --print compose or --print kubernetes, too"),
         (("--name", "x"), "--name: give --print compose or --print kubernetes, too"),
+        (("--image", "x"), "--image: give --print compose or --print kubernetes, too"),
         (("--print", "dockerfile", "--name", "x"), "--name: give --print compose"),
+        (("--print", "shell", "--image", "x"), "--image: give --print compose"),
+        (("--print", "shell", "--quiet"), "--quiet: leave it out, or leave --print out"),
+        (("--print", "compose", "--log-file", "x"), "--log-file: leave it out, or leave --print"),
         (("--print", "compose", "--name", "A"), "--name A: give 1 to 63 lower-case letters"),
         (("--print", "kubernetes", "--name", ""), "--name '': give 1 to 63 lower-case letters"),
         (("--print", "compose", "--gateway-image", "x"), "--gateway-image: give --gateway, too"),
