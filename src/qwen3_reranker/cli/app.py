@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from qwen3_reranker.cli.bench import bench
 from qwen3_reranker.cli.bulk import bulk
-from qwen3_reranker.cli.console import say
+from qwen3_reranker.cli.console import end_closed_pipe, say
 from qwen3_reranker.cli.convert import convert
 from qwen3_reranker.cli.doctor import doctor
 from qwen3_reranker.cli.engine import install_engine, uninstall_engine
@@ -50,7 +50,12 @@ class Command(TyperCommand):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _showing(warnings.showwarning, flags)
-                return super().invoke(ctx)
+                try:
+                    return super().invoke(ctx)
+                finally:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            end_closed_pipe()
         except RerankerError as error:
             say(f"error: {with_flags(str(error), flags)}", "red")
             # Errors about arguments are ValueErrors too.
@@ -63,7 +68,7 @@ app = typer.Typer(
     help="Rerank documents with Qwen3 rerankers, and evaluate, convert, serve and diagnose such "
     "models.",
     epilog="Exit codes: 0 success; 1 doctor found a problem, convert --verify a difference, or "
-    "bulk bad rows; 2 wrong usage; 3 failure; 130 interrupted by Ctrl-C.",
+    "bulk bad rows; 2 wrong usage; 3 failure; 130 interrupted by Ctrl-C; 141 output was closed.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

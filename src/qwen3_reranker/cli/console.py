@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from typing import Any, NoReturn
 
 from rich.console import Console
 
 from qwen3_reranker.terminal import escape_control, escape_json
 
-__all__ = ["err", "out", "print_json", "say"]
+__all__ = ["end_closed_pipe", "err", "out", "print_json", "say"]
 
-out = Console()
+_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE has ended
+
+
+def end_closed_pipe() -> NoReturn:
+    """End the command because nobody reads its output anymore, as after `| head`."""
+    # Python flushes its streams at the end, which would fail again.
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
+    raise SystemExit(_CLOSED_PIPE)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        end_closed_pipe()
+
+
+out = _Console()
 """Prints results to standard output."""
 
-err = Console(stderr=True)
+err = _Console(stderr=True)
 """Prints progress, warnings and errors to stderr."""
 
 

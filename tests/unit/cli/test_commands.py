@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,6 +216,24 @@ def test_serve_wants_a_log_file_that_can_be_written(tmp_path: Path) -> None:
         done.stderr
         == f"error: --log-file {tmp_path}: Is a directory: give a file that can be written\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["doctor {url}", "doctor {url} --json", "serve demo --print dockerfile"],
+)
+@pytest.mark.parametrize("closed", ["stdout", "stdout and stderr"])
+def test_a_closed_pipe_is_no_finding(url: str, arguments: str, closed: str) -> None:
+    """As `head` closes it, when it has seen enough."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "qwen3_reranker", *arguments.format(url=url).split()]
+    try:
+        errors = subprocess.PIPE if closed == "stdout" else writer
+        done = subprocess.run(command, stdout=writer, stderr=errors, timeout=200, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr or b"") == (141, b"")
 
 
 def test_the_doctors_exit_code(url: str) -> None:
