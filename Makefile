@@ -22,7 +22,7 @@ torch = $(1)/bin/pip install --quiet "$(TORCH_CPU)" || \
 	$(1)/bin/pip install --quiet "$(TORCH_CPU)" --extra-index-url $(TORCH_CPU_INDEX)
 # $(call own_engine,FOLDER): a variable that makes FOLDER the place where `install-engine` creates its
 # environment and where the package looks for it.
-own_engine = XDG_DATA_HOME=$(CURDIR)/$(1)
+own_engine = XDG_DATA_HOME="$(CURDIR)/$(1)"
 
 # Engines take seconds to start, on one core each. tests/conftest.py says which tests stay together.
 TWO = --numprocesses 2 --dist loadscope --no-loadscope-reorder
@@ -158,16 +158,16 @@ test-ray: .venv/ready engine ## Run the tests of bulk reranking, on a Ray cluste
 # All measurements of docs/explanation/performance.md; each benchmark gets the options in BENCH, such as
 # BENCH="--shape 0.6B". The engine is compared with vLLM's own classes, so everything is in one environment.
 bench: bench-embedded bench-transformers bench-limit bench-remote bench-gateway bench-costs bench-growth bench-levers ## Run all benchmarks and write docs/explanation/performance.md
-	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.report
+	PYTHONPATH=tests:examples "$(BENCH_PYTHON)" -m benchmarks.report
 
 # The share of the raw engine, with no other contender in memory.
 bench-limit: .venv-bench/ready
-	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
+	PYTHONPATH=tests:examples "$(BENCH_PYTHON)" -m benchmarks.bench_embedded \
 		--only raw ours --turns 12 --save limit $(BENCH)
 
 # The transformers engine and CrossEncoder, with no other contender in memory.
 bench-transformers: .venv-bench/ready
-	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_embedded \
+	PYTHONPATH=tests:examples "$(BENCH_PYTHON)" -m benchmarks.bench_embedded \
 		--only cross_encoder transformers --save transformers $(BENCH)
 
 # Ray starts the engine of `install-engine`, so this needs no environment of its own.
@@ -175,7 +175,7 @@ bench-bulk: .venv/ready engine ## Measure bulk reranking in this process and wit
 	PYTHONPATH=tests:examples $(BIN)/python -m benchmarks.bench_bulk $(BENCH)
 
 bench-%: .venv-bench/ready ## Run one benchmark, such as bench-remote
-	PYTHONPATH=tests:examples $(BENCH_PYTHON) -m benchmarks.bench_$* $(BENCH)
+	PYTHONPATH=tests:examples "$(BENCH_PYTHON)" -m benchmarks.bench_$* $(BENCH)
 
 BENCH_PYTHON = $(shell $(call own_engine,.venv-bench) $(BIN)/python -c \
 	"from qwen3_reranker.embedded.environment import installed_engine; print(installed_engine().python)")
@@ -185,7 +185,7 @@ load-gateway: .venv/ready engine ## Load a gateway while a server behind it is k
 	PYTHONPATH=tests:examples $(BIN)/python -m reliability.load_gateway $(LOAD)
 
 .venv-bench/ready: .venv-bench/engine pyproject.toml
-	$(BIN)/pip --python $(BENCH_PYTHON) install --quiet -e ".[cli,gateway,langchain,llama-index,transformers]" \
+	$(BIN)/pip --python "$(BENCH_PYTHON)" install --quiet -e ".[cli,gateway,langchain,llama-index,transformers]" \
 		--group dev --group bench
 	touch $@
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,13 +19,15 @@ from typer.testing import CliRunner
 from qwen3_reranker import EngineError, InputError, MissingDependencyError, Reranker
 from qwen3_reranker.cli.app import app
 from qwen3_reranker.doctor.checks_environment import check_environment
-from qwen3_reranker.embedded import interpreter
+from qwen3_reranker.embedded import environment, interpreter
 from qwen3_reranker.embedded.environment import (
     engine_folder,
     install_engine,
     installed_engine,
     uninstall_engine,
 )
+
+ROOT = Path(__file__).parents[3]
 
 # Makes an environment whose "interpreter" is /bin/echo, and writes down what it was asked. It fails
 # on the words in the file "fail", once each.
@@ -106,6 +111,34 @@ def test_the_cpu_build_comes_with_its_torch_and_without_cuda_builds(uv: Path) ->
     assert list(dict.fromkeys(stages)) == ["environment", "torch", "vLLM", "clean-up", "check"]
     assert installed_engine() == engine
     assert engine.python.is_relative_to(engine_folder())
+
+
+def test_the_makefile_has_the_same_torch() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    [requirement] = re.findall(r"^TORCH_CPU = (.*)$", makefile, re.MULTILINE)
+    assert requirement == environment._TORCH_CPU
+
+
+@pytest.mark.parametrize(
+    "target", ["test-lowest", "test-vllm-0.28.0", "bench-remote", ".venv-bench/engine"]
+)
+def test_the_makefile_may_be_in_a_folder_whose_name_has_a_space(
+    tmp_path: Path, target: str
+) -> None:
+    """The shell must read the variable of an engine of its own as one word."""
+    clone = tmp_path / "my clone"
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    shutil.copytree(ROOT / "tests/environments", clone / "tests/environments")
+    done = subprocess.run(
+        ["make", "--dry-run", target], cwd=clone, capture_output=True, text=True, check=True
+    )
+    assigned = [line for line in done.stdout.splitlines() if "XDG_DATA_HOME=" in line]
+    for line in assigned:
+        first, *_ = shlex.split(line)
+        assert first.startswith(f"XDG_DATA_HOME={clone}/.venv-"), line
+    assert assigned
 
 
 def test_the_cuda_build_brings_its_own_torch(uv: Path) -> None:
