@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
+import anyio
 import httpx
 import orjson
 
@@ -164,20 +165,8 @@ class Transport:
             raise InputError(f"{url!r} is not a URL: {error}") from None
         await self._free.acquire()
         try:
-            # A task of its own, so that it is canceled at most once. When a request is canceled,
-            # httpcore 1.0.9 closes its connection inside an `anyio.CancelScope`, which shields it
-            # from other scopes, but not from `asyncio.Task.cancel()`. After a second cancellation
-            # at this point, the pool would count the connection as active forever. Two
-            # cancellations can coincide: by the deadline, by an error in another request of the
-            # same call, by the caller, or by `close()`.
-            exchange = asyncio.create_task(self._exchange(request))
-            exchange.add_done_callback(self._end)
             async with asyncio.timeout(seconds):
-                try:
-                    response, redactor = await asyncio.shield(exchange)
-                except asyncio.CancelledError:
-                    exchange.cancel()
-                    raise
+                response, redactor = await self._send(request)
         except TimeoutError:
             raise RetryableError(
                 f"{url} gave no answer within {seconds:.3g} s", here=False
@@ -222,6 +211,29 @@ class Transport:
         for name, value in trace_headers().items():
             request.headers.setdefault(name, value)  # the user's own headers come first
         return request
+
+    async def _send(self, request: httpx.Request) -> tuple[RawResponse, Redactor]:
+        """
+        Do what `_exchange` does, in a task that ends in order if this call is canceled.
+
+        httpcore 1.0.9 ends a connection inside an `anyio.CancelScope`, which shields it from other
+        scopes, but not from `asyncio.Task.cancel()`: after that, the pool may count the connection
+        as active forever. So a scope cancels the task, and no other cancellation can reach it.
+        """
+        scope = anyio.CancelScope()
+
+        async def exchange() -> tuple[RawResponse, Redactor]:
+            with scope:
+                return await self._exchange(request)
+            raise asyncio.CancelledError
+
+        task = asyncio.create_task(exchange())
+        task.add_done_callback(self._end)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            scope.cancel()
+            raise
 
     def _end(self, exchange: asyncio.Task[tuple[RawResponse, Redactor]]) -> None:
         """Let another request begin, when one has ended or its connection was closed."""
