@@ -16,6 +16,17 @@ _NAMES = {
     "gateway": "Gateway before the servers",
     "all": "All",
 }
+_FAULTS = {
+    "reset answers": "connections reset",
+    "storm answers": "status 429",
+    "slow answers": "late answers",
+    "shuffled answers": "answers in another order",
+    "not a number answers": "NaN in place of a score",
+    "short answers": "a score is missing",
+    "doubled answers": "a score is doubled",
+    "reset answers of all servers": "connections reset, all servers",
+    "storm answers of all servers": "status 429, all servers",
+}
 # The counts, by the heads of their columns.
 _COUNTS = {
     "Calls": "calls",
@@ -68,7 +79,8 @@ def tables(run: dict[str, Any]) -> str:
     for fault, seconds in recoveries.items():
         known = [second for second in seconds if second is not None]
         slowest = f"{max(known):.1f}" if len(known) == len(seconds) else "none"
-        lines.append(_row(fault.capitalize(), len(seconds), slowest))
+        label = _FAULTS.get(fault, fault)
+        lines.append(_row(label[0].upper() + label[1:], len(seconds), slowest))
     errors = ", ".join(f"{count:,} {name}" for name, count in run["all"]["errors"].items())
     lines += [
         "",

@@ -44,8 +44,8 @@ Model = Annotated[
 BaseUrl = Annotated[
     list[str] | None,
     typer.Option(
-        help="The URL of a server to score with, instead of an engine started here. Repeat it to "
-        "add servers to fall back on."
+        help="The URL of a server to score with, instead of an engine started here. Repeat it for "
+        "several servers of the same model, which share the work and take over from each other."
     ),
 ]
 Instruction = Annotated[

@@ -76,7 +76,7 @@ def rerank(
         ),
     ] = None,
     field: Annotated[
-        str | None, typer.Option(help="The JSON key that holds a document's text.")
+        str | None, typer.Option(help="The JSON key or CSV column that holds a document's text.")
     ] = None,
     engine: Engine = "auto",
     engine_python: EnginePython = None,
