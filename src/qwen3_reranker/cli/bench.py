@@ -98,7 +98,8 @@ def bench(
         ),
     ] = None,
     field: Annotated[
-        str | None, typer.Option(help="The JSON key or CSV column that holds a document's text in --file.")
+        str | None,
+        typer.Option(help="The JSON key or CSV column that holds a document's text in --file."),
     ] = None,
     pairs: Annotated[
         str | None,
