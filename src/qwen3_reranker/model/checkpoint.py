@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class Checkpoint:
     model: str
     kind: Literal["causal", "one-label", "two-label"]
     config: Mapping[str, Any]
-    tokenizer: str
+    tokenizer: str = field(repr=False)  # several megabytes
 
     @classmethod
     def load(

@@ -283,3 +283,7 @@ def test_a_hard_link_leaves_the_state_alone(tmp_path: Path) -> None:
     shutil.copy2(folder / "model.safetensors", tmp_path / "other.safetensors")
     (tmp_path / "other.safetensors").replace(folder / "model.safetensors")
     assert Checkpoint.load(str(folder)).state() != before
+
+
+def test_a_traceback_does_not_show_the_whole_tokenizer() -> None:
+    assert len(repr(Checkpoint.load("demo"))) < 5_000
