@@ -64,11 +64,12 @@ def test_a_shared_engine_completes_the_calls_that_wait(make_python: MakePython) 
     with ThreadPoolExecutor(1) as pool, Reranker("demo", **settings) as other:
         reranker = Reranker("demo", **settings)
         reranker.warm_up()
-        call = pool.submit(reranker.score, "q", TEXTS)
+        texts = TEXTS + [str(n) for n in range(500)]  # which take several steps
+        call = pool.submit(reranker.score, "q", texts)
         client = engine_of(reranker).running.client
-        wait_until(lambda: event_loop.run(client.count_requests()) > 0)
+        wait_until(lambda: event_loop.run(client.count_requests()) > 100)
         reranker.close()
-        assert call.result(30) == expected(other, "q", TEXTS)
+        assert call.result(30) == expected(other, "q", texts)
 
 
 def test_closing_during_the_start(make_reranker: MakeReranker) -> None:
