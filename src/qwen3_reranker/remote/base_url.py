@@ -50,7 +50,7 @@ class Address:
         """
         try:
             url = httpx.URL(str(base_url).strip())
-        except httpx.InvalidURL:  # the message may quote the password
+        except (httpx.InvalidURL, UnicodeError):  # the message may quote the password
             raise InputError(
                 f"base_url={_shown(base_url)} is not a URL: give one like http://localhost:8000"
             ) from None
