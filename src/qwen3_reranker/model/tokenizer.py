@@ -211,7 +211,8 @@ def _same_merges(
     made = ["".join(merge) for merge in merges]
     numbers = [vocabulary.get(token, -1) for token in made]
     ordered = all(0 <= a < b for a, b in pairwise(numbers))
-    if not ordered or vocabulary.keys() != {*map(chr, _BYTES), *made}:
+    distinct = len({*vocabulary.values()}) == len(vocabulary)
+    if not (ordered and distinct) or vocabulary.keys() != {*map(chr, _BYTES), *made}:
         return False
     if digest(merges) == _KNOWN:
         return True
