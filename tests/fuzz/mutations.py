@@ -44,7 +44,7 @@ def damaged(draw: st.DrawFn, value: Any, most: int = 3) -> Any:
         container, key = draw(st.sampled_from(places))
         change = draw(st.sampled_from(["replace", "remove", "double", "nest"]))
         if change == "replace":
-            container[key] = draw(any_json)
+            container[key] = copy.deepcopy(draw(any_json))  # some are shared, and changed below
         elif change == "remove":
             del container[key]
         elif change == "nest":
