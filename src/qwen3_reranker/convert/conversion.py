@@ -30,6 +30,7 @@ from qwen3_reranker.convert.transfer import (
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.layout import CLASSIFIER, CONFIG, SCORE_BIAS, SCORE_WEIGHT
 from qwen3_reranker.model.safetensors import decode, encode, write_tensors
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["Conversion", "Engine", "convert"]
 
@@ -148,7 +149,7 @@ def convert(
             "give 2 ([no, yes])"
         )
     check_format(quantize)
-    target = Path(target).expanduser()
+    target = expand_user(target)
     # Before gigabytes are downloaded.
     files.check_target(target)
     opened = Source.open(str(source), revision, token)

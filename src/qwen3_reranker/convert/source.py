@@ -23,6 +23,7 @@ from qwen3_reranker.model.safetensors import (
     read_tensors,
     read_weight_map,
 )
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["OTHER_FORMATS", "Source"]
 
@@ -72,7 +73,7 @@ class Source:
         Raises:
             CheckpointError: It cannot be converted; the message says why.
         """
-        _check_folder(Path(model).expanduser())
+        _check_folder(expand_user(model))
         try:
             checkpoint = Checkpoint.load(model, revision=revision, token=token)
         except json.JSONDecodeError as error:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from qwen3_reranker.doctor.findings import Finding, Status, ok, problem
 from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.probability import LOG_ODDS_BOUND, log_odds_distance, logit
 from qwen3_reranker.model.probe import PROBES
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["Golden", "compare", "golden_of", "no_golden"]
 
@@ -90,10 +90,7 @@ def golden_of(names: Sequence[str]) -> tuple[str, Sequence[Golden]] | None:
 
 
 def _is_demo(name: str) -> bool:
-    try:
-        return name == "demo" or Path(name).expanduser() == DEMO_MODEL
-    except RuntimeError:  # servers may give their models any name, such as ~nobody
-        return False
+    return name == "demo" or expand_user(name) == DEMO_MODEL
 
 
 def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float]]) -> Finding:

@@ -23,6 +23,7 @@ from platformdirs import user_data_path
 
 from qwen3_reranker.embedded.releases import TESTED, check_version, package_for
 from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionError
+from qwen3_reranker.output_files import write_atomically
 
 __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_engine"]
 
@@ -111,7 +112,7 @@ def install_engine(
         return wanted
     _Installer(wanted, on_progress).run()
     record = asdict(wanted) | {"python": str(wanted.python)}
-    _write(engine_folder() / "current.json", json.dumps(record, indent=2))
+    write_atomically(engine_folder() / "current.json", json.dumps(record, indent=2).encode())
     for folder in engine_folder().iterdir():
         if folder.is_dir() and folder != _folder(device, version):
             shutil.rmtree(folder)
@@ -129,13 +130,6 @@ def uninstall_engine() -> bool:
 
 def _folder(device: str, version: str) -> Path:
     return engine_folder() / f"vllm-{version}-{device}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file atomically: other processes see the whole text or none of it."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
 
 
 class _Installer:

@@ -9,6 +9,7 @@ from qwen3_reranker.dialects import require_list
 from qwen3_reranker.errors import AnswerError, CheckpointError, InputError, ServerError
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, read_file
 from qwen3_reranker.model.layout import TOKENIZER
+from qwen3_reranker.paths import expand_user
 from qwen3_reranker.remote.server_client import ServerClient
 
 __all__ = ["ServerTokenizer", "cached_tokenizer", "load_tokenizer"]
@@ -71,9 +72,9 @@ def load_tokenizer(source: str) -> str:
         InputError: There is no tokenizer.json.
     """
     try:
-        path = Path(source).expanduser()
+        path = expand_user(source)
         return path.read_text("utf-8") if path.is_file() else read_file(source, TOKENIZER)
-    except (CheckpointError, OSError, RuntimeError, UnicodeDecodeError) as error:
+    except (CheckpointError, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"tokenizer={source!r} is not a tokenizer.json, a folder that contains one, or a model "
             f"on the Hugging Face hub: {error}"
@@ -93,13 +94,13 @@ def cached_tokenizer(name: str) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        folder = DEMO_MODEL if name == "demo" else Path(name).expanduser()
+        folder = DEMO_MODEL if name == "demo" else expand_user(name)
         path: object = folder / TOKENIZER
         if not folder.is_dir():
             cached = try_to_load_from_cache(name, TOKENIZER)
             path = Path(cached) if isinstance(cached, str) else None
         return path.read_text("utf-8") if isinstance(path, Path) and path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # servers may give their models any name
+    except (OSError, ValueError):  # servers may give their models any name
         return None
 
 

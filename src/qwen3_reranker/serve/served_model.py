@@ -12,6 +12,7 @@ from qwen3_reranker.model.head import folder_lacks_bias
 from qwen3_reranker.model.layout import SCORE_BIAS
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.model.published import POSITIONS, published
+from qwen3_reranker.paths import expand_user
 from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.serve.options import Kind
 
@@ -49,7 +50,7 @@ class ServedModel:
                 files cannot be read and `kind` is None.
         """
         name = str(model)
-        folder = Path(name).expanduser()
+        folder = expand_user(name)
         _reject_gguf(name, folder)
         if name.startswith("-"):
             raise InputError(

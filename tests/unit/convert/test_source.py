@@ -214,6 +214,12 @@ def test_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.Monkey
     refused(tmp_path / "nowhere", "is not a folder on this machine")
 
 
+def test_a_user_who_does_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="~nobody-has-this-name/model' is not a folder"):
+        convert("~nobody-has-this-name/model", tmp_path / "target")
+
+
 def rename_shard(source: Path, old: str, new: str) -> None:
     """Give a shard another name, in the index too; what it names need not be a plain file."""
     index = json.loads((source / INDEX).read_text())

@@ -243,11 +243,14 @@ def test_a_key_in_place_of_its_variable_is_not_repeated() -> None:
     assert "very" not in str(caught.value)
 
 
-def test_a_hub_name_that_cannot_be_read_wants_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["acme/reranker", "~nobody-has-this-name/model"])
+def test_a_model_that_cannot_be_read_wants_its_kind(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="give kind='causal'"):
-        launch("acme/reranker", version="0.32.0")
-    assert launch("acme/reranker", version="0.32.0", kind="one-label").kind == "one-label"
+        launch(model, version="0.32.0")
+    assert launch(model, version="0.32.0", kind="one-label").kind == "one-label"
 
 
 def test_the_two_label_checkpoint_of_sglang_needs_a_bias(tmp_path: Path) -> None:
