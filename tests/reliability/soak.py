@@ -241,6 +241,13 @@ def problems(run: dict[str, Any]) -> list[str]:
     return found
 
 
+def print_logs(folder: Path, lines: int = 30) -> None:
+    """Print the last lines of each log in a folder, which is removed after the run."""
+    for path in sorted(folder.glob("*.log")):
+        last = path.read_text("utf-8", errors="replace").splitlines()[-lines:]
+        print(f"--- the end of {path.name}", *last, sep="\n")
+
+
 def main() -> None:
     """Run the test, print the figures, and write them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
@@ -258,7 +265,9 @@ def main() -> None:
         soak = Soak(backends, cases, callers=arguments.callers, unit=arguments.unit)
         soak.run(60 * arguments.minutes, all_faults(backends, cases, soak.forks))
         figures = soak.figures()
-    broken = problems(figures)
+        broken = problems(figures)
+        if broken:
+            print_logs(Path(folder))
     settings = {name: getattr(arguments, name) for name in ("minutes", "callers", "unit", "light")}
     path = record.save(arguments.save, {**settings, **figures, "problems": broken})
     if arguments.save == _RESULT:
