@@ -121,6 +121,12 @@ class Endpoint:
         """The route; None if the server is not detected yet, or may have changed since."""
         return None if self._outdated else self.route
 
+    @property
+    def refuses_instruction(self) -> bool | None:
+        """Whether instructions are left out because the server refuses them; None if unknown."""
+        unknown = self._honors is None or monotonic() >= self._measure_again_at
+        return None if unknown else self._refuses_instruction
+
     async def resolve(self) -> Route:
         """
         Return the route of this server, detecting it if it is unknown or may have changed.

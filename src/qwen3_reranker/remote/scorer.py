@@ -182,8 +182,9 @@ class RemoteScorer(Scorer):
         Return a digest of the servers, the model's name there, and everything that is sent to them.
 
         Headers and the API key are included, because a gateway may route by them. So are the
-        headers, query parameters and cookies of an `http_client`, but not its transport. The
-        weights behind a model's name are unknown, so they are not included.
+        headers, query parameters and cookies of an `http_client`, but not its transport, and
+        whether instructions are left out because a server refuses them. The weights behind a
+        model's name are unknown, so they are not included.
 
         Returns:
             The digest. None, with a warning, if the servers that are detected differ, because any
@@ -191,7 +192,8 @@ class RemoteScorer(Scorer):
         """
         await self._detected()
         routes = {e.route.fingerprint for e in self.endpoints if e.route}
-        if len(routes) > 1:
+        refusals = {e.refuses_instruction for e in self.endpoints} - {None}
+        if len(routes) > 1 or len(refusals) > 1:
             self._reporter.warn(
                 "the servers differ, for example in max_length (see describe()), so they may score "
                 "a text differently: cache= is not used"
@@ -205,7 +207,7 @@ class RemoteScorer(Scorer):
         if (client := self._options["http_client"]) is not None:
             cookies = sorted((cookie.name, cookie.value) for cookie in client.cookies.jar)
             sent += [client.headers.multi_items(), str(client.params), cookies]
-        return digest(["remote", *sent, *routes])
+        return digest(["remote", *sent, *routes, True in refusals])
 
     def endpoint_stats(self) -> Mapping[str, EndpointStats]:
         """Return what each server did so far and its back-off, by URL. Callable from any thread."""

@@ -85,8 +85,9 @@ def test_a_server_that_refuses_an_instruction_scores_without_it(
         reranker.score(QUERY, DOCUMENTS, instruction=INSTRUCTION)
 
 
+@pytest.mark.parametrize("cache", [None, {}], ids=["no cache", "cache"])
 def test_whether_an_instruction_is_read_is_measured_again_after_a_failure(
-    server: ScriptedServer, later: Callable[[float], None]
+    server: ScriptedServer, later: Callable[[float], None], cache: dict[str, Any] | None
 ) -> None:
     broken = 2
 
@@ -103,7 +104,7 @@ def test_whether_an_instruction_is_read_is_measured_again_after_a_failure(
         return rerank(request)
 
     server.always(failing, "/v1/rerank")
-    settings: dict[str, Any] = {"dialect": "vllm-rerank", "template": "server"}
+    settings: dict[str, Any] = {"dialect": "vllm-rerank", "template": "server", "cache": cache}
     with Reranker(base_url=server.url, **settings, instruction=INSTRUCTION) as reranker:
         with pytest.warns(RerankerWarning, match="does not use it"):
             assert reranker.score(QUERY, DOCUMENTS) == RIGHT
@@ -111,6 +112,30 @@ def test_whether_an_instruction_is_read_is_measured_again_after_a_failure(
         later(61)
         found = reranker.score(QUERY, DOCUMENTS)
     assert found == [relevance(QUERY, document, INSTRUCTION) for document in DOCUMENTS]
+
+
+def test_servers_that_differ_in_whether_they_refuse_instructions_are_not_cached(
+    server: ScriptedServer,
+) -> None:
+    def refusing(request: Request) -> Reply:
+        if "instruction" in request.body:
+            return Reply({"detail": "unknown field: instruction"}, 400)
+        return rerank(request)
+
+    cache: dict[str, Any] = {}
+    settings: dict[str, Any] = {"dialect": "vllm-rerank", "template": "server", "cache": cache}
+    server.always(refusing, "/v1/rerank")
+    with ScriptedServer() as other:
+        other.always(rerank, "/v1/rerank")
+        urls = [server.url, other.url]
+        with Reranker(base_url=urls, **settings, instruction=INSTRUCTION) as reranker:
+            with pytest.warns(RerankerWarning, match="does not use it"):
+                reranker.score(QUERY, DOCUMENTS)
+            server.always(Reply({}, 503), "/v1/rerank")  # the other one has to score
+            with pytest.warns(RerankerWarning, match="the servers differ"):
+                reranker.score(QUERY, DOCUMENTS)
+            reranker.score(QUERY, DOCUMENTS)
+    assert cache == {}
 
 
 @pytest.mark.parametrize("seed", range(5))
