@@ -87,7 +87,10 @@ def read_file(file: str, kind: Kind | None = None, field: str | None = None) -> 
     name = "standard input" if file == "-" else file
     count = 0
     try:
-        with Path(file).open(encoding="utf-8-sig") if file != "-" else _standard_input() as lines:
+        # 0 is the file descriptor of standard input, which is not to be closed. Line breaks are not
+        # translated, because those within the fields of a table belong to the documents.
+        source, closefd = (0, False) if file == "-" else (file, True)
+        with open(source, encoding="utf-8-sig", newline="", closefd=closefd) as lines:
             head: list[str] = []
             for line in lines:
                 head.append(line)
@@ -151,10 +154,6 @@ def text_fields(lines: Iterable[str], kind: Kind, name: str = "the input") -> li
         return []
     _, record, _ = first
     return [key for key, value in record.items() if isinstance(value, str)]
-
-
-def _standard_input() -> Any:
-    return open(0, encoding="utf-8-sig", closefd=False)  # closed by `with`
 
 
 def detect_kind(file: str, first: str) -> Kind:
