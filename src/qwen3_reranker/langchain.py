@@ -194,10 +194,10 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         The copies keep id and metadata, and gain P(yes) in [0, 1] under `metadata_key`. With
         `long_documents="passages"` they also gain `metadata["rerank_passage"]`, a dictionary with
         the `start` and `end` of the best passage (in characters of the page content), its `score`
-        and the `count` of the document's passages. One that was cut to fit `token_budget` gains
-        `metadata["rerank_cut"]`, which is True. The documents given are not changed. Ties keep the
-        order given. Documents without text come last, with 0.0. An empty list gives an empty list
-        and starts nothing. The call is traced as a run named "Qwen3Rerank".
+        and the `count` of the passages that were scored. One that was cut to fit `token_budget`
+        gains `metadata["rerank_cut"]`, which is True. The documents given are not changed. Ties
+        keep the order given. Documents without text come last, with 0.0. An empty list gives an
+        empty list and starts nothing. The call is traced as a run named "Qwen3Rerank".
 
         Args:
             documents: The documents that a retriever found.

@@ -74,8 +74,8 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
 
     With `long_documents="passages"` the nodes are copies with `metadata["rerank_passage"]`, hidden
     from embedding models and LLMs: a dictionary with the `start` and `end` of the best passage (in
-    characters of the node's text without metadata), its `score` and the `count` of the node's
-    passages.
+    characters of the node's text without metadata), its `score` and the `count` of the passages
+    that were scored.
 
     A node without text of its own (an image, a blank text) is not scored, whatever its metadata
     contains. It comes last, with a score of 0.0, and is dropped only by `top_n`, `min_score`
@@ -275,6 +275,12 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         """
         # A copy, because the caller's list may change while scores are awaited.
         kept = list(nodes)
+        for index, item in enumerate(kept):
+            if not isinstance(item, NodeWithScore):
+                raise InputError(
+                    f"nodes[{index}] is a {type(item).__name__}, not a NodeWithScore: write "
+                    "NodeWithScore(node=node)"
+                )
         cost: dict[str, Any] = {}
         top_n = self.top_n or len(nodes)
         payload: dict[str, Any] = {
