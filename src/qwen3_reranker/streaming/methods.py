@@ -80,9 +80,10 @@ class RanksStreams(ABC):
         pair.
 
         Args:
-            pairs: The queries with their documents, requested as needed, up to 2,048 documents
-                ahead. An iterable other than a list or tuple is iterated in a thread of its own
-                (open an sqlite3 connection that it reads with `check_same_thread=False`).
+            pairs: The queries with their documents, requested as needed, up to 2,048 documents and
+                one more query ahead. An iterable other than a list or tuple is iterated in a thread
+                of its own (open an sqlite3 connection that it reads with
+                `check_same_thread=False`).
             top_n: Keep at most this many documents per query, 1 or more. None keeps all.
             instruction: Replaces the reranker's own instruction for these queries.
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
@@ -116,9 +117,9 @@ class RanksStreams(ABC):
         pair.
 
         Args:
-            pairs: The queries with their documents, requested as needed, up to 2,048 documents
-                ahead. An async iterable is iterated in one task on the caller's loop, an iterable
-                other than a list or tuple in a thread of its own.
+            pairs: The queries with their documents, requested as needed, up to 2,048 documents and
+                one more query ahead. An async iterable is iterated in one task on the caller's
+                loop, an iterable other than a list or tuple in a thread of its own.
             top_n: Keep at most this many documents per query, 1 or more. None keeps all.
             instruction: Replaces the reranker's own instruction for these queries.
             min_score: Keep only documents with at least this P(yes), in [0, 1]. None keeps all.
