@@ -62,18 +62,27 @@ class Limits:
         Raises:
             GatewayError: It has too many documents or characters.
         """
-        if job.document_count > self.max_documents:
-            raise GatewayError(
-                422,
-                f"the request has {job.document_count} documents, and at most {self.max_documents} "
-                "are accepted: send fewer, in several requests",
-            )
+        self.check_count(job.document_count)
         characters = job.character_count
         if characters > self.max_characters:
             raise GatewayError(
                 413,
                 f"the request has {characters} characters, and at most {self.max_characters} are "
                 "accepted: send fewer or shorter documents, in several requests",
+            )
+
+    def check_count(self, documents: int) -> None:
+        """
+        Refuse a request with too many documents.
+
+        Raises:
+            GatewayError: It has too many.
+        """
+        if documents > self.max_documents:
+            raise GatewayError(
+                422,
+                f"the request has {documents} documents, and at most {self.max_documents} are "
+                "accepted: send fewer, in several requests",
             )
 
 

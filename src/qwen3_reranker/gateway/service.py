@@ -16,6 +16,7 @@ from starlette.responses import Response
 from qwen3_reranker.errors import ServerError
 from qwen3_reranker.gateway import errors
 from qwen3_reranker.gateway.api import tei
+from qwen3_reranker.gateway.api.api import Api
 from qwen3_reranker.gateway.api.job import Job
 from qwen3_reranker.gateway.backend import Backend
 from qwen3_reranker.gateway.endpoints import Endpoint
@@ -31,8 +32,6 @@ __all__ = ["Service", "respond"]
 
 T = TypeVar("T")
 
-# Bytes of a body that take about 2 ms to read.
-_LARGE = 2**20
 # How a server refuses a request that it cannot use. It may score others.
 _REFUSED = frozenset({400, 413, 422})
 
@@ -77,12 +76,12 @@ class Service:
         try:
             with self.admission.accepted():
                 async with asyncio.timeout(self._limits.request_timeout):
-                    data = await _decoded(await read_body(request, self._limits.max_body))
+                    data = _parse_json(await read_body(request, self._limits.max_body))
                     api = endpoint.api_of(data)
                     record.api = api.name
                     if api is tei.API:
                         write_error = errors.tei
-                    job = api.parse(data)
+                    job = self._job(api, data)
                     stage = "answered"
                     rankings, name = await self._ranked(request, job, record)
                     return respond(job.render(rankings, name))
@@ -101,6 +100,18 @@ class Service:
             if stage == "answered" and failure.status >= 500 and not refused:
                 self._readiness.note(scored=False)
         return respond(write_error(failure), failure.status, failure.headers)
+
+    def _job(self, api: Api, data: dict[str, Any]) -> Job:
+        """
+        Return what a body asks for.
+
+        Its documents are counted before they are validated one by one, because a body has room for
+        millions. No field is a list of anything but texts.
+        """
+        for name in api.body.model_fields:
+            if isinstance(texts := data.get(name), list):
+                self._limits.check_count(len(texts))
+        return api.parse(data)
 
     async def _ranked(
         self, request: Request, job: Job, record: RequestRecord
@@ -136,11 +147,6 @@ def _measured(
         yield
     finally:
         setattr(record, name, time.perf_counter() - begun)
-
-
-async def _decoded(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a body; see `_parse_json`. A large one is read in a thread."""
-    return _parse_json(body) if len(body) <= _LARGE else await asyncio.to_thread(_parse_json, body)
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:

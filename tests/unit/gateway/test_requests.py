@@ -20,6 +20,7 @@ from support.scripted_server import DOCUMENTS, QUERY
 
 RERANKED = {"query": QUERY, "documents": DOCUMENTS}
 OBJECT = "an object with a string under 'text'"
+NESTED = json.loads("[" * 300 + "]" * 300)
 
 
 async def send(
@@ -180,6 +181,11 @@ async def test_what_cannot_be_used_is_named(
         ({"documents": [None]}, f"documents[0] is null: give a string or {OBJECT}"),
         ({"documents": [{"text": 1}]}, f'documents[0] is {{"text":1}}: give a string or {OBJECT}'),
         ({"documents": ["a", {}]}, f"documents[1] is {{}}: give a string or {OBJECT}"),
+        ({"query": NESTED}, "query is a deeply nested value: give a string"),
+        (
+            {"documents": [NESTED]},
+            f"documents[0] is a deeply nested value: give a string or {OBJECT}",
+        ),
         ({"top_n": "many"}, 'top_n is "many": give a whole number'),
         ({"top_n": 1.5}, "top_n is 1.5: give a whole number"),
         ({"top_n": True}, "top_n is true: give a whole number"),
@@ -241,6 +247,23 @@ async def test_a_request_that_is_too_large_is_refused(
     assert scorer.calls == []
     enough = {name: value + 500 for name, value in limits.items()}
     assert (await send(RERANKED, limits=Limits(**enough))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rerank", {"query": QUERY, "documents": [3] * 7}),
+        ("/rerank", {"query": QUERY, "texts": [3] * 7}),
+        ("/v1/ranking", {"query": {"text": QUERY}, "passages": [3] * 7}),
+        ("/score", {"text_1": QUERY, "text_2": [3] * 7}),
+        ("/score", {"queries": [3] * 7, "items": DOCUMENTS}),
+    ],
+)
+async def test_documents_are_counted_before_they_are_validated(path: str, body: Any) -> None:
+    # Validating the millions that fit into a body would hold up all other requests for minutes.
+    response = await send(body, path, limits=Limits(max_documents=6))
+    assert response.status_code == 422
+    assert "the request has 7 documents, and at most 6 are accepted" in response.text
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_a_body_that_does_not_arrive_ends_the_wait(scorer: RelevanceScorer) -> N
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_that_is_too_large_is_not_read_to_its_end(
+def test_a_body_that_is_too_large_is_refused_before_its_end(
     scorer: RelevanceScorer, declared: bool
 ) -> None:
     headers = "Content-Length: 1000000000\r\n" if declared else "Transfer-Encoding: chunked\r\n"

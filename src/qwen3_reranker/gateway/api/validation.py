@@ -99,5 +99,8 @@ def _wanted(error: ErrorDetails) -> str:
 
 def _shown(value: Any) -> str:
     """Return the beginning of a value as JSON."""
-    text = orjson.dumps(value).decode()
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # it writes 254 levels, and reads 1024
+        return "a deeply nested value"
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
