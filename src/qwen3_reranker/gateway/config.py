@@ -54,8 +54,9 @@ class AliasConfig:
 
     def inherit(self, default: AliasConfig) -> AliasConfig:
         """Return a copy in which what is not set has the value of another configuration."""
-        own_long = self.long_documents.get("long_documents")
-        inherited = {} if own_long else default.long_documents
+        # Without passages, the options for passages cannot be used.
+        cuts = self.long_documents.get("long_documents") == "cut"
+        inherited = LongDocumentOptions() if cuts else default.long_documents
         return AliasConfig(
             instruction=default.instruction if self.instruction is None else self.instruction,
             top_n=default.top_n if self.top_n is None else self.top_n,

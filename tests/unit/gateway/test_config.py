@@ -161,6 +161,31 @@ async def test_scores_are_never_left_out_at_the_score_api() -> None:
         assert len((await client.post("/score", json=pairs)).json()["data"]) == len(DOCUMENTS)
 
 
+@pytest.mark.parametrize(
+    ("own", "used"),
+    [
+        ({}, {"long_documents": "passages", "passage_tokens": 256, "max_passages": 4}),
+        (
+            {"long_documents": "passages", "max_passages": 8},
+            {"long_documents": "passages", "passage_tokens": 256, "max_passages": 8},
+        ),
+        ({"long_documents": "cut"}, {"long_documents": "cut"}),
+    ],
+)
+def test_an_alias_inherits_each_option_for_long_documents(own: Any, used: Any) -> None:
+    default: Any = {"long_documents": "passages", "passage_tokens": 256, "max_passages": 4}
+    made: list[dict[str, Any]] = []
+
+    def make(**options: Any) -> Reranker:
+        made.append(options)
+        return Reranker(scorer=RelevanceScorer())
+
+    aliases = {"books": AliasConfig(long_documents=own)}
+    config = GatewayConfig(default=AliasConfig(long_documents=default), aliases=aliases)
+    Backend(make, config)
+    assert (made[0], made[-1]) == (default, used)
+
+
 def test_aliases_with_other_long_documents_share_an_engine() -> None:
     passages: Any = {"long_documents": "passages"}
     config = GatewayConfig(
