@@ -56,7 +56,9 @@ def status_routes(
         """Describe all endpoints, for people."""
         listed = request.app.openapi()["paths"].items()
         gets = [
-            (path, methods["get"]["description"]) for path, methods in listed if "get" in methods
+            (path, methods["get"].get("description", ""))
+            for path, methods in listed
+            if "get" in methods
         ]
         return HTMLResponse(docs_page(gets))
 

@@ -8,10 +8,12 @@ from typing import Any
 import jsonschema
 import pytest
 
+from qwen3_reranker import Reranker
+from qwen3_reranker.gateway import create_app
 from qwen3_reranker.gateway.docs_page import docs_page
 from qwen3_reranker.gateway.endpoints import ENDPOINTS
 
-from support.gateway import RelevanceScorer, gateway
+from support.gateway import RelevanceScorer, client_of, gateway
 
 APIS = [(endpoint.paths, api) for endpoint in ENDPOINTS for api in endpoint.apis]
 IDS = [api.name for _, api in APIS]
@@ -82,6 +84,14 @@ async def test_the_page_shows_every_field_and_loads_nothing() -> None:
     links = re.findall(r"""(?:src|href|url|action)\s*[=(]\s*["']?([^"')\s>]+)""", page)
     assert links == ["openapi.json"]
     assert "<script" not in page
+
+
+async def test_the_page_shows_paths_that_were_added_to_the_application() -> None:
+    with Reranker(scorer=RelevanceScorer()) as reranker:
+        app = create_app(reranker)
+        app.add_api_route("/mine", lambda: "mine")
+        async with client_of(app) as client:
+            assert "<code>/mine</code>" in (await client.get("/docs")).text
 
 
 def test_texts_on_the_page_are_escaped() -> None:
