@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -105,7 +106,7 @@ async def rank(inputs: Inputs, models: Models, progress: Progress) -> Result:
     """
     validate_query(inputs.query)
     selection = Selection(top_n=inputs.top_n, min_score=inputs.min_score)
-    documents = documents_of(inputs)
+    documents = await asyncio.to_thread(documents_of, inputs)  # a large file takes seconds
     settings = settings_of(inputs, models)
     for setting in settings:
         models.limits.check(inputs.query, documents, setting.instruction)

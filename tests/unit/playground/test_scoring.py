@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import typer
 from qwen3_reranker import Reranker, ServerError
 from qwen3_reranker.cli.app import app
 from qwen3_reranker.cli.flags import page_messages
+from qwen3_reranker.playground import ranking
+from qwen3_reranker.playground.documents import documents_of
 from qwen3_reranker.playground.events import run
 from qwen3_reranker.playground.inputs import Inputs
 from qwen3_reranker.playground.models import Models
@@ -31,6 +34,19 @@ async def test_equal_documents_are_scored_once_however_far_apart() -> None:
     assert (usage.queries, usage.documents, usage.scored) == (1, 250, 100)
     with Reranker(scorer=scorer) as reranker:
         assert hits == reranker.rerank("copy a folder", documents)
+
+
+async def test_documents_are_not_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A large file takes seconds, in which a gateway beside the page would answer nobody.
+    threads: list[threading.Thread] = []
+
+    def noted(inputs: Inputs) -> list[str]:
+        threads.append(threading.current_thread())
+        return documents_of(inputs)
+
+    monkeypatch.setattr(ranking, "documents_of", noted)
+    await rank(INPUTS, Models.of(rerankers(PageScorer())), Progress())
+    assert threads and threading.current_thread() not in threads
 
 
 @pytest.mark.parametrize(
