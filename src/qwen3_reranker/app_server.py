@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import Message, Receive, Scope, Send
 
 __all__ = ["AppServer"]
 
@@ -57,7 +58,8 @@ class AppServer(uvicorn.Server):
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                self._answer,
+                interface="asgi3",
                 log_config=None,
                 access_log=False,
                 lifespan="on",
@@ -65,6 +67,7 @@ class AppServer(uvicorn.Server):
                 timeout_keep_alive=_KEEP_ALIVE,
             )
         )
+        self._app = app
         self._listener = listener
         self._on_started = on_started
         self._stopping = app.state.stopping = asyncio.Event()
@@ -77,6 +80,17 @@ class AppServer(uvicorn.Server):
     def run_here(self) -> None:
         """Serve on this thread. On the main thread, SIGINT and SIGTERM stop it."""
         asyncio.run(self.serve(sockets=[self._listener]))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer; say that the connection ends if the server stops."""
+
+        async def send_closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._stopping.is_set():
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_closing)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,8 +121,6 @@ class AppServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._stopping.set()
-        # This list is also that of requests that are being processed.
-        self.server_state.default_headers.append((b"connection", b"close"))
         await asyncio.sleep(0 if self.force_exit else _GRACE)
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn leaves the engine running then, and requests unanswered
