@@ -110,6 +110,8 @@ class Readiness:
     async def _try(self) -> str | None:
         """Find out whether requests can be scored; return why not."""
         begun = time.monotonic()
+        if self._is_fresh():  # since this was asked for
+            return None
         if self._attempt is None or self._attempt.done():
             self._attempt = asyncio.create_task(self._score())
         # An attempt goes on when it takes too long: if a server hangs, it will try another one.

@@ -32,6 +32,7 @@ from qwen3_reranker import (
     UnsupportedFeatureError,
 )
 from qwen3_reranker.gateway import AliasConfig, GatewayConfig, create_app, readiness
+from qwen3_reranker.gateway.backend import Backend
 
 from support.gateway import RelevanceScorer, client_of, gateway
 from support.helpers import AnsweringScorer
@@ -431,6 +432,23 @@ async def test_a_probe_that_succeeds_late_shows_that_scoring_works(
         await ask.until("ready")
         assert scorer.probes == 1
         scorer.let_go.set()
+
+
+async def test_a_request_that_is_scored_before_a_probe_begins_makes_it_needless() -> None:
+    scorer = RelevanceScorer()
+    with Reranker(scorer=scorer) as reranker:
+        ready = readiness.Readiness(Backend(reranker, GatewayConfig()))
+        ready.begin()
+        async with asyncio.timeout(10):
+            while await ready.obstacle() == "starting":
+                await asyncio.sleep(0.005)
+        ready.note(scored=False)
+        probe = ready.check()
+        assert probe is not None
+        ready.note(scored=True)
+        assert await probe is None
+        await ready.end()
+    assert scorer.calls == []
 
 
 async def test_a_cached_score_does_not_show_that_scoring_works(
