@@ -141,7 +141,7 @@ def read_config(path: str | Path) -> GatewayConfig:
         ```
     """
     try:
-        table = tomllib.loads(Path(path).read_text("utf-8"))
+        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: give a file that can be read") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

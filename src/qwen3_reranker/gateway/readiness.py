@@ -15,7 +15,7 @@ __all__ = ["Readiness"]
 
 _logger = logging.getLogger(__name__)
 
-# Seconds between attempts to reach servers that do not answer yet.
+# Seconds between attempts to start with servers that cannot score yet.
 _PAUSES = (1.0, 2.0, 5.0)
 # Seconds for which a request that was scored shows that others can be, too.
 _FRESH = 30.0
@@ -27,7 +27,7 @@ class Readiness:
     """
     Start a backend in the background, and say whether it can score.
 
-    Servers that do not answer yet are tried again until they do. Any other failure of the start is
+    Servers that cannot score yet are tried again until they can. Any other failure of the start is
     final. Afterwards, a request that was scored in the last 30 seconds shows that scoring works;
     without one, a short document is scored to find out.
 

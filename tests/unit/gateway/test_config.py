@@ -49,6 +49,10 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert read_config(written(tmp_path, "")) == GatewayConfig()
 
 
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    assert read_config(written(tmp_path, "\ufefftop_n = 3\n")).default.top_n == 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
