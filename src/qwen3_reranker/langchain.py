@@ -27,7 +27,7 @@ try:
     from pydantic import Field, field_validator
     from typing_extensions import TypedDict  # pydantic rejects that of typing before Python 3.12
 
-    from qwen3_reranker.integration.adapter import Adapter
+    from qwen3_reranker.integration.adapter import Adapter, as_list
     from qwen3_reranker.integration.marks import (
         MARKS,
         RETRIEVAL_RANK_KEY,
@@ -208,13 +208,13 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             At most `top_n` documents, by descending score.
 
         Raises:
-            InputError: The query is blank, or a text cannot be used.
+            InputError: The query is blank, or a document cannot be used.
             PromptTooLongError: Instruction and query leave no room for a document.
             ClosedError: The reranker is closed, or was closed while the call was waiting.
             EngineError: The engine failed.
             ServerError: The server failed, or does not serve a model that can be used.
         """
-        documents = list(documents)
+        documents = as_list("documents", documents)
         run, inputs, kept = self._trace(documents, query)
         run.invoke(inputs, {"callbacks": callbacks})
         return kept
@@ -240,7 +240,7 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
             RerankerError: An argument cannot be used, or scoring failed, as in
                 `compress_documents()`.
         """
-        documents = list(documents)  # the caller's list may change while scores are awaited
+        documents = as_list("documents", documents)
         run, inputs, kept = self._trace(documents, query)
         await run.ainvoke(inputs, {"callbacks": callbacks})
         return kept
@@ -375,7 +375,7 @@ def _unpack(inputs: Mapping[str, Any]) -> tuple[list[Document], str]:
             f"the input of as_runnable() lacks {missing[0]!r}; it has the keys {[*inputs]}: write "
             '{"query": ..., "documents": ...}'
         )
-    return list(inputs["documents"]), inputs["query"]
+    return as_list("documents", inputs["documents"]), inputs["query"]
 
 
 def _summary(hits: Ranking) -> dict[str, Any]:

@@ -33,7 +33,7 @@ try:
         TextNode,
     )
 
-    from qwen3_reranker.integration.adapter import Adapter
+    from qwen3_reranker.integration.adapter import Adapter, as_list
     from qwen3_reranker.integration.marks import (
         CUT_KEY,
         MARKS,
@@ -273,8 +273,7 @@ class Qwen3Rerank(Adapter, BaseNodePostprocessor):
         Yields a copy of the list of nodes, and an empty dictionary. The end events carry what the
         block has made of them: the nodes that were kept, and what the call cost.
         """
-        # A copy, because the caller's list may change while scores are awaited.
-        kept = list(nodes)
+        kept = as_list("nodes", nodes)
         for index, item in enumerate(kept):
             if not isinstance(item, NodeWithScore):
                 raise InputError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 
-from qwen3_reranker import Reranker
+from qwen3_reranker import InputError, Reranker
 from qwen3_reranker.langchain import Qwen3Rerank
 
 from support.helpers import AnsweringScorer, either
@@ -33,6 +34,15 @@ async def test_a_handler_that_changes_the_trace_does_not_change_the_result(metho
     kept = await either(method)(compressor, DOCUMENTS, "q", callbacks=[Meddler()])
     assert [document.page_content for document in kept] == ["b", "c"]
     assert [document.metadata["relevance_score"] for document in kept] == [0.9, 0.5]
+
+
+@pytest.mark.parametrize("call", [either("compress_documents"), either("acompress_documents")])
+@pytest.mark.parametrize("wrong", [None, 3, {"documents": DOCUMENTS}, "text"])
+async def test_documents_that_are_no_list_are_named(call: Callable[..., Any], wrong: Any) -> None:
+    compressor = Qwen3Rerank(reranker=Reranker(scorer=AnsweringScorer()))
+    message = f"documents must be a list, not one {type(wrong).__name__}"
+    with pytest.raises(InputError, match=message):
+        await call(compressor, wrong, "q")
 
 
 def test_max_length_reaches_the_prompt() -> None:

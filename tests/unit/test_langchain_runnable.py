@@ -164,6 +164,7 @@ async def test_canceling_the_chain_cancels_the_work() -> None:
         ({"question": QUERY, "documents": []}, r"lacks 'query'; it has the keys \['question', "),
         ({"query": QUERY, "context": DOCUMENTS}, "lacks 'documents'; it has the keys "),
         ({"query": QUERY, "documents": ["text"]}, r"documents\[0\] is a str, .* Document\(text\)"),
+        ({"query": QUERY, "documents": None}, "documents must be a list, not one NoneType"),
         ({"query": {"query": QUERY}, "documents": DOCUMENTS}, "query"),
     ],
 )

@@ -24,3 +24,12 @@ async def test_a_node_without_a_place_for_its_score_is_named(
     nodes = [NodeWithScore(node=TextNode(text="one")), wrong]
     with pytest.raises(InputError, match=rf"nodes\[1\] is a {type(wrong).__name__}, .*node="):
         await call(adapter, nodes, query_str="query")
+
+
+@pytest.mark.parametrize("call", [either("postprocess_nodes"), either("apostprocess_nodes")])
+@pytest.mark.parametrize("wrong", [None, 3, "text"])
+async def test_nodes_that_are_no_list_are_named(call: Callable[..., Any], wrong: Any) -> None:
+    adapter = Qwen3Rerank(reranker=Reranker(scorer=LengthScorer()))
+    message = f"nodes must be a list, not one {type(wrong).__name__}"
+    with pytest.raises(InputError, match=message):
+        await call(adapter, wrong, query_str="query")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 # Not a dependency of this package, but of both frameworks; only their adapters import this module.
 from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator
@@ -24,7 +24,9 @@ from qwen3_reranker.selection import Selection
 from qwen3_reranker.tracing import Call, Framework, traced
 from qwen3_reranker.usage import Stats
 
-__all__ = ["Adapter"]
+__all__ = ["Adapter", "as_list"]
+
+T = TypeVar("T")
 
 
 class Adapter(Settings, ClosesAtExit):
@@ -297,6 +299,22 @@ class Adapter(Settings, ClosesAtExit):
 
     def _settings(self, also: frozenset[str] = frozenset()) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.model_fields_set | also}
+
+
+def as_list(name: str, items: Iterable[T]) -> list[T]:
+    """
+    Return a new list of items; the caller's may change while scores are awaited.
+
+    Args:
+        name: The argument's name, for messages.
+        items: The documents or nodes.
+
+    Raises:
+        InputError: They are not several, but one object such as a text or a dictionary.
+    """
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+        raise InputError(f"{name} must be a list, not one {type(items).__name__}")
+    return list(items)
 
 
 def _without_inputs(error: ValidationError) -> ValidationError:
