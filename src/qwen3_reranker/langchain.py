@@ -32,6 +32,7 @@ try:
         MARKS,
         RETRIEVAL_RANK_KEY,
         RETRIEVAL_SCORE_KEY,
+        WRITTEN_KEYS,
         cost_of,
         marks_of,
         score_of,
@@ -184,6 +185,13 @@ class Qwen3Rerank(Adapter, BaseDocumentCompressor):
         if template is not None:
             validate_template(template)
         return template
+
+    @field_validator("metadata_key")
+    @classmethod
+    def _check_key(cls, key: str) -> str:
+        if key in WRITTEN_KEYS:
+            raise ValueError(f"metadata[{key!r}] has another meaning: give another name")
+        return key
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

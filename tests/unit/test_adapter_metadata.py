@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from pydantic import ValidationError
 
 from qwen3_reranker import Prompt, Reranker, Scorer, Scores
 from qwen3_reranker.langchain import Qwen3Rerank as LangChainRerank
@@ -83,6 +84,16 @@ async def test_langchain_keeps_ranks_on_request(call: Callable[..., Any]) -> Non
         d.page_content for d in kept
     ]
     assert [set(document.metadata) for document in documents] == [{"id"}] * 3
+
+
+@pytest.mark.parametrize("key", ["retrieval_score", "retrieval_rank", "rerank_cut", "rerank_error"])
+def test_the_key_of_something_else_is_refused_for_the_score(key: str) -> None:
+    with pytest.raises(ValidationError, match=rf"metadata\['{key}'\] has another meaning"):
+        langchain(metadata_key=key)
+    adapter = langchain()
+    with pytest.raises(ValidationError, match="another meaning"):
+        adapter.metadata_key = key
+    assert adapter.metadata_key == "relevance_score"
 
 
 @pytest.mark.parametrize("call", COMPRESS)

@@ -15,6 +15,7 @@ __all__ = [
     "MARKS",
     "RETRIEVAL_RANK_KEY",
     "RETRIEVAL_SCORE_KEY",
+    "WRITTEN_KEYS",
     "as_returned",
     "cost_of",
     "marks_of",
@@ -45,6 +46,9 @@ RETRIEVAL_SCORE_KEY = "retrieval_score"
 
 RETRIEVAL_RANK_KEY = "retrieval_rank"
 """The metadata key of the position that a document had before, from 1."""
+
+WRITTEN_KEYS = MARKS | {CUT_KEY, RETRIEVAL_RANK_KEY, RETRIEVAL_SCORE_KEY}
+"""All metadata keys that are written, besides that of the score."""
 
 
 def score_of(hit: Hit) -> float | None:
