@@ -27,6 +27,7 @@ from diskcache import Cache
 from qwen3_reranker import Reranker
 
 from benchmarks import record
+from benchmarks.bench_embedded import LITTLE_MEMORY
 from benchmarks.work import SHAPES, make_model, make_queries, make_work
 
 # The names that the adapter imports, one by one, because langchain-core loads them lazily.
@@ -71,8 +72,8 @@ STARTS = {
     from qwen3_reranker.model.layout import ORIGINAL
     LLM(folder, runner="pooling", hf_overrides=ORIGINAL).score({_QUERY}, use_tqdm=False)""",
 }
-# vLLM's defaults for threads and memory are left alone.
-_ENV = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+# vLLM's default for threads is left alone.
+_ENV = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", **LITTLE_MEMORY}
 
 
 def main() -> None:
@@ -123,7 +124,7 @@ def measure_starts(root: Path, shape: str) -> dict[str, dict[str, float]]:
                 check=False,
             )
             if done.returncode:
-                raise RuntimeError(done.stderr[-4000:])
+                raise RuntimeError((done.stdout + done.stderr)[-8000:])
             seconds = float(done.stdout.split("SECONDS ")[1].split()[0])
             starts.setdefault(name, {})[kind] = seconds
             print(f"{name:<26}{kind:<6}{seconds:7.1f} s", flush=True)
