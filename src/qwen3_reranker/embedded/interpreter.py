@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qwen3_reranker.embedded.environment import installed_engine
 from qwen3_reranker.errors import InputError, MissingDependencyError
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["PYTHON_VARIABLE", "engine_environment", "find_engine_python", "locate_interpreter"]
 
@@ -122,9 +123,8 @@ def _compile_cache() -> dict[str, str]:
     """Return torch's variable for a cache that survives a reboot, if its folder can be made."""
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return {}
-    # Unlike Path.expanduser, os.path.expanduser returns "~" if there is no home directory.
-    home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
-    folder = Path(home, "qwen3-reranker", "torchinductor")
+    caches = expand_user(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = caches / "qwen3-reranker" / "torchinductor"
     try:
         if folder.is_absolute():
             folder.mkdir(parents=True, exist_ok=True)
