@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qwen3_reranker import CheckpointError, MissingDependencyError, Reranker
+from qwen3_reranker import CheckpointError, MissingDependencyError, Reranker, ScoreError
 from qwen3_reranker.convert import convert, verify
 
 from support.checkpoints import read_weights, save
@@ -37,6 +37,7 @@ def test_vllm_computes_what_the_emulation_does(
 
 def test_a_head_that_vllm_would_misread(tmp_path: Path) -> None:
     folder = convert("demo", tmp_path / "model", engine="vllm", quantize="int8").folder
+    right = verify("demo", folder, pairs=PAIRS[:1]).target
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["quantization_config"]["ignore"] = ["lm_head"]
@@ -47,12 +48,13 @@ def test_a_head_that_vllm_would_misread(tmp_path: Path) -> None:
         pytest.raises(CheckpointError, match=reason),
     ):
         reranker.warm_up()
-    # vLLM itself starts, but its scores do not depend on the documents.
+    # vLLM itself starts. Its head is whatever the memory held: mostly zeros, but it may give NaN.
     with Reranker(str(folder), engine_args=EAGER, check=False) as reranker:
-        scores = reranker.score(*PAIRS[0])
-    assert all(
-        score in (pytest.approx(0), pytest.approx(0.5), pytest.approx(1)) for score in scores
-    )
+        try:
+            scores = reranker.score(*PAIRS[0])
+        except ScoreError:
+            return
+    assert max(abs(a - b) for a, b in zip(scores, right, strict=True)) > 0.2
 
 
 def test_transformers_says_what_it_needs(tmp_path: Path) -> None:
