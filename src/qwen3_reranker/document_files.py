@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -254,7 +255,7 @@ def _parse_table(
         for row in reader:
             where = f"{name}, line {number}"
             if columns is None:
-                columns = row
+                columns = _columns(row, where)
             elif len(row) > len(columns):
                 raise InputError(
                     f"{where} has {len(row)} fields, and the header has {len(columns)}: a text "
@@ -265,6 +266,14 @@ def _parse_table(
             number = skipped + reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{name}, line {number} is not {kind.upper()}: {error}") from None
+
+
+def _columns(header: list[str], where: str) -> list[str]:
+    """Return the names of the columns, each of which may occur once unless it is blank."""
+    for name, count in Counter(header).items():
+        if name.strip() and count > 1:
+            raise InputError(f"{where} names {count} columns {name!r}: rename all but one")
+    return header
 
 
 def _delimiter(header: str) -> str:

@@ -116,12 +116,18 @@ def test_an_error_of_the_consumer_is_not_blamed_on_the_file(tmp_path: Path) -> N
         ('id,text\n1,"a\n', "a.csv, line 2 is not CSV: unexpected end of data"),
         ("id,name\n\n1,a\n", "a.csv, line 3 has no text under one of text, .*'id', 'name'"),
         ("id,text\n1\n", "a.csv, line 2 has no text"),
+        ("\ntext,id,text\n1,a,b\n", "a.csv, line 2 names 2 columns 'text': rename all but one"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(content, "utf-8")
     with pytest.raises(InputError, match=message):
         list(read_file(str(tmp_path / "a.csv")))
+
+
+def test_columns_without_a_name_may_repeat() -> None:
+    lines = list(parse_lines(["text,,\n", "a,,\n"], "csv", name="a.csv"))
+    assert [line.text for line in lines] == ["a"]
 
 
 def test_a_header_that_cannot_be_read_is_named() -> None:
