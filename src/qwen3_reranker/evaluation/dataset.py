@@ -46,8 +46,10 @@ class Dataset:
         first_stage: What reports call the source of the candidates.
 
     Raises:
-        InputError: An id or a text is not a str or has a lone surrogate, a query is blank, a grade
-            is not a whole number, or an id does not occur where it must.
+        InputError: An argument has another form, an id or a text is not a str or has a lone
+            surrogate, a query is blank, a grade is not a whole number, a document occurs twice
+            among the candidates of a query, a query of `judgments` or `candidates` is not among
+            `queries`, or a candidate is not among `documents`.
     """
 
     queries: Mapping[str, str]
@@ -58,6 +60,8 @@ class Dataset:
     first_stage: str = "the given order"
 
     def __post_init__(self) -> None:
+        _check_mapping("queries", self.queries, "query ids to texts")
+        _check_mapping("documents", self.documents, "document ids to texts")
         for kind, texts in (("query", self.queries), ("document", self.documents)):
             for name, text in texts.items():
                 _check_id(kind, name)
@@ -75,11 +79,13 @@ class Dataset:
         )
 
     def _check_judgments(self) -> None:
+        _check_mapping("judgments", self.judgments, "query ids to grades by document id")
         if not self.judgments:
             raise InputError("judgments is empty: without them nothing can be measured")
         for query, grades in self.judgments.items():
             if query not in self.queries:
                 raise InputError(f"judgments has query {query!r}, which is not among queries")
+            _check_mapping(f"judgments[{query!r}]", grades, "document ids to grades")
             for document, grade in grades.items():
                 _check_id(f"judgments of query {query!r}: document", document)
                 if type(grade) is not int:
@@ -89,14 +95,23 @@ class Dataset:
                     )
 
     def _check_candidates(self) -> None:
-        for query, names in (self.candidates or {}).items():
+        if self.candidates is None:
+            return
+        _check_mapping("candidates", self.candidates, "query ids to lists of document ids")
+        for query, names in self.candidates.items():
+            if query not in self.queries:
+                raise InputError(f"candidates has query {query!r}, which is not among queries")
+            if isinstance(names, str) or not isinstance(names, Sequence):
+                raise InputError(
+                    f"candidates[{query!r}] is {names!r:.80}: give a list of document ids"
+                )
+            for document in names:
+                if not isinstance(document, str) or document not in self.documents:
+                    raise InputError(
+                        f"candidate {document!r:.80} of query {query!r} is not among documents"
+                    )
             if len(set(names)) != len(names):
                 raise InputError(f"a document occurs twice among the candidates of {query!r}")
-            for document in names:
-                if document not in self.documents:
-                    raise InputError(
-                        f"candidate {document!r} of query {query!r} is not among documents"
-                    )
 
     @classmethod
     def load(
@@ -119,7 +134,8 @@ class Dataset:
 
         Args:
             path: The file or folder.
-            split: Which judgments of a BEIR folder to use. None uses "test", or the only ones.
+            split: Which judgments of a BEIR folder to use. None uses "test", or the only ones. The
+                other forms have no splits.
             run: A file in TREC's run format with the candidates of each query. It is ordered as
                 trec_eval does: by descending score, and equal scores by descending document id.
                 None uses the run in the folder, if there is one.
@@ -129,13 +145,21 @@ class Dataset:
             per query.
 
         Raises:
-            InputError: A file is missing or cannot be used. The message names the file, the line
-                and what was expected.
+            InputError: A file is missing or cannot be used, or `split` or `run` does not apply to
+                this form. The message names the file, the line and what was expected.
         """
         path, run = Path(path), None if run is None else Path(run)
+        if not path.exists():
+            raise InputError(f"{path} does not exist: give {_FORMS}")
+        is_beir = (path / "qrels").is_dir()
+        if split is not None and not is_beir:
+            raise InputError(
+                f"split={split!r} belongs to a BEIR folder, and {path} is not one: it has no "
+                "folder qrels"
+            )
         if path.is_dir():
             run = run or _first(path, "run", ("trec", "txt"))
-            if (path / "qrels").is_dir():
+            if is_beir:
                 parts = read_beir(path, split, run)
             else:
                 texts = ("jsonl", "tsv")
@@ -146,8 +170,6 @@ class Dataset:
             return cls(*parts, name=name, first_stage=run.name if run else "the given order")
         if run is not None:
             raise InputError(f"run={str(run)!r} belongs to a folder, and {path} is not one")
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: give {_FORMS}")
         if path.suffix == ".json":
             return cls(*read_llama_index(path), name=path.stem)
         if ".jsonl" in path.suffixes[-2:]:
@@ -261,6 +283,11 @@ class Dataset:
             return replace(self, judgments=judgments)
         candidates = {query: ids for query, ids in self.candidates.items() if query in kept}
         return replace(self, judgments=judgments, candidates=candidates)
+
+
+def _check_mapping(name: str, value: object, of: str) -> None:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} is {value!r:.80}: give a mapping of {of}")
 
 
 def _check_id(kind: str, name: object) -> None:

@@ -268,6 +268,23 @@ def test_a_run_belongs_to_a_folder(tmp_path: Path) -> None:
         Dataset.load(path, run="run.trec")
 
 
+def test_a_split_belongs_to_a_beir_folder(tmp_path: Path) -> None:
+    llama_index = tmp_path / "pairs.json"
+    llama_index.write_text(json.dumps(LLAMA_INDEX))
+    for path in (write_trec(tmp_path), write_jsonl(tmp_path / "hand.jsonl", [LINE]), llama_index):
+        Dataset.load(path)
+        with pytest.raises(InputError) as error:
+            Dataset.load(path, split="dev")
+        expected = f"split='dev' belongs to a BEIR folder, and {path} is not one"
+        assert str(error.value).startswith(expected)
+
+
+@pytest.mark.parametrize("given", [{}, {"split": "dev"}, {"run": "run.trec"}])
+def test_a_path_that_does_not_exist(given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none does not exist: give a .jsonl file"):
+        Dataset.load(tmp_path / "none", **given)
+
+
 def test_llama_index(tmp_path: Path) -> None:
     path = tmp_path / "pairs.json"
     path.write_text(json.dumps(LLAMA_INDEX))
@@ -322,6 +339,17 @@ def test_a_file_that_is_not_llama_indexs(tmp_path: Path, text: str, message: str
     ({"judgments": {"q1": {"mkdir": True}}}, "True: give a whole number"),
     ({"candidates": {"q1": ["mkdir", "mkdir"]}}, "a document occurs twice"),
     ({"candidates": {"q1": ["none"]}}, "candidate 'none' of query 'q1'"),
+    ({"candidates": {"q9": ["mkdir"]}}, "candidates has query 'q9', which is not among queries"),
+    ({"candidates": {1: ["mkdir"]}}, "candidates has query 1, which is not among queries"),
+    ({"queries": ["copy"]}, r"queries is \['copy'\]: give a mapping of query ids to texts"),
+    ({"documents": ["a text"]}, r"documents is \['a text'\]: give a mapping of document ids to"),
+    ({"judgments": ["mkdir"]}, r"judgments is \['mkdir'\]: give a mapping of query ids to grades"),
+    ({"judgments": {"q1": ["mkdir"]}}, r"judgments\['q1'\] is \['mkdir'\]: give a mapping of"),
+    ({"candidates": [["mkdir"]]}, r"candidates is \[\['mkdir'\]\]: give a mapping of query ids to"),
+    ({"candidates": {"q1": "mkdir"}}, r"candidates\['q1'\] is 'mkdir': give a list of"),
+    ({"candidates": {"q1": {"mkdir"}}}, r"candidates\['q1'\] is {'mkdir'}: give a list of"),
+    ({"candidates": {"q1": None}}, r"candidates\['q1'\] is None: give a list of"),
+    ({"candidates": {"q1": [["mkdir"]]}}, r"candidate \['mkdir'\] of query 'q1' is not among"),
 ])  # fmt: skip
 def test_bad_parts(change: dict[str, Any], message: str) -> None:
     parts: dict[str, Any] = {"queries": QUERIES, "documents": DOCUMENTS, "judgments": JUDGMENTS}
