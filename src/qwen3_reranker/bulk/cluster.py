@@ -186,7 +186,9 @@ class _Pool:
         )(_Worker)
         # Each actor with a reference that is ready when Ray has found room for it.
         self._actors: dict[Any, Any] = {}
-        self._starting: dict[Any, Any] = {}
+        # Each actor that will be given partitions when a reference of its own is ready.
+        self._joining: dict[Any, Any] = {}
+        self._started: set[Any] = set()
         self._running: dict[Any, tuple[Any, Partition]] = {}
         self._todo: deque[Partition] = deque()
         self._deaths: Counter[Partition] = Counter()
@@ -198,20 +200,20 @@ class _Pool:
         for _ in range(count):
             actor = self._class.remote(*self._arguments)
             self._actors[actor] = actor.__ray_ready__.remote()
-            self._starting[actor.start.remote()] = actor
+            self._joining[actor.start.remote()] = actor
 
     def run(self, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Counts]]:
         """Yield each partition when it is done, with what it contained."""
         self._todo.extend(partitions)
         while self._todo or self._running:
-            awaited = [*self._running, *self._starting]
+            awaited = [*self._running, *self._joining]
             ready, _ = self._ray.wait(awaited, timeout=_SILENCE)
             if not ready:
                 self._report_waiting()
                 continue
             [reference] = ready
             actor, partition = self._running.get(reference, (None, None))
-            actor = actor or self._starting[reference]
+            actor = actor or self._joining[reference]
             try:
                 counts = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
@@ -220,15 +222,16 @@ class _Pool:
                 self._replace(actor, error)
                 continue
             self._running.pop(reference, None)
-            self._starting.pop(reference, None)
+            self._joining.pop(reference, None)
+            self._started.add(actor)
             self._assign(actor)
             if partition is not None:
                 yield partition, counts
 
     def close(self) -> None:
         """Let the actors that have started close their rerankers."""
-        ready = [actor for actor in self._actors if actor not in self._starting.values()]
-        self._ray.wait([actor.close.remote() for actor in ready], num_returns=len(ready))
+        closing = [actor.close.remote() for actor in self._started]
+        self._ray.wait(closing, num_returns=len(closing))
 
     def kill(self) -> None:
         """Kill all actors. The engine of an actor ends with it."""
@@ -262,17 +265,22 @@ class _Pool:
         # One that cannot be reached may still live, and would keep its CPUs and GPUs.
         self._ray.kill(actor)
         del self._actors[actor]
-        self._starting = {ref: other for ref, other in self._starting.items() if other is not actor}
+        self._joining = {ref: other for ref, other in self._joining.items() if other is not actor}
         for reference, partition in lost.items():
             del self._running[reference]
             self._deaths[partition] += 1
-        self._deaths_at_start = 0 if lost else self._deaths_at_start + 1
+        self._deaths_at_start = 0 if actor in self._started else self._deaths_at_start + 1
+        self._started.discard(actor)
         too_often = [part for part in lost.values() if self._deaths[part] >= _DEATHS_PER_PARTITION]
         if too_often or self._deaths_at_start >= _DEATHS_AT_START:
             doing = f"working on {_described(too_often[0])}" if too_often else "starting"
             raise EngineError(f"Ray's actors died repeatedly while {doing}, at last: {error}")
         self._todo.extendleft(sorted(lost.values(), reverse=True))
         self.start(1)
+        # The new actor may wait for room forever. An idle one may have died with the same machine,
+        # so it has to answer first: its death would be counted against what it is given.
+        for idle in self._started.difference(worker for worker, _ in self._running.values()):
+            self._joining[idle.__ray_ready__.remote()] = idle
 
 
 def _described(partition: Partition) -> str:
