@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.model.template import check_unicode
 from qwen3_reranker.scorer import Passage
 
 __all__ = ["Kind", "Line", "detect_kind", "parse_lines", "read_file", "text_fields"]
@@ -29,6 +30,10 @@ _MAX_FIELD = 2**31 - 1
 # The first line of a JSON array of objects or strings. A line of text such as "[draft] buy milk"
 # does not match.
 _ARRAY = re.compile(r"\[\s*($|[\[{\"\]])")
+_QUOTING = (
+    "a field that begins with a quotation mark, or contains the separator or a line break, needs "
+    "quotation marks around it, and those within it doubled"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,7 @@ def parse_lines(
             raise InputError(
                 f"{where} has no text under {wanted}; its keys are {sorted(record)}: give field="
             )
+        check_unicode(f"{where}: the text", record[key])
         yield Line(number, record[key], record)
 
 
@@ -187,9 +193,21 @@ def _is_string(line: str) -> bool:
         return False
 
 
+def _load_json(text: str) -> Any:
+    """Return the value of a JSON text, without the numbers that only Python can represent."""
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number: give null instead")
+    return number
+
+
 def _parse_array(text: str, name: str) -> list[Any]:
     try:
-        records = json.loads(text)
+        records = _load_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{name} is not a JSON array: {error}. For JSON Lines give kind='jsonl', for plain "
@@ -221,7 +239,7 @@ def _parse_records(
             yield number, {"text": stripped}, where
             continue
         try:
-            value = json.loads(stripped)
+            value = _load_json(stripped)
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{where} is not JSON: {error}. For plain text give kind='txt'"
@@ -258,14 +276,15 @@ def _parse_table(
                 columns = _columns(row, where)
             elif len(row) > len(columns):
                 raise InputError(
-                    f"{where} has {len(row)} fields, and the header has {len(columns)}: a text "
-                    "that contains the separator or a line break needs quotation marks"
+                    f"{where} has {len(row)} fields, and the header has {len(columns)}: {_QUOTING}"
                 )
             elif row:
                 yield number, dict(zip_longest(columns, row)), where
             number = skipped + reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{name}, line {number} is not {kind.upper()}: {error}") from None
+        raise InputError(
+            f"{name}, line {number} is not {kind.upper()}: {error}: {_QUOTING}"
+        ) from None
 
 
 def _columns(header: list[str], where: str) -> list[str]:

@@ -38,6 +38,13 @@ def test_what_a_line_may_be() -> None:
             "a.jsonl, line 2 has no text under one of text, .* its keys are .'name'.",
         ),
         ('{"text": 3}', "a.jsonl, line 2 has no text"),
+        (
+            r'{"text": "half an emoji: \ud83d"}',
+            r"a.jsonl, line 2: the text contains the lone surrogate U\+D83D .*: remove it",
+        ),
+        ('{"text": "a", "price": NaN}', "a.jsonl, line 2 is not JSON: NaN is not a finite number"),
+        ('{"text": "a", "price": -Infinity}', "a.jsonl, line 2 is not JSON: -Infinity"),
+        ('{"text": "a", "price": 1e999}', "a.jsonl, line 2 is not JSON: 1e999"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(line: str, message: str) -> None:
@@ -91,6 +98,8 @@ def test_what_a_file_holds_is_detected(tmp_path: Path, name: str, mark: str) -> 
         (b'"fine"\n\xff\xfe', "is not UTF-8 text"),
         (b'[{"text": "a"},]', "is not a JSON array: .* give kind='jsonl'"),
         (b'[{"text": "a"}, 3]', "a.json, element 2 is neither"),
+        (b'["a", {"text": "\\ud83d"}]', "a.json, element 2: the text contains the lone surrogate"),
+        (b'[{"text": "a", "n": NaN}]', "a.json is not a JSON array: NaN is not a finite number"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -133,6 +142,18 @@ def test_columns_without_a_name_may_repeat() -> None:
 def test_a_header_that_cannot_be_read_is_named() -> None:
     with pytest.raises(InputError, match=r"a\.csv, line 2 is not CSV: new-line character"):
         list(parse_lines(["\n", "id\rtext\n"], "csv", name="a.csv"))
+
+
+@pytest.mark.parametrize("row", ['1\t"Hello" said he\n', '1\t"Hello, said he\n2\tfoo\n'])
+def test_a_text_that_begins_with_a_quotation_mark_needs_quotation_marks(row: str) -> None:
+    advice = (
+        r"a\.tsv, line 2 is not TSV: .*: a field that begins with a quotation mark, .*, needs "
+        "quotation marks around it, and those within it doubled"
+    )
+    with pytest.raises(InputError, match=advice):
+        list(parse_lines(["id\ttext\n", *row.splitlines(keepends=True)], "tsv", name="a.tsv"))
+    quoted = ["id\ttext\n", '1\t"""Hello"" said he"\n']
+    assert [line.text for line in parse_lines(quoted, "tsv")] == ['"Hello" said he']
 
 
 @given(

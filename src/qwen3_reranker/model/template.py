@@ -148,5 +148,6 @@ def check_unicode(name: str, text: str, index: int | None = None) -> None:
         what = name if index is None else f"{name} {index}"
         raise InputError(
             f"{what} contains the lone surrogate U+{ord(text[error.start]):04X} at character "
-            f"{error.start}, so it is not Unicode text: decode its bytes with errors='replace'"
+            f"{error.start}, so it is not Unicode text: remove it, or replace it as "
+            "text.encode(errors='replace').decode() does"
         ) from None
