@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Annotated, TypedDict
 
 from qwen3_reranker.errors import InputError, warn_caller
@@ -17,6 +19,8 @@ __all__ = [
     "SelectionOptions",
     "TokenCounter",
     "at_least",
+    "count_tokens",
+    "validate_counter",
     "within_budget",
     "without_duplicates",
 ]
@@ -110,11 +114,7 @@ class Selection:
                 f"drop_duplicates={share!r}: give True, False, or the share of equal text that "
                 "makes a duplicate, above 0 and at most 1"
             )
-        if self.token_counter is not None and not callable(self.token_counter):
-            raise InputError(
-                f"token_counter={self.token_counter!r}: give a function from a text to its number "
-                "of tokens, or None"
-            )
+        validate_counter(self.token_counter)
         if not isinstance(self.cut_last, bool):
             raise InputError(f"cut_last={self.cut_last!r}: give True or False")
 
@@ -157,6 +157,38 @@ class Selection:
         return within_budget(
             kept, self.token_budget, self.token_counter, cut_last=self.cut_last, shown=self.shown
         )
+
+
+def validate_counter(counter: object) -> None:
+    """
+    Check that an object can count tokens.
+
+    Raises:
+        InputError: It is neither None nor callable.
+    """
+    if counter is not None and not callable(counter):
+        raise InputError(
+            f"token_counter={counter!r}: give a function from a text to its number of tokens, or "
+            "None"
+        )
+
+
+def count_tokens(counter: TokenCounter, text: str) -> int:
+    """
+    Return the number of tokens of a text.
+
+    Args:
+        counter: Returns the number: an int, or another whole number such as NumPy's.
+        text: The text.
+
+    Raises:
+        InputError: `counter` returned something other than a number of tokens.
+    """
+    found = counter(text)
+    with suppress(TypeError):  # of what is not a whole number
+        if not isinstance(found, bool) and (number := index(found)) >= 0:
+            return number
+    raise InputError(f"token_counter= returned {found!r:.80}: it must return an int, 0 or more")
 
 
 def at_least(hits: Sequence[Hit], min_score: float) -> list[Hit]:
@@ -227,12 +259,7 @@ def within_budget(
     """
 
     def tokens(hit: Hit) -> int:
-        number = count(hit.text if shown is None else shown(hit))
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise InputError(
-                f"token_counter= returned {number!r:.80}: it must return an int, 0 or more"
-            )
-        return number
+        return count_tokens(count, hit.text if shown is None else shown(hit))
 
     kept: list[Hit] = []
     left = budget

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -229,11 +230,18 @@ def test_a_wrong_option_is_named(wrong: dict[str, Any], message: str) -> None:
         Reranker("demo").rerank("q", [], **wrong)
 
 
-@pytest.mark.parametrize("number", [-1, 1.0, True, None, [1, 2], "3"])
+@pytest.mark.parametrize("number", [-1, 1.0, True, None, [1, 2], "3", np.float64(3), np.True_])
 def test_a_counter_that_does_not_count_is_named(number: Any) -> None:
     selection = Selection(token_budget=5, token_counter=lambda _: number)
     with pytest.raises(InputError, match=re.escape(f"token_counter= returned {number!r}")):
         selection.of([Hit(0, 0.5, "a")])
+
+
+def test_whole_numbers_of_other_types_are_numbers_of_tokens() -> None:
+    hits = [Hit(0, 0.5, "a b"), Hit(1, 0.4, "c")]
+    count: Any = lambda text: np.int64(count_words(text))  # noqa: E731
+    assert Selection(token_budget=3, token_counter=count).of(hits) == hits
+    assert Selection(token_budget=2, token_counter=count).of(hits) == hits[:1]
 
 
 def test_a_budget_by_itself_needs_a_counter() -> None:

@@ -24,7 +24,7 @@ from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
 from qwen3_reranker.evaluation.stored_scores import EvaluationCache, check_stored_scores
 from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
 from qwen3_reranker.reranker import Reranker
-from qwen3_reranker.selection import TokenCounter
+from qwen3_reranker.selection import TokenCounter, count_tokens, validate_counter
 
 __all__ = ["evaluate", "with_candidates"]
 
@@ -59,6 +59,7 @@ def evaluate(
             themselves.
         precision: The share of relevant documents for which `min_score` is recommended, in (0, 1].
         token_counter: Returns the number of tokens that a document has for the LLM that reads it.
+            It is called for one document before anything is scored, and for the others afterward.
             None counts with the tokenizer of the first system's model, and leaves tokens out if
             it is not on this machine.
         cache: Where scores are stored: a file, or a cache as `Reranker` takes it. "default" is a
@@ -99,6 +100,10 @@ def evaluate(
         raise InputError(f"min_grade={min_grade!r}: give a whole number of at least 1")
     if not 0 < precision <= 1:
         raise InputError(f"precision={precision!r}: give a share in (0, 1]")
+    validate_counter(token_counter)
+    if token_counter is not None:
+        # So that a function that fails, or does not count, costs no scores.
+        count_tokens(token_counter, next(iter(dataset.documents.values()), ""))
     measured = [
         query
         for query, grades in dataset.judgments.items()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.curves import Judged, score_curves, top_n_curve
 from qwen3_reranker.evaluation.dataset import Dataset
 from qwen3_reranker.evaluation.metrics import Floats
@@ -16,6 +15,7 @@ from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, Top
 from qwen3_reranker.evaluation.scoring import CandidateScores, rankings
 from qwen3_reranker.evaluation.statistics import TINY, bootstrap_intervals, randomization_tests
 from qwen3_reranker.evaluation.systems import RETRIEVER, System
+from qwen3_reranker.selection import TokenCounter, count_tokens
 
 __all__ = ["ResultBuilder"]
 
@@ -34,7 +34,7 @@ class ResultBuilder:
     """
 
     def __init__(
-        self, dataset: Dataset, judged: Judged, token_counter: Callable[[str], int] | None
+        self, dataset: Dataset, judged: Judged, token_counter: TokenCounter | None
     ) -> None:
         self._dataset, self._judged = dataset, judged
         self._metric = judged.metrics[0]
@@ -44,7 +44,7 @@ class ResultBuilder:
         if token_counter is not None:
             # A document may be a candidate of many queries, and of several systems.
             self._count_tokens = cache(
-                lambda document: _validated(token_counter(dataset.documents[document]))
+                lambda document: count_tokens(token_counter, dataset.documents[document])
             )
 
     def retriever(self) -> SystemResult:
@@ -167,11 +167,3 @@ def _intervals(values: Mapping[str, Floats]) -> dict[str, list[float]]:
 def _truncated_share(scores: Mapping[str, CandidateScores]) -> float:
     count = sum(len(row.values) for row in scores.values())
     return sum(sum(row.truncated) for row in scores.values()) / max(1, count)
-
-
-def _validated(tokens: object) -> int:
-    if type(tokens) is not int or tokens < 0:
-        raise InputError(
-            f"token_counter= returned {tokens!r}: it must return a number of tokens, 0 or more"
-        )
-    return tokens

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -344,9 +345,33 @@ def test_tokens_are_those_of_the_callers_counter() -> None:
     assert curve.top_n == [1, 2, 3] and curve.tokens == [4.0, 7.0, 8.5]
     assert curve.hit == [1.0, 1.0, 1.0] and curve.precision == pytest.approx([1.0, 0.5, 1 / 3])
     assert evaluate(small(), reranker()).systems[1].top_n.tokens is None
-    for wrong in (None, -1, 0.5, True):
-        with pytest.raises(InputError, match="token_counter= returned"):
-            evaluate(small(), reranker(), token_counter=lambda _, wrong=wrong: wrong)  # type: ignore[misc]
+    numbers: Any = lambda text: np.int64(len(text.split()))  # noqa: E731
+    again = evaluate(small(), System(reranker=reranker(), name="x"), token_counter=numbers)
+    assert again["x"].top_n == curve
+
+
+@pytest.mark.parametrize(("counter", "message"), [
+    (lambda _: None, "token_counter= returned None"),
+    (lambda _: -1, "token_counter= returned -1"),
+    (lambda _: 0.5, "token_counter= returned 0.5"),
+    (lambda _: True, "token_counter= returned True"),
+    ("cl100k_base", "token_counter='cl100k_base': give a function"),
+])  # fmt: skip
+def test_a_counter_that_does_not_count_costs_no_scores(counter: Any, message: str) -> None:
+    scorer = WordScorer()
+    with pytest.raises(InputError, match=message):
+        evaluate(small(), reranker(scorer), token_counter=counter)
+    assert scorer.asked == []
+
+
+def test_a_counter_that_fails_costs_no_scores() -> None:
+    def fail(text: str) -> int:
+        raise LookupError("no encoding")
+
+    scorer = WordScorer()
+    with pytest.raises(LookupError, match="no encoding"):
+        evaluate(small(), reranker(scorer), token_counter=fail)
+    assert scorer.asked == []
 
 
 def test_shares_of_judged_and_of_cut_documents() -> None:
