@@ -152,7 +152,7 @@ class ScoringJob:
 
 def validate_scores(scores: Scores, wanted: int) -> Scores:
     """
-    Return the scores with their log-odds, and all of these numbers as floats.
+    Return the scores with their log-odds, all numbers as floats and all flags as bools.
 
     Args:
         scores: What a scorer returned.
@@ -174,8 +174,12 @@ def validate_scores(scores: Scores, wanted: int) -> Scores:
     log_odds = scores.log_odds
     if not all(map(_is_number, log_odds)):
         raise ScoreError(f"the log-odds of {wanted} documents are {log_odds!r:.200}")
-    values, logits = list(map(float, scores.values)), list(map(float, log_odds))
-    return replace(scores, values=values, logits=logits)
+    return replace(
+        scores,
+        values=list(map(float, scores.values)),
+        truncated=list(map(bool, scores.truncated)),
+        logits=list(map(float, log_odds)),
+    )
 
 
 def _is_number(value: object) -> bool:

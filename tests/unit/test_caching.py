@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import diskcache
+import numpy as np
 import pytest
 from cachetools import LRUCache
 from hypothesis import given
@@ -162,6 +164,22 @@ def test_what_is_not_a_score_is_computed_again(damaged: Any) -> None:
     cache.update(dict.fromkeys(cache, damaged))
     assert Reranker(scorer=Counting(), cache=cache).rerank("where?", DOCUMENTS) == right
     assert damaged not in cache.values()
+
+
+@pytest.mark.parametrize("flag", [np.bool_, int, bool])
+def test_flags_of_other_types_are_stored_as_bools(flag: Callable[[bool], Any]) -> None:
+    class Flagging(Counting):
+        async def score(self, query: str, texts: Sequence[str], instruction: str | None) -> Scores:
+            scores = await super().score(query, texts, instruction)
+            return replace(scores, truncated=[flag(cut) for cut in scores.truncated])
+
+    scorer = Flagging()
+    reranker = Reranker(scorer=scorer, cache={})
+    right = Reranker(scorer=Counting()).rerank("where?", DOCUMENTS)
+    for _ in range(2):
+        hits = reranker.rerank("where?", DOCUMENTS)
+        assert hits == right and {type(hit.truncated) for hit in hits} == {bool}
+    assert len(scorer.asked) == 3
 
 
 def test_failures_are_not_remembered() -> None:

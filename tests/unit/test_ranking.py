@@ -74,12 +74,15 @@ def test_what_is_no_probability_raises(wrong: object) -> None:
         validate_scores(Scores([0.5, wrong], [False] * 2), 2)  # type: ignore[list-item]
 
 
-def test_numbers_of_other_types_become_floats() -> None:
+def test_numbers_and_flags_of_other_types_become_floats_and_bools() -> None:
     values: list[Any] = [1, np.float32(0.5)]
     logits: list[Any] = [27, np.float32(0)]
-    scores = validate_scores(Scores(values, [False] * 2, logits), 2)
+    truncated: list[Any] = [1, np.False_]
+    scores = validate_scores(Scores(values, truncated, logits), 2)
     assert (scores.values, scores.logits) == ([1.0, 0.5], [27.0, 0.0])
     assert {type(number) for number in (*scores.values, *scores.log_odds)} == {float}
+    assert scores.truncated == [True, False]
+    assert {type(flag) for flag in scores.truncated} == {bool}
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5, 0.5]])
