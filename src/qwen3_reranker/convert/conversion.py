@@ -134,7 +134,8 @@ def convert(
 
     Raises:
         CheckpointError: `source` cannot be converted; the message says why.
-        InputError: `target` exists or cannot be created, or an argument is not valid.
+        InputError: `target` exists or cannot be created, or an argument is not valid, such as a
+            token that cannot be sent.
         MissingDependencyError: `quantize` is given and numpy is not installed.
     """
     if engine not in (None, "vllm", "sglang", "transformers"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.hub import download_folder
 from qwen3_reranker.model.layout import EMBEDDING, LM_HEAD, TOKENIZER_CONFIG
 from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.model.quantization import Quantization
@@ -24,6 +25,7 @@ from qwen3_reranker.model.safetensors import (
     read_weight_map,
 )
 from qwen3_reranker.paths import expand_user
+from qwen3_reranker.redaction import Secret
 
 __all__ = ["OTHER_FORMATS", "Source"]
 
@@ -97,7 +99,7 @@ class Source:
             )
         folder = Path(name)
         if not folder.is_dir():
-            folder = _download(name, revision, token)
+            folder = download_folder(name, revision, Secret.of(token), ignored=_NOT_DOWNLOADED)
             _check_folder(folder)
         tensors = _find_tensors(folder)
         head = _find_head(folder, config, tensors)
@@ -163,19 +165,6 @@ def _reject_other_formats(path: Path) -> None:
             f"{path} holds its weights as PyTorch *.bin: load and save them once with transformers "
             "(save_pretrained writes safetensors), then convert the result"
         )
-
-
-def _download(name: str, revision: str | None, token: str | bool | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, token=token, ignore_patterns=list(_NOT_DOWNLOADED)
-            )
-        )
-    except OSError as error:
-        raise CheckpointError(f"{name} cannot be downloaded from the Hub: {error}") from error
 
 
 def _find_tensors(folder: Path) -> dict[str, Tensor]:

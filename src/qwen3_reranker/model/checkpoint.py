@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qwen3_reranker.errors import CheckpointError
+from qwen3_reranker.model.hub import download_file
 from qwen3_reranker.model.layout import CAUSAL, CLASSIFIER, CONFIG, TOKENIZER
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH, PromptBuilder
 from qwen3_reranker.model.quantization import Quantization
@@ -57,6 +58,7 @@ class Checkpoint:
 
         Raises:
             CheckpointError: It is none of the three kinds, or a file is missing or cannot be read.
+            InputError: The token cannot be sent to the hub.
         """
         token = Secret.of(token)  # so that no traceback of what follows shows it
         name = _folder_or_name(model)
@@ -301,23 +303,9 @@ class _Source:
         raise CheckpointError(f"{self.name} contains no {file}, so it is not a model folder")
 
     def _from_hub(self, file: str, *, optional: bool) -> Path | None:
-        # Only hub names need this library.
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HFValidationError
-
         try:
-            token = self.token
-            path = hf_hub_download(
-                self.name,
-                file,
-                revision=self.revision,
-                token=None if token is None else token.reveal(),
-            )
-        except (OSError, HFValidationError) as error:
+            return download_file(self.name, file, self.revision, self.token)
+        except CheckpointError:
             if optional:
                 return None
-            raise CheckpointError(
-                f"{self.name!r} is not a folder on this machine, and its {file} cannot be read "
-                f"from the Hugging Face hub: {error}"
-            ) from None  # the frames of the hub's library hold the token
-        return Path(path)
+            raise
