@@ -21,7 +21,7 @@ from typing import Literal
 
 from platformdirs import user_data_path
 
-from qwen3_reranker.embedded.releases import TESTED, check_version, package_for
+from qwen3_reranker.embedded.releases import TESTED, check_version, normalize_version, package_for
 from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionError
 from qwen3_reranker.output_files import write_atomically
 
@@ -94,7 +94,8 @@ def install_engine(
     Raises:
         EngineError: The installer failed, or vLLM cannot be imported afterwards. The message ends
             with the installer's last lines, and names its log.
-        InputError: There are no vLLM wheels for this system, or the version is not supported.
+        InputError: There are no vLLM wheels for this system, or `version` is not a version or not
+            a supported one.
     """
     if sys.platform != "linux":
         raise InputError(
@@ -102,7 +103,7 @@ def install_engine(
             "another machine (base_url=)"
         )
     device = device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
-    version = version or TESTED
+    version = normalize_version(version or TESTED)
     try:
         check_version(version)
     except UnsupportedVersionError as error:

