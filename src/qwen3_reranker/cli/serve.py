@@ -13,7 +13,7 @@ import typer
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.serve.engines import EngineName
-from qwen3_reranker.serve.options import Device, Kind, Template
+from qwen3_reranker.serve.options import Device, DType, Kind, Template
 from qwen3_reranker.serve.parts import DEFAULT_NAME
 
 __all__ = ["serve"]
@@ -89,10 +89,7 @@ def serve(
             "model's limit if that is lower."
         ),
     ] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(help="The precision of the weights: auto, bfloat16, float16 or float32."),
-    ] = "auto",
+    dtype: Annotated[DType, typer.Option(help="The precision of the weights.")] = "auto",
     tensor_parallel: Annotated[
         int, typer.Option(help="The number of GPUs that one copy of the model is split over.")
     ] = 1,
@@ -145,7 +142,11 @@ def serve(
         typer.Option(help="Append the engine's output to this file instead of showing it."),
     ] = None,
     extra: Annotated[
-        list[str] | None, typer.Argument(help="Further arguments for the engine, after --.")
+        list[str] | None,
+        typer.Argument(
+            help="Further arguments for the engine, after --, which override those that this "
+            "command writes. Use this command's own option where there is one."
+        ),
     ] = None,
 ) -> None:
     """Start a server for a reranker, or print how to start one."""

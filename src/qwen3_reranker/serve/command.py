@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,19 @@ from pathlib import Path
 from qwen3_reranker.addresses import is_loopback
 from qwen3_reranker.embedded.engine_args import MemoryNeeds
 from qwen3_reranker.embedded.interpreter import locate_interpreter
-from qwen3_reranker.errors import InputError
+from qwen3_reranker.embedded.releases import normalize_version
+from qwen3_reranker.serve.arguments import check_arguments, check_extra
 from qwen3_reranker.serve.engines import ENGINES, Engine, EngineName, Program
-from qwen3_reranker.serve.options import Device, Kind, Option, Request, Template, options
+from qwen3_reranker.serve.options import Device, DType, Kind, Option, Request, Template, options
 from qwen3_reranker.serve.served_model import ServedModel, check_bias
-from qwen3_reranker.serve.versions import Installed, check, default_interpreter, find, is_newer
+from qwen3_reranker.serve.versions import (
+    Installed,
+    check,
+    default_interpreter,
+    find,
+    is_newer,
+    is_same,
+)
 
 __all__ = ["TEMPLATES", "Key", "Launch", "launch"]
 
@@ -173,7 +180,7 @@ def launch(
     host: str = "127.0.0.1",
     port: int = 8000,
     max_length: int | None = None,
-    dtype: str = "auto",
+    dtype: DType = "auto",
     tensor_parallel: int = 1,
     data_parallel: int = 1,
     served_name: str | None = None,
@@ -200,15 +207,18 @@ def launch(
             twice.
         host: The address to listen on; "0.0.0.0" for all networks.
         port: The port to listen on, 1 to 65535.
-        max_length: The maximum number of tokens in a prompt; None for 8192, or the model's limit
-            if that is lower.
+        max_length: The maximum number of tokens in a prompt, at least 74, because the template has
+            73; None for 8192, or the model's limit if that is lower.
         dtype: The precision of the weights: "auto", "bfloat16", "float16" or "float32".
         tensor_parallel: The number of devices that one copy of the model is split over, at least 1.
         data_parallel: The number of copies of the model, at least 1.
         served_name: The model's name in requests; None for its Hugging Face name or path.
         api_key_variable: The environment variable that holds the key that clients must send. None
             for VLLM_API_KEY or SGLANG_API_KEY if that is set; otherwise the server has no key.
-        extra: Further arguments for the engine, which win over all others.
+        extra: Further arguments for the engine, as a list of words. They come last, so that they
+            override the options that are written here. Arguments with a counterpart above, such as
+            `--port`, are not accepted, and neither are some others that would make the rest of the
+            command wrong.
 
     Returns:
         The command, with its environment variables, template and notes.
@@ -225,8 +235,21 @@ def launch(
         >>> plan.argv[:3]
         ['vllm', 'serve', 'Qwen/Qwen3-Reranker-0.6B']
     """
-    _check_arguments(engine, device, template, host, port, api_key_variable)
-    _check_positive(tensor_parallel=tensor_parallel, data_parallel=data_parallel)
+    check_arguments(
+        engine=engine,
+        device=device,
+        kind=kind,
+        template=template,
+        host=host,
+        port=port,
+        dtype=dtype,
+        tensor_parallel=tensor_parallel,
+        data_parallel=data_parallel,
+        key_variable=api_key_variable,
+    )
+    check_extra(extra)
+    if version is not None:
+        version = normalize_version(version)
     known = ENGINES[engine]
     python = locate_interpreter(python) if python else default_interpreter(engine)
     installed = find(engine, python)
@@ -236,9 +259,9 @@ def launch(
     usable = installed
     if device == "gpu" and cpu_build:
         usable = None
-    if usable is not None and version not in (None, usable.version):
+    if usable is not None and version is not None and not is_same(version, usable.version):
         usable = None
-    chosen = version or (usable.version if usable else known.newest)
+    chosen = usable.version if usable else (version or known.newest)
     numbers = check(engine, chosen)
     served = ServedModel.find(model, kind)
     length = served.prompt_length(max_length)
@@ -289,42 +312,6 @@ def launch(
         ),
         flag_notes=tuple(result.notes),
     )
-
-
-def _check_arguments(
-    engine: str,
-    device: str | None,
-    template: str,
-    host: str,
-    port: int,
-    key_variable: str | None,
-) -> None:
-    known = {str(name): value for name, value in ENGINES.items()}.get(engine)
-    if known is None:
-        raise InputError(f"engine={engine!r}: give one of {', '.join(ENGINES)}")
-    if device not in (None, "cpu", "gpu"):
-        raise InputError(f"device={device!r}: give 'cpu', 'gpu' or None")
-    if device == "cpu" and not known.runs_on_cpu:
-        raise InputError(
-            f"device='cpu': {known.title} runs only on {known.accelerator}s: give 'gpu' or None"
-        )
-    if template not in ("server", "client"):
-        raise InputError(f"template={template!r}: give 'server' or 'client'")
-    if not re.fullmatch(r"[A-Za-z0-9.:%_-]+", host) or host.startswith("-"):
-        raise InputError(
-            f"host={host!r} is not an address to listen on: give one such as 127.0.0.1 or 0.0.0.0"
-        )
-    if not 1 <= port <= 65535:
-        raise InputError(f"port={port}: give a number from 1 to 65535")
-    if key_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_variable):
-        # The value is not repeated, because it may be the key itself.
-        raise InputError("api_key_variable is not the name of an environment variable")
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise InputError(f"{name}={number}: give 1 or more")
 
 
 def _program(engine: Engine, installed: Installed | None, python: str, *, cpu: bool) -> Program:

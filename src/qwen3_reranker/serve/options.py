@@ -25,10 +25,13 @@ from qwen3_reranker.model.quantization import Quantization
 from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.serve.engines import Engine
 
-__all__ = ["Device", "Kind", "Option", "Options", "Request", "Template", "options"]
+__all__ = ["DType", "Device", "Kind", "Option", "Options", "Request", "Template", "options"]
 
 Device = Literal["cpu", "gpu"]
 """Where an engine computes; "gpu" stands for every accelerator."""
+
+DType = Literal["auto", "bfloat16", "float16", "float32"]
+"""The precision that an engine computes the weights in; "auto" is the checkpoint's own."""
 
 Kind = Literal["causal", "one-label", "two-label"]
 """What a checkpoint is: an original, or converted to one label or to two."""
@@ -65,7 +68,7 @@ class Request:
     kind: Kind
     max_length: int
     positions: int
-    dtype: str = "auto"
+    dtype: DType = "auto"
     tensor_parallel: int = 1
     data_parallel: int = 1
     cpu: bool = False

@@ -116,7 +116,7 @@ def engine_image(launch: Launch) -> str:
     name = engine.image if launch.devices else engine.cpu_image
     if not name:
         raise InputError(f"no image of {engine.title} for CPUs is known: give image=")
-    return f"{name}:v{launch.version.removeprefix('v').partition('+')[0]}"
+    return f"{name}:v{launch.version.partition('+')[0]}"
 
 
 def _memory_note(launch: Launch) -> str:

@@ -12,6 +12,7 @@ from qwen3_reranker.model.head import folder_lacks_bias
 from qwen3_reranker.model.layout import SCORE_BIAS
 from qwen3_reranker.model.prompt import DEFAULT_MAX_LENGTH
 from qwen3_reranker.model.published import POSITIONS, published
+from qwen3_reranker.model.template import TEMPLATE_TOKENS
 from qwen3_reranker.paths import expand_user
 from qwen3_reranker.problems import PROBLEMS
 from qwen3_reranker.serve.options import Kind
@@ -42,7 +43,7 @@ class ServedModel:
         Args:
             model: A folder, a Hugging Face name or "demo".
             kind: The checkpoint's kind, for a model whose files cannot be read here; None to read
-                them. A folder is always read.
+                them. That of a folder or a published model is known without it.
 
         Raises:
             InputError: `kind` is not the checkpoint's, or the name looks like an option.
@@ -51,21 +52,22 @@ class ServedModel:
         """
         name = str(model)
         folder = expand_user(name)
-        _reject_gguf(name, folder)
+        if name != "demo":
+            _reject_gguf(name, folder)
         if name.startswith("-"):
             raise InputError(
                 f"model={name!r} looks like an option: give a path or a Hugging Face name"
             )
         if name == "demo" or folder.is_dir():
             checkpoint = Checkpoint.load(name)
-            if kind not in (None, checkpoint.kind):
-                raise InputError(f"kind={kind!r}, but {name} is a {checkpoint.kind} checkpoint")
+            _check_kind(name, checkpoint, kind)
             return cls(str(Path(checkpoint.model).absolute()), checkpoint.kind, checkpoint)
-        if kind is not None:
-            return cls(name, kind, published(name) if kind == "causal" else None)
         known = published(name)
         if known is not None:
+            _check_kind(name, known, kind)
             return cls(name, known.kind, known)
+        if kind is not None:
+            return cls(name, kind, None)
         try:
             checkpoint = Checkpoint.load(name)
         except CheckpointError as error:
@@ -94,11 +96,14 @@ class ServedModel:
                 that is lower.
 
         Raises:
-            InputError: `max_length` is below 1.
+            InputError: `max_length` has no room for more than the prompt's template.
             CheckpointError: `max_length` is above the model's limit.
         """
-        if max_length is not None and max_length < 1:
-            raise InputError(f"max_length={max_length}: give 1 or more")
+        if max_length is not None and max_length <= TEMPLATE_TOKENS:
+            raise InputError(
+                f"max_length={max_length} is too small: a prompt has {TEMPLATE_TOKENS} tokens "
+                "besides query and document"
+            )
         if self.checkpoint is not None:
             return self.checkpoint.prompt_length(max_length)
         return max_length or DEFAULT_MAX_LENGTH
@@ -125,9 +130,18 @@ def check_bias(name: str) -> list[str]:
     return [f"make sure that the checkpoint has a {SCORE_BIAS}. {advice}"] if lacks is None else []
 
 
+def _check_kind(name: str, checkpoint: Checkpoint, kind: Kind | None) -> None:
+    if kind not in (None, checkpoint.kind):
+        raise InputError(f"kind={kind!r}, but {name} is a {checkpoint.kind} checkpoint")
+
+
 def _reject_gguf(name: str, folder: Path) -> None:
-    files = folder.is_dir() and any(folder.glob("*.gguf")) and not any(folder.glob("*.safetensors"))
-    if files or re.search(r"[-_./]gguf(?![a-z])", name.lower()):
+    if folder.is_dir():
+        found = any(folder.glob("*.gguf")) and not any(folder.glob("*.safetensors"))
+    else:
+        # The name of a repository or a file; those of the folders around it say nothing.
+        found = re.search(r"(?:^|[-_.])gguf(?![a-z])", folder.name.lower()) is not None
+    if found:
         raise CheckpointError(
             f"{name} is GGUF, which is for llama.cpp: llama-server -m FILE.gguf --rerank "
             f"-c {DEFAULT_MAX_LENGTH}. vLLM and SGLang need the safetensors checkpoint"

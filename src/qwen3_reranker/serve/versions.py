@@ -12,10 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from qwen3_reranker.embedded.interpreter import find_engine_python
-from qwen3_reranker.errors import InputError, MissingDependencyError, UnsupportedVersionError
+from qwen3_reranker.embedded.releases import normalize_version
+from qwen3_reranker.errors import MissingDependencyError, UnsupportedVersionError
 from qwen3_reranker.serve.engines import ENGINES, EngineName
 
-__all__ = ["Installed", "check", "default_interpreter", "find", "installed", "is_newer", "parse"]
+__all__ = [
+    "Installed",
+    "check",
+    "default_interpreter",
+    "find",
+    "installed",
+    "is_newer",
+    "is_same",
+    "parse",
+]
 
 # Runs in another interpreter, which may not have this package.
 _LIST_VERSIONS = """
@@ -85,7 +95,7 @@ def default_interpreter(engine: EngineName) -> str:
 
 def parse(version: str) -> tuple[int, int, int]:
     """
-    Return the numbers of a version.
+    Return the first three numbers of a version.
 
     Args:
         version: Such as "0.10.1", "v0.9.2rc1" or "0.5.5.post3".
@@ -93,10 +103,14 @@ def parse(version: str) -> tuple[int, int, int]:
     Raises:
         InputError: It is not a version.
     """
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?![\d])", version)
-    if match is None:
-        raise InputError(f"version={version!r} is not a version: give one such as '0.32.0'")
-    return int(match[1]), int(match[2]), int(match[3] or 0)
+    major, minor, patch = re.findall(r"[0-9]+", normalize_version(version))[:3]
+    return int(major), int(minor), int(patch)
+
+
+def is_same(one: str, other: str) -> bool:
+    """Return whether two versions are the same, except for a local part such as "+cpu"."""
+    first, second = (normalize_version(v).partition("+")[0] for v in (one, other))
+    return first == second
 
 
 def check(engine: EngineName, version: str) -> tuple[int, int, int]:

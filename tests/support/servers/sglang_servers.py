@@ -71,7 +71,8 @@ def launched_sglang(model: Path, log: Path) -> Server:
         device="cpu",
         dtype="float32",
         max_length=MAX_LENGTH,
-        extra=("--port", "{port}", *SMALL),
+        extra=SMALL,
     )
     env = {**ENV, **chosen.environment}
-    return Server(chosen.argv, log, env=env, served=chosen.served_name)
+    command = [*chosen.argv, "--port", "{port}"]  # the last one counts
+    return Server(command, log, env=env, served=chosen.served_name)

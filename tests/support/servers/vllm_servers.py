@@ -84,7 +84,8 @@ def launched_vllm(template: Template, log: Path) -> Server:
         template: Who writes the prompt of clients that send text.
         log: The file that gets the server's output.
     """
-    extra = ("--port", "{port}", "--disable-access-log-for-endpoints", "/health")
+    extra = ("--disable-access-log-for-endpoints", "/health")
     chosen = launch("demo", template=template, dtype="float32", max_length=MAX_LENGTH, extra=extra)
     env = {**ENV, **chosen.environment}
-    return Server(chosen.argv, log, env=env, served=chosen.served_name)
+    command = [*chosen.argv, "--port", "{port}"]  # the last one counts
+    return Server(command, log, env=env, served=chosen.served_name)

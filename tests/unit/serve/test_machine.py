@@ -16,6 +16,7 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.serve import Server, launch, shell
 from qwen3_reranker.serve.engines import ENGINES
 from qwen3_reranker.serve.machine import machine_flags
+from qwen3_reranker.serve.options import DType
 from qwen3_reranker.serve.versions import Installed, find
 
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
@@ -23,7 +24,7 @@ FIND = "qwen3_reranker.serve.command.find"
 
 
 @pytest.mark.parametrize(("dtype", "gib"), [("auto", 5.7), ("float32", 9.5)])
-def test_the_memory_that_a_published_model_needs(dtype: str, gib: float) -> None:
+def test_the_memory_that_a_published_model_needs(dtype: DType, gib: float) -> None:
     # The weights of 0.6 B parameters, 2.6 GiB of cache in bf16, 2 GiB for activations.
     made = launch(MODEL, version="0.33.0", device="gpu", dtype=dtype)
     assert made.memory is not None
