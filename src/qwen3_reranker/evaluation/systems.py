@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -39,7 +39,7 @@ class System:
             apart.
         reranker: A reranker to use, which is not closed, in place of `model`, `base_url`,
             `max_length` and `options`. Its scores are cached only by its own `cache=`.
-        options: Further arguments of `Reranker`.
+        options: Further arguments of `Reranker`, except `cache` and `on_error`.
 
     Raises:
         InputError: An argument cannot be used, or not together with another one.
@@ -61,10 +61,12 @@ class System:
             raise InputError(f"depth={depth!r}: give a whole number of at least 1, or None for all")
         if self.name == RETRIEVER:
             raise InputError(f"name={self.name!r} is the name of the retriever's order")
-        unused = {"cache", "instruction", "on_error"} & self.options.keys()
-        if unused:
-            names = ", ".join(f"{name}=" for name in sorted(unused))
-            raise InputError(f"options has {names}, which an evaluation sets itself: leave it out")
+        if own := self.options.keys() & {argument.name for argument in fields(self)}:
+            raise InputError(f"options has {_listed(own)}: give it to System itself")
+        if unused := self.options.keys() & {"cache", "on_error"}:
+            raise InputError(
+                f"options has {_listed(unused)}, which an evaluation sets itself: leave it out"
+            )
         settings = (self.model, self.base_url, self.max_length, self.options or None)
         if self.reranker is not None and any(value is not None for value in settings):
             raise InputError("reranker= is given, and settings of another one too: it has its own")
@@ -91,7 +93,7 @@ class System:
             instructions: The instructions; None is the default one.
             max_lengths: The limits of a prompt's tokens.
             depths: How many documents are reranked.
-            **options: Further arguments of `Reranker`, for all systems.
+            **options: Further arguments of `Reranker`, for all systems, see `System`.
         """
         chosen = product(models, base_urls, instructions, max_lengths, depths)
         return [
@@ -217,6 +219,10 @@ def _label(system: System, *, full: bool) -> str:
         urls = [urlsplit(url).netloc or url for url in urls]
         model = model and model.rstrip("/").rpartition("/")[2]
     return " at ".join(filter(None, [model, ", ".join(urls)]))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"{name}=" for name in sorted(names))
 
 
 def _differ(values: Iterable[Any]) -> bool:

@@ -159,6 +159,9 @@ def test_systems_that_cannot_be_compared(systems: list[Any], message: str) -> No
     ({"instruction": 5}, "instruction=5"),
     ({"name": "retriever"}, "name='retriever' is the name of"),
     ({"options": {"cache": {}, "on_error": "raise"}}, "options has cache=, on_error="),
+    ({"options": {"max_length": 300}}, "options has max_length=: give it to System itself"),
+    ({"options": {"model": "demo", "base_url": None}}, "options has base_url=, model=: give it to"),
+    ({"options": {"instruction": "x"}}, "options has instruction=: give it to System itself"),
     ({"reranker": Reranker("demo"), "model": "demo"}, "reranker= is given"),
     ({"reranker": Reranker("demo"), "max_length": 5}, "reranker= is given"),
 ])  # fmt: skip
