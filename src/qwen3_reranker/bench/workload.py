@@ -11,7 +11,7 @@ from typing import TypeVar
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.model.prompt import Prompt
 from qwen3_reranker.ranking import ScoringJob, validate_query
-from qwen3_reranker.streaming.methods import Pair
+from qwen3_reranker.streaming.methods import Pair, validate_pair
 
 __all__ = [
     "QUERY_TOKENS",
@@ -139,11 +139,14 @@ def usable_pairs(pairs: Sequence[Pair]) -> list[Request]:
         pairs: The user's pairs.
 
     Raises:
-        InputError: There is no pair, or a query or a document cannot be used.
+        InputError: There is no pair, or a pair, a query or a document cannot be used.
     """
     if not pairs:
         raise InputError("pairs is empty: give at least one query with its documents")
-    return [(validate_query(query), ScoringJob(documents).documents) for query, documents in pairs]
+    return [
+        (validate_query(query), ScoringJob(documents).documents)
+        for query, documents in map(validate_pair, pairs)
+    ]
 
 
 def text_workload(texts: Sequence[str], documents: int, rng: random.Random) -> Workload:

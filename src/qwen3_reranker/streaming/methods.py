@@ -35,7 +35,7 @@ from qwen3_reranker.streaming.sources import (
 from qwen3_reranker.streaming.window import Finish, Window
 from qwen3_reranker.tracing import RerankSpan
 
-__all__ = ["Pair", "RanksStreams"]
+__all__ = ["Pair", "RanksStreams", "validate_pair"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,20 @@ Pair = tuple[str, Sequence[str]]
 """A query with its documents."""
 
 _Begin = Callable[[str, ScoringJob], tuple[Future[Answer], RerankSpan]]
+
+
+def validate_pair(pair: Any) -> Pair:
+    """
+    Return the query and the documents of a pair, which are still to be validated.
+
+    Raises:
+        InputError: It does not have two parts.
+    """
+    try:
+        query, documents = pair
+    except (TypeError, ValueError):
+        raise InputError(f"a pair is {pair!r:.80}: give (query, documents)") from None
+    return query, documents
 
 
 class RanksStreams(ABC):
@@ -211,10 +225,7 @@ class RanksStreams(ABC):
             return [hits async for hits in stream]
 
     def _prepare_pair(self, pair: Pair) -> PreparedQuery:
-        try:
-            query, documents = pair
-        except (TypeError, ValueError):
-            raise InputError(f"a pair is {pair!r:.80}: give (query, documents)") from None
+        query, documents = validate_pair(pair)
         return query, self._prepare(query, documents)
 
     def _span(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from functools import cache, lru_cache
 from itertools import islice
 from typing import Any
@@ -156,3 +157,8 @@ def test_own_pairs_that_cannot_be_used() -> None:
         usable_pairs([("a", ["b"]), (" ", ["b"])])
     with pytest.raises(InputError, match="documents must be a list of str"):
         usable_pairs([("a", "b")])
+    wrong: Any
+    for wrong in (("q", ["a"], 3), ("q",), "query", 5):
+        message = re.escape(f"a pair is {wrong!r}: give (query, documents)")
+        with pytest.raises(InputError, match=message):
+            usable_pairs([("a", ["b"]), wrong])
