@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from operator import index
 from typing import Annotated, TypedDict
 
 from qwen3_reranker.errors import InputError, warn_caller
 from qwen3_reranker.near_duplicates import TextIndex
 from qwen3_reranker.options import Option
 from qwen3_reranker.ranking import Hit
+from qwen3_reranker.token_counting import count_tokens, validate_counter
 from qwen3_reranker.words import part_ends, word_ends
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "SelectionOptions",
     "TokenCounter",
     "at_least",
-    "count_tokens",
-    "validate_counter",
     "within_budget",
     "without_duplicates",
 ]
@@ -157,38 +154,6 @@ class Selection:
         return within_budget(
             kept, self.token_budget, self.token_counter, cut_last=self.cut_last, shown=self.shown
         )
-
-
-def validate_counter(counter: object) -> None:
-    """
-    Check that an object can count tokens.
-
-    Raises:
-        InputError: It is neither None nor callable.
-    """
-    if counter is not None and not callable(counter):
-        raise InputError(
-            f"token_counter={counter!r}: give a function from a text to its number of tokens, or "
-            "None"
-        )
-
-
-def count_tokens(counter: TokenCounter, text: str) -> int:
-    """
-    Return the number of tokens of a text.
-
-    Args:
-        counter: Returns the number: an int, or another whole number such as NumPy's.
-        text: The text.
-
-    Raises:
-        InputError: `counter` returned something other than a number of tokens.
-    """
-    found = counter(text)
-    with suppress(TypeError):  # of what is not a whole number
-        if not isinstance(found, bool) and (number := index(found)) >= 0:
-            return number
-    raise InputError(f"token_counter= returned {found!r:.80}: it must return an int, 0 or more")
 
 
 def at_least(hits: Sequence[Hit], min_score: float) -> list[Hit]:

@@ -24,7 +24,8 @@ from qwen3_reranker.evaluation.scoring import CandidateScores, score_candidates
 from qwen3_reranker.evaluation.stored_scores import EvaluationCache, check_stored_scores
 from qwen3_reranker.evaluation.systems import ScoredBy, System, name_systems
 from qwen3_reranker.reranker import Reranker
-from qwen3_reranker.selection import TokenCounter, count_tokens, validate_counter
+from qwen3_reranker.selection import TokenCounter
+from qwen3_reranker.token_counting import count_tokens, validate_counter
 
 __all__ = ["evaluate", "with_candidates"]
 

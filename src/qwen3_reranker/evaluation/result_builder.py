@@ -15,7 +15,8 @@ from qwen3_reranker.evaluation.results import Change, Changes, SystemResult, Top
 from qwen3_reranker.evaluation.scoring import CandidateScores, rankings
 from qwen3_reranker.evaluation.statistics import TINY, bootstrap_intervals, randomization_tests
 from qwen3_reranker.evaluation.systems import RETRIEVER, System
-from qwen3_reranker.selection import TokenCounter, count_tokens
+from qwen3_reranker.selection import TokenCounter
+from qwen3_reranker.token_counting import count_tokens
 
 __all__ = ["ResultBuilder"]
 
