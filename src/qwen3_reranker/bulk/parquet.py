@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -51,9 +52,8 @@ class Parquet:
 
         Small row groups are joined. A large one is divided into at most 16 ranges.
         """
-        with _open(file) as source:
-            names = source.schema_arrow.names
-            columns.added(columns.kind(names), names)
+        with _opened(file) as source:
+            _result_of(source, columns)
             metadata = source.metadata
             groups = [metadata.row_group(number) for number in range(source.num_row_groups)]
             sizes = [(group.num_rows, group.total_byte_size) for group in groups]
@@ -61,10 +61,8 @@ class Parquet:
 
     def load(self, file: str, rows: Range, columns: Columns) -> _Table:
         """Read a range."""
-        with _open(file) as source:
-            names = source.schema_arrow.names
-            kind = columns.kind(names)
-            column = columns.added(kind, names)
+        with _opened(file) as source:
+            kind, column = _result_of(source, columns)
             first, groups, skipped = 0, [], 0
             for number in range(source.num_row_groups):
                 size = source.metadata.row_group(number).num_rows
@@ -96,8 +94,25 @@ def _divide(groups: list[tuple[int, int]], target: int) -> Iterator[Range]:
         yield Range(first, rows)
 
 
-def _open(file: str) -> Any:
+@contextmanager
+def _opened(file: str) -> Iterator[Any]:
+    """Open a file, whose name is put into the error if it cannot be decoded or used."""
     try:
-        return pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
+        with pq.ParquetFile(file) as source:
+            yield source
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the system, not of pyarrow
+            raise
         raise InputError(f"{file} cannot be read as Parquet: {error}") from None
+
+
+def _result_of(source: Any, columns: Columns) -> tuple[ResultKind, str]:
+    """Return what the rows of a file get, and the column for it."""
+    names = source.schema_arrow.names
+    for name in columns.read_names:
+        if (count := names.count(name)) > 1:
+            raise InputError(f"there are {count} columns {name!r}: rename all but one")
+    kind = columns.kind(names)
+    return kind, columns.added(kind, names)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qwen3_reranker.errors import InputError
-from qwen3_reranker.ranking import ScoringJob, validate_query
+from qwen3_reranker.model.template import check_unicode
+from qwen3_reranker.ranking import validate_query
 
 __all__ = ["Columns", "ResultKind", "Row"]
 
@@ -61,6 +62,11 @@ class Columns:
     text: str = "text"
     result: str | None = None
 
+    @property
+    def read_names(self) -> tuple[str, str, str]:
+        """The names of the columns that are read if a row has them."""
+        return self.query, self.documents, self.text
+
     def kind(self, names: Collection[str]) -> ResultKind:
         """
         Return what rows with the given columns get.
@@ -108,7 +114,6 @@ class Columns:
         kind = self.kind(record)
         self.added(kind, record)
         query = validate_query(_string(f"{self.query!r}", record[self.query]))
-        ScoringJob([query])  # validates that it is Unicode text
         if kind == "score":
             documents = [_string(f"{self.text!r}", record[self.text])]
         else:
@@ -119,7 +124,7 @@ class Columns:
                 )
             for index, document in enumerate(documents):
                 _string(f"document {index}", document)
-        return Row(query, ScoringJob(documents).documents, kind)
+        return Row(query, documents, kind)
 
     def read_all(self, records: Iterable[Any]) -> list[Row | InputError]:
         """Return the row of each record, or why it cannot be scored."""
@@ -135,6 +140,7 @@ class Columns:
 def _string(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InputError(f"{what} is {_type_of(value)}, not a string")
+    check_unicode(what, value)
     return value
 
 

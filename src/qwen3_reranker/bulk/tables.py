@@ -22,7 +22,7 @@ def read_table(table: Any, columns: Columns) -> list[Row | InputError]:
 
     Strings are not checked when a Parquet file is read, so one may not be UTF-8.
     """
-    wanted = [name for name in table.column_names if name in _names(columns)]
+    wanted = [name for name in table.column_names if name in columns.read_names]
     table = table.select(wanted)
     try:
         return columns.read_all(table.to_pylist())
@@ -68,7 +68,3 @@ def _readable(value: Any) -> Any:
         return value.cast(pa.string()).as_py()
     except (ValueError, NotImplementedError):
         return f"a value of the type {value.type}"
-
-
-def _names(columns: Columns) -> set[str]:
-    return {columns.query, columns.documents, columns.text}

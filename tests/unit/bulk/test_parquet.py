@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,7 @@ def test_columns_that_do_not_fit_are_refused_before_anything_is_written(
     tmp_path: Path, columns: dict[str, Any], message: str
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=rf"in\.parquet: .*{message}"):
         rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
     assert not (tmp_path / "out").exists()
 
@@ -202,3 +204,47 @@ def test_a_bad_row_may_have_values_that_python_cannot_represent(tmp_path: Path) 
     assert bad["row"]["query"] == " "
     assert "1970-01-01 00:00:00.000000001" in bad["row"]["fine"]
     assert len(bad["row"]["nested"]) == 1
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy"])
+def test_a_file_with_a_damaged_page_is_named(tmp_path: Path, compression: str) -> None:
+    table = pa.table({"query": [f"q{n}" for n in range(99)], "text": ["t"] * 99})
+    source = tmp_path / "in.parquet"
+    pq.write_table(table, source, compression=compression, use_dictionary=False)
+    data = source.read_bytes()
+    source.write_bytes(data[:20] + b"\xff" * 100 + data[120:])
+    with pytest.raises(InputError, match=r"in\.parquet cannot be read as Parquet: "):
+        rerank_files(source, tmp_path / "out", scorer=CrcScorer())
+
+
+def test_an_error_of_the_system_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), file)
+
+    pq.write_table(pa.table({"query": ["q"], "text": ["t"]}), tmp_path / "in.parquet")
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(OSError, match=r"Input/output error: .*in\.parquet") as caught:
+        rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    assert caught.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize("name", ["query", "documents", "text"])
+def test_a_file_with_two_columns_of_a_name_that_is_read_is_named(tmp_path: Path, name: str) -> None:
+    names = ["query", "documents", "text", name]
+    columns = {"query": ["q"], "documents": [["d"]], "text": ["t"]}
+    table = pa.table([pa.array(columns[each]) for each in names], names)
+    pq.write_table(table, tmp_path / "in.parquet")
+    message = rf"in\.parquet: there are 2 columns '{name}': rename all but one"
+    with pytest.raises(InputError, match=message):
+        rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_other_columns_of_a_name_are_kept(tmp_path: Path) -> None:
+    table = pa.table([pa.array([each]) for each in "qtab"], ["query", "text", "x", "x"])
+    pq.write_table(table, tmp_path / "in.parquet")
+    rerank_files(tmp_path / "in.parquet", tmp_path / "out", scorer=CrcScorer())
+    [part] = (tmp_path / "out" / "rows").iterdir()
+    assert pq.ParquetFile(part).read().drop_columns(["score"]) == table

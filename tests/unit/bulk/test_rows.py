@@ -14,6 +14,10 @@ from qwen3_reranker.bulk import rerank_files
 
 from support.bulk import CrcScorer, expected, read_bad, read_rows, relevance, write_lines
 
+SURROGATE = (
+    "contains the lone surrogate U+D83D at character 0, so it is not Unicode text: remove it, or "
+    "replace it as text.encode(errors='replace').decode() does"
+)
 # As a retriever leaves it.
 RETRIEVED = {"query": "q", "text": "t", "score": 12.3}
 
@@ -69,11 +73,16 @@ def test_a_first_row_that_is_bad_for_another_reason_is_set_aside(
         ({"query": "q", "documents": "t"}, "'documents' is a string, not a list of strings"),
         ({"query": "q", "documents": ["t", 1.5]}, "document 1 is a number, not a string"),
         ({"query": "q", "documents": [None]}, "document 0 is null, not a string"),
+        ({"query": "\ud83d", "text": "t"}, f"'query' {SURROGATE}"),
+        ({"query": "q", "text": "\ud83d"}, f"'text' {SURROGATE}"),
+        ({"query": "q", "documents": ["t", "\ud83d"]}, f"document 1 {SURROGATE}"),
         ([True], "it is a list, not an object"),
         (True, "it is a Boolean, not an object"),
     ],
 )
-def test_reasons_call_types_what_json_calls_them(tmp_path: Path, row: Any, reason: str) -> None:
+def test_reasons_name_the_value_and_call_types_what_json_calls_them(
+    tmp_path: Path, row: Any, reason: str
+) -> None:
     source = write_lines(tmp_path / "in.jsonl", [row])
     rerank_files(source, tmp_path / "out", scorer=CrcScorer())
     assert [bad["reason"] for bad in read_bad(tmp_path / "out")] == [reason]
