@@ -201,14 +201,14 @@ async def _check_engine(
         rows = [await reranker.ascore(query, texts) for query, texts in PROBES]
         golden = [
             await reranker.ascore(pairs.query, pairs.documents)
-            for pairs in (known[1] if known else ())
+            for pairs in (known.golden if known else ())
         ]
     except (RerankerError, OSError) as error:
         return [problem("scores", "engine", "engine-failed", str(error))]
     finally:
         await reranker.aclose()
     verdict = judge(Evidence.of_engine(rows))
-    return [verdict, compare(*known, golden) if known else no_golden(model)]
+    return [verdict, compare(known, golden) if known else no_golden(model)]
 
 
 def _is_url(target: str) -> bool:

@@ -195,10 +195,14 @@ class Examination:
         if rendered is not None and rendered.code is not None:
             return replace(evidence, rendered=rendered)
         if raw is not None and raw.dialect.name != route.dialect.name:
-            whole_prompts = {0: await self._score_variant(raw, 0)}
-            if distance(probed.outcome.scores, whole_prompts[0]) > max(_SAME, 3 * noise):
-                for index in range(1, len(VARIANTS)):
-                    whole_prompts[index] = await self._score_variant(raw, index)
+            try:
+                whole_prompts = {0: await self._score_variant(raw, 0)}
+                if distance(probed.outcome.scores, whole_prompts[0]) > max(_SAME, 3 * noise):
+                    for index in range(1, len(VARIANTS)):
+                        whole_prompts[index] = await self._score_variant(raw, index)
+            except RerankerError as error:
+                self._add(Finding("server", "complete prompts", "unknown", str(error)[:SHOWN]))
+                return evidence
             return replace(evidence, whole_prompts=whole_prompts)
         if raw is None and not probed.outcome.passed:
             other: TemplateBy = "server" if route.template_by == "client" else "client"
@@ -246,17 +250,17 @@ class Examination:
         known = golden_of([name for name in names if name])
         if known is None:
             return no_golden(route.model)
-        name, golden = known
         try:
             answers = [
-                await self._client.ask(route, pairs.query, pairs.documents) for pairs in golden
+                await self._client.ask(route, pairs.query, pairs.documents)
+                for pairs in known.golden
             ]
         except RerankerError as error:
             return Finding("scores", "golden pairs", "unknown", str(error))
         rows = [answer.values for answer in answers]
         if probed.outcome.logits:
             rows = [[sigmoid(x) for x in row] for row in rows]
-        return compare(name, golden, rows)
+        return compare(known, rows)
 
     def _check_bias(self) -> Finding:
         """Check whether the checkpoint has the bias that SGLang's head needs."""

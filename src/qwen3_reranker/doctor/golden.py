@@ -12,7 +12,7 @@ from qwen3_reranker.model.probability import LOG_ODDS_BOUND, log_odds_distance, 
 from qwen3_reranker.model.probe import PROBES
 from qwen3_reranker.paths import expand_user
 
-__all__ = ["Golden", "compare", "golden_of", "no_golden"]
+__all__ = ["Golden", "KnownModel", "compare", "golden_of", "no_golden"]
 
 _MARS = "Which planet is known as the Red Planet?"
 _CHINA, _GRAVITY = (query for query, _ in PROBES)
@@ -33,6 +33,23 @@ class Golden:
     query: str
     documents: tuple[str, ...]
     logits: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """
+    A model with known scores, judging by its name.
+
+    Attributes:
+        name: The name.
+        golden: The known scores.
+        certain: Whether the name is exactly the one that the scores were published for. A name that
+            only contains it may be that of a fine-tuned model, which has other scores.
+    """
+
+    name: str
+    golden: Sequence[Golden]
+    certain: bool
 
 
 _DEMO = tuple(
@@ -69,8 +86,13 @@ _FINE, _OTHER_MODEL = 0.5, 2.0
 # A bias moves all log-odds by the same amount, give or take this.
 _EQUAL_SHIFT = 0.2
 
+_FINE_TUNED = (
+    "The name only contains that of a published model: if this model was fine-tuned, its scores "
+    "differ for that reason."
+)
 
-def golden_of(names: Sequence[str]) -> tuple[str, Sequence[Golden]] | None:
+
+def golden_of(names: Sequence[str]) -> KnownModel | None:
     """
     Find the known scores of a model.
 
@@ -78,14 +100,21 @@ def golden_of(names: Sequence[str]) -> tuple[str, Sequence[Golden]] | None:
         names: The names that the model goes by.
 
     Returns:
-        The first name with known scores, and these scores; None if there are none.
+        The model; None if no scores are known for any of the names. A name that only contains a
+        published one comes before the published one itself, under which fine-tuned models are
+        served, too.
     """
-    for name in names:
-        if _is_demo(name):
-            return "the demo model", _DEMO
-        for known, golden in _BY_NAME.items():
-            if re.search(rf"{re.escape(known)}(?![0-9a-z])", name.lower()):
-                return name, golden
+    known = [model for model in map(_known, names) if model is not None]
+    return min(known, key=lambda model: model.certain, default=None)
+
+
+def _known(name: str) -> KnownModel | None:
+    if _is_demo(name):
+        return KnownModel("the demo model", _DEMO, certain=True)
+    for published, golden in _BY_NAME.items():
+        if re.search(rf"{re.escape(published)}(?![0-9a-z])", name.lower()):
+            last = re.split(r"[/\\]", name.lower().rstrip("/"))[-1]
+            return KnownModel(name, golden, certain=last == published)
     return None
 
 
@@ -93,16 +122,16 @@ def _is_demo(name: str) -> bool:
     return name == "demo" or expand_user(name) == DEMO_MODEL
 
 
-def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float]]) -> Finding:
+def compare(model: KnownModel, scores: Sequence[Sequence[float]]) -> Finding:
     """
     Compare a model's scores with those that are known.
 
     Args:
-        name: The model's name.
-        golden: The known scores.
-        scores: The model's probabilities, one list per query of `golden`.
+        model: The known scores.
+        scores: The model's probabilities, one list per query of `model.golden`.
     """
-    expected = [x for known in golden for x in known.logits]
+    name = model.name
+    expected = [x for known in model.golden for x in known.logits]
     actual = [logit(p) for row in scores for p in row]
     pairs = list(zip(actual, expected, strict=True))
     largest = max(log_odds_distance(a, b) for a, b in pairs)
@@ -111,13 +140,22 @@ def compare(name: str, golden: Sequence[Golden], scores: Sequence[Sequence[float
         return ok("scores", "golden pairs", message)
     shifts = [a - b for a, b in pairs if max(abs(a), abs(b)) < LOG_ODDS_BOUND]
     mean = sum(shifts) / len(shifts) if shifts else 0.0
+    status: Status = "problem" if model.certain else "warning"
+    more = "" if model.certain else _FINE_TUNED
     if len(shifts) > 2 and max(abs(shift - mean) for shift in shifts) <= _EQUAL_SHIFT:
         message = f"the log-odds of {len(shifts)} pairs of {name} are all shifted by {mean:+.2f}"
-        return problem("scores", "golden pairs", "random-head-bias", message)
-    status: Status = "warning" if largest <= _OTHER_MODEL else "problem"
-    return problem("scores", "golden pairs", "golden-mismatch", message, status=status)
+        code = "random-head-bias"
+    else:
+        code = "golden-mismatch"
+        status = status if largest > _OTHER_MODEL else "warning"
+    return problem("scores", "golden pairs", code, message, status=status, more=more)
 
 
 def no_golden(name: str | None) -> Finding:
-    """Return the finding for a model without known scores."""
-    return Finding("scores", "golden pairs", "unknown", f"no scores of {name} are published")
+    """Return the finding for a model without known scores; the name is None if it is unknown."""
+    message = (
+        "the model's name is unknown, so its scores cannot be compared with published ones"
+        if name is None
+        else f"no scores of {name} are published"
+    )
+    return Finding("scores", "golden pairs", "unknown", message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -27,6 +29,8 @@ from support.doctor_servers import (
     vllm,
 )
 from support.scripted_server import Reply, Request
+
+BUSY = Reply({"error": "busy"}, 503)
 
 
 def test_a_healthy_server() -> None:
@@ -209,6 +213,65 @@ def test_published_scores_of_a_real_model(by: float, code: str | None) -> None:
 def test_scores_of_another_model_than_it_is_named_for() -> None:
     report = examined(vllm(), model="Qwen/Qwen3-Reranker-8B")
     assert problems(report) == {"golden-mismatch"}, report
+
+
+@pytest.mark.parametrize(
+    ("name", "certain"),
+    [
+        ("acme/Qwen3-Reranker-8B", True),
+        (r"C:\models\qwen3-reranker-8b", True),
+        ("acme/Qwen3-Reranker-8B-legal-ft", False),
+        ("/data/finetunes/qwen3-reranker-8b/run7/checkpoint-900", False),
+    ],
+)
+def test_a_name_that_only_contains_a_published_one_may_be_a_fine_tuned_models(
+    name: str, certain: bool
+) -> None:
+    report = examined(vllm(), model=name)
+    assert report.healthy is not certain, report
+    finding = named(report, "golden-mismatch")
+    assert finding.status == ("problem" if certain else "warning")
+    assert ("fine-tuned" in finding.advice) is not certain
+
+
+def test_a_published_name_that_a_fine_tuned_model_is_served_under() -> None:
+    served = {"id": "Qwen3-Reranker-8B", "owned_by": "vllm", "root": "acme/Qwen3-Reranker-8B-ft"}
+    report = examined({**vllm(), ("GET", "/v1/models"): lambda _: Reply({"data": [served]})})
+    assert named(report, "golden-mismatch").status == "warning"
+
+
+def test_a_bias_of_a_model_that_may_be_fine_tuned_is_a_warning() -> None:
+    report = examined(
+        vllm(score=lambda prompt: small(prompt, 0.9)), model="acme/Qwen3-Reranker-0.6B-ft"
+    )
+    finding = named(report, "random-head-bias")
+    assert finding.status == "warning"
+    assert "fine-tuned" in finding.advice
+
+
+def test_a_server_that_lists_no_model_has_no_golden_pairs() -> None:
+    finding = finding_of(examined(rerank(lambda q, d: judge(RIGHT(q, d)))), "golden pairs")
+    assert finding.status == "unknown"
+    assert "the model's name is unknown" in finding.message
+
+
+@pytest.mark.parametrize("options", [{}, {"dialect": "vllm-score", "template": "server"}])
+def test_a_request_that_fails_costs_one_check_alone(options: Any) -> None:
+    paths, asked = vllm(RIGHT), itertools.count(1)
+    classify = paths["POST", "/classify"]
+
+    def fail_once(request: Request) -> Reply:
+        whole = isinstance(request.body["input"][0], str)
+        return BUSY if whole and next(asked) == 2 else classify(request)
+
+    report = examined({**paths, ("POST", "/classify"): fail_once}, tokenizer="demo", **options)
+    assert report.healthy, report
+    finding = finding_of(report, "complete prompts")
+    assert finding.status == "unknown"
+    assert "503" in finding.message
+    assert {"truncation", "latency", "order", "golden pairs"} <= {
+        finding.check for finding in report.findings
+    }
 
 
 def test_a_prompt_that_is_cut_in_silence() -> None:
