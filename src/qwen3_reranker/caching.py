@@ -15,7 +15,15 @@ from qwen3_reranker.scorer import DelegatingScorer, Scorer, Scores, digest, not_
 from qwen3_reranker.usage import Stopwatch, Usage
 from qwen3_reranker.version import __version__
 
-__all__ = ["CachedScorer", "Entry", "ScoreCache", "is_entry", "validate_cache"]
+__all__ = [
+    "CachedScorer",
+    "Entry",
+    "NamedCache",
+    "ScoreCache",
+    "cache_name",
+    "is_entry",
+    "validate_cache",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -38,6 +46,10 @@ class ScoreCache(Protocol):
 
     def __setitem__(self, key: str, value: Entry, /) -> None:
         """Store a value under a key."""
+
+
+class NamedCache:
+    """A cache whose `str()` is what messages call it, such as the path of its file."""
 
 
 class CachedScorer(DelegatingScorer):
@@ -144,7 +156,7 @@ class CachedScorer(DelegatingScorer):
     def _report(self, what: str, instead: str, error: Exception) -> None:
         """Issue a `RerankerWarning` the first time that the cache fails in a way."""
         reason = f"{type(error).__name__}: {error}"
-        message = f"cache={_kind(self._cache)} cannot {what} ({reason}): scores are {instead}"
+        message = f"cache={cache_name(self._cache)} cannot {what} ({reason}): scores are {instead}"
         _logger.debug("%s", message)
         if what not in self._reported:
             self._reported.add(what)
@@ -171,6 +183,11 @@ def is_entry(found: object) -> TypeGuard[Entry]:
         case (float(score), bool(), float(log_odds)):
             return 0 <= score <= 1 and not math.isnan(log_odds)
     return False
+
+
+def cache_name(cache: object) -> str:
+    """Return what messages call a cache: its own name if it is a `NamedCache`, or its class."""
+    return str(cache) if isinstance(cache, NamedCache) else _kind(cache)
 
 
 def _kind(cache: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import platformdirs
 
+from qwen3_reranker.caching import NamedCache
 from qwen3_reranker.errors import InputError
 
 __all__ = ["ScoreFile", "default_score_file"]
@@ -20,7 +21,7 @@ def default_score_file() -> Path:
     return Path(platformdirs.user_cache_dir("qwen3-reranker"), "evaluation-scores.sqlite3")
 
 
-class ScoreFile:
+class ScoreFile(NamedCache):
     """
     A cache of scores in an SQLite file, for the `cache=` of a `Reranker`.
 
@@ -74,6 +75,9 @@ class ScoreFile:
         [count] = self._database.execute("SELECT count(*) FROM scores").fetchone()
         return int(count)
 
+    def __str__(self) -> str:
+        return repr(str(self.path))
+
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
         with suppress(sqlite3.Error):
@@ -86,4 +90,4 @@ class ScoreFile:
         self.close()
 
     def _unusable(self, error: Exception) -> InputError:
-        return InputError(f"cache={str(self.path)!r} cannot be used as a file of scores: {error}")
+        return InputError(f"cache={self} cannot be used as a file of scores: {error}")

@@ -7,10 +7,16 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from qwen3_reranker.caching import Entry, ScoreCache, is_entry, validate_cache
+from qwen3_reranker.caching import (
+    Entry,
+    NamedCache,
+    ScoreCache,
+    cache_name,
+    is_entry,
+    validate_cache,
+)
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.evaluation.dataset import Dataset
-from qwen3_reranker.evaluation.score_file import ScoreFile
 from qwen3_reranker.reranker import Reranker
 
 __all__ = ["EvaluationCache", "check_stored_scores"]
@@ -29,7 +35,7 @@ _BOUND = 7.0
 _OTHER_WEIGHTS = 0.3
 
 
-class EvaluationCache:
+class EvaluationCache(NamedCache):
     """
     The cache of an evaluation, of which stored scores can be compared with newly computed ones.
 
@@ -84,8 +90,7 @@ class EvaluationCache:
             self._closed = True
 
     def __str__(self) -> str:
-        cache = self._cache
-        return repr(str(cache.path)) if isinstance(cache, ScoreFile) else type(cache).__name__
+        return cache_name(self._cache)
 
     @contextmanager
     def comparing(self) -> Iterator[list[tuple[Entry, Entry]]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from qwen3_reranker import InputError, ServerError
+from qwen3_reranker import InputError, Reranker, RerankerWarning, ServerError
 from qwen3_reranker.evaluation import Dataset, Report, ScoreFile, System, evaluate
 from qwen3_reranker.evaluation.stored_scores import EvaluationCache
 from qwen3_reranker.model.probability import logit, sigmoid
@@ -104,6 +107,40 @@ def test_the_file_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     server.always(with_log_odds(lambda value: value / 2))
     with pytest.raises(InputError, match=r"cache='.*scores' has scores of other weights than"):
         run(server, small(), tmp_path / "scores")
+
+
+def full(path: Path) -> Path:
+    """Return a file of scores in which nothing can be stored, as on a full disk."""
+    with ScoreFile(path):
+        pass
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON scores "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    return path
+
+
+def test_a_file_that_cannot_be_written_is_named(server: ScriptedServer, tmp_path: Path) -> None:
+    path = full(tmp_path / "scores")
+    named = re.escape(f"cache={str(path)!r} cannot be written (IntegrityError: database or disk is")
+    with pytest.warns(RerankerWarning, match=named):
+        run(server, synthetic(12, 20), path)
+    with (
+        pytest.warns(RerankerWarning, match=named),
+        ScoreFile(path) as cache,
+        Reranker(base_url=server.url, cache=cache) as reranker,
+    ):
+        reranker.score("where?", ["a river"])
+
+
+def test_another_cache_that_cannot_be_written_is_named_by_its_class(server: ScriptedServer) -> None:
+    class Full(dict[str, object]):
+        def __setitem__(self, key: str, value: object) -> None:
+            raise OSError("no space")
+
+    with pytest.warns(RerankerWarning, match=r"Full cannot be written \(OSError: no space\)"):
+        run(server, synthetic(12, 20), Full())
 
 
 def test_what_is_stored_but_no_score_is_computed_again(server: ScriptedServer) -> None:
