@@ -23,6 +23,7 @@ from qwen3_reranker.bulk.resources import cluster_resources
 from qwen3_reranker.bulk.rows import Columns
 from qwen3_reranker.bulk.settings import bulk_options, runs_engine, score_settings
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["BulkSummary", "rerank_files"]
 
@@ -114,9 +115,9 @@ def rerank_files(
         What the output contains.
 
     Raises:
-        InputError: An argument cannot be used, there is no input, a file has changed since the run
-            started, or `target` is not the output of the same input and settings, or is that of a
-            run that has not ended.
+        InputError: An argument cannot be used, there is no input, it cannot be read as its format,
+            a file has changed since the run started, or `target` is not a folder or not the output
+            of the same input and settings, or is that of a run that has not ended.
         MissingDependencyError: Ray or pyarrow is needed, and not installed.
         OSError: A file cannot be read or written.
         RerankerError: Scoring failed. What has been scored so far is kept for another run.
@@ -130,6 +131,7 @@ def rerank_files(
         check_options(options)
     data = Input.find(_local(source))
     output = Output(_local(target), f".{data.format}")
+    output.require_folder()
     columns = Columns(query, documents, text, result)
     settings = score_settings(options, top_n, columns)
     size = max(_SMALLEST_PARTITION, sum(file.bytes for file in data.files) // _PARTITIONS)
@@ -160,7 +162,7 @@ def _local(path: str | PathLike[str]) -> Path:
             f"{path} is not a path of the file system: give one, or use rerank_dataset, for which "
             "Ray Data reads and writes object stores"
         )
-    return Path(path).absolute()
+    return expand_user(path).absolute()
 
 
 def _run(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,6 +77,17 @@ class Output:
     def bad_file(self) -> Path:
         """The file of the rows that could not be scored."""
         return self.folder / "bad.jsonl"
+
+    def require_folder(self) -> None:
+        """
+        Check that the folder exists or could be created, before the work for it.
+
+        Raises:
+            InputError: It, or what is above it, is not a folder.
+        """
+        existing = [path for path in (self.folder, *self.folder.parents) if os.path.lexists(path)]
+        if existing and not existing[0].is_dir():
+            raise InputError(f"{existing[0]} is not a folder: give another folder for the output")
 
     @contextlib.contextmanager
     def open(

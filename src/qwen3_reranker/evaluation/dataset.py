@@ -17,6 +17,7 @@ from qwen3_reranker.evaluation.readers.llama_index import read_llama_index
 from qwen3_reranker.evaluation.readers.retrievers import DISTINCT_IDS, IdOf, retrieve
 from qwen3_reranker.evaluation.readers.trec import read_trec
 from qwen3_reranker.model.template import check_unicode
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["Dataset"]
 
@@ -128,9 +129,10 @@ class Dataset:
           "grades" holds one whole number per document, where 0 is irrelevant. "id" is optional.
         - A .json file that LlamaIndex's `EmbeddingQAFinetuneDataset` wrote.
         - A BEIR folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
-        - A folder with a corpus and queries (each .jsonl as in BEIR, or .tsv with an id and a text)
-          and TREC judgments: qrels.txt, qrels.trec or qrels.tsv. A run named run.txt or run.trec
-          gives the candidates.
+        - A folder with a corpus and queries (each .jsonl as in BEIR, or .tsv) and TREC judgments:
+          qrels.txt, qrels.trec or qrels.tsv. A run named run.txt or run.trec gives the candidates.
+          A line of .tsv is an id, a tab and a text, without a header, and quotation marks belong to
+          the text, as in MS MARCO.
 
         Args:
             path: The file or folder.
@@ -148,7 +150,7 @@ class Dataset:
             InputError: A file is missing or cannot be used, or `split` or `run` does not apply to
                 this form. The message names the file, the line and what was expected.
         """
-        path, run = Path(path), None if run is None else Path(run)
+        path, run = expand_user(path), None if run is None else expand_user(run)
         if not path.exists():
             raise InputError(f"{path} does not exist: give {_FORMS}")
         is_beir = (path / "qrels").is_dir()

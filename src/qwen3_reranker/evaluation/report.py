@@ -14,6 +14,7 @@ from qwen3_reranker.errors import InputError, MissingDependencyError
 from qwen3_reranker.evaluation.report_data import ReportData
 from qwen3_reranker.evaluation.text import results_table, summarize
 from qwen3_reranker.output_files import write_atomically
+from qwen3_reranker.paths import expand_user
 from qwen3_reranker.terminal import escape_json
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Report(ReportData):
             MissingDependencyError: The page needs matplotlib, which is not installed.
             OSError: The file cannot be written. An earlier one is unchanged.
         """
-        path = Path(path)
+        path = expand_user(path)
         if path.suffix == ".json":
             data = json.dumps(self.as_dict(), ensure_ascii=False, indent=1, allow_nan=False)
             text = escape_json(data) + "\n"
@@ -122,7 +123,7 @@ class Report(ReportData):
             InputError: The file cannot be read, or is not such a report.
         """
         try:
-            data = json.loads(Path(path).read_text("utf-8"))
+            data = json.loads(expand_user(path).read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} is not a report: {error}") from None
         if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:

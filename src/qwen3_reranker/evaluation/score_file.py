@@ -12,6 +12,7 @@ import platformdirs
 
 from qwen3_reranker.caching import NamedCache
 from qwen3_reranker.errors import InputError
+from qwen3_reranker.paths import expand_user
 
 __all__ = ["ScoreFile", "default_score_file"]
 
@@ -39,7 +40,7 @@ class ScoreFile(NamedCache):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = expand_user(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Used on the event loop's thread and closed on another one, not at the same time.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -328,6 +329,29 @@ def test_arguments_that_cannot_be_used_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=message):
         rerank_files(source, tmp_path / "out", **{"scorer": CrcScorer(), **arguments})
     assert not (tmp_path / "out").exists()
+
+
+def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise there would be a folder with the name "~"."""
+    write_lines(tmp_path / "in.jsonl", [{"query": "q", "text": "t"}])
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rerank_files("~/in.jsonl", "~/out", scorer=CrcScorer())
+    assert len(read_rows(tmp_path / "out")) == 1
+    assert not [*Path().iterdir()]
+
+
+@pytest.mark.parametrize("target", ["file", "file/out", "file/below/out", "link"])
+def test_an_output_that_cannot_be_a_folder_is_refused_at_once(tmp_path: Path, target: str) -> None:
+    """The model is not looked up before, so one that does not exist goes unnoticed."""
+    source = write_lines(tmp_path / "in.jsonl", [{"query": "q", "text": "t"}])
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    name = target.partition("/")[0]
+    message = f"{tmp_path / name} is not a folder: give another folder for the output"
+    with pytest.raises(InputError, match=re.escape(message)):
+        rerank_files(source, tmp_path / target, model="/nowhere/model")
 
 
 def test_a_scorer_is_closed_once_and_at_the_end(tmp_path: Path) -> None:

@@ -93,6 +93,23 @@ def test_trec_with_a_run(tmp_path: Path) -> None:
     assert dataset.documents == DOCUMENTS
 
 
+def test_tsv_has_neither_quoting_nor_words_that_are_taken_for_a_header(tmp_path: Path) -> None:
+    folder = write_trec(tmp_path)
+    (folder / "run.trec").unlink()
+    documents = {"grid": "The text", "a": '"Quoted', "id": "text", "b": 'x" ""'}
+    lines = "".join(f"{name}\t{text}\n" for name, text in documents.items())
+    (folder / "corpus.tsv").write_text(lines, "utf-8")
+    assert Dataset.load(folder).documents == documents
+
+
+def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_trec(tmp_path / "data")
+    (folder / "run.trec").rename(tmp_path / "other.trec")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    dataset = Dataset.load("~/data", run="~/other.trec")
+    assert dataset.candidates == CANDIDATES
+
+
 @pytest.mark.parametrize("write", [write_beir, write_trec])
 def test_compressed_files_and_byte_order_marks(
     tmp_path: Path, write: Callable[[Path], Path]
@@ -209,6 +226,9 @@ BAD_FILES = [
     ("beir", "corpus.jsonl", '{"_id": "\\ud800", "text": "b"}\n', 1, "Unicode text"),
     ("trec", "queries.tsv", "q1 copy\n", 1, "an id, a tab and a text"),
     ("trec", "corpus.tsv", "\ttext\n", 1, "an id, a tab and a text"),
+    ("trec", "corpus.tsv", "\n id\tText\nmkdir\tmake\n", 2, "and a text, without a header"),
+    ("trec", "corpus.tsv", "docid\ttitle\tbody\nmkdir\tmake\n", 1, "without a header"),
+    ("trec", "queries.tsv", "query-id\tquery\nq1\tcopy\n", 1, "without a header"),
     ("trec", "qrels.txt", "q1 0 mkdir 1\nq1 mkdir 1\n", 2, "an iteration"),
     ("trec", "qrels.txt", "q1 0 mkdir 1.5\n", 1, "a whole number as the grade"),
     ("trec", "run.trec", "q1 Q0 mkdir 1 2.5\n", 1, "a rank, a score and a tag"),

@@ -56,6 +56,14 @@ def test_what_is_saved_comes_back(report: Report, tmp_path: Path) -> None:
         assert Report.load(path) == one
 
 
+def test_a_report_is_saved_in_the_home_folder(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    report.save("~/report.json")
+    assert Report.load("~/report.json") == Report.load(tmp_path / "report.json") == report
+
+
 def test_a_report_is_saved_whatever_its_texts_are(report: Report, tmp_path: Path) -> None:
     """Names from file systems and servers may have lone surrogates, which UTF-8 cannot encode."""
     odd = replace(report, dataset=replace(report.dataset, name="\udcff"))

@@ -54,6 +54,17 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         ScoreFile(tmp_path / "notes" / "scores")
 
 
+def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise there would be a folder with the name "~"."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with ScoreFile("~/scores.sqlite3") as file:
+        file["key"] = (0.5, False, 0.0)
+    assert (tmp_path / "scores.sqlite3").is_file()
+    assert not [*Path().iterdir()]
+
+
 def test_closing_twice_is_allowed(tmp_path: Path) -> None:
     file = ScoreFile(tmp_path / "scores")
     file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from qwen3_reranker.model.template import check_unicode
 __all__ = ["read_documents", "read_queries"]
 
 _TSV = "an id, a tab and a text"
+# The names of columns, such as "docid", "title" and "text". They are not a document.
+_HEADER = re.compile(
+    r"[\w-]*id(\t[\w -]*)*\t(text|query|passage|document|body|contents?)", re.IGNORECASE
+)
 
 
 def read_queries(path: Path) -> dict[str, str]:
@@ -24,8 +29,8 @@ def read_queries(path: Path) -> dict[str, str]:
     Return the text of each query by its id.
 
     Args:
-        path: A .jsonl file of {"_id": ..., "text": ...} objects, or a .tsv file of ids and texts.
-            Either may end in .gz.
+        path: A .jsonl file of {"_id": ..., "text": ...} objects, or a .tsv file of ids and texts
+            without a header. Either may end in .gz.
 
     Raises:
         InputError: The file or a line cannot be read, a query is blank, or an id occurs twice.
@@ -43,7 +48,7 @@ def read_documents(path: Path, keep: Collection[str] | None = None) -> dict[str,
 
     Args:
         path: A .jsonl file of {"_id": ..., "title": ..., "text": ...} objects, whose title is
-            optional, or a .tsv file of ids and texts. Either may end in .gz.
+            optional, or a .tsv file of ids and texts without a header. Either may end in .gz.
         keep: The ids of the documents to hold in memory. None keeps all.
 
     Raises:
@@ -87,7 +92,9 @@ def _records(
     path: Path, kind: str, text_of: Callable[[dict[str, Any]], Any]
 ) -> Iterator[tuple[int, str, str]]:
     if ".tsv" in path.suffixes[-2:]:
-        for number, line in numbered_lines(path):
+        for index, (number, line) in enumerate(numbered_lines(path)):
+            if index == 0 and _HEADER.fullmatch(line.strip()):
+                raise unusable_line(path, number, f"{_TSV}, without a header", line)
             name, tab, text = line.partition("\t")
             if not tab or not name.strip():
                 raise unusable_line(path, number, _TSV, line)
