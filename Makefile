@@ -52,13 +52,14 @@ test: check setup ## Run the checks and all tests, with real engines and servers
 test-fast: .venv/ready ## Run the quick tests, without engines and servers
 	$(BIN)/python -m pytest $(TWO) $(FAST)
 
-# For another interpreter, such as PYTHON=python3.13.
+# For another interpreter, such as PYTHON=python3.13. Where there is no CPU build of torch for it, the usual one
+# is installed.
 test-python: .venv-$(notdir $(PYTHON))/ready ## Run test-fast with another Python: make test-python PYTHON=python3.13
 	.venv-$(notdir $(PYTHON))/bin/python -m pytest $(TWO) $(FAST)
 
 .venv-$(notdir $(PYTHON))/ready: pyproject.toml
 	$(call venv,.venv-$(notdir $(PYTHON)))
-	$(call torch,.venv-$(notdir $(PYTHON)))
+	$(call torch,.venv-$(notdir $(PYTHON))) || .venv-$(notdir $(PYTHON))/bin/pip install --quiet "$(TORCH_CPU:+cpu=)"
 	.venv-$(notdir $(PYTHON))/bin/pip install --quiet -e ".[cli,evaluation,gateway,langchain,llama-index,playground,ray,transformers]" --group dev
 	touch $@
 

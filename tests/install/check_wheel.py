@@ -81,7 +81,7 @@ def test_the_types_are_the_sources(wheel: Path, tmp_path: Path) -> None:
     """A typed program is checked against the wheel, by this environment's mypy."""
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
-    extras = f"{wheel}[langchain,llama-index]"
+    extras = f"{wheel}[gateway,langchain,llama-index]"
     run(python, "-m", "pip", "--quiet", "install", extras, cwd=tmp_path)
     sample = tmp_path / "public_api.py"
     sample.write_text((ROOT / "tests/typed/public_api.py").read_text("utf-8"), "utf-8")
