@@ -81,7 +81,8 @@ class BatchReranker:
         Return the table with the columns `hits` or `score`, and `error`.
 
         Raises:
-            InputError: It is not a table of pyarrow, lacks a column, or has one of the new ones.
+            InputError: It is not a table of pyarrow, lacks a column that is read or has it
+                twice, or has one of the new ones.
             RerankerError: Scoring failed.
         """
         return await asyncio.to_thread(self._rerank, table)
@@ -93,15 +94,14 @@ class BatchReranker:
     def _rerank(self, table: Table) -> Table:
         import pyarrow as pa
 
-        from qwen3_reranker.bulk.tables import read_table, result_array
+        from qwen3_reranker.bulk.tables import read_table, result_array, result_column
 
         if not isinstance(table, pa.Table):
             raise InputError(
                 f"the batch is a {type(table).__name__}: give map_batches batch_format='pyarrow'"
             )
         names = table.column_names
-        kind = self._columns.kind(names)
-        column = self._columns.added(kind, names)
+        kind, column = result_column(names, self._columns)
         if "error" in [*names, column]:
             raise InputError("there is an 'error' already, which the reasons would replace")
         rows = read_table(table, self._columns)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from qwen3_reranker.bulk.partitions import Range
 from qwen3_reranker.bulk.rows import Columns, ResultKind
 from qwen3_reranker.bulk.scoring import Result
-from qwen3_reranker.bulk.tables import read_record, read_table, result_array
+from qwen3_reranker.bulk.tables import read_record, read_table, result_array, result_column
 from qwen3_reranker.errors import InputError
 
 __all__ = ["Parquet"]
@@ -53,7 +53,7 @@ class Parquet:
         Small row groups are joined. A large one is divided into at most 16 ranges.
         """
         with _opened(file) as source:
-            _result_of(source, columns)
+            result_column(source.schema_arrow.names, columns)
             metadata = source.metadata
             groups = [metadata.row_group(number) for number in range(source.num_row_groups)]
             sizes = [(group.num_rows, group.total_byte_size) for group in groups]
@@ -62,7 +62,7 @@ class Parquet:
     def load(self, file: str, rows: Range, columns: Columns) -> _Table:
         """Read a range."""
         with _opened(file) as source:
-            kind, column = _result_of(source, columns)
+            kind, column = result_column(source.schema_arrow.names, columns)
             first, groups, skipped = 0, [], 0
             for number in range(source.num_row_groups):
                 size = source.metadata.row_group(number).num_rows
@@ -106,13 +106,3 @@ def _opened(file: str) -> Iterator[Any]:
         if getattr(error, "errno", None) is not None:  # of the system, not of pyarrow
             raise
         raise InputError(f"{file} cannot be read as Parquet: {error}") from None
-
-
-def _result_of(source: Any, columns: Columns) -> tuple[ResultKind, str]:
-    """Return what the rows of a file get, and the column for it."""
-    names = source.schema_arrow.names
-    for name in columns.read_names:
-        if (count := names.count(name)) > 1:
-            raise InputError(f"there are {count} columns {name!r}: rename all but one")
-    kind = columns.kind(names)
-    return kind, columns.added(kind, names)

@@ -11,9 +11,28 @@ from qwen3_reranker.bulk.rows import Columns, ResultKind, Row
 from qwen3_reranker.bulk.scoring import Result
 from qwen3_reranker.errors import InputError
 
-__all__ = ["read_record", "read_table", "result_array"]
+__all__ = ["read_record", "read_table", "result_array", "result_column"]
 
 _HITS = pa.list_(pa.struct([("index", pa.int64()), ("score", pa.float64())]))
+
+
+def result_column(names: Sequence[str], columns: Columns) -> tuple[ResultKind, str]:
+    """
+    Return what the rows of a table get, and the name of the column for it.
+
+    Args:
+        names: The names of the table's columns.
+        columns: The columns that are read.
+
+    Raises:
+        InputError: A column that is read is missing or occurs twice, or there is a column with the
+            name of the result.
+    """
+    for name in columns.read_names:
+        if (count := names.count(name)) > 1:
+            raise InputError(f"there are {count} columns {name!r}: rename all but one")
+    kind = columns.kind(names)
+    return kind, columns.added(kind, names)
 
 
 def read_table(table: Any, columns: Columns) -> list[Row | InputError]:

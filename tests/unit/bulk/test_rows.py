@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qwen3_reranker import InputError
-from qwen3_reranker.bulk import rerank_files
+from qwen3_reranker.bulk import BatchReranker, rerank_files
 
 from support.bulk import CrcScorer, expected, read_bad, read_rows, relevance, write_lines
 
@@ -39,6 +40,14 @@ def test_the_result_of_parquet_can_have_another_name(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out" / "rows").to_pylist() == [
         {**RETRIEVED, "r": relevance("q", "t")}
     ]
+
+
+def test_a_batch_with_two_columns_of_a_name_that_is_read_is_refused() -> None:
+    table = pa.table([pa.array(["q"]), pa.array(["t"]), pa.array(["u"])], ["query", "text", "text"])
+    reranker = BatchReranker(scorer=CrcScorer())
+    with pytest.raises(InputError, match="there are 2 columns 'text': rename all but one"):
+        asyncio.run(reranker(table))
+    reranker.close()
 
 
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n \n"])
