@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qwen3_reranker.errors import CheckpointError
-from qwen3_reranker.model.checkpoint import Checkpoint
+from qwen3_reranker.model.checkpoint import Checkpoint, folder_or_name
 from qwen3_reranker.model.hub import download_folder
 from qwen3_reranker.model.layout import EMBEDDING, LM_HEAD, TOKENIZER_CONFIG
 from qwen3_reranker.model.prompt import PromptBuilder
@@ -24,7 +25,6 @@ from qwen3_reranker.model.safetensors import (
     read_tensors,
     read_weight_map,
 )
-from qwen3_reranker.paths import expand_user
 from qwen3_reranker.redaction import Secret
 
 __all__ = ["OTHER_FORMATS", "Source"]
@@ -75,13 +75,10 @@ class Source:
         Raises:
             CheckpointError: It cannot be converted; the message says why.
         """
-        _check_folder(expand_user(model))
-        try:
-            checkpoint = Checkpoint.load(model, revision=revision, token=token)
-        except json.JSONDecodeError as error:
-            raise CheckpointError(
-                f"{model}: one of its JSON files cannot be read: {error}"
-            ) from error
+        location = folder_or_name(model)
+        if os.path.exists(location):  # noqa: PTH110  # Path.exists() raises errors
+            _check_folder(Path(location))
+        checkpoint = Checkpoint.load(model, revision=revision, token=token)
         name, config = checkpoint.model, checkpoint.config
         if checkpoint.kind != "causal":
             raise CheckpointError(

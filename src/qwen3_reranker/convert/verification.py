@@ -10,10 +10,12 @@ from typing import Any
 
 from qwen3_reranker.convert.compressed_tensors import format_of
 from qwen3_reranker.convert.emulation import load_quantized
+from qwen3_reranker.convert.source import Source
 from qwen3_reranker.embedded.reference import TransformersScorer
-from qwen3_reranker.errors import CheckpointError, MissingDependencyError
+from qwen3_reranker.errors import CheckpointError, InputError, MissingDependencyError
 from qwen3_reranker.model.checkpoint import Checkpoint
 from qwen3_reranker.model.probability import sigmoid
+from qwen3_reranker.ranking import validate_query
 from qwen3_reranker.reranker import Reranker
 
 __all__ = ["GOLDEN_PAIRS", "Verification", "check_libraries", "verify"]
@@ -122,6 +124,8 @@ def verify(
     pairs: Sequence[tuple[str, Sequence[str]]] = GOLDEN_PAIRS,
     dtype: str = "float32",
     device: str = "cpu",
+    revision: str | None = None,
+    token: str | bool | None = None,
 ) -> Verification:
     """
     Score pairs with an original and a converted checkpoint, and compare.
@@ -132,17 +136,22 @@ def verify(
     Args:
         source: The original checkpoint: a folder, a Hugging Face name or "demo".
         target: The converted checkpoint.
-        pairs: Queries, each with its documents.
+        pairs: Queries, each with its documents. None may be blank, because a reranker does not
+            score blank documents with the model.
         dtype: The torch dtype of both models, or "auto" for their own. In bf16 the logits of the
             original are rounded to steps of up to 0.125, which can hide the effect of a
             conversion; fp32 takes four bytes per parameter.
         device: The torch device, such as "cpu" or "cuda".
+        revision: The branch, tag or commit of `source` on the Hub that was converted; None for the
+            default branch.
+        token: The Hub's access token, for `source`; None for the one that is logged in.
 
     Returns:
         The scores of both checkpoints.
 
     Raises:
         CheckpointError: `source` is not an original checkpoint, or `target` not a converted one.
+        InputError: An argument is not valid, such as pairs with a blank document.
         MissingDependencyError: transformers or torch is not installed.
 
     Example:
@@ -152,10 +161,13 @@ def verify(
         True
     """
     check_libraries()
+    _check_pairs(pairs)
+    _check_dtype(dtype)
     converted = Checkpoint.load(str(target))
     if converted.kind == "causal":
         raise CheckpointError(f"{target} is an original checkpoint: give the converted one")
-    scorer = TransformersScorer(str(source), dtype=dtype, device=device)
+    original = Source.open(str(source), revision, token).folder
+    scorer = TransformersScorer(str(original), dtype=dtype, device=device)
     with Reranker(scorer=scorer) as reranker:
         expected = [s for query, texts in pairs for s in reranker.score(query, list(texts))]
     return Verification(
@@ -164,6 +176,38 @@ def verify(
         tuple(_scores(converted, pairs, dtype, device)),
         _TOLERANCE if format_of(converted.config) is None else _QUANTIZED_TOLERANCE,
     )
+
+
+def _check_pairs(pairs: Sequence[tuple[str, Sequence[str]]]) -> None:
+    if not pairs:
+        raise InputError("pairs is empty: give queries, each with its documents")
+    for query, texts in pairs:
+        validate_query(query)
+        if isinstance(texts, str):
+            raise InputError(f"the documents of {query!r:.80} are a str: give a list of str")
+        if not texts:
+            raise InputError(f"{query!r:.80} has no documents: give at least one, or leave it out")
+        for text in texts:
+            if not isinstance(text, str):
+                raise InputError(
+                    f"a document of {query!r:.80} is a {type(text).__name__}: give a str"
+                )
+            if not text.strip():
+                raise InputError(
+                    f"a document of {query!r:.80} is blank ({text!r:.80}): leave it out, because a "
+                    "reranker does not score it with the model"
+                )
+
+
+def _check_dtype(dtype: str) -> None:
+    import torch
+
+    found = getattr(torch, str(dtype), None)
+    if dtype != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise InputError(
+            f"dtype={dtype!r}: give the name of a torch dtype for floating-point numbers, such as "
+            "'float32' or 'bfloat16', or 'auto'"
+        )
 
 
 def _scores(

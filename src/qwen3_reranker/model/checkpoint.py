@@ -22,7 +22,7 @@ from qwen3_reranker.model.quantization import Quantization
 from qwen3_reranker.model.safetensors import read_weight_map
 from qwen3_reranker.redaction import Secret
 
-__all__ = ["DEMO_MODEL", "Checkpoint", "locate", "read_file"]
+__all__ = ["DEMO_MODEL", "Checkpoint", "folder_or_name", "locate", "read_file"]
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
 
@@ -61,7 +61,7 @@ class Checkpoint:
             InputError: The token cannot be sent to the hub.
         """
         token = Secret.of(token)  # so that no traceback of what follows shows it
-        name = _folder_or_name(model)
+        name = folder_or_name(model)
         if os.path.isdir(name):  # noqa: PTH112  # Path.is_dir() raises errors
             _check_weights(Path(name))
         source = _Source(name, revision, token)
@@ -201,7 +201,7 @@ def read_file(model: str, file: str) -> str:
     Raises:
         CheckpointError: There is no such file, or it cannot be read.
     """
-    return _Source(_folder_or_name(model), None, None).read(file)
+    return _Source(folder_or_name(model), None, None).read(file)
 
 
 def locate(model: str) -> str:
@@ -217,7 +217,12 @@ def locate(model: str) -> str:
     return str(Path(path).resolve()) if found else str(model)
 
 
-def _folder_or_name(model: str) -> str:
+def folder_or_name(model: str) -> str:
+    """
+    Return the path of a model's folder, or its hub name.
+
+    "demo" is the demo model, even if the current folder contains one of that name.
+    """
     return str(DEMO_MODEL) if model == "demo" else locate(model)
 
 

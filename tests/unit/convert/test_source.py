@@ -80,6 +80,22 @@ def test_a_gguf_file(tmp_path: Path) -> None:
     refused(tmp_path / "model.gguf", "is a GGUF file")
 
 
+def test_a_folder_named_demo_is_not_the_demo_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "model.gguf").touch()
+    assert convert("demo", "converted").labels == 1
+    refused(Path("./demo").absolute(), "GGUF")
+
+
+def test_a_name_that_is_too_long_for_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="is not a folder on this machine"):
+        convert("x" * 5000, "target")
+
+
 def test_an_adapter_checkpoint_is_refused(tmp_path: Path) -> None:
     source = tiny(tmp_path / "source")
     (source / "adapter_config.json").write_text("{}")
