@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
 from qwen3_reranker import event_loop
@@ -42,7 +43,7 @@ _PASSWORD = re.compile(r"(?<=//).*@", re.DOTALL)
 
 @document_options(ConnectionOptions)
 def diagnose(
-    target: str | None = None,
+    target: str | Path | None = None,
     *,
     model: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
@@ -95,7 +96,7 @@ def diagnose(
 
 @document_options(ConnectionOptions)
 async def adiagnose(
-    target: str | None = None,
+    target: str | Path | None = None,
     *,
     model: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
@@ -130,6 +131,7 @@ async def adiagnose(
     options = resolve_options(conceal(server), ConnectionOptions)
     del server
     dialect, tokenizer = resolve_dialect(options["dialect"]), options["tokenizer"]
+    target = str(target) if isinstance(target, Path) else target
     is_server = target is not None and _is_url(target)
     on_progress("this environment")
     findings = await asyncio.to_thread(

@@ -166,6 +166,10 @@ def test_a_model_that_is_none(tmp_path: Path) -> None:
     assert not report.healthy
 
 
+def test_a_model_may_be_a_path(tmp_path: Path) -> None:
+    assert diagnose(tmp_path) == diagnose(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["~nosuchuser/reranker", "x" * 5000, "a\0b"])
 def test_a_name_that_no_model_can_have(name: str) -> None:
     assert diagnose(name).codes == {"checkpoint-unusable"}
