@@ -28,7 +28,7 @@ def cross_encoder(folder: str) -> Modes:
     Load sentence-transformers with the converted checkpoint, in its default batches of 32.
 
     LangChain's CrossEncoderReranker and LlamaIndex's SentenceTransformerRerank run the same. It
-    gets the prompt in two parts, because a converted checkpoint has no template.
+    gets the prompt in two parts, so that it spends no time on a chat template.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -37,7 +37,7 @@ def cross_encoder(folder: str) -> Modes:
     from qwen3_reranker.model.template import TextWriter
 
     target = Path(folder).with_name("converted")
-    convert(folder, target, labels=1, engine="transformers")
+    convert(folder, target, engine="vllm")  # without a chat template
     model = CrossEncoder(
         str(target), device=_device(), max_length=8192, model_kwargs={"dtype": torch.bfloat16}
     )

@@ -19,7 +19,7 @@ from support.spans import unconfigured
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
-# Pages whose blocks start an embedded engine; the blocks of all others must not.
+# Pages whose blocks start an embedded engine or load torch; the blocks of all others must not.
 ENGINE_PAGES = [
     "index.md",
     "tutorial.md",
@@ -27,6 +27,7 @@ ENGINE_PAGES = [
         f"how-to/{name}.md"
         for name in (
             "command-line",
+            "convert",
             "evaluate",
             "langchain",
             "llama-index",

@@ -33,7 +33,12 @@ def convert(
     ] = None,
     engine: Annotated[
         Engine | None,
-        typer.Option("--for", help="The program that will run the converted model."),
+        typer.Option(
+            "--for",
+            help="The program that will run the converted model. With transformers, the "
+            "CrossEncoder of sentence-transformers 5.4 or later writes the Qwen3 prompt. Infinity "
+            "and SGLang's /v1/classify never write it, so their clients must.",
+        ),
     ] = None,
     quantize: Annotated[
         NumberFormat | None,

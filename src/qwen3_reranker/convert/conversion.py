@@ -24,6 +24,7 @@ from qwen3_reranker.convert.transfer import (
     body,
     check_names,
     transfer,
+    write_chat_template,
     write_index,
     write_tokenizer_config,
 )
@@ -121,7 +122,9 @@ def convert(
         engine: The program that will run the model: "vllm", "sglang" or "transformers". SGLang's
             head has a bias, which it fills with random numbers if the checkpoint has none, so a
             zero bias is written for "sglang". "vllm" and "transformers" get no bias. None writes
-            one too, which all three accept, although transformers reports it as unexpected.
+            one too, which all three accept, although transformers reports it as unexpected. Only
+            "transformers" writes a chat template, with which the CrossEncoder of
+            sentence-transformers 5.4 or later puts pairs of texts into the prompt.
         quantize: "int8" or "fp8" (E4M3) to quantize the weights, which needs numpy; None leaves
             them as they are.
         link: False copies the weights even if they can be linked.
@@ -161,6 +164,8 @@ def convert(
     with files.atomic_folder(target) as folder:
         done = transfer(opened, folder, quantize=quantize, link=link, progress=progress)
         write_tokenizer_config(opened, folder)
+        if engine == "transformers":
+            write_chat_template(folder)
         write_tensors(folder / HEAD_FILE, head)
         write_index(opened, folder, done)
         config = _make_config(opened, labels, quantize)

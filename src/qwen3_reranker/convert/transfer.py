@@ -15,6 +15,7 @@ from qwen3_reranker.convert.source import OTHER_FORMATS, Source
 from qwen3_reranker.errors import CheckpointError
 from qwen3_reranker.model.layout import CONFIG, TOKENIZER_CONFIG
 from qwen3_reranker.model.safetensors import INDEX, SINGLE, Tensor, read_header
+from qwen3_reranker.model.template import TEMPLATES
 
 __all__ = [
     "HEAD_FILE",
@@ -22,6 +23,7 @@ __all__ = [
     "body",
     "check_names",
     "transfer",
+    "write_chat_template",
     "write_index",
     "write_tokenizer_config",
 ]
@@ -29,6 +31,7 @@ __all__ = [
 HEAD_FILE = "score.safetensors"
 """The file of the classifier's head."""
 
+_CHAT_TEMPLATE = "chat_template.jinja"
 # Loaders look for an index only if no file has the name of a single one.
 _RENAMED = "model-00001-of-00001.safetensors"
 _OUTPUT = "lm_head."
@@ -43,8 +46,8 @@ _OMITTED_FILES = {
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
-    # sentence-transformers would put every pair into the chat template.
-    "chat_template.jinja",
+    # sentence-transformers would put every pair into the source's chat template.
+    _CHAT_TEMPLATE,
     "chat_template.json",
 }
 
@@ -140,6 +143,11 @@ def write_tokenizer_config(source: Source, folder: Path) -> None:
         config = {k: v for k, v in source.tokenizer_config.items() if k != "chat_template"}
         text = json.dumps(config, indent=2, ensure_ascii=False)
         files.write(folder / TOKENIZER_CONFIG, text + "\n")
+
+
+def write_chat_template(folder: Path) -> None:
+    """Write the chat template with which sentence-transformers' CrossEncoder writes the prompt."""
+    files.write(folder / _CHAT_TEMPLATE, (TEMPLATES / "vllm_score.jinja").read_text("utf-8"))
 
 
 def write_index(source: Source, folder: Path, done: Transferred) -> None:

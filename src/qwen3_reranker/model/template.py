@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from qwen3_reranker.errors import InputError
 
@@ -15,6 +16,7 @@ __all__ = [
     "DOCUMENT",
     "PREFIX",
     "SUFFIX",
+    "TEMPLATES",
     "TEMPLATE_TOKENS",
     "TextWriter",
     "check_unicode",
@@ -56,6 +58,8 @@ The number of tokens of a prompt with the default instruction, without query and
 
 It is the count of the Qwen3 tokenizer, for estimates where the tokenizer is not available.
 """
+TEMPLATES = Path(__file__).parent / "templates"
+"""The folder of the chat templates that write the prompt in other programs."""
 
 
 class TextWriter:

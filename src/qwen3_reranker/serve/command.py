@@ -12,6 +12,7 @@ from qwen3_reranker.addresses import is_loopback
 from qwen3_reranker.embedded.engine_args import MemoryNeeds
 from qwen3_reranker.embedded.interpreter import locate_interpreter
 from qwen3_reranker.embedded.releases import normalize_version
+from qwen3_reranker.model.template import TEMPLATES
 from qwen3_reranker.serve.arguments import check_arguments, check_extra
 from qwen3_reranker.serve.engines import ENGINES, Engine, EngineName, Program
 from qwen3_reranker.serve.options import Device, DType, Kind, Option, Request, Template, options
@@ -25,10 +26,7 @@ from qwen3_reranker.serve.versions import (
     is_same,
 )
 
-__all__ = ["TEMPLATES", "Key", "Launch", "launch"]
-
-TEMPLATES = Path(__file__).parent / "templates"
-"""The folder of the score templates."""
+__all__ = ["Key", "Launch", "launch"]
 
 # Where a client on this machine reaches a server that listens on all addresses.
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from qwen3_reranker.model.template import TEMPLATES
 from qwen3_reranker.serve import launch
-from qwen3_reranker.serve.command import TEMPLATES
 
 from support.servers.processes import MAX_LENGTH, Server
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_reranker.embedded.interpreter import find_engine_python
+from qwen3_reranker.model.template import TEMPLATES
 from qwen3_reranker.serve import launch
-from qwen3_reranker.serve.command import TEMPLATES
 from qwen3_reranker.serve.options import Template
 
 from support.servers.processes import MAX_LENGTH, Server

@@ -22,6 +22,7 @@ from qwen3_reranker.convert import convert
 from qwen3_reranker.model.checkpoint import DEMO_MODEL, Checkpoint
 from qwen3_reranker.model.prompt import PromptBuilder
 from qwen3_reranker.model.safetensors import INDEX
+from qwen3_reranker.model.template import TEMPLATES
 
 from support.checkpoints import cache_on_hub, copy_demo, read_weights, save, tiny
 
@@ -141,6 +142,16 @@ def test_what_says_how_the_causal_model_is_used_stays_behind(tmp_path: Path) -> 
     assert json.loads((done.folder / "tokenizer_config.json").read_text()) == settings
     tokenizer = "tokenizer.json"
     assert (done.folder / tokenizer).read_bytes() == (source / tokenizer).read_bytes()
+
+
+@pytest.mark.parametrize("engine", [None, "vllm", "sglang", "transformers"])
+def test_only_sentence_transformers_gets_a_chat_template(tmp_path: Path, engine: Any) -> None:
+    source = tiny(tmp_path / "source")
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    done = convert(source, tmp_path / "target", engine=engine)
+    written = contents(done.folder).get("chat_template.jinja")
+    expected = (TEMPLATES / "vllm_score.jinja").read_bytes()
+    assert written == (expected if engine == "transformers" else None)
 
 
 def test_weights_are_linked_and_small_files_are_not(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from qwen3_reranker.model.checkpoint import DEMO_MODEL
 from qwen3_reranker.model.template import (
     PREFIX,
     SUFFIX,
+    TEMPLATES,
 )
 from qwen3_reranker.serve import Server, compose, launch, shell, usage
-from qwen3_reranker.serve.command import TEMPLATES
 from qwen3_reranker.serve.engines import ENGINES, EngineName
 from qwen3_reranker.serve.options import Device
 

@@ -1,4 +1,4 @@
-"""The chat templates that serve brings along write the prompts that the client writes."""
+"""The chat templates for other programs write the prompts that the client writes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from qwen3_reranker.model.template import (
     DEFAULT_INSTRUCTION,
     PREFIX,
     SUFFIX,
+    TEMPLATES,
     TextWriter,
 )
-from qwen3_reranker.serve.command import TEMPLATES
 
 PIECES = st.lists(
     st.sampled_from([*CONTROL_TOKENS, "<", "<|", "|>", "im_end", "a", " ", "\n", "{{"])
@@ -52,6 +52,19 @@ def test_the_templates_write_what_the_client_writes(
     assert expected.endswith("</think>\n\n")
     if instruction is None:
         assert template.render({"messages": messages}) == expected
+
+
+@given(query=TEXT, document=TEXT, instruction=TEXT.filter(bool))
+def test_a_system_message_is_the_instruction(query: str, document: str, instruction: str) -> None:
+    """sentence-transformers makes one of `prompt=`."""
+    template = compiled("vllm_score.jinja", trim_blocks=True, lstrip_blocks=True)
+    contents = {"system": instruction, "query": query, "document": document}
+    messages = [{"role": role, "content": content} for role, content in contents.items()]
+    writer = TextWriter()
+    tail = writer.tail(writer.escape_control_tokens(document))
+    assert template.render({"messages": messages}) == writer.head(query, instruction) + tail
+    asked = template.render({"messages": messages, "instruction": "other"})
+    assert asked == writer.head(query, "other") + tail
 
 
 CONTENT = (
