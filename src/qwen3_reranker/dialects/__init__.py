@@ -17,6 +17,7 @@ from qwen3_reranker.dialects.base import (
     Limits,
     ScoreRequest,
     TemplateBy,
+    check_dialect,
     require_list,
     scores_by_index,
 )
@@ -58,7 +59,8 @@ def register(dialect: D) -> D:
     """
     Register a dialect under its name; a class decorator.
 
-    It can then be selected with `dialect="..."`, and `dialect="auto"` tries it too.
+    It can then be selected with `dialect="..."`, and `dialect="auto"` tries it too. A class that is
+    defined again, as by a notebook's cell that runs twice, replaces the first one.
 
     Args:
         dialect: A subclass of `Dialect` that is created without arguments.
@@ -67,17 +69,31 @@ def register(dialect: D) -> D:
         The same class.
 
     Raises:
-        InputError: The name is taken.
+        InputError: The name is taken by another class, or the name or the paths are missing or not
+            valid.
     """
-    if dialect.name == "auto" or dialect.name in _register:
-        raise InputError(f"there is a dialect named {dialect.name!r} already: choose another name")
-    _register[dialect.name] = dialect()
+    instance = dialect()
+    check_dialect(instance)
+    name = instance.name
+    if name == "auto" or (name in _register and not _same_class(type(_register[name]), dialect)):
+        raise InputError(f"there is a dialect named {name!r} already: choose another name")
+    _register[name] = instance
     return dialect
+
+
+def _same_class(first: type, second: type) -> bool:
+    """Return whether two classes were defined by the same code."""
+    return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
 
 
 def dialects() -> list[Dialect]:
     """Return all registered dialects, in the order of their registration."""
     return list(_register.values())
+
+
+def custom_dialects() -> list[Dialect]:
+    """Return the registered dialects that are not part of this package."""
+    return [dialect for dialect in dialects() if type(dialect) not in _ALL]
 
 
 def find(name: str) -> Dialect:

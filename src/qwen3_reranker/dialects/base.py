@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from qwen3_reranker.errors import AnswerError
+from qwen3_reranker.errors import AnswerError, InputError
 
 __all__ = [
     "SGLANG_KEY_VARIABLE",
@@ -24,6 +24,7 @@ __all__ = [
     "ScoreRequest",
     "TemplateBy",
     "Text",
+    "check_dialect",
     "number",
     "require_list",
     "scores_by_index",
@@ -192,6 +193,33 @@ class Dialect(ABC):
 
     def __repr__(self) -> str:
         return f"<dialect {self.name}>"
+
+
+def check_dialect(dialect: Dialect) -> None:
+    """
+    Check the class attributes that a dialect must set.
+
+    Raises:
+        InputError: The name or the paths are missing or not valid.
+    """
+    _require(dialect, "name", lambda name: isinstance(name, str) and name, "a str")
+    _require(dialect, "paths", _are_paths, "a tuple of str that start with '/', such as ('/rank',)")
+
+
+def _require(dialect: Dialect, name: str, valid: Callable[[Any], object], example: str) -> None:
+    value = getattr(dialect, name, None)
+    if not valid(value):
+        attribute = f"{type(dialect).__qualname__}.{name}"
+        shown = f"={value!r:.80}" if hasattr(dialect, name) else " is missing"
+        raise InputError(f"{attribute}{shown}: give {example}")
+
+
+def _are_paths(value: Any) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and len(value) > 0
+        and all(isinstance(path, str) and path.startswith("/") for path in value)
+    )
 
 
 def number(value: Any, what: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qwen3_reranker import Reranker
 from qwen3_reranker import dialects as package
 from qwen3_reranker.dialects import Dialect, HttpRequest, ScoreRequest, dialects, find, register
 from qwen3_reranker.dialects.rerank import RerankDialect
@@ -314,6 +315,50 @@ def test_a_name_that_is_taken_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"named '{name}' already"):
         register(mine)
     assert name == "auto" or type(find(name)) is not mine
+
+
+@pytest.mark.usefixtures("clean_register")
+def test_a_class_that_is_defined_again_replaces_the_first_one() -> None:
+    def cell(kind: str) -> type[Dialect]:
+        class Mine(RerankDialect):
+            name = "mine"
+            paths = ("/rank",)
+
+        Mine.kind = kind
+        return register(Mine)
+
+    cell("before")
+    again = cell("after")
+    assert type(find("mine")) is again
+    assert [d.kind for d in dialects() if d.name == "mine"] == ["after"]
+    other = type("Other", (RerankDialect,), {"name": "mine", "paths": ("/rank",)})
+    with pytest.raises(InputError, match="named 'mine' already"):
+        register(other)
+
+
+@pytest.mark.usefixtures("clean_register")
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"paths": ("/rank",)}, "Mine.name is missing"),
+        ({"name": "", "paths": ("/rank",)}, "Mine.name=''"),
+        ({"name": 3, "paths": ("/rank",)}, "Mine.name=3"),
+        ({"name": "mine"}, "Mine.paths is missing"),
+        ({"name": "mine", "paths": ()}, r"Mine.paths=\(\)"),
+        ({"name": "mine", "paths": "/rank"}, "Mine.paths='/rank'"),
+        ({"name": "mine", "paths": ("rank",)}, r"Mine.paths=\('rank',\)"),
+    ],
+)
+def test_a_dialect_without_a_name_or_paths_is_refused(
+    attributes: dict[str, Any], reason: str
+) -> None:
+    mine = type("Mine", (Dialect,), {"build": None, "parse": None, **attributes})
+    before = dialects()
+    with pytest.raises(InputError, match=reason):
+        register(mine)
+    assert dialects() == before
+    with pytest.raises(InputError, match=reason):
+        Reranker(base_url="http://localhost:9", dialect=mine())
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

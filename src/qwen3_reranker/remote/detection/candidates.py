@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qwen3_reranker.dialects import Dialect, dialects, find
+from qwen3_reranker.dialects import Dialect, custom_dialects, dialects, find
+from qwen3_reranker.dialects.base import check_dialect
 from qwen3_reranker.errors import InputError
 from qwen3_reranker.remote.base_url import Address
 from qwen3_reranker.remote.detection.server_info import ServerInfo
@@ -15,11 +16,12 @@ def resolve_dialect(dialect: str | Dialect) -> Dialect | None:
     Return the dialect that an argument stands for; None if it is to be detected.
 
     Raises:
-        InputError: It is neither a dialect nor the name of one.
+        InputError: It is neither a usable dialect nor the name of one.
     """
     if isinstance(dialect, str):
         return None if dialect == "auto" else find(dialect)
     if isinstance(dialect, Dialect):
+        check_dialect(dialect)
         return dialect
     raise InputError(f"dialect={dialect!r}: give a name, or a Dialect instance")
 
@@ -46,14 +48,15 @@ def candidates(address: Address, server_info: ServerInfo) -> list[Dialect]:
 
     Returns:
         The dialects of the hosted service, if it is one. Otherwise those of the server's kind
-        first, then those that any server may speak.
+        first, then those that any server may speak, and at last the other ones that the user
+        registered.
     """
     if service := hosted(address):
         return service
     common = [d for d in dialects() if d.kind is None or (d.common and server_info.kind is None)]
     return [
         d
-        for d in of_kind(server_info) + common
+        for d in dict.fromkeys([*of_kind(server_info), *common, *custom_dialects()])
         if address.serves(d)
         and not d.hosts
         # Some servers crash if a model that does not generate is asked to.

@@ -202,6 +202,24 @@ async def test_a_registered_dialect_is_detected(acme: type[Dialect]) -> None:
         assert (route.dialect.name, route.path) == ("acme", "/acme/rank")
 
 
+@pytest.mark.parametrize("kind", [None, "Acme", "TEI"])
+@pytest.mark.parametrize("gets", [{}, VLLM, INFINITY], ids=["unknown", "vLLM", "Infinity"])
+async def test_a_registered_dialect_is_detected_whatever_its_kind(
+    acme: type[Dialect], kind: str | None, gets: Any
+) -> None:
+    acme.kind = kind
+    register(acme)
+    server = FakeReranker({"/acme/rank": "rerank"}, gets, template=True)
+    assert (await server.detector().run()).dialect.name == "acme"
+
+
+async def test_a_registered_dialect_is_tried_after_the_packages_own(acme: type[Dialect]) -> None:
+    acme.kind = "Acme"
+    register(acme)
+    server = FakeReranker({"/acme/rank": "rerank", "/v1/rerank": "rerank"}, VLLM, template=True)
+    assert (await server.detector().run()).dialect.name == "vllm-rerank"
+
+
 async def test_a_dialect_may_be_given_without_being_registered(acme: type[Dialect]) -> None:
     server = FakeReranker({"/acme/rank": "rerank"}, template=True)
     route = await server.detector(dialect=acme()).run()
