@@ -106,7 +106,7 @@ def read_weight_map(folder: Path) -> dict[str, str] | None:
         return None
     try:
         content = json.loads(index.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{index} cannot be read: {error}") from error
     shards = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(shards, dict):

@@ -225,6 +225,13 @@ def test_json_that_is_cut_off(tmp_path: Path, file: str) -> None:
     refused(source, "read")
 
 
+@pytest.mark.parametrize("file", [INDEX, "tokenizer_config.json", "config.json"])
+def test_json_that_is_nested_too_deeply(tmp_path: Path, file: str) -> None:
+    source = tiny(tmp_path / "source", shards=2)
+    (source / file).write_text("[" * 100_000)
+    refused(source, f"{file} cannot be read")
+
+
 def test_a_folder_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(tmp_path / "nowhere", "is not a folder on this machine")
