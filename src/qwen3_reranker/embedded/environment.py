@@ -21,8 +21,14 @@ from typing import Literal
 
 from platformdirs import user_data_path
 
-from qwen3_reranker.embedded.releases import TESTED, check_version, normalize_version, package_for
-from qwen3_reranker.errors import EngineError, InputError, UnsupportedVersionError
+from qwen3_reranker.embedded.releases import (
+    TESTED,
+    is_supported,
+    normalize_version,
+    package_for,
+    supported_range,
+)
+from qwen3_reranker.errors import EngineError, InputError
 from qwen3_reranker.output_files import write_atomically
 
 __all__ = ["InstalledEngine", "install_engine", "installed_engine", "uninstall_engine"]
@@ -104,10 +110,11 @@ def install_engine(
         )
     device = device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
     version = normalize_version(version or TESTED)
-    try:
-        check_version(version)
-    except UnsupportedVersionError as error:
-        raise InputError(f"version={version!r} cannot be installed: {error}") from None
+    if not is_supported(version):
+        raise InputError(
+            f"version={version!r} cannot be installed: the embedded engine works with "
+            f"{supported_range()}"
+        )
     wanted = InstalledEngine(_folder(device, version) / "bin" / "python", device, version)
     if installed_engine() == wanted:
         return wanted

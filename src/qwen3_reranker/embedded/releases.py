@@ -13,8 +13,10 @@ __all__ = [
     "SUPPORTED",
     "TESTED",
     "check_version",
+    "is_supported",
     "normalize_version",
     "package_for",
+    "supported_range",
 ]
 
 PACKAGE = "vllm"
@@ -50,18 +52,28 @@ def package_for(device: str) -> str:
 
 def check_version(version: str) -> None:
     """
-    Check that the embedded engine works with a version of vLLM.
+    Check that the embedded engine works with an installed version of vLLM.
 
     Raises:
         UnsupportedVersionError: It is not one of those in `SUPPORTED`.
     """
-    match = re.match(r"(\d+)\.(\d+)", version)
-    if match is None or not SUPPORTED[0] <= (int(match[1]), int(match[2])) <= SUPPORTED[1]:
-        first, last = (".".join(map(str, bound)) for bound in SUPPORTED)
+    if not is_supported(version):
+        (major, minor), (last_major, last_minor) = SUPPORTED
         raise UnsupportedVersionError(
-            f"vllm {version} is installed; the embedded engine works with {first} to {last}: "
-            f"pip install 'vllm>={first},<{SUPPORTED[1][0]}.{SUPPORTED[1][1] + 1}'"
+            f"vllm {version} is installed; the embedded engine works with {supported_range()}: "
+            f"pip install 'vllm>={major}.{minor},<{last_major}.{last_minor + 1}'"
         )
+
+
+def is_supported(version: str) -> bool:
+    """Return whether the embedded engine works with a version of vLLM."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return match is not None and SUPPORTED[0] <= (int(match[1]), int(match[2])) <= SUPPORTED[1]
+
+
+def supported_range() -> str:
+    """Return the versions in `SUPPORTED` as text, such as "0.27 to 0.33"."""
+    return " to ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
 
 
 def normalize_version(version: str) -> str:

@@ -102,8 +102,9 @@ def check_extra(extra: Sequence[str]) -> None:
         if name in _CONTRADICTIONS:
             # The value is not repeated, because it may be a key.
             raise InputError(
-                f"extra holds {word.partition('=')[0]}, which would contradict the rest of the "
-                f"command: {_CONTRADICTIONS[name]} instead"
+                "the engine's own arguments (extra, or after -- on the command line) hold "
+                f"{word.partition('=')[0]}, which would contradict the rest of the command: "
+                f"{_CONTRADICTIONS[name]} instead"
             )
 
 

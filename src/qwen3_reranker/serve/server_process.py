@@ -20,12 +20,11 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
-from qwen3_reranker.embedded.releases import check_version
+from qwen3_reranker.embedded.releases import is_supported
 from qwen3_reranker.errors import (
     EngineError,
     InputError,
     MissingDependencyError,
-    UnsupportedVersionError,
 )
 from qwen3_reranker.serve import guard
 from qwen3_reranker.serve.client_code import usage
@@ -45,11 +44,9 @@ _SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasat
 def _install_command(wanted: Launch) -> str:
     """Return the command that installs the engine that `wanted` needs."""
     cpu = not wanted.devices
-    if wanted.engine == "vllm":
-        with contextlib.suppress(UnsupportedVersionError):
-            check_version(wanted.version)
-            device = "--cpu" if cpu else "--cuda"
-            return f"qwen3-reranker install-engine {device} --version {wanted.version}"
+    if wanted.engine == "vllm" and is_supported(wanted.version):
+        device = "--cpu" if cpu else "--cuda"
+        return f"qwen3-reranker install-engine {device} --version {wanted.version}"
     engine = ENGINES[wanted.engine]
     name = (engine.cpu_distribution if cpu else None) or engine.distribution
     return f"pip install '{name}=={wanted.version}'"

@@ -109,7 +109,10 @@ def test_an_option_that_would_have_no_effect_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--", "--port", "9000"), "--port, which would contradict the rest of the command: "),
+        (
+            ("--", "--port", "9000"),
+            "after -- on the command line) hold --port, which",
+        ),
         (("--", "--port=9000"), "give --port instead"),
         (("--", "--host", "0.0.0.0"), "give --host instead"),
         (("--", "--api-key", "sk-1"), "give --api-key-variable instead"),

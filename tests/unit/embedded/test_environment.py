@@ -26,6 +26,7 @@ from qwen3_reranker.embedded.environment import (
     installed_engine,
     uninstall_engine,
 )
+from qwen3_reranker.embedded.releases import supported_range
 
 ROOT = Path(__file__).parents[3]
 
@@ -224,8 +225,10 @@ def test_another_version_replaces_it_only_once_it_is_complete(uv: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0.9.2", "9.0.0"])
 def test_versions_that_are_not_supported_are_refused(uv: Path, version: str) -> None:
-    with pytest.raises(InputError, match=f"version='{version}' cannot be installed"):
+    with pytest.raises(InputError, match=f"version='{version}' cannot be installed") as caught:
         install_engine(device="cpu", version=version)
+    assert f"works with {supported_range()}" in str(caught.value)
+    assert "is installed" not in str(caught.value)
     assert calls(uv) == []
 
 
