@@ -242,7 +242,7 @@ def test_a_dataset_that_would_wait_forever_is_refused(
 
 
 def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_path: Path) -> None:
-    """6,000 rows of 30 KB are more than the cluster's memory for objects can hold."""
+    """9,000 rows of 30 KB are more than the cluster's memory for objects can hold."""
 
     def make(row: dict[str, Any]) -> dict[str, Any]:
         return {"query": "q", "documents": [f"{row['id']}", "x" * 30_000]}
@@ -256,9 +256,10 @@ def test_an_endless_stream_is_scored_in_flat_memory(connection: TwoNodes, tmp_pa
             [pid] = actors(tmp_path)
             both = (psutil.Process(), psutil.Process(pid))
             sizes.append(sum(process.memory_info().rss for process in both) / MEBIBYTE)
-        if count == 6000:
+        if count == 9000:
             break
-    assert max(sizes[4:]) - max(sizes[:4]) < 60, sizes
+    # If the rows since the fourth size were kept, there would be 210 MB more.
+    assert max(sizes[4:]) - max(sizes[:4]) < 100, sizes
 
 
 class Other:

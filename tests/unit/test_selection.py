@@ -230,7 +230,7 @@ def test_a_wrong_option_is_named(wrong: dict[str, Any], message: str) -> None:
         Reranker("demo").rerank("q", [], **wrong)
 
 
-@pytest.mark.parametrize("number", [-1, 1.0, True, None, [1, 2], "3", np.float64(3), np.True_])
+@pytest.mark.parametrize("number", [-1, 1.0, True, None, [1, 2], "3", np.float64(3)])
 def test_a_counter_that_does_not_count_is_named(number: Any) -> None:
     selection = Selection(token_budget=5, token_counter=lambda _: number)
     with pytest.raises(InputError, match=re.escape(f"token_counter= returned {number!r}")):

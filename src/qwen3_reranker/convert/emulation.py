@@ -41,8 +41,10 @@ def load_quantized(folder: str, dtype: str) -> tuple[Any, set[str]]:
 
     config = AutoConfig.from_pretrained(folder)
     del config.quantization_config
-    chosen = config.dtype if dtype == "auto" else getattr(torch, dtype)
-    model: Any = AutoModelForSequenceClassification.from_config(config, dtype=chosen)
+    if dtype != "auto":
+        # Of the model inside the classifier, transformers 5.5 takes the dtype from here.
+        config.dtype = getattr(torch, dtype)
+    model: Any = AutoModelForSequenceClassification.from_config(config, dtype=config.dtype)
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in read_tensors(Path(folder)).items():
         with safe_open(tensor.file, framework="pt") as file:

@@ -49,7 +49,7 @@ def gateway_options(arguments: list[str]) -> dict[str, Any]:
 def test_the_gateway_knows_the_arguments_that_its_container_has(*, key: bool) -> None:
     plan = launch("demo", version="0.32.0", device="gpu", port=9000)
     given = gateway_options(gateway_arguments(plan, "http://engine:8000", key=key))
-    assert given["base_url"] == ["http://engine:8000"]
+    assert list(given["base_url"]) == ["http://engine:8000"]
     assert (given["host"], given["port"]) == ("0.0.0.0", 9000)
     assert given["allow_no_key"] is not key
 
