@@ -48,7 +48,7 @@ def candidates(address: Address, server_info: ServerInfo) -> list[Dialect]:
 
     Returns:
         The dialects of the hosted service, if it is one. Otherwise those of the server's kind
-        first, then those that any server may speak, and at last the other ones that the user
+        first, then those that any server may speak, and finally the others that the user
         registered.
     """
     if service := hosted(address):
